@@ -1,0 +1,8 @@
+"""Unified Masked Diffusion for Keras 3: one pre-training for representations and for generation."""
+
+from keras_umd import checkpoints, evaluation, layers, plots
+from keras_umd.diffusion import Corruption, NoiseSchedule, guidance, samplers
+from keras_umd.models import UMD, FeatureExtractor
+from keras_umd.training import callbacks, recipes
+
+__version__ = "0.1.0"

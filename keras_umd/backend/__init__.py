@@ -1,0 +1,85 @@
+"""The only code that knows a backend: attention kernels, compiled functions, values on the host."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def attention(query, key, value):
+    """Scaled dot-product attention over all tokens, through the best kernel of the device.
+
+    Args:
+        query, key, value: Float tensors of shape `(batch, tokens, heads, head_dim)`.
+
+    Returns:
+        Float tensor of shape `(batch, tokens, heads, head_dim)`.
+    """
+    # On TPU, Keras' automatic choice is a splash kernel that is causal when no mask is given.
+    flash_attention = False if _on_tpu() else None
+    return ops.dot_product_attention(query, key, value, flash_attention=flash_attention)
+
+
+def compile_function(function, variables):
+    """Compile `function(*tensors)`, which reads `variables`.
+
+    The result takes the values to use for the variables first, so that the same program serves raw and averaged
+    weights, and updated weights never need a new trace. Nothing that `function` assigns is kept.
+
+    Args:
+        function: callable. Takes and returns (nested) tensors.
+        variables: list of Keras variables that `function` may read.
+
+    Returns:
+        A callable `(values, *tensors)`: one jitted program a shape on JAX, one graph on TensorFlow, plain calls
+        without gradients on PyTorch.
+    """
+
+    def run(values, *tensors):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*tensors)
+
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(run)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(run, reduce_retracing=True)
+    import torch
+
+    return torch.no_grad()(run)
+
+
+def host_values(x):
+    """Return the values of `x` as a NumPy array if they are in host memory now, else `None`.
+
+    Symbolic and traced tensors have no values yet, and reading those of an accelerator would stall it.
+    """
+    if isinstance(x, (np.ndarray, np.generic, list, tuple, int, float)):
+        return np.asarray(x)
+    if isinstance(x, keras.KerasTensor) or not hasattr(x, "dtype"):
+        return None
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
+            return None
+        on_host = all(device.platform == "cpu" for device in x.devices())
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        on_host = tf.executing_eagerly() and hasattr(x, "numpy") and "GPU" not in getattr(x, "device", "")
+    else:
+        on_host = getattr(getattr(x, "device", None), "type", None) == "cpu"
+    return np.asarray(ops.convert_to_numpy(x)) if on_host else None
+
+
+def _on_tpu():
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "tpu"

@@ -1,0 +1,68 @@
+"""What is trained: the errors of both predictions, each over the patches where it can be made."""
+
+from keras import ops
+
+from keras_umd.layers.masking import take_tokens
+from keras_umd.layers.patches import patchify
+
+
+def split_prediction(patches, patch_size):
+    """Split what the head predicts for each pixel into x_0 (the first channels) and noise (the last).
+
+    Args:
+        patches: Tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`.
+        patch_size: Pair `(patch_height, patch_width)`.
+
+    Returns:
+        Two tensors of shape `(batch, num_patches, patch_height * patch_width * channels)`, x_0 and noise.
+    """
+    pixels = patch_size[0] * patch_size[1]
+    num_patches, dim = patches.shape[1:]
+    x0, noise = ops.split(ops.reshape(patches, (-1, num_patches, pixels, dim // pixels)), 2, axis=-1)
+    return (ops.reshape(x0, (-1, num_patches, dim // 2)), ops.reshape(noise, (-1, num_patches, dim // 2)))
+
+
+def image_losses(views, predictions, patch_size):
+    """The loss terms of every image: Eq. 5 for clean images, Eq. 4 for noisy ones.
+
+    A clean image: the mean squared error of x_0 over its masked patches (MAE). A noisy image: that of the noise over
+    its visible patches, and that of x_0 over its masked patches. Where nothing is masked, all patches count.
+
+    Args:
+        views: Dictionary as returned by `Corruption.corrupt`.
+        predictions: Dictionary with the head's patches for each part, `(part, num_patches, patch_dim)`, in the order
+            visible, masked.
+        patch_size: Pair `(patch_height, patch_width)`.
+
+    Returns:
+        Dictionary of float32 tensors `(part,)` named `clean_x0_loss`, `noisy_eps_loss` and `noisy_x0_loss`, each present
+        where its part is.
+    """
+    losses = {}
+    for part, patches in predictions.items():
+        view = views[part]
+        visible, masked = view.get("visible"), view.get("masked")
+        num_visible = 0 if visible is None else visible.shape[1]
+        x0, noise = split_prediction(patches, patch_size)
+        losses[f"{part}_x0_loss"] = _error(x0[:, num_visible:], view["x0"], masked, patch_size)
+        if "noise" in view:
+            losses[f"{part}_eps_loss"] = _error(noise[:, : num_visible or None], view["noise"], visible, patch_size)
+    return losses
+
+
+def total_loss(losses, batch_size):
+    """The batch's loss (Eq. 6): a clean image counts its x_0 error, a noisy one the mean of its two errors."""
+    total = 0.0
+    if "clean_x0_loss" in losses:
+        total += ops.sum(losses["clean_x0_loss"])
+    if "noisy_x0_loss" in losses:
+        total += ops.sum(losses["noisy_x0_loss"] + losses["noisy_eps_loss"]) / 2
+    return total / ops.cast(batch_size, "float32")
+
+
+def _error(prediction, image, indices, patch_size):
+    target = patchify(image, patch_size)
+    if indices is not None:
+        target = take_tokens(target, indices)
+    error = ops.cast(prediction, "float32") - ops.cast(target, "float32")
+    return ops.mean(ops.square(error), axis=(1, 2))  # (part,)

@@ -1,0 +1,174 @@
+"""Embeddings of position, timestep and label."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.seeds import seed_generator
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class PositionEmbedding(keras.layers.Layer):
+    """Adds a learned vector for each place in the grid of patches.
+
+    Example:
+
+    >>> PositionEmbedding(grid=(8, 16))(keras.random.normal((2, 128, 192))).shape
+    (2, 128, 192)
+
+    Args:
+        grid: Pair `(rows, columns)` of patches in an image.
+
+    Call arguments:
+        tokens: Float tensor of shape `(batch, n, hidden_dim)`.
+        indices: Int tensor of shape `(batch, n)`, the place of each token in `[0, rows * columns)`. Without it the
+            tokens are all patches in row-major order.
+
+    Returns:
+        Float tensor of the shape of `tokens`.
+    """
+
+    def __init__(self, grid, **kwargs):
+        super().__init__(**kwargs)
+        self.grid = tuple(grid)
+
+    def build(self, tokens_shape, indices_shape=None):
+        num_patches = self.grid[0] * self.grid[1]
+        # The authors' choice: the spread follows the number of patches, not the width.
+        initializer = keras.initializers.RandomNormal(stddev=num_patches**-0.5)
+        self.positions = self.add_weight(
+            shape=(num_patches, tokens_shape[-1]), initializer=initializer, name="positions"
+        )
+
+    def call(self, tokens, indices=None):
+        return tokens + (self.positions if indices is None else ops.take(self.positions, indices, axis=0))
+
+    def interpolated(self, grid):
+        """The learned positions resized bicubically to another grid, `(rows * columns, hidden_dim)`."""
+        hidden_dim = self.positions.shape[-1]
+        table = ops.reshape(ops.convert_to_tensor(self.positions), (1, *self.grid, hidden_dim))
+        resized = ops.image.resize(table, grid, interpolation="bicubic", data_format="channels_last")
+        return ops.reshape(resized, (-1, hidden_dim))
+
+    def compute_output_shape(self, tokens_shape, indices_shape=None):
+        return tokens_shape
+
+    def get_config(self):
+        return {**super().get_config(), "grid": self.grid}
+
+
+class _TwoLayerEmbedding(keras.layers.Layer):
+    """Dense, SiLU, Dense: what follows the sinusoid of a timestep and the table row of a label alike."""
+
+    def __init__(self, hidden_dim, **kwargs):
+        # Timesteps must not be rounded: in bfloat16 only 507 of 1001 stay distinct.
+        super().__init__(autocast=False, **kwargs)
+        self.hidden_dim = hidden_dim
+        options = {"kernel_initializer": "lecun_normal", "dtype": self.dtype_policy}
+        self.hidden = keras.layers.Dense(2 * hidden_dim, activation="silu", name="hidden", **options)
+        self.output_projection = keras.layers.Dense(hidden_dim, name="output_projection", **options)
+
+    def build(self, input_shape):
+        self.hidden.build((None, self.hidden_dim))
+        self.output_projection.build((None, 2 * self.hidden_dim))
+
+    def project(self, vectors):
+        return self.output_projection(self.hidden(ops.cast(vectors, self.compute_dtype)))
+
+    def get_config(self):
+        return {**super().get_config(), "hidden_dim": self.hidden_dim}
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class TimestepEmbedding(_TwoLayerEmbedding):
+    """Embeds diffusion timesteps: sines and cosines of falling frequencies, then a small MLP (DDPM, DiT).
+
+    The sinusoid is as wide as the model, with frequencies from 1 to 1/10000, and computed in float32 whatever the
+    precision of the layer.
+
+    Example:
+
+    >>> TimestepEmbedding(hidden_dim=192)(np.array([0, 1, 1000])).shape
+    (3, 192)
+
+    Args:
+        hidden_dim: Integer, even and at least 4. Width of the embedding.
+
+    Call arguments:
+        timesteps: Int or float tensor of shape `(batch,)`, 0 for no noise.
+
+    Returns:
+        Float tensor of shape `(batch, hidden_dim)`.
+    """
+
+    def __init__(self, hidden_dim, **kwargs):
+        if hidden_dim % 2 or hidden_dim < 4:
+            raise ValueError(f"`hidden_dim` must be even and at least 4. Received: hidden_dim={hidden_dim}")
+        super().__init__(hidden_dim, **kwargs)
+        half = hidden_dim // 2
+        # Made in float64: a float32 exponent is off by 4e-5 at timestep 1000.
+        self._frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / (half - 1)).astype("float32")
+
+    def call(self, timesteps):
+        angles = ops.cast(timesteps, "float32")[:, None] * self._frequencies
+        return self.project(ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1))  # (batch, hidden_dim)
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class LabelEmbedding(_TwoLayerEmbedding):
+    """Embeds class labels, with one more row for "no label" as classifier-free guidance needs it (Ho and Salimans).
+
+    Example:
+
+    >>> LabelEmbedding(num_classes=10, hidden_dim=192)(np.array([3, 10])).shape     # 10 is the null label
+    (2, 192)
+
+    Args:
+        num_classes: Integer. The null label is the index `num_classes`.
+        hidden_dim: Integer. Width of the embedding.
+        dropout: Float in [0, 1). Share of the labels replaced by the null label in training, where the call does not
+            say which.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for that choice.
+
+    Call arguments:
+        labels: Int tensor of shape `(batch,)`, values in `[0, num_classes]`.
+        drop: Bool tensor of shape `(batch,)`, `True` where the null label takes the place of the label.
+        training: Bool. Whether to drop labels at random.
+
+    Returns:
+        Float tensor of shape `(batch, hidden_dim)`.
+    """
+
+    def __init__(self, num_classes, hidden_dim, dropout=0.0, seed=None, **kwargs):
+        if num_classes < 1:
+            raise ValueError(f"`num_classes` must be at least 1. Received: num_classes={num_classes}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1). Received: dropout={dropout}")
+        super().__init__(hidden_dim, **kwargs)
+        self.num_classes = num_classes
+        self.dropout = dropout
+        self.seed = seed
+        self.seed_generator = seed_generator(seed)
+
+    def build(self, labels_shape, drop_shape=None):
+        initializer = keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5)
+        self.table = self.add_weight(
+            shape=(self.num_classes + 1, self.hidden_dim), initializer=initializer, name="table"
+        )
+        super().build(labels_shape)
+
+    def call(self, labels, drop=None, training=False):
+        labels = ops.cast(labels, "int32")
+        if drop is None and training and self.dropout:
+            drop = keras.random.uniform(ops.shape(labels), seed=self.seed_generator) < self.dropout
+        if drop is not None:
+            labels = ops.where(drop, self.num_classes, labels)
+        return self.project(ops.take(self.table, labels, axis=0))  # (batch, hidden_dim)
+
+    def get_config(self):
+        config = {
+            "num_classes": self.num_classes,
+            "dropout": self.dropout,
+            "seed": keras.saving.serialize_keras_object(self.seed),
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,102 @@
+"""Random masking of patches: which stay visible, and how the sequence is put together again."""
+
+import keras
+from keras import ops
+
+from keras_umd.seeds import seed_generator
+
+
+def num_visible(num_patches, mask_ratio):
+    """How many of `num_patches` stay visible, `int(num_patches * (1 - mask_ratio))`: truncated, as MAE does it."""
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"The mask ratio must lie in [0, 1). Received: mask_ratio={mask_ratio}")
+    visible = int(num_patches * (1 - mask_ratio))
+    if visible == 0:
+        raise ValueError(
+            "The mask ratio leaves no patch visible; lower it, or use smaller patches. "
+            f"Received: mask_ratio={mask_ratio} with {num_patches} patches"
+        )
+    return visible
+
+
+def random_split(mask_noise, mask_ratio):
+    """Choose the visible patches: those with the smallest noise (MAE, section 3).
+
+    Args:
+        mask_noise: Float tensor of shape `(batch, num_patches)`, uniform random numbers.
+        mask_ratio: Float in [0, 1). Share of the patches to mask.
+
+    Returns:
+        Two int32 tensors of patch indices in random order, the visible `(batch, visible)` and the masked
+        `(batch, num_patches - visible)`.
+
+    Raises:
+        ValueError: if the ratio is out of range or leaves no patch visible.
+    """
+    visible = num_visible(mask_noise.shape[1], mask_ratio)
+    order = ops.cast(ops.argsort(mask_noise, axis=1), "int32")
+    return order[:, :visible], order[:, visible:]
+
+
+def take_tokens(tokens, indices):
+    """Gather tokens `(batch, num_patches, dim)` by `indices`, `(batch, n)`: `(batch, n, dim)`."""
+    return ops.take_along_axis(tokens, indices[:, :, None], axis=1)
+
+
+def restore(tokens, visible, masked):
+    """Put tokens that come in the order visible, masked back into the order of their patches.
+
+    Args:
+        tokens: Tensor of shape `(batch, num_patches, dim)`.
+        visible, masked: The indices that `random_split` returned.
+
+    Returns:
+        Tensor of shape `(batch, num_patches, dim)`, row-major over the image.
+    """
+    return take_tokens(tokens, ops.argsort(ops.concatenate([visible, masked], axis=1), axis=1))
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class RandomMasking(keras.layers.Layer):
+    """Drops a random subset of the tokens of each image, the same number for all (MAE, section 3).
+
+    It masks whenever it is called, in training and at inference.
+
+    Example:
+
+    >>> visible_tokens, visible, masked = RandomMasking(0.75, seed=0)(keras.random.normal((2, 16, 8)))
+    >>> visible_tokens.shape, visible.shape, masked.shape
+    ((2, 4, 8), (2, 4), (2, 12))
+
+    Args:
+        mask_ratio: Float in [0, 1). Share of the tokens to drop.
+        seed: Integer, `keras.random.SeedGenerator` or `None`.
+
+    Call arguments:
+        tokens: Tensor of shape `(batch, num_patches, dim)`.
+        mask_noise: Float tensor of shape `(batch, num_patches)`. Drawn where it is not given.
+
+    Returns:
+        The visible tokens `(batch, visible, dim)`, and the indices of the visible `(batch, visible)` and of the masked
+        tokens `(batch, masked)`, for `restore`.
+    """
+
+    def __init__(self, mask_ratio, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        num_visible(1_000_000, mask_ratio)
+        self.mask_ratio = mask_ratio
+        self.seed = seed
+        self.seed_generator = seed_generator(seed)
+
+    def build(self, tokens_shape, mask_noise_shape=None):
+        num_visible(tokens_shape[1], self.mask_ratio)
+
+    def call(self, tokens, mask_noise=None):
+        if mask_noise is None:
+            mask_noise = keras.random.uniform(ops.shape(tokens)[:2], dtype="float32", seed=self.seed_generator)
+        visible, masked = random_split(mask_noise, self.mask_ratio)
+        return take_tokens(tokens, visible), visible, masked
+
+    def get_config(self):
+        seed = keras.saving.serialize_keras_object(self.seed)
+        return {**super().get_config(), "mask_ratio": self.mask_ratio, "seed": seed}

@@ -1,0 +1,275 @@
+"""The training step: images are corrupted inside it, and everything else is Keras' own."""
+
+import inspect
+import types
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.diffusion.objective import image_losses, total_loss
+from keras_umd.models.averages import WeightAverage
+from keras_umd.models.inputs import check_images, check_labels, scale_images
+from keras_umd.seeds import seed_generator
+
+UNDECAYED_NAMES = ("bias", "beta", "cls_tokens", "mask_token")
+EVALUATION_SEED = 0
+
+
+def undecayed_variables(variables):
+    """Those that weight decay leaves alone: every bias (LayerNorm's, `beta`, too), class tokens and the mask token."""
+    return [variable for variable in variables if variable.name in UNDECAYED_NAMES]
+
+
+class DenoisingModel(keras.Model):
+    """A model that `fit` trains on corrupted images: the base of `UMD`, without its network.
+
+    `train_step` turns images into views, `call(views)` predicts, `compute_loss` compares (method: section 4). So all of
+    Keras' own training keeps working: callbacks, jit, mixed precision, gradient accumulation, distribution.
+
+    Subclasses call `super().__init__`, build their network, then `finish_construction`.
+
+    Args:
+        corruption: `Corruption`.
+        image_shape: Tuple `(height, width, channels)`.
+        patch_size: Pair `(patch_height, patch_width)`.
+        num_patches: Integer.
+        num_classes: Integer or `None`.
+        label_dropout: Float in [0, 1).
+        value_range: Pair of floats or `None`.
+        seed: Integer or `None`, for the noise, timesteps and masks of the training.
+    """
+
+    def __init__(
+        self, corruption, image_shape, patch_size, num_patches, num_classes, label_dropout, value_range, seed, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.corruption = corruption
+        self.image_shape = image_shape
+        self.patch_size = patch_size
+        self.num_patches = num_patches
+        self.num_classes = num_classes
+        self.label_dropout = label_dropout
+        self.value_range = value_range
+        self.seed = seed
+        self.seed_generator = seed_generator(seed)
+        self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
+        self.averages = []
+
+    def finish_construction(self):
+        """Called when all weights exist."""
+        names = [f"{part}_x0_loss" for part in self.corruption.part_mask_ratios]
+        if "noisy" in self.corruption.part_mask_ratios:
+            names.append("noisy_eps_loss")
+        self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in names]
+        self.built = True
+
+    # Compiling
+
+    def compile(self, optimizer="adamw", **kwargs):
+        """Configure the training. The objective is the model's own, so `loss` and `metrics` are not taken.
+
+        An optimizer with an `ema_decay` (see `keras_umd.recipes`) makes the model keep a moving average of its weights.
+        Biases, class tokens and the mask token are excluded from the optimizer's weight decay.
+
+        Args:
+            optimizer: Optimizer or its name. `keras_umd.recipes` has the paper's.
+            **kwargs: As of `keras.Model.compile`: `jit_compile`, `steps_per_execution`, `run_eagerly`,
+                `auto_scale_loss`.
+        """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"The model brings its own objective and metrics; leave out `{name}`. "
+                    f"Received: {name}={kwargs[name]}"
+                )
+        super().compile(optimizer=optimizer, **kwargs)
+        innermost = self.optimizer
+        while hasattr(innermost, "inner_optimizer"):  # of a LossScaleOptimizer
+            innermost = innermost.inner_optimizer
+        if not innermost.built:
+            innermost.exclude_from_weight_decay(var_list=undecayed_variables(self.trainable_variables))
+        ema_decay = getattr(innermost, "ema_decay", None)
+        if ema_decay is not None:
+            self.track_average(ema_decay)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def track_average(self, decays):
+        """Keep exponential moving averages of the weights from now on, updated after every training step.
+
+        They are saved with the model and used by `generate`. Asking again for the same decays changes nothing.
+
+        Args:
+            decays: Float in [0, 1) or a list of them, one average each.
+        """
+        decays = [float(decay) for decay in np.atleast_1d(decays)]
+        if decays == [average.decay for average in self.averages]:
+            return
+        network = [variable for layer in self.network_layers() for variable in layer.weights]
+        self.averages.clear()
+        self.averages.extend(WeightAverage(decay, network) for decay in decays)
+
+    def network_layers(self):
+        """The layers whose weights are trained and averaged."""
+        raise NotImplementedError
+
+    # Steps
+
+    def train_step(self, *args):
+        """One step of `fit`. On JAX it takes and returns the state too, as Keras' own does."""
+        if keras.backend.backend() != "jax":
+            logs = super().train_step((self._views(args[0], self.seed_generator, self.label_dropout),))
+            self._update_averages()
+            return logs
+        (trainable, non_trainable, optimizer, metrics), data = args
+        views, non_trainable = _stateless(
+            lambda: self._views(data, self.seed_generator, self.label_dropout),
+            self.non_trainable_variables,
+            non_trainable,
+        )
+        logs, state = super().train_step((trainable, non_trainable, optimizer, metrics), (views,))
+        trainable, non_trainable, optimizer, metrics = state
+        variables = self.trainable_variables + self.non_trainable_variables
+        _, values = _stateless(self._update_averages, variables, [*trainable, *non_trainable])
+        return logs, (trainable, values[len(trainable) :], optimizer, metrics)
+
+    def test_step(self, *args):
+        """One step of `evaluate`: the losses of training, with no label dropped."""
+        if keras.backend.backend() != "jax":
+            return super().test_step((self._views(args[0], self.evaluation_seed_generator),))
+        (trainable, non_trainable, metrics), data = args
+        views, non_trainable = _stateless(
+            lambda: self._views(data, self.evaluation_seed_generator), self.non_trainable_variables, non_trainable
+        )
+        return super().test_step((trainable, non_trainable, metrics), (views,))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        losses = image_losses(x, y_pred, self.patch_size)
+        for tracker in self.loss_part_trackers:
+            if tracker.name in losses:  # a batch of one image has only one part
+                tracker.update_state(ops.stop_gradient(losses[tracker.name]))
+        return total_loss(losses, ops.shape(x["batch_timesteps"])[0])
+
+    def _views(self, data, seed, label_dropout=0.0):
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        _refuse_weights(sample_weight=sample_weight)
+        images = self.prepare_images(images)
+        labels = self.prepare_labels(labels)
+        draws = self.corruption.draw(ops.shape(images), self.num_patches, seed, label_dropout)
+        return self.corruption.corrupt(images, draws, labels)
+
+    def _update_averages(self):
+        for average in self.averages:
+            average.update()
+
+    # Data
+
+    def prepare_images(self, images):
+        """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
+        if not hasattr(images, "shape"):
+            images = np.asarray(images)
+        check_images(images, self.image_shape, self.value_range)
+        return scale_images(ops.convert_to_tensor(images), self.value_range)
+
+    def prepare_labels(self, labels):
+        """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label."""
+        if labels is None:
+            return None
+        if not hasattr(labels, "shape"):
+            labels = np.asarray(labels)
+        check_labels(labels, self.num_classes)
+        return ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
+
+    def fit(self, *args, **kwargs):
+        """Train on images, or on images and labels; see `keras.Model.fit`.
+
+        Images are uint8 `(batch, height, width, channels)`, or float in the model's `value_range`. Arrays are checked
+        as a whole, the first batch of a PyDataset, a generator or a tf.data pipeline of floats (whose shuffle buffer
+        is filled once more for that; uint8 pipelines need no check of values).
+
+        Raises:
+            ValueError: for images or labels that don't fit the model, and for sample or class weights.
+        """
+        arguments = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        _refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
+        arguments["x"] = self._checked(arguments.get("x"), arguments.get("y"))
+        validation = arguments.get("validation_data")
+        if isinstance(validation, (tuple, list)):
+            images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
+            _refuse_weights(sample_weight=sample_weight)
+            self._checked(images, labels)
+        elif validation is not None:
+            arguments["validation_data"] = self._checked(validation, None)
+        return super().fit(**arguments)
+
+    def evaluate(self, *args, **kwargs):
+        """The losses on a data set, with the same noise, timesteps and masks each time; see `keras.Model.evaluate`."""
+        arguments = inspect.signature(super().evaluate).bind(*args, **kwargs)
+        arguments = {**arguments.arguments, **arguments.arguments.pop("kwargs", {})}
+        _refuse_weights(sample_weight=arguments.get("sample_weight"))
+        if not arguments.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
+            arguments["x"] = self._checked(arguments.get("x"), arguments.get("y"))
+        self.evaluation_seed_generator.state.assign([EVALUATION_SEED, 0])
+        return super().evaluate(**arguments)
+
+    def predict(self, x, *args, **kwargs):
+        """The representations of all images in `x`, as `encode` gives them; see `keras.Model.predict`."""
+        return super().predict(self._checked(x, None), *args, **kwargs)
+
+    def _checked(self, x, y):
+        """Check what is on the host of `x` and `y`; returns `x`, or what stands for it where a batch was taken."""
+        first = (x, y)
+        if isinstance(x, keras.utils.PyDataset):
+            first = x[0]
+        elif isinstance(x, types.GeneratorType):
+            first = next(x)
+            x = _with_first(first, x)
+        elif hasattr(x, "element_spec") and hasattr(x, "take"):  # tf.data
+            images_spec = keras.tree.flatten(x.element_spec)[0]
+            if "float" not in keras.backend.standardize_dtype(images_spec.dtype):
+                return x
+            first = keras.tree.map_structure(np.asarray, next(iter(x.take(1)), (None,)))
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
+        if hasattr(images, "shape") and hasattr(images, "dtype"):
+            check_images(images, self.image_shape, self.value_range)
+        if hasattr(labels, "shape") and hasattr(labels, "dtype"):
+            check_labels(labels, self.num_classes)
+        return x
+
+    # Saving
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras doesn't save seed generators; without this a resumed run would repeat its noise.
+        store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state).astype("int64")
+
+    def load_own_variables(self, store):
+        store = {key: store[key] for key in store.keys()}
+        self.seed_generator.state.assign(
+            np.asarray(store.pop("seed_state")).astype(keras.backend.standardize_dtype(self.seed_generator.state.dtype))
+        )
+        super().load_own_variables(store)
+
+
+def _stateless(function, variables, values):
+    """Run `function` with `variables` at `values`; returns its result and the values that it leaves behind."""
+    with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
+        result = function()
+    return result, [scope.get_current_value(variable) for variable in variables]
+
+
+def _with_first(first, rest):
+    yield first
+    yield from rest
+
+
+def _refuse_weights(**weights):
+    for name, value in weights.items():
+        if value is not None:
+            raise ValueError(
+                f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set. "
+                f"Received: {name} of type {type(value).__name__}"
+            )

@@ -1,0 +1,216 @@
+"""The asymmetric ViT encoder-decoder and its condition. It knows nothing of training."""
+
+import keras
+from keras import ops
+
+from keras_umd.layers.embeddings import LabelEmbedding, PositionEmbedding, TimestepEmbedding
+from keras_umd.layers.masking import take_tokens
+from keras_umd.layers.patches import PatchEmbedding, PatchHead, as_pair, patch_grid, patchify
+from keras_umd.layers.transformer import TransformerBlock, layer_norm
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class ConditionEmbedding(keras.layers.Layer):
+    """Timestep and label as one vector: the sum of both embeddings.
+
+    With `"adaln_zero"` SiLU is applied here, once for all blocks.
+
+    Args:
+        hidden_dim: Integer. Width of the vector.
+        num_classes: Integer, or `None` for a model without labels.
+        conditioning: `"adaln_zero"` or `"token"`.
+
+    Call arguments:
+        timesteps: Int tensor of shape `(batch or 1,)`.
+        labels: Int tensor of shape `(batch or 1,)` in `[0, num_classes]`, `None` for the null label.
+        drop: Bool tensor of the shape of `labels`, `True` where the null label takes the place of the label.
+
+    Returns:
+        Float tensor of shape `(batch or 1, hidden_dim)`.
+    """
+
+    def __init__(self, hidden_dim, num_classes=None, conditioning="adaln_zero", **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_classes = num_classes
+        self.conditioning = conditioning
+        self.timestep_embedding = TimestepEmbedding(hidden_dim, dtype=self.dtype_policy, name="timestep_embedding")
+        self.label_embedding = None
+        if num_classes is not None:
+            self.label_embedding = LabelEmbedding(
+                num_classes, hidden_dim, dtype=self.dtype_policy, name="label_embedding"
+            )
+
+    def build(self, timesteps_shape, labels_shape=None, drop_shape=None):
+        self.timestep_embedding.build(timesteps_shape)
+        if self.label_embedding is not None:
+            self.label_embedding.build(timesteps_shape)
+
+    def call(self, timesteps, labels=None, drop=None):
+        condition = self.timestep_embedding(timesteps)
+        if self.label_embedding is not None:
+            if labels is None:
+                labels = ops.full((1,), self.num_classes, dtype="int32")
+            condition = condition + self.label_embedding(labels, drop=drop)
+        return ops.silu(condition) if self.conditioning == "adaln_zero" else condition
+
+    def get_config(self):
+        config = {"hidden_dim": self.hidden_dim, "num_classes": self.num_classes, "conditioning": self.conditioning}
+        return {**super().get_config(), **config}
+
+
+def _blocks(num_layers, num_heads, conditioning, dtype):
+    return [
+        TransformerBlock(num_heads, conditioning=conditioning, dtype=dtype, name=f"block_{i}")
+        for i in range(num_layers)
+    ]
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Encoder(keras.layers.Layer):
+    """ViT over the visible patches of an image, with class tokens in front.
+
+    The representation of an image is the mean of the class tokens after the last LayerNorm (section 5).
+
+    Args:
+        patch_size: Integer or pair `(patch_height, patch_width)`.
+        hidden_dim: Integer. Width of the tokens.
+        num_layers: Integer. Number of transformer blocks.
+        num_heads: Integer, a divisor of `hidden_dim`.
+        num_cls_tokens: Integer, at least 1. The paper has 1; 4 in the authors' code act as one counted four times.
+        conditioning: `"adaln_zero"`, `"token"` or `None`.
+
+    Call arguments:
+        images: Float tensor of shape `(batch, height, width, channels)`.
+        condition: Float tensor of shape `(batch or 1, hidden_dim)`, as `ConditionEmbedding` makes it.
+        visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
+
+    Returns:
+        The representation `(batch, hidden_dim)` and the patches' tokens `(batch, visible, hidden_dim)`.
+    """
+
+    def __init__(
+        self, patch_size, hidden_dim, num_layers, num_heads, num_cls_tokens=1, conditioning="adaln_zero", **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.patch_size = as_pair(patch_size)
+        self.hidden_dim = hidden_dim
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.num_cls_tokens = num_cls_tokens
+        self.conditioning = conditioning
+        dtype = self.dtype_policy
+        self.patch_embedding = PatchEmbedding(self.patch_size, hidden_dim, dtype=dtype, name="patch_embedding")
+        self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
+        self.norm = layer_norm("norm", dtype)
+
+    def build(self, images_shape, condition_shape=None, visible_shape=None):
+        grid = patch_grid(images_shape[1:], self.patch_size)
+        tokens_shape = (None, None, self.hidden_dim)
+        self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
+        # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
+        self.cls_tokens = self.add_weight(
+            shape=(self.num_cls_tokens, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="cls_tokens",
+        )
+        self.patch_embedding.build((None, *images_shape[1:]))
+        for layer in (self.position_embedding, *self.blocks, self.norm):
+            layer.build(tokens_shape)
+
+    def call(self, images, condition=None, visible=None):
+        patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
+        if visible is not None:
+            patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
+        tokens = self.position_embedding(self.patch_embedding(patches), indices=visible)  # (batch, visible, hidden_dim)
+        cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
+        tokens = ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
+        for block in self.blocks:
+            tokens = block(tokens, condition=condition)
+        tokens = self.norm(tokens)
+        return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
+
+    def get_config(self):
+        config = {
+            "patch_size": self.patch_size,
+            "hidden_dim": self.hidden_dim,
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "num_cls_tokens": self.num_cls_tokens,
+            "conditioning": self.conditioning,
+        }
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Decoder(keras.layers.Layer):
+    """Predicts x_0 and noise for every patch, from the encoder's tokens and a mask token for each masked patch.
+
+    Attention doesn't care about order and every token carries its position, so the patches stay in the order visible,
+    masked; `keras_umd.layers.restore` puts them back where a picture is wanted.
+
+    Args:
+        patch_size: Integer or pair `(patch_height, patch_width)`.
+        grid: Pair `(rows, columns)` of patches in an image.
+        channels: Integer. Channels of the image; the head predicts twice as many.
+        num_layers: Integer. Number of transformer blocks.
+        num_heads: Integer, a divisor of the tokens' width.
+        conditioning: `"adaln_zero"`, `"token"` or `None`.
+
+    Call arguments:
+        representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder.
+        tokens: Float tensor of shape `(batch, visible, hidden_dim)`, from the encoder.
+        condition: Float tensor of shape `(batch or 1, hidden_dim)`.
+        visible, masked: Int tensors, the patches that `tokens` stand for `(batch, visible)`, and the others
+            `(batch, masked)`. Without them: all patches, in row-major order.
+
+    Returns:
+        Float tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`.
+    """
+
+    def __init__(self, patch_size, grid, channels, num_layers, num_heads, conditioning="adaln_zero", **kwargs):
+        super().__init__(**kwargs)
+        self.patch_size = as_pair(patch_size)
+        self.grid = tuple(grid)
+        self.channels = channels
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.conditioning = conditioning
+        dtype = self.dtype_policy
+        self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
+        self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
+        self.norm = layer_norm("norm", dtype)
+        head_conditioning = "adaln_zero" if conditioning == "adaln_zero" else None
+        self.head = PatchHead(self.patch_size, 2 * channels, head_conditioning, dtype=dtype, name="head")
+
+    def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
+        tokens_shape = (None, None, representation_shape[-1])
+        self.mask_token = self.add_weight(
+            shape=(representation_shape[-1],), initializer=keras.initializers.RandomNormal(stddev=0.02), name="mask_token"
+        )
+        for layer in (self.position_embedding, *self.blocks, self.norm, self.head):
+            layer.build(tokens_shape)
+
+    def call(self, representation, tokens, condition=None, visible=None, masked=None):
+        order = None
+        if masked is not None:
+            mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
+            tokens = ops.concatenate([tokens, ops.cast(mask_tokens, tokens.dtype)], axis=1)
+            order = ops.concatenate([visible, masked], axis=1)
+        tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
+        tokens = ops.concatenate([representation[:, None], tokens], axis=1)
+        for block in self.blocks:
+            tokens = block(tokens, condition=condition)
+        tokens = self.norm(tokens)[:, 1:]
+        return self.head(tokens, condition=condition)  # (batch, num_patches, patch_dim)
+
+    def get_config(self):
+        config = {
+            "patch_size": self.patch_size,
+            "grid": self.grid,
+            "channels": self.channels,
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "conditioning": self.conditioning,
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,466 @@
+"""UMD: one network, trained on both corruptions, used for features and for images."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.backend import compile_function
+from keras_umd.diffusion.corruption import Corruption
+from keras_umd.diffusion.guidance import classifier_free
+from keras_umd.diffusion.objective import split_prediction
+from keras_umd.diffusion.samplers import DDIM, uniform_timesteps
+from keras_umd.layers.masking import random_split, restore
+from keras_umd.layers.patches import as_pair, patch_grid, patchify, unpatchify
+from keras_umd.models.denoising_model import DenoisingModel
+from keras_umd.models.feature_extractor import FeatureExtractor
+from keras_umd.models.inputs import check_labels, to_uint8
+from keras_umd.models.network import ConditionEmbedding, Decoder, Encoder
+from keras_umd.models.presets import preset_config
+from keras_umd.seeds import seed_generator
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class UMD(DenoisingModel):
+    """Unified Masked Diffusion: a masked autoencoder and a masked diffusion transformer in one.
+
+    `fit` trains it, on images alone or with labels. `model(images)` and `predict` give the representation; `generate`
+    gives images, `reconstruct` fills in masked patches. The `corruption` makes it UMD, MAE, MaskDiT or DiT.
+
+    Example:
+
+    >>> model = UMD(image_shape=(8, 8, 1), patch_size=2, hidden_dim=64, num_layers=4, num_heads=4, decoder_layers=2)
+    >>> model.compile("adamw")
+    >>> model.fit(images, epochs=10)                        # uint8, (batch, 8, 8, 1)
+    >>> model.encode(images).shape
+    (batch, 64)
+
+    Args:
+        image_shape: Tuple `(height, width, channels)`, divisible by the patch size.
+        patch_size: Integer or pair `(patch_height, patch_width)`.
+        hidden_dim: Integer, even and divisible by `num_heads`. Width of encoder and decoder.
+        num_layers: Integer. Blocks of the encoder.
+        num_heads: Integer.
+        decoder_layers: Integer. Blocks of the decoder.
+        num_classes: Integer, or `None` for a model without labels.
+        label_dropout: Float in [0, 1). Share of the labels dropped in training, for classifier-free guidance.
+        num_cls_tokens: Integer, at least 1. The paper has 1, the authors' code 4, which start and stay equal.
+        conditioning: `"adaln_zero"`, `"token"`, or `None` for a network that sees neither timestep nor label.
+        corruption: `Corruption`. Defaults to the paper's UMD.
+        value_range: Pair of floats. Float images must lie in it; uint8 images are scaled to it. `None` is for latents:
+            no uint8, no range, and no clipping of x_0 in sampling.
+        seed: Integer or `None`. Seeds noise, timesteps and masks of the training. Weights follow
+            `keras.utils.set_random_seed`.
+
+    Reference:
+        Hansen-Estruch et al., "Unified Auto-Encoding with Masked Diffusion", 2024.
+    """
+
+    def __init__(
+        self,
+        image_shape=(64, 64, 3),
+        patch_size=4,
+        hidden_dim=768,
+        num_layers=12,
+        num_heads=12,
+        decoder_layers=4,
+        num_classes=None,
+        label_dropout=0.1,
+        num_cls_tokens=1,
+        conditioning="adaln_zero",
+        corruption=None,
+        value_range=(-1.0, 1.0),
+        seed=None,
+        **kwargs,
+    ):
+        grid = patch_grid(image_shape, patch_size)
+        corruption = Corruption.umd() if corruption is None else corruption
+        corruption.check_num_patches(grid[0] * grid[1])
+        _check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range)
+        super().__init__(
+            corruption=corruption,
+            image_shape=tuple(image_shape),
+            patch_size=as_pair(patch_size),
+            num_patches=grid[0] * grid[1],
+            num_classes=num_classes,
+            label_dropout=label_dropout,
+            value_range=None if value_range is None else tuple(value_range),
+            seed=seed,
+            **kwargs,
+        )
+        self.grid = grid
+        self.hidden_dim = hidden_dim
+        self.conditioning = conditioning
+        dtype = self.dtype_policy
+        self.condition_embedding = None
+        if conditioning is not None:
+            self.condition_embedding = ConditionEmbedding(
+                hidden_dim, num_classes, conditioning, dtype=dtype, name="condition_embedding"
+            )
+            self.condition_embedding.build((None,))
+        self.encoder = Encoder(
+            self.patch_size, hidden_dim, num_layers, num_heads, num_cls_tokens, conditioning, dtype=dtype, name="encoder"
+        )
+        self.encoder.build((None, *self.image_shape))
+        self.decoder = Decoder(
+            self.patch_size, grid, image_shape[-1], decoder_layers, num_heads, conditioning, dtype=dtype, name="decoder"
+        )
+        self.decoder.build((None, hidden_dim), (None, None, hidden_dim))
+        # Where nothing is ever masked, the mask token gets no gradient; some backends warn of that.
+        self.decoder.mask_token.trainable = any(corruption.part_mask_ratios.values())
+        self._compiled_functions = {}
+        self.finish_construction()
+
+    @classmethod
+    def from_preset(cls, preset, **overrides):
+        """A model with fresh weights and a named configuration; see `keras_umd.models.presets.preset_config`.
+
+        Args:
+            preset: String, `{umd,mae,maskdit,dit}_{tiny,small,base,large}_patch{p}_{size}` for pixels, for example
+                `"umd_base_patch4_64"`; `..._patch{p}_latent{size}` for latents.
+            **overrides: Constructor arguments that replace those of the preset.
+        """
+        return cls(**{**preset_config(preset), **overrides})
+
+    # The network
+
+    def network_layers(self):
+        return [layer for layer in (self.condition_embedding, self.encoder, self.decoder) if layer is not None]
+
+    def call(self, inputs):
+        """Representations of images `(batch, height, width, channels)`, as `encode`; predictions for views, a dict."""
+        if not isinstance(inputs, dict):
+            return self._representation(self.prepare_images(inputs), ops.zeros((1,), "int32"))
+        return {part: self._predict_view(inputs[part]) for part in ("clean", "noisy") if part in inputs}
+
+    def _condition(self, timesteps, labels=None, drop=None):
+        if self.condition_embedding is None:
+            return None
+        return self.condition_embedding(timesteps, labels=labels, drop=drop)
+
+    def _predict_view(self, view):
+        condition = self._condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
+        visible, masked = view.get("visible"), view.get("masked")
+        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible)
+        return self.decoder(representation, tokens, condition=condition, visible=visible, masked=masked)
+
+    def _representation(self, images, timesteps, labels=None):
+        return self.encoder(images, condition=self._condition(timesteps, labels))[0]
+
+    def estimate(self, x_t, timesteps, labels=None):
+        """What the network makes of noisy images: its estimates of x_0 and of the noise, nothing masked.
+
+        Args:
+            x_t: Float tensor of shape `(batch, height, width, channels)`.
+            timesteps: Int tensor of shape `(batch,)` or `(1,)`, values in `[0, T]`.
+            labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
+
+        Returns:
+            Dictionary of float tensors of the shape of `x_t`, `x0` and `noise`.
+        """
+        patches = self._predict_view({"images": x_t, "timesteps": timesteps, "labels": labels})
+        x0, noise = split_prediction(patches, self.patch_size)
+        return {
+            "x0": unpatchify(x0, self.patch_size, self.grid),
+            "noise": unpatchify(noise, self.patch_size, self.grid),
+        }
+
+    def _run(self, key, function, *tensors, averaged=False):
+        """Run `function`, which reads the model's weights, compiled once for each `key` and shape."""
+        weights = [variable for layer in self.network_layers() for variable in layer.weights]
+        key = (*key, *map(id, weights))
+        if key not in self._compiled_functions:
+            self._compiled_functions[key] = compile_function(function, weights)
+        values = [variable.value for variable in weights]
+        if averaged and self.averages:
+            values = self.averages[0].values_for(weights)
+        return self._compiled_functions[key](values, *tensors)
+
+    # The representation
+
+    def encode(self, images, timesteps=0, labels=None, seed=None):
+        """The representation of images: the class token of the encoder, nothing masked (section 5).
+
+        The whole batch is encoded at once; `predict` goes through a data set in batches.
+
+        Args:
+            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`.
+            timesteps: Integer in [0, T]. Above 0 the images are noised to it first; the paper probes models that never
+                saw clean images at 50.
+            labels: Int array `(batch,)`, or `None` for the null label.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+
+        Returns:
+            Float tensor of shape `(batch, hidden_dim)`.
+        """
+        if not isinstance(timesteps, (int, np.integer)) or not 0 <= timesteps <= self.corruption.num_timesteps:
+            raise ValueError(
+                f"`timesteps` must be an integer from 0 to {self.corruption.num_timesteps}. "
+                f"Received: timesteps={timesteps}"
+            )
+        inputs = {"images": self.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
+        if labels is not None:
+            inputs["labels"] = self.prepare_labels(labels)
+        if timesteps:
+            shape = ops.shape(inputs["images"])
+            inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
+        return self._run(("encode",), self._encode, inputs)
+
+    def _encode(self, inputs):
+        images = inputs["images"]
+        if "noise" in inputs:
+            images = self.corruption.noise_schedule.add_noise(images, inputs["noise"], inputs["timesteps"])
+        return self._representation(images, inputs["timesteps"], inputs.get("labels"))
+
+    def feature_extractor(self, image_shape=None, pooling="cls"):
+        """The encoder, with a copy of its weights, as a Keras model to embed in others.
+
+        Args:
+            image_shape: Tuple `(height, width, channels)`. Another size than the model's interpolates the position
+                embeddings bicubically.
+            pooling: `"cls"`, `"mean"` or `None`, see `FeatureExtractor`.
+
+        Returns:
+            `FeatureExtractor`.
+        """
+        encoder = self.encoder
+        extractor = FeatureExtractor(
+            image_shape=self.image_shape if image_shape is None else tuple(image_shape),
+            patch_size=self.patch_size,
+            hidden_dim=self.hidden_dim,
+            num_layers=encoder.num_layers,
+            num_heads=encoder.num_heads,
+            num_cls_tokens=encoder.num_cls_tokens,
+            conditioning=self.conditioning,
+            num_classes=self.num_classes,
+            value_range=self.value_range,
+            pooling=pooling,
+            dtype=self.dtype_policy,
+        )
+        positions = encoder.position_embedding.interpolated(extractor.encoder.position_embedding.grid)
+        for target, source in zip(extractor.encoder.weights, encoder.weights, strict=True):
+            target.assign(positions if source is encoder.position_embedding.positions else source)
+        if self.condition_embedding is not None:
+            extractor.condition_embedding.set_weights(self.condition_embedding.get_weights())
+        return extractor
+
+    # Images
+
+    def reconstruct(self, images, mask_ratio=0.75, seed=None):
+        """Mask clean images and fill the masked patches in again, as the masked autoencoder does.
+
+        Args:
+            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`.
+            mask_ratio: Float in [0, 1). Share of the patches to mask.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for the mask.
+
+        Returns:
+            Dictionary of NumPy arrays: `masked`, the images with masked patches in the middle of the value range;
+            `reconstruction`, with the predicted patches in their place and the visible ones as they were, both of the
+            type of `images`; `mask` `(batch, height, width, 1)`, bool, `True` where masked.
+        """
+        images = images if hasattr(images, "shape") else np.asarray(images)
+        x0 = self.prepare_images(images)
+        mask_noise = keras.random.uniform((x0.shape[0], self.num_patches), dtype="float32", seed=seed_generator(seed))
+
+        def fill_in(x0, mask_noise):
+            visible, masked = random_split(mask_noise, mask_ratio)
+            view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
+            prediction, _ = split_prediction(self._predict_view(view), self.patch_size)
+            hidden = ops.concatenate([ops.zeros_like(visible), ops.ones_like(masked)], axis=1)[:, :, None]
+            mask = restore(ops.tile(hidden, (1, 1, self.patch_size[0] * self.patch_size[1])), visible, masked)
+            return (
+                unpatchify(restore(prediction, visible, masked), self.patch_size, self.grid),
+                unpatchify(mask, self.patch_size, self.grid),
+            )
+
+        prediction, mask = self._run(("reconstruct", mask_ratio), fill_in, x0, mask_noise)
+        images, prediction = ops.convert_to_numpy(images), ops.convert_to_numpy(prediction)
+        mask = ops.convert_to_numpy(mask).astype(bool)
+        grey = 0.0
+        if images.dtype == "uint8":
+            prediction, grey = to_uint8(prediction, self.value_range), 128
+        elif self.value_range is not None:
+            prediction, grey = np.clip(prediction, *self.value_range), np.mean(self.value_range)
+        return {
+            "masked": np.where(mask, grey, images).astype(images.dtype),
+            "reconstruction": np.where(mask, prediction, images).astype(images.dtype),
+            "mask": mask,
+        }
+
+    def generate(
+        self,
+        labels=None,
+        num_images=None,
+        num_steps=250,
+        eta=1.0,
+        guidance_scale=1.0,
+        sampler=None,
+        initial_noise=None,
+        seed=None,
+    ):
+        """Generate images from noise, with the averaged weights where the model keeps an average.
+
+        Args:
+            labels: Int array `(num_images,)`, or `None` for images without a label.
+            num_images: Integer. Required without `labels` and `initial_noise`.
+            num_steps: Integer from 1 to T. Calls of the network for each image.
+            eta: Float in [0, 1]. 0 is deterministic, 1 ancestral sampling, the paper's choice. Ignored with `sampler`.
+            guidance_scale: Float of at least 0. 1 is no guidance and costs half as much as any other value; the paper's
+                figures use 4.
+            sampler: `keras_umd.samplers.DDIM`, or an object like it. Defaults to `DDIM(eta)`.
+            initial_noise: Float array `(num_images, height, width, channels)` from N(0, 1), to start from.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
+
+        Returns:
+            NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
+            `None`.
+        """
+        guided = guidance_scale != 1
+        num_images = self._check_generation(labels, num_images, initial_noise, guidance_scale)
+        schedule = self.corruption.noise_schedule
+        timesteps = uniform_timesteps(num_steps, schedule.num_timesteps)
+        sampler = DDIM(eta) if sampler is None else sampler
+
+        seeds = seed_generator(seed)
+        inputs = {
+            "x_T": keras.random.normal((num_images, *self.image_shape), dtype="float32", seed=seeds),
+            "seeds": keras.random.randint((num_steps, 2), 0, 2**31 - 1, dtype="int32", seed=seeds),
+        }
+        inputs["seeds"] = ops.cast(inputs["seeds"], seeds.state.dtype)
+        if initial_noise is not None:
+            inputs["x_T"] = ops.convert_to_tensor(initial_noise, dtype="float32")
+        if labels is not None:
+            inputs["labels"] = self.prepare_labels(labels)
+        if guided:
+            inputs["guidance_scale"] = ops.convert_to_tensor(guidance_scale, dtype="float32")
+
+        def sample(inputs):
+            predict_noise = self._noise_predictor(inputs.get("labels"), inputs.get("guidance_scale"))
+            return sampler.sample(
+                predict_noise, inputs["x_T"], timesteps, schedule, inputs["seeds"], clip_range=self.value_range
+            )
+
+        key = ("generate", type(sampler), str(sampler.get_config()), num_steps)
+        images = ops.convert_to_numpy(self._run(key, sample, inputs, averaged=True))
+        return images if self.value_range is None else to_uint8(images, self.value_range)
+
+    def _noise_predictor(self, labels, guidance_scale):
+        """`(x_t, timestep) -> noise`, guided where there is a scale: both predictions in one batch of twice the size."""
+        if guidance_scale is None:
+            return lambda x, timestep: self.estimate(x, timestep, labels)["noise"]
+        labels = ops.concatenate([labels, ops.full_like(labels, self.num_classes)])
+
+        def predict_noise(x, timestep):
+            noise = self.estimate(ops.concatenate([x, x]), timestep, labels)["noise"]
+            conditional, unconditional = ops.split(ops.cast(noise, "float32"), 2)
+            return classifier_free(conditional, unconditional, guidance_scale)
+
+        return predict_noise
+
+    def _check_generation(self, labels, num_images, initial_noise, guidance_scale):
+        """Check what the arguments of `generate` say about the number of images and the guidance; returns the former."""
+        if not guidance_scale >= 0:
+            raise ValueError(f"`guidance_scale` must be at least 0. Received: guidance_scale={guidance_scale}")
+        if guidance_scale != 1 and (self.num_classes is None or labels is None):
+            raise ValueError(
+                "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to. "
+                f"Received: guidance_scale={guidance_scale}, labels={labels}, num_classes={self.num_classes}"
+            )
+        if num_images is not None and (not isinstance(num_images, (int, np.integer)) or num_images < 1):
+            raise ValueError(f"`num_images` must be a positive integer. Received: num_images={num_images}")
+        counts = {"num_images": num_images}
+        if labels is not None:
+            check_labels(labels if hasattr(labels, "shape") else np.asarray(labels), self.num_classes)
+            counts["labels"] = len(labels)
+        if initial_noise is not None:
+            if tuple(initial_noise.shape[1:]) != self.image_shape:
+                raise ValueError(
+                    f"`initial_noise` must have shape (num_images, {', '.join(map(str, self.image_shape))}). "
+                    f"Received: initial_noise of shape {tuple(initial_noise.shape)}"
+                )
+            counts["initial_noise"] = initial_noise.shape[0]
+        counts = {name: count for name, count in counts.items() if count is not None}
+        if len(set(counts.values())) != 1:
+            raise ValueError(
+                "`labels`, `num_images` and `initial_noise` must agree on the number of images, and one must be given. "
+                f"Received numbers: {counts}"
+            )
+        return next(iter(counts.values()))
+
+    # Fine-tuning
+
+    def with_classes(self, num_classes, label_dropout=0.1, corruption=None):
+        """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
+
+        This model stays as it is; the new one starts without optimizer and without averages.
+
+        Args:
+            num_classes: Integer.
+            label_dropout: Float in [0, 1). Share of the labels dropped in training.
+            corruption: `Corruption`. Defaults to the paper's fine-tuning: this model's, with at most 5% of the batch
+                clean and no patch of a noisy image masked.
+
+        Returns:
+            `UMD`.
+        """
+        if corruption is None:
+            own = self.corruption.get_config()
+            clean_ratio = min(own["clean_ratio"], 0.05)
+            corruption = Corruption(**{**own, "clean_ratio": clean_ratio, "noisy_mask_ratio": 0.0})
+        config = {**self._constructor_arguments(), "corruption": corruption}
+        config.update(num_classes=num_classes, label_dropout=label_dropout)
+        model = type(self)(**config, dtype=self.dtype_policy)
+        for name in ("encoder", "decoder"):
+            getattr(model, name).set_weights(getattr(self, name).get_weights())
+        model.condition_embedding.timestep_embedding.set_weights(
+            self.condition_embedding.timestep_embedding.get_weights()
+        )
+        return model
+
+    # Saving
+
+    def _constructor_arguments(self):
+        return {
+            "image_shape": self.image_shape,
+            "patch_size": self.patch_size,
+            "hidden_dim": self.hidden_dim,
+            "num_layers": self.encoder.num_layers,
+            "num_heads": self.encoder.num_heads,
+            "decoder_layers": self.decoder.num_layers,
+            "num_classes": self.num_classes,
+            "label_dropout": self.label_dropout,
+            "num_cls_tokens": self.encoder.num_cls_tokens,
+            "conditioning": self.conditioning,
+            "corruption": self.corruption,
+            "value_range": self.value_range,
+            "seed": self.seed,
+        }
+
+    def get_config(self):
+        config = {**super().get_config(), **self._constructor_arguments()}
+        config["corruption"] = keras.saving.serialize_keras_object(self.corruption)
+        config["ema_decays"] = [average.decay for average in self.averages]
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        ema_decays = config.pop("ema_decays", [])
+        config["corruption"] = keras.saving.deserialize_keras_object(config["corruption"])
+        model = cls(**config)
+        model.track_average(ema_decays)
+        return model
+
+
+def _check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range):
+    if num_cls_tokens < 1:
+        raise ValueError(f"`num_cls_tokens` must be at least 1. Received: num_cls_tokens={num_cls_tokens}")
+    if not 0 <= label_dropout < 1:
+        raise ValueError(f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout}")
+    if num_classes is not None and conditioning is None:
+        raise ValueError(
+            "A model with classes needs conditioning 'adaln_zero' or 'token'. "
+            f"Received: num_classes={num_classes}, conditioning=None"
+        )
+    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+        raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")

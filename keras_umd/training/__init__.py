@@ -1,0 +1,1 @@
+"""Optimizers and callbacks for the paper's two stages of training."""
