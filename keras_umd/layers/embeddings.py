@@ -4,8 +4,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.seeds import seed_generator
-
 
 @keras.saving.register_keras_serializable("keras_umd")
 class PositionEmbedding(keras.layers.Layer):
@@ -44,11 +42,10 @@ class PositionEmbedding(keras.layers.Layer):
         return tokens + (self.positions if indices is None else ops.take(self.positions, indices, axis=0))
 
     def interpolated(self, grid):
-        """The learned positions resized bicubically to another grid, `(rows * columns, hidden_dim)`."""
-        hidden_dim = self.positions.shape[-1]
-        table = ops.reshape(ops.convert_to_tensor(self.positions), (1, *self.grid, hidden_dim))
-        resized = ops.image.resize(table, grid, interpolation="bicubic", data_format="channels_last")
-        return ops.reshape(resized, (-1, hidden_dim))
+        """The learned positions resized bicubically to another grid, `(rows * columns, hidden_dim)`, as NumPy array."""
+        table = ops.convert_to_numpy(self.positions.value).reshape(*self.grid, -1)
+        rows, columns = (_bicubic_matrix(old, new) for old, new in zip(self.grid, grid, strict=True))
+        return np.einsum("ri,cj,ijd->rcd", rows, columns, table).reshape(-1, table.shape[-1]).astype(table.dtype)
 
     def compute_output_shape(self, tokens_shape, indices_shape=None):
         return tokens_shape
@@ -110,8 +107,12 @@ class TimestepEmbedding(_TwoLayerEmbedding):
         self._frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / (half - 1)).astype("float32")
 
     def call(self, timesteps):
-        angles = ops.cast(timesteps, "float32")[:, None] * self._frequencies
-        return self.project(ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1))  # (batch, hidden_dim)
+        return self.project(self.sinusoid(timesteps))  # (batch, hidden_dim)
+
+    def sinusoid(self, timesteps):
+        """Sines, then cosines, of `timesteps` `(batch,)` at all frequencies: `(batch, hidden_dim)`, float32."""
+        angles = ops.cast(timesteps, "float32")[:, None] * ops.convert_to_tensor(self._frequencies)
+        return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -128,7 +129,7 @@ class LabelEmbedding(_TwoLayerEmbedding):
         hidden_dim: Integer. Width of the embedding.
         dropout: Float in [0, 1). Share of the labels replaced by the null label in training, where the call does not
             say which.
-        seed: Integer, `keras.random.SeedGenerator` or `None`, for that choice.
+        seed: Integer or `None`, for that choice.
 
     Call arguments:
         labels: Int tensor of shape `(batch,)`, values in `[0, num_classes]`.
@@ -148,7 +149,7 @@ class LabelEmbedding(_TwoLayerEmbedding):
         self.num_classes = num_classes
         self.dropout = dropout
         self.seed = seed
-        self.seed_generator = seed_generator(seed)
+        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
     def build(self, labels_shape, drop_shape=None):
         initializer = keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5)
@@ -166,9 +167,17 @@ class LabelEmbedding(_TwoLayerEmbedding):
         return self.project(ops.take(self.table, labels, axis=0))  # (batch, hidden_dim)
 
     def get_config(self):
-        config = {
-            "num_classes": self.num_classes,
-            "dropout": self.dropout,
-            "seed": keras.saving.serialize_keras_object(self.seed),
-        }
+        config = {"num_classes": self.num_classes, "dropout": self.dropout, "seed": self.seed}
         return {**super().get_config(), **config}
+
+
+def _bicubic_matrix(old, new):
+    """Weights `(new, old)` of Keys' cubic kernel (a = -0.5), half-pixel centres, edges renormalised.
+
+    `keras.ops.image.resize` takes another kernel on PyTorch (a = -0.75), and features would depend on the backend.
+    """
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    x = np.abs(centres[:, None] - np.arange(old))
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return weights / weights.sum(axis=1, keepdims=True)

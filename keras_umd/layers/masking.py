@@ -3,8 +3,6 @@
 import keras
 from keras import ops
 
-from keras_umd.seeds import seed_generator
-
 
 def num_visible(num_patches, mask_ratio):
     """How many of `num_patches` stay visible, `int(num_patches * (1 - mask_ratio))`: truncated, as MAE does it."""
@@ -70,7 +68,7 @@ class RandomMasking(keras.layers.Layer):
 
     Args:
         mask_ratio: Float in [0, 1). Share of the tokens to drop.
-        seed: Integer, `keras.random.SeedGenerator` or `None`.
+        seed: Integer or `None`.
 
     Call arguments:
         tokens: Tensor of shape `(batch, num_patches, dim)`.
@@ -86,7 +84,7 @@ class RandomMasking(keras.layers.Layer):
         num_visible(1_000_000, mask_ratio)
         self.mask_ratio = mask_ratio
         self.seed = seed
-        self.seed_generator = seed_generator(seed)
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, tokens_shape, mask_noise_shape=None):
         num_visible(tokens_shape[1], self.mask_ratio)
@@ -98,5 +96,4 @@ class RandomMasking(keras.layers.Layer):
         return take_tokens(tokens, visible), visible, masked
 
     def get_config(self):
-        seed = keras.saving.serialize_keras_object(self.seed)
-        return {**super().get_config(), "mask_ratio": self.mask_ratio, "seed": seed}
+        return {**super().get_config(), "mask_ratio": self.mask_ratio, "seed": self.seed}

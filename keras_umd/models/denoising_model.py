@@ -207,8 +207,8 @@ class DenoisingModel(keras.Model):
 
     def evaluate(self, *args, **kwargs):
         """The losses on a data set, with the same noise, timesteps and masks each time; see `keras.Model.evaluate`."""
-        arguments = inspect.signature(super().evaluate).bind(*args, **kwargs)
-        arguments = {**arguments.arguments, **arguments.arguments.pop("kwargs", {})}
+        arguments = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
+        arguments.update(arguments.pop("kwargs", {}))
         _refuse_weights(sample_weight=arguments.get("sample_weight"))
         if not arguments.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
             arguments["x"] = self._checked(arguments.get("x"), arguments.get("y"))

@@ -1,0 +1,176 @@
+"""Pre-train UMD on small real images, probe its features, fine-tune it with labels and generate: `make demo`.
+
+    python examples/quickstart.py                                  # handwritten digits, which scikit-learn ships
+    python examples/quickstart.py --data fashion-mnist             # downloaded by Keras
+    python examples/quickstart.py --data path/to/fashion-mnist     # a folder with the four idx files
+    python examples/quickstart.py --data path/to/images            # a folder with one sub-folder for each class
+
+KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
+"""
+
+import argparse
+import gzip
+import os
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+import keras_umd
+from keras_umd import plots
+
+BATCH_SIZE = 100
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits", help="digits, fashion-mnist or a folder")
+    parser.add_argument("--pretraining-steps", type=int, default=1000)
+    parser.add_argument("--finetuning-steps", type=int, default=900)
+    parser.add_argument("--output", default="runs/quickstart", help="where the pictures and models go")
+    args = parser.parse_args()
+
+    started = time.time()
+    keras.utils.set_random_seed(0)
+    images, labels, class_names, patch_size = load(args.data)
+    num_train = int(0.85 * len(images)) // BATCH_SIZE * BATCH_SIZE  # full batches only: a rest would compile again
+    if not num_train:
+        raise SystemExit(f"The demo needs at least {2 * BATCH_SIZE} images. {args.data} has {len(images)}.")
+    train, test = (images[:num_train], labels[:num_train]), (images[num_train:], labels[num_train:])
+    print(f"{args.data}: {len(train[0])} images to train, {len(test[0])} to test, {len(class_names)} classes")
+
+    print("\n1. Pre-training without labels")
+    model = keras_umd.UMD(
+        image_shape=images.shape[1:],
+        patch_size=patch_size,
+        hidden_dim=96,
+        num_layers=3,
+        num_heads=4,
+        decoder_layers=2,
+        seed=0,
+    )
+    untrained_features = [model.predict(x, batch_size=BATCH_SIZE, verbose=0) for x in (train[0], test[0])]
+    optimizer = keras_umd.recipes.pretraining_optimizer(args.pretraining_steps, BATCH_SIZE, base_learning_rate=5e-3)
+    model.compile(optimizer)
+    epochs, steps_per_epoch = epochs_of(args.pretraining_steps, num_train)
+    model.fit(RandomBatches(train[0], steps_per_epoch), epochs=epochs)
+
+    print("\n2. Probing: 10 images of each class, closed form, mean of 10 draws")
+    features = [model.predict(x, batch_size=BATCH_SIZE) for x in (train[0], test[0])]
+    pixels = [x.reshape(len(x), -1) / 255.0 for x in (train[0], test[0])]
+    shots = min(10, np.bincount(train[1]).min())
+    accuracy = {}
+    for name, (x_train, x_test) in {"UMD": features, "raw pixels": pixels, "untrained": untrained_features}.items():
+        draws = [
+            keras_umd.evaluation.few_shot_accuracy(x_train, train[1], x_test, test[1], shots, seed=seed)
+            for seed in range(10)
+        ]
+        accuracy[name] = f"{np.mean(draws):.3f} +- {np.std(draws):.3f}"
+
+    print("\n3. Reconstructing masked images")
+    reconstruction = model.reconstruct(test[0][:10], mask_ratio=0.5, seed=0)
+
+    print("\n4. Fine-tuning with labels")
+    conditional = model.with_classes(len(class_names))
+    optimizer = keras_umd.recipes.finetuning_optimizer(
+        args.finetuning_steps, BATCH_SIZE, base_learning_rate=2e-3, ema_decay=0.995
+    )
+    conditional.compile(optimizer)
+    epochs, steps_per_epoch = epochs_of(args.finetuning_steps, num_train)
+    conditional.fit(RandomBatches(train[0], steps_per_epoch, train[1]), epochs=epochs)
+
+    print("\n5. Generating")
+    columns = np.repeat(np.arange(min(len(class_names), 10)), 8)
+    samples = conditional.generate(labels=columns, num_steps=100, guidance_scale=2.0, seed=0)
+
+    scale = max(1, 32 // images.shape[1])
+    pictures = {
+        "originals, masked, reconstructed": plots.reconstruction_grid(test[0][:10], reconstruction, scale=scale),
+        "samples, one row for each class": plots.image_grid(samples, columns=8, scale=scale),
+    }
+    print(f"\nDone in {time.time() - started:.0f} s on {keras.backend.backend()}")
+    for name, value in accuracy.items():
+        print(f"  {shots}-shot accuracy, {name + ':':12} {value}")
+    for (name, picture), file in zip(pictures.items(), ("reconstructions.png", "samples.png"), strict=True):
+        plots.save_image(os.path.join(args.output, file), picture)
+        print(f"  {name}: {os.path.join(args.output, file)}")
+    for name, trained in {"pretrained": model, "finetuned": conditional}.items():
+        trained.save(os.path.join(args.output, f"{name}.keras"))
+    print(f"  models: {os.path.join(args.output, 'pretrained.keras')}, finetuned.keras")
+
+
+def epochs_of(steps, num_images):
+    """About ten epochs, so that the progress bars tell something, of as many steps as make `steps`."""
+    epochs = min(10, steps)
+    return epochs, steps // epochs
+
+
+class RandomBatches(keras.utils.PyDataset):
+    """Batches drawn at random, so that an epoch can be any number of steps."""
+
+    def __init__(self, images, steps, labels=None):
+        super().__init__()
+        self.images, self.labels, self.steps = images, labels, steps
+        self.rng = np.random.default_rng(0)
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        chosen = self.rng.integers(0, len(self.images), BATCH_SIZE)
+        return (self.images[chosen],) if self.labels is None else (self.images[chosen], self.labels[chosen])
+
+
+def load(data):
+    """Shuffled uint8 images (n, height, width, channels), labels, class names and a fitting patch size."""
+    if data == "digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
+        labels, class_names, patch_size = digits.target, [str(i) for i in range(10)], 2
+    elif data == "fashion-mnist" or (os.path.isdir(data) and any("idx" in name for name in os.listdir(data))):
+        images, labels = keras_fashion_mnist() if data == "fashion-mnist" else idx_files(data)
+        class_names, patch_size = "t-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split(), 7
+    else:
+        images, labels, class_names = class_folders(data, size=32)
+        patch_size = 4
+    order = np.random.default_rng(0).permutation(len(images))
+    return images[order], np.asarray(labels)[order].astype("int32"), class_names, patch_size
+
+
+def keras_fashion_mnist():
+    (x_train, y_train), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
+    return np.concatenate([x_train, x_test])[..., None], np.concatenate([y_train, y_test])
+
+
+def idx_files(folder):
+    arrays = {"images": [], "labels": []}
+    for part in ("train", "t10k"):
+        for kind, header in (("images", 16), ("labels", 8)):
+            name = os.path.join(folder, f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte")
+            opened = open(name, "rb") if os.path.exists(name) else gzip.open(f"{name}.gz")
+            with opened as file:
+                arrays[kind].append(np.frombuffer(file.read(), "uint8", offset=header))
+    return np.concatenate(arrays["images"]).reshape(-1, 28, 28, 1), np.concatenate(arrays["labels"])
+
+
+def class_folders(folder, size):
+    class_names = sorted(name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name)))
+    images, labels = [], []
+    for label, name in enumerate(class_names):
+        for file in sorted(os.listdir(os.path.join(folder, name))):
+            path = os.path.join(folder, name, file)
+            image = keras.utils.load_img(path, target_size=(size, size), keep_aspect_ratio=True)
+            images.append(np.asarray(image, "uint8"))
+            labels.append(label)
+    if not images:
+        raise SystemExit(f"{folder} has no sub-folders with images: one sub-folder for each class is expected.")
+    return np.stack(images), labels, class_names
+
+
+if __name__ == "__main__":
+    main()

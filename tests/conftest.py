@@ -1,0 +1,113 @@
+"""Shared fixtures: the golden arrays, and models that carry their parameters."""
+
+import os
+import pathlib
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import UMD, Corruption
+from keras_umd.checkpoints import load_small_vision
+
+if keras.backend.backend() == "jax":
+    import jax
+
+    # The tests compile many small programs once; optimizing those costs more than running them.
+    jax.config.update("jax_disable_most_optimizations", True)
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Loads a golden file by name, as a dictionary."""
+
+    def load(name):
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def golden_params(golden):
+    """The authors' parameters for one of their model variants (tests/golden/README.md)."""
+
+    def params(conditioning="adaln_zero", num_cls_tokens=1, labels=True):
+        chosen = {}
+        for name, value in golden("params").items():
+            is_modulation = name.startswith("final_modulation") or (".Dense_0." in name and "MlpBlock" not in name)
+            is_modulation = is_modulation and not name.startswith(("time_trunk", "label_trunk"))
+            if is_modulation and conditioning != "adaln_zero":
+                continue
+            if name.startswith("label_") and not labels:
+                continue
+            chosen[name] = value[:, :num_cls_tokens] if name == "cls" else value
+        return chosen
+
+    return params
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden_params):
+    """A UMD of the golden configuration with the authors' parameters."""
+
+    def build(conditioning="adaln_zero", num_cls_tokens=1, labels=True, **corruption):
+        model = UMD(
+            image_shape=(16, 16, 3),
+            patch_size=4,
+            hidden_dim=48,
+            num_layers=2,
+            num_heads=4,
+            decoder_layers=1,
+            num_classes=10 if labels else None,
+            num_cls_tokens=num_cls_tokens,
+            conditioning=conditioning,
+            corruption=Corruption(**corruption),
+            dtype="float32",
+        )
+        load_small_vision(model, golden_params(conditioning, num_cls_tokens, labels))
+        return model
+
+    return build
+
+
+@pytest.fixture
+def images():
+    """24 random uint8 images of the shape of `small_model`."""
+    return np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1)).astype("uint8")
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(1).integers(0, 3, 24)
+
+
+@pytest.fixture
+def small_model():
+    """Builds the smallest UMD that has everything: reproducible weights and draws."""
+
+    def build(**overrides):
+        keras.utils.set_random_seed(0)
+        sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_heads": 2}
+        return UMD(**{**sizes, "num_layers": 1, "decoder_layers": 1, "seed": 0, **overrides})
+
+    return build
+
+
+def array(x):
+    """Any tensor or variable as a NumPy array."""
+    return np.asarray(keras.ops.convert_to_numpy(x.value if isinstance(x, keras.Variable) else x))
+
+
+def assert_close(actual, expected, tolerance):
+    """Equal relative to the largest entry, as tests/golden/README.md asks for."""
+    actual, expected = array(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    scale = np.abs(expected).max()
+    error = np.abs(actual - expected).max() / scale
+    assert error <= tolerance, f"relative error {error:.2e} above {tolerance:.0e}"

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_umd.layers import RandomMasking, random_split, restore
+from keras_umd.layers.masking import num_visible
+from tests.conftest import array
+
+
+def test_keep_counts_equal_the_authors(golden):
+    grid = golden("masking")
+    for num_patches, ratio, keep in zip(*(grid[f"len_keep.{name}"].tolist() for name in ("L", "ratio", "keep")), strict=True):
+        if 0 <= ratio < 1 and keep > 0:
+            assert num_visible(num_patches, ratio) == keep
+        else:
+            with pytest.raises(ValueError, match=f"mask_ratio={ratio}"):
+                num_visible(num_patches, ratio)
+
+
+def test_the_patches_with_the_smallest_noise_stay_visible():
+    noise = np.random.default_rng(0).uniform(size=(4, 16)).astype("float32")
+    visible, masked = (array(x) for x in random_split(ops.convert_to_tensor(noise), 0.75))
+    np.testing.assert_array_equal(np.concatenate([visible, masked], axis=1), np.argsort(noise, axis=1))
+    assert visible.shape == (4, 4)
+
+
+def test_every_patch_is_masked_equally_often():
+    layer = RandomMasking(0.75, seed=0)
+    _, visible, _ = layer(np.zeros((4000, 16, 1), "float32"))
+    counts = np.bincount(array(visible).ravel(), minlength=16) / 4000
+    np.testing.assert_allclose(counts, 0.25, atol=0.03)  # 4 standard deviations
+
+
+def test_restore_puts_tokens_back():
+    tokens = np.random.default_rng(0).normal(size=(2, 8, 3)).astype("float32")
+    noise = np.random.default_rng(1).uniform(size=(2, 8)).astype("float32")
+    kept, visible, masked = RandomMasking(0.5)(tokens, mask_noise=noise)
+    hidden = np.take_along_axis(tokens, array(masked)[:, :, None], axis=1)
+    together = ops.concatenate([kept, ops.convert_to_tensor(hidden)], axis=1)
+    np.testing.assert_array_equal(array(restore(together, visible, masked)), tokens)
+
+
+def test_ratios_that_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"\[0, 1\).*mask_ratio=1.0"):
+        RandomMasking(1.0)
+    with pytest.raises(ValueError, match="no patch visible.*mask_ratio=0.9 with 4 patches"):
+        RandomMasking(0.9)(np.zeros((2, 4, 3), "float32"))

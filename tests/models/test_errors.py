@@ -1,0 +1,193 @@
+"""Bad input is refused at once, with the argument, the value and the remedy in the message."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import UMD, Corruption
+
+FLOATS = np.zeros((2, 8, 8, 1), "float32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_shape": (9, 8, 1)}, r"divisible by the patch size.*image_shape=\(9, 8, 1\), patch_size=2"),
+        ({"patch_size": 0}, "patch_size=0"),
+        ({"hidden_dim": 15}, "hidden_dim=15"),
+        ({"num_heads": 3}, "num_heads=3"),
+        ({"num_cls_tokens": 0}, "num_cls_tokens=0"),
+        ({"label_dropout": 1.0}, r"\[0, 1\).*label_dropout=1.0"),
+        ({"conditioning": "film"}, "conditioning='film'"),
+        ({"conditioning": None, "num_classes": 3}, "num_classes=3, conditioning=None"),
+        ({"value_range": (1, -1)}, r"value_range=\(1, -1\)"),
+        ({"corruption": Corruption(clean_mask_ratio=0.99)}, "no patch visible.*mask_ratio=0.99 with 16 patches"),
+    ],
+)
+def test_the_constructor_refuses(small_model, arguments, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        small_model(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"clean_ratio": 1.1}, "clean_ratio=1.1"),
+        ({"clean_mask_ratio": 1.0}, r"\[0, 1\).*clean_mask_ratio=1.0"),
+        ({"noisy_mask_ratio": -0.1}, r"\[0, 1\).*noisy_mask_ratio=-0.1"),
+        ({"schedule": "sigmoid"}, "'cosine' or 'linear'.*'sigmoid'"),
+        ({"num_timesteps": 0}, "num_timesteps=0"),
+    ],
+)
+def test_the_corruption_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Corruption(**arguments)
+
+
+BAD_IMAGES = {
+    "single image": (FLOATS[0], "rank 4.*images\\[None\\]"),
+    "wrong channels": (np.zeros((2, 8, 8, 3), "float32"), r"\(batch, 8, 8, 1\)"),
+    "wrong size": (np.zeros((2, 16, 8, 1), "float32"), r"\(2, 16, 8, 1\)"),
+    "integers": (np.zeros((2, 8, 8, 1), "int32"), "uint8 or float"),
+    "NaN": (np.full((2, 8, 8, 1), np.nan, "float32"), "finite"),
+    "forgotten scaling": (np.full((2, 8, 8, 1), 255.0, "float32"), r"value_range=\(-1.0, 1.0\).*255"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_images_that_do_not_fit_are_refused_everywhere(small_model, kind):
+    images, message = BAD_IMAGES[kind]
+    model = small_model()
+    model.compile("sgd")
+    uses = [
+        lambda: model.encode(images),
+        lambda: model.reconstruct(images),
+        lambda: model.predict(images, verbose=0),
+        lambda: model.fit(images, verbose=0),
+        lambda: model.fit(FLOATS, validation_data=(images,), verbose=0),
+        lambda: model.evaluate(images, verbose=0),
+        lambda: model.feature_extractor()(images),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            use()
+
+
+@pytest.mark.parametrize("source", ["tf.data", "generator", "pydataset"])
+def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(small_model, source):
+    images = np.full((8, 8, 8, 1), 255.0, "float32")
+    if source == "tf.data":
+        data = pytest.importorskip("tensorflow").data.Dataset.from_tensor_slices(images).batch(4)
+    elif source == "generator":
+        data = ((images,) for _ in range(2))
+    else:
+
+        class Data(keras.utils.PyDataset):
+            __len__ = lambda self: 2  # noqa: E731
+            __getitem__ = lambda self, i: (images,)  # noqa: E731
+
+        data = Data()
+    model = small_model()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="value_range.*255"):
+        model.fit(data, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0, 3]), r"\[0, 3\).*0 to 3"),
+        (np.array([-1, 0]), "-1 to 0"),
+        (np.eye(3)[:2], "argmax"),
+        (np.array([0.5, 1.0]), "integer class indices"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(small_model, labels, message):
+    model = small_model(num_classes=3)
+    model.compile("sgd")
+    for use in (
+        lambda: model.fit(FLOATS, labels, verbose=0),
+        lambda: model.evaluate(FLOATS, labels, verbose=0),
+        lambda: model.encode(FLOATS, labels=labels),
+        lambda: model.generate(labels=labels, num_steps=1),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_labels_without_classes_are_refused(small_model):
+    model = small_model()
+    model.compile("sgd")
+    labels = np.zeros(2, "int32")
+    for use in (
+        lambda: model.fit(FLOATS, labels, verbose=0),
+        lambda: model.encode(FLOATS, labels=labels),
+        lambda: model.generate(labels=labels),
+    ):
+        with pytest.raises(ValueError, match="with_classes"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "one must be given"),
+        ({"num_images": 0}, "num_images=0"),
+        ({"num_images": 2, "labels": [0]}, "agree"),
+        ({"num_images": 1, "num_steps": 0}, "num_steps=0"),
+        ({"num_images": 1, "num_steps": 1001}, "num_steps=1001"),
+        ({"num_images": 1, "eta": 1.5}, "eta=1.5"),
+        ({"labels": [0], "guidance_scale": -1.0}, "guidance_scale=-1.0"),
+        ({"num_images": 1, "guidance_scale": 2.0}, "guidance_scale=2.0, labels=None"),
+        ({"initial_noise": np.zeros((1, 4, 4, 1), "float32")}, r"\(1, 4, 4, 1\)"),
+    ],
+)
+def test_generate_refuses(small_model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small_model(num_classes=3).generate(**arguments)
+
+
+def test_guidance_without_classes_is_refused(small_model):
+    with pytest.raises(ValueError, match="with_classes"):
+        small_model().generate(num_images=1, guidance_scale=2.0)
+
+
+@pytest.mark.parametrize("ratio", [1.0, -0.1, 0.99])
+def test_reconstruct_refuses_mask_ratios(small_model, ratio):
+    with pytest.raises(ValueError, match=f"mask_ratio={ratio}"):
+        small_model().reconstruct(FLOATS, mask_ratio=ratio)
+
+
+def test_encode_refuses_timesteps_off_the_schedule(small_model):
+    for timesteps in (-1, 1001, 0.5):
+        with pytest.raises(ValueError, match=f"timesteps={timesteps}"):
+            small_model().encode(FLOATS, timesteps=timesteps)
+
+
+def test_weights_of_samples_or_classes_are_refused(small_model):
+    model = small_model(num_classes=3)
+    model.compile("sgd")
+    labels = np.zeros(2, "int32")
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(FLOATS, labels, sample_weight=np.ones(2), verbose=0)
+    with pytest.raises(ValueError, match="class_weight"):
+        model.fit(FLOATS, labels, class_weight={0: 1.0}, verbose=0)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.evaluate(FLOATS, labels, sample_weight=np.ones(2), verbose=0)
+
+
+def test_a_loss_of_ones_own_is_refused(small_model):
+    with pytest.raises(ValueError, match="loss=mse"):
+        small_model().compile("sgd", loss="mse")
+
+
+def test_latents_take_any_float_but_no_uint8(small_model):
+    model = small_model(value_range=None)
+    assert model.encode(FLOATS + 50).shape == (2, 16)
+    with pytest.raises(ValueError, match="uint8"):
+        model.encode(np.zeros((2, 8, 8, 1), "uint8"))
+
+
+def test_preset_names_are_explained():
+    with pytest.raises(ValueError, match="umd_base_patch4_64.*Received: 'umd_huge_patch4_64'"):
+        UMD.from_preset("umd_huge_patch4_64")

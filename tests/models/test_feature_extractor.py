@@ -1,0 +1,77 @@
+"""The encoder inside other Keras models."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import FeatureExtractor
+from tests.conftest import array
+
+
+def classifier_with(extractor, image_shape=(8, 8, 1), dtype=None):
+    inputs = keras.Input(image_shape, dtype=dtype)
+    outputs = keras.layers.Dense(3)(extractor(inputs))
+    model = keras.Model(inputs, outputs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=False)
+    return model
+
+
+def test_features_are_those_of_the_model(small_model, images):
+    for settings in ({}, {"num_classes": 3}, {"conditioning": "token"}, {"conditioning": None}):
+        model = small_model(**settings)
+        extractor = model.feature_extractor()
+        np.testing.assert_allclose(array(extractor(images)), array(model.encode(images)), atol=1e-5)
+
+
+def test_poolings(small_model, images):
+    model = small_model()
+    tokens = array(model.feature_extractor(pooling=None)(images))
+    assert tokens.shape == (24, 16, 16)
+    np.testing.assert_allclose(array(model.feature_extractor(pooling="mean")(images)), tokens.mean(1), atol=1e-5)
+    with pytest.raises(ValueError, match="pooling='max'"):
+        model.feature_extractor(pooling="max")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_functional_model_trains_saves_and_loads_with_it(small_model, images, labels, tmp_path, frozen):
+    model = small_model()
+    before = model.get_weights()
+    extractor = model.feature_extractor()
+    extractor.trainable = not frozen
+    weights = extractor.get_weights()
+    classifier = classifier_with(extractor, dtype="uint8")
+    classifier.fit(images, labels, batch_size=8, verbose=0)
+    moved = [np.any(old != new) for old, new in zip(weights, extractor.get_weights(), strict=True)]
+    assert any(moved) != frozen
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)  # the extractor is a copy
+    classifier.save(tmp_path / "classifier.keras")
+    loaded = keras.models.load_model(tmp_path / "classifier.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), classifier.predict(images, verbose=0), atol=1e-6)
+
+
+def test_uint8_and_scaled_floats_give_the_same_features(small_model, images):
+    extractor = small_model().feature_extractor()
+    floats = images.astype("float32") / 127.5 - 1
+    np.testing.assert_allclose(array(extractor(images)), array(extractor(floats)), atol=1e-5)
+
+
+def test_another_image_size_interpolates_the_positions(small_model):
+    model = small_model()
+    extractor = model.feature_extractor(image_shape=(16, 12, 1))
+    assert extractor(np.zeros((2, 16, 12, 1), "uint8")).shape == (2, 16)
+    assert classifier_with(extractor, (16, 12, 1)).predict(np.zeros((2, 16, 12, 1)), verbose=0).shape == (2, 3)
+
+    # Interpolation keeps what is constant, and what is linear inside the grid.
+    positions = model.encoder.position_embedding
+    rows = np.repeat(np.arange(4.0), 4)[:, None] * np.ones((1, 16))
+    positions.positions.assign(rows)
+    resized = array(positions.interpolated((8, 8))).reshape(8, 8, 16)
+    np.testing.assert_allclose(resized[:, 0], resized[:, 5], atol=1e-5)
+    np.testing.assert_allclose(resized[3:5, 0, 0], [1.25, 1.75], atol=1e-4)
+
+
+def test_config_round_trip(small_model):
+    extractor = small_model(num_classes=3, patch_size=(2, 4)).feature_extractor(pooling="mean")
+    assert FeatureExtractor.from_config(extractor.get_config()).get_config() == extractor.get_config()

@@ -1,0 +1,226 @@
+"""`fit`, `evaluate` and `predict` take every input and setting that Keras takes, each where the backend supports it."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import Corruption
+from tests.conftest import array
+
+BACKEND = keras.backend.backend()
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return tuple(x[index * 8 : (index + 1) * 8] for x in self.arrays)
+
+
+def tf_dataset(*arrays):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+
+
+def grain_loader(*arrays):
+    grain = pytest.importorskip("grain")
+    source = list(zip(*arrays, strict=True))
+    return grain.MapDataset.source(source).batch(8).to_iter_dataset()
+
+
+def generator(*arrays):
+    return (tuple(x[i : i + 8] for x in arrays) for i in range(0, 24, 8))
+
+
+SOURCES = {
+    "arrays": lambda *arrays: arrays,
+    "pydataset": Batches,
+    "tf.data": tf_dataset,
+    "grain": grain_loader,
+    "generator": generator,
+}
+
+
+@pytest.mark.parametrize("with_labels", [False, True])
+@pytest.mark.parametrize("source", SOURCES)
+def test_fit_takes_every_source_with_and_without_labels(small_model, images, labels, source, with_labels):
+    model = small_model(num_classes=3 if with_labels else None)
+    model.compile("adamw", run_eagerly=BACKEND == "jax")
+    data = SOURCES[source](*((images, labels) if with_labels else (images,)))
+    data = data if isinstance(data, tuple) else (data,)
+    history = model.fit(*data, batch_size=8 if source == "arrays" else None, verbose=0, shuffle=False).history
+    assert set(history) == {"loss", "clean_x0_loss", "noisy_x0_loss", "noisy_eps_loss"}
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert int(array(model.optimizer.iterations)) == 3
+
+
+def test_training_lowers_the_loss(small_model, images):
+    model = small_model(hidden_dim=32)
+    model.compile(keras.optimizers.Adam(3e-3))
+    before = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    model.fit(np.tile(images[:8], (30, 1, 1, 1)), batch_size=8, epochs=3, verbose=0)
+    after = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    assert after["noisy_eps_loss"] < 0.9 * before["noisy_eps_loss"]
+    assert after["clean_x0_loss"] < before["clean_x0_loss"]
+
+
+@pytest.mark.parametrize(
+    ("corruption", "parts"),
+    [
+        (Corruption.mae(), {"clean_x0_loss"}),
+        (Corruption.maskdit(), {"noisy_x0_loss", "noisy_eps_loss"}),
+        (Corruption.dit(), {"noisy_x0_loss", "noisy_eps_loss"}),
+    ],
+)
+def test_a_loss_part_that_never_occurs_is_absent(small_model, images, corruption, parts):
+    model = small_model(corruption=corruption)
+    model.compile("adamw", run_eagerly=BACKEND == "jax")
+    history = model.fit(images[:8], batch_size=8, verbose=0).history
+    assert set(history) == {"loss", *parts}
+
+
+def test_the_logged_loss_is_the_weighted_sum_of_its_parts(small_model, images):
+    """Over batches of unequal size: every image counts once."""
+    model = small_model()
+    model.compile("sgd", run_eagerly=BACKEND == "jax")
+    logs = model.evaluate(images[:13], batch_size=8, verbose=0, return_dict=True)
+    clean = 4 + 2  # of batches of 8 and 5
+    noisy_loss = (logs["noisy_x0_loss"] + logs["noisy_eps_loss"]) / 2
+    expected = (clean * logs["clean_x0_loss"] + (13 - clean) * noisy_loss) / 13
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+
+
+def test_evaluate_is_repeatable_covers_every_image_and_leaves_training_alone(small_model, images):
+    model = small_model()
+    model.compile("sgd", run_eagerly=BACKEND == "jax")
+    seed = array(model.seed_generator.state)
+    first = model.evaluate(images[:13], batch_size=4, verbose=0)
+    assert first == model.evaluate(images[:13], batch_size=4, verbose=0)
+    changed = images[:13].copy()
+    changed[12] = 255 - changed[12]
+    assert first != model.evaluate(changed, batch_size=4, verbose=0)
+    np.testing.assert_array_equal(array(model.seed_generator.state), seed)
+
+
+def test_predict_gives_the_representations_of_every_image(small_model, images):
+    model = small_model()
+    features = model.predict(images[:13], batch_size=4, verbose=0)
+    assert features.shape == (13, 16)
+    np.testing.assert_allclose(features, array(model.encode(images[:13])), atol=1e-5)
+    np.testing.assert_allclose(features, array(model(images[:13])), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_a_partial_last_batch_of_any_size_trains(small_model, images, batch_size):
+    model = small_model()
+    model.compile("sgd", run_eagerly=BACKEND == "jax")
+    history = model.fit(images[: 8 + batch_size], batch_size=8, verbose=0, shuffle=False).history
+    assert np.isfinite(history["loss"]).all()
+    assert int(array(model.optimizer.iterations)) == 2
+
+
+def test_validation_data_logs_the_same_losses(small_model, images):
+    model = small_model()
+    model.compile("sgd", run_eagerly=BACKEND == "jax")
+    history = model.fit(images[:8], batch_size=8, validation_data=(images[8:],), epochs=2, verbose=0).history
+    assert {"val_loss", "val_clean_x0_loss", "val_noisy_x0_loss", "val_noisy_eps_loss"} <= set(history)
+    labelled = small_model(num_classes=3)
+    labelled.compile("sgd", run_eagerly=BACKEND == "jax")
+    y = np.zeros(8, "int32")
+    history = labelled.fit(images[:8], y, batch_size=8, validation_data=(images[:8], y), verbose=0).history
+    assert "val_loss" in history
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_fit_with_and_without_jit_and_no_retracing_after_the_first_epoch(small_model, images, jit_compile):
+    if BACKEND == "torch" and jit_compile:
+        pytest.skip("PyTorch's jit is torch.compile, which needs a C++ compiler")
+    model = small_model()
+    traces = []
+    corrupt = model.corruption.corrupt
+    model.corruption.corrupt = lambda *args: traces.append(1) or corrupt(*args)
+    model.compile("adamw", jit_compile=jit_compile)
+    model.fit(images, batch_size=8, verbose=0)
+    after_first = len(traces)
+    model.fit(images, batch_size=8, epochs=2, verbose=0)
+    compiled = jit_compile or BACKEND == "tensorflow"
+    assert len(traces) - after_first == (0 if compiled else 6)
+
+
+def test_steps_per_execution(small_model, images):
+    model = small_model()
+    if BACKEND == "torch":
+        with pytest.raises(ValueError, match="steps_per_execution"):
+            model.compile("adamw", steps_per_execution=2)
+            model.fit(images, batch_size=8, verbose=0)
+        return
+    model.compile("adamw", steps_per_execution=3)
+    model.fit(images, batch_size=8, verbose=0)
+    assert int(array(model.optimizer.iterations)) == 3
+
+
+def test_gradient_accumulation_applies_every_second_step(small_model, images):
+    model = small_model()
+    model.compile(keras.optimizers.AdamW(gradient_accumulation_steps=2), run_eagerly=BACKEND == "jax")
+    before = model.get_weights()
+    model.fit(images[:8], batch_size=8, verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        if old.dtype == "float32":
+            np.testing.assert_array_equal(old, new)
+    model.fit(images[:8], batch_size=8, verbose=0)
+    assert any(np.any(old != new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, images, precision):
+    model = small_model(dtype=precision)
+    model.compile("adamw")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "mixed_float16")
+    history = model.fit(images, batch_size=8, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}
+    compute_dtype = precision.removeprefix("mixed_")
+    assert keras.backend.standardize_dtype(model.encode(images).dtype) == compute_dtype
+    views = model._views((images,), seed=0)
+    assert keras.backend.standardize_dtype(views["noisy"]["images"].dtype) == "float32"
+    losses = small_model(dtype="float32")
+    losses.compile("adamw")
+    expected = losses.evaluate(images, batch_size=24, verbose=0)
+    fresh = small_model(dtype=precision)
+    fresh.compile("adamw")
+    np.testing.assert_allclose(fresh.evaluate(images, batch_size=24, verbose=0), expected, rtol=0.02)
+
+
+def test_keras_own_ema_works_too(small_model, images):
+    model = small_model()
+    model.compile(keras.optimizers.AdamW(use_ema=True, ema_momentum=0.5), run_eagerly=BACKEND == "jax")
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    history = model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=[swap]).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_stock_callbacks_work(small_model, images, tmp_path):
+    model = small_model()
+    model.compile("adamw", run_eagerly=BACKEND == "jax")
+    callbacks = [
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "model.keras"),
+        keras.callbacks.EarlyStopping(monitor="loss", min_delta=100.0, patience=0),
+    ]
+    try:
+        import tensorflow  # noqa: F401
+
+        callbacks.append(keras.callbacks.TensorBoard(tmp_path / "logs"))
+    except ImportError:
+        pass
+    history = model.fit(images, batch_size=8, epochs=5, verbose=0, callbacks=callbacks).history
+    assert len(history["loss"]) == 2  # EarlyStopping: nothing improves by 100
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
+    if len(callbacks) == 4:
+        assert list((tmp_path / "logs").rglob("events*"))

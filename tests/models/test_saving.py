@@ -1,0 +1,101 @@
+"""What was saved goes on as if nothing had happened."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import UMD, Corruption, recipes
+from tests.conftest import array
+
+BACKEND = keras.backend.backend()
+
+
+def compiled(model):
+    model.compile(recipes.finetuning_optimizer(20, 256, ema_decay=0.9), run_eagerly=BACKEND == "jax")
+    return model
+
+
+def state_of(model):
+    return [array(v) for v in model.variables + model.optimizer.variables]
+
+
+def assert_same_state(model, other):
+    for value, expected in zip(state_of(model), state_of(other), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_config_round_trip(small_model):
+    model = small_model(
+        num_classes=3,
+        num_cls_tokens=2,
+        conditioning="token",
+        value_range=(0.0, 1.0),
+        patch_size=(2, 4),
+        corruption=Corruption(schedule="linear", num_timesteps=100, clean_ratio=0.25),
+    )
+    model.track_average([0.9, 0.99])
+    other = UMD.from_config(model.get_config())
+    assert other.get_config() == model.get_config()
+    assert [v.shape for v in other.variables] == [v.shape for v in model.variables]
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_keras_file_round_trip(small_model, images, labels, tmp_path, compile):
+    model = compiled(small_model(num_classes=3))
+    model.fit(images[:8], labels[:8], batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=compile)
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
+    arguments = {"labels": [0, 1], "num_steps": 4, "guidance_scale": 2.0, "seed": 0}
+    np.testing.assert_array_equal(loaded.generate(**arguments), model.generate(**arguments))
+    if compile:
+        assert_same_state(loaded, model)
+        excluded = [v.name for v in loaded.trainable_variables if not loaded.optimizer._use_weight_decay(v)]
+        assert set(excluded) == {"bias", "beta", "cls_tokens", "mask_token"}
+
+
+def test_saving_and_loading_goes_on_exactly(small_model, images, labels, tmp_path):
+    """Weights, optimizer, averages and the random sequence: training in two halves equals training in one."""
+    uninterrupted = compiled(small_model(num_classes=3))
+    uninterrupted.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    first_half = compiled(small_model(num_classes=3))
+    first_half.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
+    first_half.save(tmp_path / "model.keras")
+    second_half = keras.models.load_model(tmp_path / "model.keras")
+    second_half.run_eagerly = BACKEND == "jax"
+    second_half.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
+    assert_same_state(second_half, uninterrupted)
+    assert np.any(array(second_half.seed_generator.state) != array(small_model().seed_generator.state))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_backup_and_restore_goes_on_exactly(small_model, images, labels, tmp_path):
+    uninterrupted = compiled(small_model(num_classes=3))
+    uninterrupted.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0)
+
+    def stop(epoch, logs):
+        if epoch == 1:
+            raise Interrupted
+
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    killed = compiled(small_model(num_classes=3))
+    with pytest.raises(Interrupted):
+        interrupt = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+        killed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup, interrupt])
+    resumed = compiled(small_model(num_classes=3, seed=5))
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    resumed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup])
+    assert_same_state(resumed, uninterrupted)
+
+
+def test_weights_file_round_trip(small_model, images, tmp_path):
+    model = small_model()
+    model.save_weights(tmp_path / "model.weights.h5")
+    keras.utils.set_random_seed(1)
+    other = UMD.from_config({**model.get_config(), "seed": 7})
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other.predict(images, verbose=0), model.predict(images, verbose=0))
+    np.testing.assert_array_equal(array(other.seed_generator.state), array(model.seed_generator.state))
