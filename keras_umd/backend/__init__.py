@@ -1,4 +1,6 @@
-"""The only code that knows a backend: attention kernels, compiled functions, values on the host."""
+"""The only code that knows a backend: attention kernels, compiled functions, order of effects, values on the host."""
+
+import contextlib
 
 import keras
 import numpy as np
@@ -50,6 +52,20 @@ def compile_function(function, variables):
     import torch
 
     return torch.no_grad()(run)
+
+
+def after(tensors):
+    """A context in which nothing happens before `tensors` are there.
+
+    On TensorFlow without XLA, counters would advance in the step that finds its data set at its end: random numbers,
+    the optimizer's iterations and moving averages would then depend on the kind of the data set. Elsewhere it does
+    nothing.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.control_dependencies([tensor for tensor in keras.tree.flatten(tensors) if tensor is not None])
 
 
 def host_values(x):

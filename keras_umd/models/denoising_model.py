@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend import after
 from keras_umd.diffusion.objective import image_losses, total_loss
 from keras_umd.models.averages import WeightAverage
 from keras_umd.models.inputs import check_images, check_labels, scale_images
@@ -121,8 +122,9 @@ class DenoisingModel(keras.Model):
     def train_step(self, *args):
         """One step of `fit`. On JAX it takes and returns the state too, as Keras' own does."""
         if keras.backend.backend() != "jax":
-            logs = super().train_step((self._views(args[0], self.seed_generator, self.label_dropout),))
-            self._update_averages()
+            with after(args[0]):
+                logs = super().train_step((self._views(args[0], self.seed_generator, self.label_dropout),))
+                self._update_averages()
             return logs
         (trainable, non_trainable, optimizer, metrics), data = args
         views, non_trainable = _stateless(
@@ -139,7 +141,8 @@ class DenoisingModel(keras.Model):
     def test_step(self, *args):
         """One step of `evaluate`: the losses of training, with no label dropped."""
         if keras.backend.backend() != "jax":
-            return super().test_step((self._views(args[0], self.evaluation_seed_generator),))
+            with after(args[0]):
+                return super().test_step((self._views(args[0], self.evaluation_seed_generator),))
         (trainable, non_trainable, metrics), data = args
         views, non_trainable = _stateless(
             lambda: self._views(data, self.evaluation_seed_generator), self.non_trainable_variables, non_trainable

@@ -238,7 +238,8 @@ class UMD(DenoisingModel):
         )
         positions = encoder.position_embedding.interpolated(extractor.encoder.position_embedding.grid)
         for target, source in zip(extractor.encoder.weights, encoder.weights, strict=True):
-            target.assign(positions if source is encoder.position_embedding.positions else source)
+            # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
+            target.assign(positions if source is encoder.position_embedding.positions else source.numpy())
         if self.condition_embedding is not None:
             extractor.condition_embedding.set_weights(self.condition_embedding.get_weights())
         return extractor

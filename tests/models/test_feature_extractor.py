@@ -51,6 +51,19 @@ def test_a_functional_model_trains_saves_and_loads_with_it(small_model, images, 
     np.testing.assert_allclose(loaded.predict(images, verbose=0), classifier.predict(images, verbose=0), atol=1e-6)
 
 
+def test_training_the_model_afterwards_leaves_the_extractor(small_model, images):
+    model = small_model()
+    extractor = model.feature_extractor()
+    features = array(extractor(images))
+    model.compile("adamw")
+    model.fit(images, batch_size=8, verbose=0)
+    np.testing.assert_array_equal(array(extractor(images)), features)
+    conditional = model.with_classes(3)
+    features = array(conditional.encode(images))
+    model.fit(images, batch_size=8, verbose=0)
+    np.testing.assert_array_equal(array(conditional.encode(images)), features)
+
+
 def test_uint8_and_scaled_floats_give_the_same_features(small_model, images):
     extractor = small_model().feature_extractor()
     floats = images.astype("float32") / 127.5 - 1

@@ -1,0 +1,47 @@
+# make demo: set up and run the main job on real images.   make test: set up and run the tests on all backends.
+PYTHON ?= python3
+KERAS_BACKEND ?= jax
+export KERAS_BACKEND
+
+BIN := .venv/bin
+# uv doesn't read pip's configuration; a local folder of wheels is handed over.
+LOCAL_WHEELS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null)}
+INSTALL = UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt
+SETTINGS := pyproject.toml constraints.txt
+
+.PHONY: demo test test-jax test-tensorflow test-torch lint format clean
+
+demo: .venv/ready-$(KERAS_BACKEND)
+	$(BIN)/python examples/quickstart.py $(ARGS)
+
+# Every backend in a process of its own; a failure on one doesn't hide the others.
+test: .venv/ready-test
+	@failed=; for backend in jax tensorflow torch; do $(MAKE) --no-print-directory test-$$backend || failed="$$failed $$backend"; done; \
+	if [ -n "$$failed" ]; then echo "failed on:$$failed"; exit 1; fi
+
+test-jax test-tensorflow test-torch: test-%: .venv/ready-test
+	@echo "== $*"
+	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+lint: .venv/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv
+
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet uv
+
+.venv/ready-test: .venv/bin/uv $(SETTINGS)
+	$(INSTALL) -e '.[jax,tensorflow,torch,eval,plots,dev]'
+	@touch $@ .venv/ready-jax .venv/ready-tensorflow .venv/ready-torch
+
+.venv/ready-%: .venv/bin/uv $(SETTINGS)
+	$(INSTALL) -e '.[$*,eval,plots]'
+	@touch $@

@@ -1,0 +1,50 @@
+"""The demo runs as a user runs it, in a few steps, on every kind of data that it names."""
+
+import gzip
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "quickstart.py"
+
+
+def run(tmp_path, *arguments):
+    command = [sys.executable, str(EXAMPLE), "--pretraining-steps", "2", "--finetuning-steps", "2", *arguments]
+    finished = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    for name in ("reconstructions.png", "samples.png", "pretrained.keras", "finetuned.keras"):
+        assert (tmp_path / "runs" / "quickstart" / name).stat().st_size > 0
+    return finished.stdout
+
+
+def test_digits(tmp_path):
+    pytest.importorskip("sklearn")
+    output = run(tmp_path)
+    assert "digits: 1500 images to train, 297 to test, 10 classes" in output
+    assert "10-shot accuracy, UMD:" in output
+
+
+def test_a_folder_of_idx_files(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for part, count in (("train", 200), ("t10k", 50)):
+        images, labels = rng.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
+        for name, header, values in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
+            with gzip.open(folder / f"{part}-{name}-ubyte.gz", "wb") as file:
+                file.write(bytes(header) + values.astype("uint8").tobytes())
+    assert "200 images to train, 50 to test, 10 classes" in run(tmp_path, "--data", str(folder))
+
+
+def test_a_folder_of_class_folders(tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(65):
+            image.imsave(tmp_path / "pets" / name / f"{i}.png", rng.integers(0, 256, (40, 50, 3)).astype("uint8"))
+    assert "100 images to train, 30 to test, 2 classes" in run(tmp_path, "--data", "pets")

@@ -1,0 +1,93 @@
+"""One `.keras` file on all three backends: the same features, samples and losses, and training goes on there.
+
+The file is written on this backend; the others run in processes of their own.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import recipes
+
+BACKENDS = ["jax", "tensorflow", "torch"]
+
+USE_MODEL = """
+import sys
+import keras
+import keras_umd
+import numpy as np
+
+inputs = dict(np.load(sys.argv[2]))
+model = keras.models.load_model(sys.argv[1])
+to_numpy, to_tensor = keras.ops.convert_to_numpy, keras.ops.convert_to_tensor
+labels = to_tensor(inputs["labels"].astype("int32"))
+
+generate = {"initial_noise": inputs["noise"], "num_steps": 20, "eta": 0.0, "guidance_scale": 2.0}
+timesteps = keras_umd.samplers.uniform_timesteps(20, 1000)
+schedule = model.corruption.noise_schedule
+before_rounding = keras_umd.samplers.DDIM(0.0).sample(
+    model._noise_predictor(labels, 2.0), to_tensor(inputs["noise"]), timesteps, schedule, None, (-1.0, 1.0)
+)
+draws = {name: to_tensor(inputs[name]) for name in ("timesteps", "noise", "mask_noise", "label_drop")}
+views = model.corruption.corrupt(model.prepare_images(inputs["images"]), draws, labels)
+results = {
+    "features": to_numpy(model.encode(inputs["images"])),
+    "samples": model.generate(labels=inputs["labels"], **generate),
+    "before_rounding": to_numpy(before_rounding),
+    "loss": to_numpy(model.compute_loss(x=views, y_pred=model(views))),
+}
+before = int(model.optimizer.iterations)
+history = model.fit(inputs["images"], inputs["labels"], batch_size=8, verbose=0).history
+results["steps"] = int(model.optimizer.iterations) - before
+results["training_loss"] = history["loss"][0]
+np.savez(sys.argv[3], **{name: np.asarray(value) for name, value in results.items()})
+"""
+
+
+def use_elsewhere(backend, *paths):
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", USE_MODEL, *map(str, paths)]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    return dict(np.load(paths[-1]))
+
+
+@pytest.fixture
+def file_and_inputs(small_model, images, labels, tmp_path):
+    rng = np.random.default_rng(0)
+    model = small_model(num_classes=3)
+    model.compile(recipes.finetuning_optimizer(50, 2560, ema_decay=0.9), jit_compile=False)
+    model.fit(images, labels, batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    timesteps = np.where(np.arange(8) % 2, 0, rng.integers(1, 1001, 8)).astype("int32")
+    np.savez(
+        tmp_path / "inputs.npz",
+        images=images[:8],
+        labels=labels[:8],
+        timesteps=timesteps,
+        noise=rng.normal(size=(8, 8, 8, 1)).astype("float32"),
+        mask_noise=rng.uniform(size=(8, 16)).astype("float32"),
+        label_drop=rng.uniform(size=8) < 0.5,
+    )
+    return tmp_path
+
+
+def test_every_backend_reads_the_file_alike(file_and_inputs):
+    folder = file_and_inputs
+    installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
+    own = keras.backend.backend()
+    paths = folder / "model.keras", folder / "inputs.npz"
+    expected = use_elsewhere(own, *paths, folder / f"{own}.npz")
+    for backend in set(installed) - {own}:
+        results = use_elsewhere(backend, *paths, folder / f"{backend}.npz")
+        np.testing.assert_allclose(results["features"], expected["features"], atol=1e-4)
+        np.testing.assert_allclose(results["before_rounding"], expected["before_rounding"], atol=2e-3)
+        assert np.abs(results["samples"].astype(int) - expected["samples"].astype(int)).max() <= 1
+        np.testing.assert_allclose(results["loss"], expected["loss"], atol=1e-5)
+        assert results["steps"] == expected["steps"] == 1
+        assert np.isfinite(results["training_loss"])
