@@ -23,6 +23,7 @@ import keras_umd
 from keras_umd import plots
 
 BATCH_SIZE = 100
+FASHION_NAMES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 
 
 def main():
@@ -134,7 +135,7 @@ def load(data):
         labels, class_names, patch_size = digits.target, [str(i) for i in range(10)], 2
     elif data == "fashion-mnist" or (os.path.isdir(data) and any("idx" in name for name in os.listdir(data))):
         images, labels = keras_fashion_mnist() if data == "fashion-mnist" else idx_files(data)
-        class_names, patch_size = "t-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split(), 7
+        class_names, patch_size = FASHION_NAMES, 7
     else:
         images, labels, class_names = class_folders(data, size=32)
         patch_size = 4
@@ -152,8 +153,8 @@ def idx_files(folder):
     for part in ("train", "t10k"):
         for kind, header in (("images", 16), ("labels", 8)):
             name = os.path.join(folder, f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte")
-            opened = open(name, "rb") if os.path.exists(name) else gzip.open(f"{name}.gz")
-            with opened as file:
+            opener, name = (open, name) if os.path.exists(name) else (gzip.open, f"{name}.gz")
+            with opener(name, "rb") as file:
                 arrays[kind].append(np.frombuffer(file.read(), "uint8", offset=header))
     return np.concatenate(arrays["images"]).reshape(-1, 28, 28, 1), np.concatenate(arrays["labels"])
 

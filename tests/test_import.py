@@ -11,7 +11,9 @@ FRAMEWORKS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 
 
 def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    ).stdout
 
 
 def test_import_brings_no_other_framework_and_no_extra():

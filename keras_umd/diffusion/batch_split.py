@@ -9,9 +9,9 @@ from keras import ops
 class BatchSplit:
     """Splits a batch into a clean and a noisy part whose members alternate as evenly as they can.
 
-    n = round(batch_size * clean_ratio) images stay clean, at least 1 and at most all but 1 where both parts exist; image
-    i is clean when floor((i + 1) n / B) > floor(i n / B). So a batch sharded over devices stays balanced, and where the
-    pattern's period divides each device's share, nothing moves between devices.
+    n = round(batch_size * clean_ratio) images stay clean, at least 1 and at most all but 1 where both parts exist.
+    Image i is clean when floor((i + 1) n / B) > floor(i n / B). So a batch sharded over devices stays balanced, and
+    where the pattern's period divides each device's share, nothing moves between devices.
 
     Args:
         batch_size: Integer, or a scalar tensor where TensorFlow traces a batch of unknown size.

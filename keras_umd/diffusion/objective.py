@@ -35,8 +35,8 @@ def image_losses(views, predictions, patch_size):
         patch_size: Pair `(patch_height, patch_width)`.
 
     Returns:
-        Dictionary of float32 tensors `(part,)` named `clean_x0_loss`, `noisy_eps_loss` and `noisy_x0_loss`, each present
-        where its part is.
+        Dictionary of float32 tensors `(part,)` named `clean_x0_loss`, `noisy_eps_loss` and `noisy_x0_loss`, each
+        present where its part is.
     """
     losses = {}
     for part, patches in predictions.items():

@@ -62,6 +62,6 @@ def _betas(name, num_timesteps):
         scale = 1000.0 / num_timesteps
         betas = np.linspace(1e-4 * scale, 0.02 * scale, num_timesteps)
         if betas[-1] >= 1:
-            raise ValueError(f"The linear schedule needs more than 20 timesteps. Received: num_timesteps={num_timesteps}")
+            raise ValueError(f"The linear schedule needs over 20 timesteps. Received: num_timesteps={num_timesteps}")
         return betas
     raise ValueError(f"`schedule` must be 'cosine' or 'linear'. Received: schedule={name!r}")

@@ -9,8 +9,8 @@ class FewShotProbe:
     """Linear classifier by ridge regression to one-hot targets, as the paper probes (big_vision's few-shot evaluator).
 
     Features are whitened with mean and standard deviation of the training set, a constant feature of 100 makes the
-    bias, targets are -1 and 1, and the weights are `(A'A + l2 I)^-1 A'y`. All in float64: in float32 the solution is off
-    by up to 5e-3.
+    bias, targets are -1 and 1, and the weights are `(A'A + l2 I)^-1 A'y`. All in float64: in float32 the solution is
+    off by up to 5e-3.
 
     Args:
         l2: Positive float. Strength of the ridge penalty, on the bias too.

@@ -146,4 +146,3 @@ class TransformerBlock(keras.layers.Layer):
     def get_config(self):
         config = {"num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio, "conditioning": self.conditioning}
         return {**super().get_config(), **config}
-

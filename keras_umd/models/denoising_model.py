@@ -250,10 +250,9 @@ class DenoisingModel(keras.Model):
         store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state).astype("int64")
 
     def load_own_variables(self, store):
-        store = {key: store[key] for key in store.keys()}
-        self.seed_generator.state.assign(
-            np.asarray(store.pop("seed_state")).astype(keras.backend.standardize_dtype(self.seed_generator.state.dtype))
-        )
+        store = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras' store can't be iterated)
+        seed_state = self.seed_generator.state
+        seed_state.assign(np.asarray(store.pop("seed_state")).astype(seed_state.dtype))
         super().load_own_variables(store)
 
 

@@ -55,8 +55,8 @@ def check_labels(labels, num_classes):
     """Raise a ValueError if `labels` are no class indices for a model of `num_classes` classes (`None`: no labels)."""
     if num_classes is None:
         raise ValueError(
-            "The model has no classes and takes no labels; leave them out (dataset.map(lambda image, label: image)), or "
-            "make a conditional model with `model.with_classes(num_classes)`. "
+            "The model has no classes and takes no labels; leave them out (dataset.map(lambda image, label: image)), "
+            "or make a conditional model with `model.with_classes(num_classes)`. "
             f"Received: labels of shape {tuple(labels.shape)}"
         )
     shape, dtype = tuple(labels.shape), keras.backend.standardize_dtype(labels.dtype)

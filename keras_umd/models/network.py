@@ -186,7 +186,9 @@ class Decoder(keras.layers.Layer):
     def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
         tokens_shape = (None, None, representation_shape[-1])
         self.mask_token = self.add_weight(
-            shape=(representation_shape[-1],), initializer=keras.initializers.RandomNormal(stddev=0.02), name="mask_token"
+            shape=(representation_shape[-1],),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="mask_token",
         )
         for layer in (self.position_embedding, *self.blocks, self.norm, self.head):
             layer.build(tokens_shape)

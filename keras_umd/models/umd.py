@@ -10,7 +10,7 @@ from keras_umd.diffusion.guidance import classifier_free
 from keras_umd.diffusion.objective import split_prediction
 from keras_umd.diffusion.samplers import DDIM, uniform_timesteps
 from keras_umd.layers.masking import random_split, restore
-from keras_umd.layers.patches import as_pair, patch_grid, patchify, unpatchify
+from keras_umd.layers.patches import as_pair, patch_grid, unpatchify
 from keras_umd.models.denoising_model import DenoisingModel
 from keras_umd.models.feature_extractor import FeatureExtractor
 from keras_umd.models.inputs import check_labels, to_uint8
@@ -98,7 +98,14 @@ class UMD(DenoisingModel):
             )
             self.condition_embedding.build((None,))
         self.encoder = Encoder(
-            self.patch_size, hidden_dim, num_layers, num_heads, num_cls_tokens, conditioning, dtype=dtype, name="encoder"
+            self.patch_size,
+            hidden_dim,
+            num_layers,
+            num_heads,
+            num_cls_tokens,
+            conditioning,
+            dtype=dtype,
+            name="encoder",
         )
         self.encoder.build((None, *self.image_shape))
         self.decoder = Decoder(

@@ -49,6 +49,4 @@ def check_saving(layer, inputs, path):
     model = keras.Model(symbolic, layer(*symbolic))
     model.save(path)
     loaded = keras.models.load_model(path)
-    np.testing.assert_array_equal(
-        loaded.predict(list(inputs), verbose=0), model.predict(list(inputs), verbose=0)
-    )
+    np.testing.assert_array_equal(loaded.predict(list(inputs), verbose=0), model.predict(list(inputs), verbose=0))

@@ -9,7 +9,9 @@ from tests.conftest import array
 
 def test_keep_counts_equal_the_authors(golden):
     grid = golden("masking")
-    for num_patches, ratio, keep in zip(*(grid[f"len_keep.{name}"].tolist() for name in ("L", "ratio", "keep")), strict=True):
+    for num_patches, ratio, keep in zip(
+        *(grid[f"len_keep.{name}"].tolist() for name in ("L", "ratio", "keep")), strict=True
+    ):
         if 0 <= ratio < 1 and keep > 0:
             assert num_visible(num_patches, ratio) == keep
         else:

@@ -41,4 +41,6 @@ def test_head_has_one_bias_for_each_channel_and_starts_unmodulated():
     np.testing.assert_array_equal(plain, array(head(tokens, np.ones((2, 8), "float32"))))
     head.bias.assign([1.0, 2.0, 3.0])
     moved = array(head(tokens, np.zeros((2, 8), "float32")))
-    np.testing.assert_allclose((moved - plain).reshape(2, 4, 4, 3)[..., :], [1.0, 2.0, 3.0] * np.ones((2, 4, 4, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        (moved - plain).reshape(2, 4, 4, 3)[..., :], [1.0, 2.0, 3.0] * np.ones((2, 4, 4, 1)), atol=1e-6
+    )

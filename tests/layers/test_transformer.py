@@ -28,7 +28,9 @@ def test_blocks_are_equivariant_to_the_order_of_tokens():
     """The decoder relies on it: patches may come in any order."""
     block = TransformerBlock(num_heads=2, conditioning="token")
     order = [3, 1, 4, 0, 2]
-    np.testing.assert_allclose(array(block(TOKENS[:, order], CONDITION)), array(block(TOKENS, CONDITION))[:, order], atol=1e-5)
+    np.testing.assert_allclose(
+        array(block(TOKENS[:, order], CONDITION)), array(block(TOKENS, CONDITION))[:, order], atol=1e-5
+    )
 
 
 def test_lora_trains_a_block():
