@@ -85,3 +85,49 @@ def to_uint8(images, value_range):
     """A float array in the model's range as uint8 images; the inverse of `scale_images`."""
     low, high = value_range
     return np.clip(np.round((np.asarray(images) - low) * (255.0 / (high - low))), 0, 255).astype("uint8")
+
+
+def check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range):
+    """Check those arguments of the constructor that no layer checks."""
+    if num_cls_tokens < 1:
+        raise ValueError(f"`num_cls_tokens` must be at least 1. Received: num_cls_tokens={num_cls_tokens}")
+    if not 0 <= label_dropout < 1:
+        raise ValueError(f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout}")
+    if num_classes is not None and conditioning is None:
+        raise ValueError(
+            "A model with classes needs conditioning 'adaln_zero' or 'token'. "
+            f"Received: num_classes={num_classes}, conditioning=None"
+        )
+    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+        raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
+
+
+def check_generation(model, labels, num_images, initial_noise, guidance_scale):
+    """Check what `generate` is told about the number of images and the guidance; returns the former."""
+    if not guidance_scale >= 0:
+        raise ValueError(f"`guidance_scale` must be at least 0. Received: guidance_scale={guidance_scale}")
+    if guidance_scale != 1 and (model.num_classes is None or labels is None):
+        raise ValueError(
+            "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to. "
+            f"Received: guidance_scale={guidance_scale}, labels={labels}, num_classes={model.num_classes}"
+        )
+    if num_images is not None and (not isinstance(num_images, (int, np.integer)) or num_images < 1):
+        raise ValueError(f"`num_images` must be a positive integer. Received: num_images={num_images}")
+    counts = {"num_images": num_images}
+    if labels is not None:
+        check_labels(labels if hasattr(labels, "shape") else np.asarray(labels), model.num_classes)
+        counts["labels"] = len(labels)
+    if initial_noise is not None:
+        if tuple(initial_noise.shape[1:]) != model.image_shape:
+            raise ValueError(
+                f"`initial_noise` must have shape (num_images, {', '.join(map(str, model.image_shape))}). "
+                f"Received: initial_noise of shape {tuple(initial_noise.shape)}"
+            )
+        counts["initial_noise"] = initial_noise.shape[0]
+    counts = {name: count for name, count in counts.items() if count is not None}
+    if len(set(counts.values())) != 1:
+        raise ValueError(
+            "`labels`, `num_images` and `initial_noise` must agree on the number of images, and one must be given. "
+            f"Received numbers: {counts}"
+        )
+    return next(iter(counts.values()))

@@ -30,8 +30,9 @@ def preset_config(name):
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError(
-            f"A preset is named {{{','.join(METHODS)}}}_{{{','.join(SIZES)}}}_patch{{p}}_{{size}}, with 'latent' before the "
-            f"size for latents, for example 'umd_base_patch4_64' or 'umd_large_patch2_latent32'. Received: {name!r}"
+            f"A preset is named {{{','.join(METHODS)}}}_{{{','.join(SIZES)}}}_patch{{p}}_{{size}}, with 'latent' "
+            "before the size for latents, for example 'umd_base_patch4_64' or 'umd_large_patch2_latent32'. "
+            f"Received: {name!r}"
         )
     method, size, patch_size, latent, image_size = match.groups()
     return {

@@ -13,7 +13,7 @@ from keras_umd.layers.masking import random_split, restore
 from keras_umd.layers.patches import as_pair, patch_grid, unpatchify
 from keras_umd.models.denoising_model import DenoisingModel
 from keras_umd.models.feature_extractor import FeatureExtractor
-from keras_umd.models.inputs import check_labels, to_uint8
+from keras_umd.models.inputs import check_arguments, check_generation, to_uint8
 from keras_umd.models.network import ConditionEmbedding, Decoder, Encoder
 from keras_umd.models.presets import preset_config
 from keras_umd.seeds import seed_generator
@@ -75,7 +75,7 @@ class UMD(DenoisingModel):
         grid = patch_grid(image_shape, patch_size)
         corruption = Corruption.umd() if corruption is None else corruption
         corruption.check_num_patches(grid[0] * grid[1])
-        _check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range)
+        check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range)
         super().__init__(
             corruption=corruption,
             image_shape=tuple(image_shape),
@@ -324,7 +324,7 @@ class UMD(DenoisingModel):
             `None`.
         """
         guided = guidance_scale != 1
-        num_images = self._check_generation(labels, num_images, initial_noise, guidance_scale)
+        num_images = check_generation(self, labels, num_images, initial_noise, guidance_scale)
         schedule = self.corruption.noise_schedule
         timesteps = uniform_timesteps(num_steps, schedule.num_timesteps)
         sampler = DDIM(eta) if sampler is None else sampler
@@ -353,7 +353,7 @@ class UMD(DenoisingModel):
         return images if self.value_range is None else to_uint8(images, self.value_range)
 
     def _noise_predictor(self, labels, guidance_scale):
-        """`(x_t, timestep) -> noise`, guided where there is a scale: both predictions in one batch of twice the size."""
+        """`(x_t, timestep) -> noise`, guided where there is a scale: both predictions in one batch."""
         if guidance_scale is None:
             return lambda x, timestep: self.estimate(x, timestep, labels)["noise"]
         labels = ops.concatenate([labels, ops.full_like(labels, self.num_classes)])
@@ -364,36 +364,6 @@ class UMD(DenoisingModel):
             return classifier_free(conditional, unconditional, guidance_scale)
 
         return predict_noise
-
-    def _check_generation(self, labels, num_images, initial_noise, guidance_scale):
-        """Check what the arguments of `generate` say about the number of images and the guidance; returns the former."""
-        if not guidance_scale >= 0:
-            raise ValueError(f"`guidance_scale` must be at least 0. Received: guidance_scale={guidance_scale}")
-        if guidance_scale != 1 and (self.num_classes is None or labels is None):
-            raise ValueError(
-                "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to. "
-                f"Received: guidance_scale={guidance_scale}, labels={labels}, num_classes={self.num_classes}"
-            )
-        if num_images is not None and (not isinstance(num_images, (int, np.integer)) or num_images < 1):
-            raise ValueError(f"`num_images` must be a positive integer. Received: num_images={num_images}")
-        counts = {"num_images": num_images}
-        if labels is not None:
-            check_labels(labels if hasattr(labels, "shape") else np.asarray(labels), self.num_classes)
-            counts["labels"] = len(labels)
-        if initial_noise is not None:
-            if tuple(initial_noise.shape[1:]) != self.image_shape:
-                raise ValueError(
-                    f"`initial_noise` must have shape (num_images, {', '.join(map(str, self.image_shape))}). "
-                    f"Received: initial_noise of shape {tuple(initial_noise.shape)}"
-                )
-            counts["initial_noise"] = initial_noise.shape[0]
-        counts = {name: count for name, count in counts.items() if count is not None}
-        if len(set(counts.values())) != 1:
-            raise ValueError(
-                "`labels`, `num_images` and `initial_noise` must agree on the number of images, and one must be given. "
-                f"Received numbers: {counts}"
-            )
-        return next(iter(counts.values()))
 
     # Fine-tuning
 
@@ -458,17 +428,3 @@ class UMD(DenoisingModel):
         model = cls(**config)
         model.track_average(ema_decays)
         return model
-
-
-def _check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range):
-    if num_cls_tokens < 1:
-        raise ValueError(f"`num_cls_tokens` must be at least 1. Received: num_cls_tokens={num_cls_tokens}")
-    if not 0 <= label_dropout < 1:
-        raise ValueError(f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout}")
-    if num_classes is not None and conditioning is None:
-        raise ValueError(
-            "A model with classes needs conditioning 'adaln_zero' or 'token'. "
-            f"Received: num_classes={num_classes}, conditioning=None"
-        )
-    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
-        raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")

@@ -46,7 +46,7 @@ def test_averages_are_not_trained_and_know_the_networks_weights_only(small_model
     model.track_average([0.5, 0.9])
     assert len(model.trainable_variables) == trainable
     assert len(model.averages[0].averages) == trainable
-    assert [v for v in model.averages[0].trainable_variables] == []
+    assert model.averages[0].trainable_variables == []
 
 
 def test_decays_out_of_range_are_refused(small_model):
