@@ -19,7 +19,7 @@ def image_grid(images, columns=None, padding=1, scale=1):
         uint8 array of shape `(height, width, 3)`.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+    if images.ndim != 4 or not len(images) or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
         raise ValueError(
             "`images` must be uint8 of shape (n, height, width, 1 or 3). "
             f"Received: images of shape {images.shape} and type {images.dtype}"

@@ -61,7 +61,7 @@ def use_elsewhere(backend, *paths):
 def file_and_inputs(small_model, images, labels, tmp_path):
     rng = np.random.default_rng(0)
     model = small_model(num_classes=3)
-    model.compile(recipes.finetuning_optimizer(50, 2560, ema_decay=0.9), jit_compile=False)
+    model.compile(recipes.finetuning_optimizer(50, 2560, ema_decay=0.9))
     model.fit(images, labels, batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")
     timesteps = np.where(np.arange(8) % 2, 0, rng.integers(1, 1001, 8)).astype("int32")

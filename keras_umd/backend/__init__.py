@@ -1,4 +1,4 @@
-"""The only code that knows a backend: attention kernels, compiled functions, order of effects, values on the host."""
+"""The only code that knows a backend: attention kernels, compiled functions, what TensorFlow needs while it traces."""
 
 import contextlib
 
@@ -16,9 +16,14 @@ def attention(query, key, value):
     Returns:
         Float tensor of shape `(batch, tokens, heads, head_dim)`.
     """
+    platform = _jax_platform()
     # On TPU, Keras' automatic choice is a splash kernel that is causal when no mask is given.
-    flash_attention = False if _on_tpu() else None
-    return ops.dot_product_attention(query, key, value, flash_attention=flash_attention)
+    flash_attention = False if platform == "tpu" else None
+    dtype = query.dtype
+    if platform in ("cpu", "tpu") and dtype == "float16":
+        # JAX asks for float16 products with float32 sums, which only GPUs have.
+        query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
+    return ops.cast(ops.dot_product_attention(query, key, value, flash_attention=flash_attention), dtype)
 
 
 def compile_function(function, variables):
@@ -68,6 +73,29 @@ def after(tensors):
     return tf.control_dependencies([tensor for tensor in keras.tree.flatten(tensors) if tensor is not None])
 
 
+def ensure_shape(x, shape):
+    """Fix what TensorFlow doesn't know of the shape of `x` while it traces; other tensors always know theirs.
+
+    Args:
+        x: Array or tensor.
+        shape: Tuple of integers, and `None` for sizes that are left as they are.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return x
+    import tensorflow as tf
+
+    return tf.ensure_shape(x, shape) if tf.is_tensor(x) and not tf.executing_eagerly() else x
+
+
+def scale_for_replicas(loss):
+    """`loss` as `tf.distribute` wants it: it sums the gradients of its replicas."""
+    if keras.backend.backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def host_values(x):
     """Return the values of `x` as a NumPy array if they are in host memory now, else `None`.
 
@@ -93,9 +121,10 @@ def host_values(x):
     return np.asarray(ops.convert_to_numpy(x)) if on_host else None
 
 
-def _on_tpu():
+def _jax_platform():
+    """JAX' device, "cpu", "gpu" or "tpu"; `None` on the other backends."""
     if keras.backend.backend() != "jax":
-        return False
+        return None
     import jax
 
-    return jax.default_backend() == "tpu"
+    return jax.default_backend()

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_umd.diffusion.batch_split import BatchSplit
 from keras_umd.diffusion.schedule import NoiseSchedule
-from keras_umd.layers.masking import num_visible, random_split
+from keras_umd.layers.masking import check_mask_ratio, num_visible, random_split
 from keras_umd.seeds import seed_generator
 
 
@@ -36,9 +36,8 @@ class Corruption:
     ):
         if not 0 <= clean_ratio <= 1:
             raise ValueError(f"`clean_ratio` must lie in [0, 1]. Received: clean_ratio={clean_ratio}")
-        for name, ratio in (("clean_mask_ratio", clean_mask_ratio), ("noisy_mask_ratio", noisy_mask_ratio)):
-            if not 0 <= ratio < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1). Received: {name}={ratio}")
+        check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")
+        check_mask_ratio(noisy_mask_ratio, "noisy_mask_ratio")
         self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
         self.clean_ratio = clean_ratio
         self.clean_mask_ratio = clean_mask_ratio

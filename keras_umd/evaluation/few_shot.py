@@ -74,7 +74,12 @@ def few_shot_accuracy(train_features, train_labels, test_features, test_labels, 
     Raises:
         ValueError: if a class has fewer than `shots` images, or features and labels don't fit.
     """
-    train_features, train_labels = _checked(train_features, train_labels)
+    train_features, train_labels = np.asarray(train_features), np.asarray(train_labels)
+    if shots < 1 or len(train_features) != len(train_labels):
+        raise ValueError(
+            "`shots` must be at least 1, and there must be one label for each feature vector. "
+            f"Received: shots={shots}, {len(train_features)} features, {len(train_labels)} labels"
+        )
     rng = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(train_labels):

@@ -4,10 +4,15 @@ import keras
 from keras import ops
 
 
+def check_mask_ratio(mask_ratio, name="mask_ratio"):
+    """Raise a ValueError for a mask ratio outside of [0, 1)."""
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"`{name}` must lie in [0, 1). Received: {name}={mask_ratio}")
+
+
 def num_visible(num_patches, mask_ratio):
     """How many of `num_patches` stay visible, `int(num_patches * (1 - mask_ratio))`: truncated, as MAE does it."""
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f"The mask ratio must lie in [0, 1). Received: mask_ratio={mask_ratio}")
+    check_mask_ratio(mask_ratio)
     visible = int(num_patches * (1 - mask_ratio))
     if visible == 0:
         raise ValueError(
@@ -80,8 +85,9 @@ class RandomMasking(keras.layers.Layer):
     """
 
     def __init__(self, mask_ratio, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        num_visible(1_000_000, mask_ratio)
+        # In bfloat16 the noise would have ties, and the mask a bias.
+        super().__init__(autocast=False, **kwargs)
+        check_mask_ratio(mask_ratio)
         self.mask_ratio = mask_ratio
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -93,7 +99,7 @@ class RandomMasking(keras.layers.Layer):
         if mask_noise is None:
             mask_noise = keras.random.uniform(ops.shape(tokens)[:2], dtype="float32", seed=self.seed_generator)
         visible, masked = random_split(mask_noise, self.mask_ratio)
-        return take_tokens(tokens, visible), visible, masked
+        return take_tokens(ops.cast(tokens, self.compute_dtype), visible), visible, masked
 
     def get_config(self):
         return {**super().get_config(), "mask_ratio": self.mask_ratio, "seed": self.seed}

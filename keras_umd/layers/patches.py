@@ -1,17 +1,18 @@
 """Images to patches, patches to tokens, and back."""
 
 import keras
+import numpy as np
 from keras import ops
 
 
 def as_pair(patch_size):
     """`4` or `(4, 8)` as a pair `(height, width)` of positive integers."""
-    pair = (patch_size, patch_size) if isinstance(patch_size, int) else tuple(patch_size)
-    if len(pair) != 2 or not all(isinstance(size, int) and size > 0 for size in pair):
+    pair = (patch_size, patch_size) if np.ndim(patch_size) == 0 else tuple(patch_size)
+    if len(pair) != 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in pair):
         raise ValueError(
             f"`patch_size` must be a positive integer or a pair of them. Received: patch_size={patch_size}"
         )
-    return pair
+    return int(pair[0]), int(pair[1])
 
 
 def patch_grid(image_shape, patch_size):

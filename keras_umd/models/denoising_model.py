@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend import after
+from keras_umd.backend import after, ensure_shape, scale_for_replicas
 from keras_umd.diffusion.objective import image_losses, total_loss
 from keras_umd.models.averages import WeightAverage
 from keras_umd.models.inputs import check_images, check_labels, scale_images
@@ -64,6 +64,8 @@ class DenoisingModel(keras.Model):
             names.append("noisy_eps_loss")
         self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in names]
         self.built = True
+        if not self.trainable:  # loaded as frozen: the layers made since then follow
+            self.trainable = False
 
     # Compiling
 
@@ -85,17 +87,30 @@ class DenoisingModel(keras.Model):
                     f"Received: {name}={kwargs[name]}"
                 )
         super().compile(optimizer=optimizer, **kwargs)
+        self._jit_compile_argument = kwargs.get("jit_compile", "auto")
         innermost = self.optimizer
         while hasattr(innermost, "inner_optimizer"):  # of a LossScaleOptimizer
             innermost = innermost.inner_optimizer
         if not innermost.built:
-            innermost.exclude_from_weight_decay(var_list=undecayed_variables(self.trainable_variables))
+            excluded = [v for v in self.trainable_variables if not innermost._use_weight_decay(v)]  # by the user
+            excluded += undecayed_variables(self.trainable_variables)
+            innermost.exclude_from_weight_decay(var_list=excluded)
         ema_decay = getattr(innermost, "ema_decay", None)
         if ema_decay is not None:
             self.track_average(ema_decay)
 
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            # Keras saves what "auto" meant on this backend; the file may be loaded on another.
+            config["jit_compile"] = self._jit_compile_argument
+        return config
+
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        if keras.backend.backend() == "torch":
+            config["steps_per_execution"] = 1  # more is refused there, and changes no result
+        self.compile(**config)
         self.optimizer.build(self.trainable_variables)
 
     def track_average(self, decays):
@@ -110,6 +125,7 @@ class DenoisingModel(keras.Model):
         if decays == [average.decay for average in self.averages]:
             return
         network = [variable for layer in self.network_layers() for variable in layer.weights]
+        self.train_function = None  # traced without them
         self.averages.clear()
         self.averages.extend(WeightAverage(decay, network) for decay in decays)
 
@@ -154,7 +170,7 @@ class DenoisingModel(keras.Model):
         for tracker in self.loss_part_trackers:
             if tracker.name in losses:  # a batch of one image has only one part
                 tracker.update_state(ops.stop_gradient(losses[tracker.name]))
-        return total_loss(losses, ops.shape(x["batch_timesteps"])[0])
+        return scale_for_replicas(total_loss(losses, ops.shape(x["batch_timesteps"])[0]))
 
     def _views(self, data, seed, label_dropout=0.0):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -174,7 +190,9 @@ class DenoisingModel(keras.Model):
         """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
         if not hasattr(images, "shape"):
             images = np.asarray(images)
+        images = ensure_shape(images, (None, None, None, None))
         check_images(images, self.image_shape, self.value_range)
+        images = ensure_shape(images, (None, *self.image_shape))
         return scale_images(ops.convert_to_tensor(images), self.value_range)
 
     def prepare_labels(self, labels):
@@ -190,8 +208,8 @@ class DenoisingModel(keras.Model):
         """Train on images, or on images and labels; see `keras.Model.fit`.
 
         Images are uint8 `(batch, height, width, channels)`, or float in the model's `value_range`. Arrays are checked
-        as a whole, the first batch of a PyDataset, a generator or a tf.data pipeline of floats (whose shuffle buffer
-        is filled once more for that; uint8 pipelines need no check of values).
+        as a whole, and the first batch of everything else. (A shuffle buffer of tf.data is filled once more for that;
+        pipelines of uint8 images without labels need no check and start at once.)
 
         Raises:
             ValueError: for images or labels that don't fit the model, and for sample or class weights.
@@ -228,13 +246,18 @@ class DenoisingModel(keras.Model):
         if isinstance(x, keras.utils.PyDataset):
             first = x[0]
         elif isinstance(x, types.GeneratorType):
-            first = next(x)
+            first = next(x, None)
+            if first is None:
+                raise ValueError("The generator has no batches. Received: an empty generator")
             x = _with_first(first, x)
-        elif hasattr(x, "element_spec") and hasattr(x, "take"):  # tf.data
-            images_spec = keras.tree.flatten(x.element_spec)[0]
-            if "float" not in keras.backend.standardize_dtype(images_spec.dtype):
+        elif hasattr(x, "element_spec"):  # tf.data
+            specs = keras.tree.flatten(x.element_spec)
+            if len(specs) == 1 and keras.backend.standardize_dtype(specs[0].dtype) == "uint8":
                 return x
             first = keras.tree.map_structure(np.asarray, next(iter(x.take(1)), (None,)))
+        elif hasattr(x, "__iter__") and not hasattr(x, "shape") and iter(x) is not x:  # grain, torch DataLoader
+            first = next(iter(x), (None,))
+            first = tuple(first) if isinstance(first, list) else first
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
         if hasattr(images, "shape") and hasattr(images, "dtype"):
             check_images(images, self.image_shape, self.value_range)

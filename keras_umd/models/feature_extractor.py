@@ -74,6 +74,8 @@ class FeatureExtractor(keras.Model):
             )
             self.condition_embedding.build((None,))
         self.built = True
+        if not self.trainable:  # loaded as frozen: the layers made since then follow
+            self.trainable = False
 
     def call(self, images):
         check_images(images, self.image_shape, self.value_range)

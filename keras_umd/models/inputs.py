@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import host_values
+from keras_umd.diffusion.corruption import Corruption
 
 # Resizing may overshoot a little; a forgotten scaling is far beyond.
 RANGE_TOLERANCE = 1e-2
@@ -87,10 +88,24 @@ def to_uint8(images, value_range):
     return np.clip(np.round((np.asarray(images) - low) * (255.0 / (high - low))), 0, 255).astype("uint8")
 
 
-def check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range):
-    """Check those arguments of the constructor that no layer checks."""
-    if num_cls_tokens < 1:
-        raise ValueError(f"`num_cls_tokens` must be at least 1. Received: num_cls_tokens={num_cls_tokens}")
+def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range):
+    """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
+    if np.shape(image_shape) != (3,) or not all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape):
+        raise ValueError(
+            "`image_shape` must be three positive integers (height, width, channels). "
+            f"Received: image_shape={image_shape}"
+        )
+    num_classes = sizes["num_classes"]
+    for name, size in sizes.items():
+        if size is None and name == "num_classes":
+            continue
+        if not isinstance(size, (int, np.integer)) or size < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={size}")
+    if not isinstance(corruption, Corruption):
+        raise ValueError(
+            "`corruption` must be a keras_umd.Corruption, for example Corruption.mae(). "
+            f"Received: corruption={corruption!r}"
+        )
     if not 0 <= label_dropout < 1:
         raise ValueError(f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout}")
     if num_classes is not None and conditioning is None:
@@ -98,7 +113,7 @@ def check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, va
             "A model with classes needs conditioning 'adaln_zero' or 'token'. "
             f"Received: num_classes={num_classes}, conditioning=None"
         )
-    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+    if value_range is not None and not (np.shape(value_range) == (2,) and value_range[0] < value_range[1]):
         raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
 
 
@@ -118,12 +133,14 @@ def check_generation(model, labels, num_images, initial_noise, guidance_scale):
         check_labels(labels if hasattr(labels, "shape") else np.asarray(labels), model.num_classes)
         counts["labels"] = len(labels)
     if initial_noise is not None:
-        if tuple(initial_noise.shape[1:]) != model.image_shape:
+        values = ops.convert_to_numpy(initial_noise)
+        if tuple(np.shape(initial_noise)[1:]) != model.image_shape or not np.all(np.isfinite(values)):
             raise ValueError(
-                f"`initial_noise` must have shape (num_images, {', '.join(map(str, model.image_shape))}). "
-                f"Received: initial_noise of shape {tuple(initial_noise.shape)}"
+                "`initial_noise` must be finite and have shape "
+                f"(num_images, {', '.join(map(str, model.image_shape))}). "
+                f"Received: initial_noise of shape {tuple(np.shape(initial_noise))}"
             )
-        counts["initial_noise"] = initial_noise.shape[0]
+        counts["initial_noise"] = np.shape(initial_noise)[0]
     counts = {name: count for name, count in counts.items() if count is not None}
     if len(set(counts.values())) != 1:
         raise ValueError(

@@ -72,10 +72,18 @@ class UMD(DenoisingModel):
         seed=None,
         **kwargs,
     ):
-        grid = patch_grid(image_shape, patch_size)
         corruption = Corruption.umd() if corruption is None else corruption
+        sizes = {
+            "hidden_dim": hidden_dim,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "decoder_layers": decoder_layers,
+            "num_classes": num_classes,
+            "num_cls_tokens": num_cls_tokens,
+        }
+        check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range)
+        grid = patch_grid(image_shape, patch_size)
         corruption.check_num_patches(grid[0] * grid[1])
-        check_arguments(num_cls_tokens, label_dropout, num_classes, conditioning, value_range)
         super().__init__(
             corruption=corruption,
             image_shape=tuple(image_shape),
@@ -207,6 +215,11 @@ class UMD(DenoisingModel):
         inputs = {"images": self.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
         if labels is not None:
             inputs["labels"] = self.prepare_labels(labels)
+            if inputs["labels"].shape[0] != inputs["images"].shape[0]:
+                raise ValueError(
+                    f"There must be one label for each of the {inputs['images'].shape[0]} images. "
+                    f"Received: {inputs['labels'].shape[0]} labels"
+                )
         if timesteps:
             shape = ops.shape(inputs["images"])
             inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
@@ -230,8 +243,14 @@ class UMD(DenoisingModel):
             `FeatureExtractor`.
         """
         encoder = self.encoder
+        image_shape = self.image_shape if image_shape is None else tuple(image_shape)
+        if len(image_shape) != 3 or image_shape[-1] != self.image_shape[-1]:
+            raise ValueError(
+                f"`image_shape` must be (height, width, {self.image_shape[-1]}), with the model's channels. "
+                f"Received: image_shape={image_shape}"
+            )
         extractor = FeatureExtractor(
-            image_shape=self.image_shape if image_shape is None else tuple(image_shape),
+            image_shape=image_shape,
             patch_size=self.patch_size,
             hidden_dim=self.hidden_dim,
             num_layers=encoder.num_layers,
@@ -315,7 +334,8 @@ class UMD(DenoisingModel):
             eta: Float in [0, 1]. 0 is deterministic, 1 ancestral sampling, the paper's choice. Ignored with `sampler`.
             guidance_scale: Float of at least 0. 1 is no guidance and costs half as much as any other value; the paper's
                 figures use 4.
-            sampler: `keras_umd.samplers.DDIM`, or an object like it. Defaults to `DDIM(eta)`.
+            sampler: `keras_umd.samplers.DDIM`, or an object with its `sample` and `get_config`. Defaults to
+                `DDIM(eta)`.
             initial_noise: Float array `(num_images, height, width, channels)` from N(0, 1), to start from.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
 
@@ -367,14 +387,14 @@ class UMD(DenoisingModel):
 
     # Fine-tuning
 
-    def with_classes(self, num_classes, label_dropout=0.1, corruption=None):
+    def with_classes(self, num_classes, label_dropout=None, corruption=None):
         """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
 
         This model stays as it is; the new one starts without optimizer and without averages.
 
         Args:
             num_classes: Integer.
-            label_dropout: Float in [0, 1). Share of the labels dropped in training.
+            label_dropout: Float in [0, 1). Share of the labels dropped in training. Defaults to this model's.
             corruption: `Corruption`. Defaults to the paper's fine-tuning: this model's, with at most 5% of the batch
                 clean and no patch of a noisy image masked.
 
@@ -386,7 +406,9 @@ class UMD(DenoisingModel):
             clean_ratio = min(own["clean_ratio"], 0.05)
             corruption = Corruption(**{**own, "clean_ratio": clean_ratio, "noisy_mask_ratio": 0.0})
         config = {**self._constructor_arguments(), "corruption": corruption}
-        config.update(num_classes=num_classes, label_dropout=label_dropout)
+        config["num_classes"] = num_classes
+        if label_dropout is not None:
+            config["label_dropout"] = label_dropout
         model = type(self)(**config, dtype=self.dtype_policy)
         for name in ("encoder", "decoder"):
             getattr(model, name).set_weights(getattr(self, name).get_weights())

@@ -6,7 +6,7 @@ import keras
 
 
 def standard(directory, save_freq="epoch"):
-    """What a long training needs: it stops at NaN, goes on where it was stopped, and leaves its model and its losses.
+    """What a long training needs: it raises at NaN, goes on where it was stopped, and leaves its model and its losses.
 
     Example:
 
@@ -22,7 +22,7 @@ def standard(directory, save_freq="epoch"):
     """
     os.makedirs(directory, exist_ok=True)
     return [
-        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.TerminateOnNaN(raise_error=True),  # a plain stop would save NaN and drop the backup
         keras.callbacks.BackupAndRestore(os.path.join(directory, "backup"), save_freq=save_freq),
         keras.callbacks.ModelCheckpoint(os.path.join(directory, "model.keras")),
         keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True),

@@ -5,8 +5,6 @@ import pytest
 from keras_umd.models.averages import WeightAverage
 from tests.conftest import array
 
-BACKEND = keras.backend.backend()
-
 
 @pytest.mark.parametrize("decay", [0.0, 0.9, 0.9999])
 def test_the_average_weighs_every_update_and_nothing_else(decay):
@@ -25,7 +23,7 @@ def test_the_average_weighs_every_update_and_nothing_else(decay):
 def test_training_updates_the_average_once_a_step(small_model, images):
     model = small_model()
     model.track_average(0.8)
-    model.compile("adamw", run_eagerly=BACKEND == "jax")
+    model.compile("adamw")
     seen = []
     variable = model.decoder.mask_token
 
@@ -52,3 +50,12 @@ def test_averages_are_not_trained_and_know_the_networks_weights_only(small_model
 def test_decays_out_of_range_are_refused(small_model):
     with pytest.raises(ValueError, match="decay=1.0"):
         small_model().track_average(1.0)
+
+
+def test_an_average_asked_for_after_training_is_updated_too(small_model, images):
+    model = small_model()
+    model.compile("adamw")
+    model.fit(images[:8], batch_size=8, verbose=0)
+    model.track_average(0.8)
+    model.fit(images[:8], batch_size=8, verbose=0)
+    assert float(array(model.averages[0].num_updates)) == 1

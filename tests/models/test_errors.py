@@ -17,6 +17,12 @@ FLOATS = np.zeros((2, 8, 8, 1), "float32")
         ({"hidden_dim": 15}, "hidden_dim=15"),
         ({"num_heads": 3}, "num_heads=3"),
         ({"num_cls_tokens": 0}, "num_cls_tokens=0"),
+        ({"num_layers": -1}, "num_layers=-1"),
+        ({"num_heads": 0}, "num_heads=0"),
+        ({"num_classes": 2.5}, "num_classes=2.5"),
+        ({"image_shape": (8, 8)}, r"image_shape=\(8, 8\)"),
+        ({"corruption": "mae"}, "corruption='mae'"),
+        ({"value_range": 5}, "value_range=5"),
         ({"label_dropout": 1.0}, r"\[0, 1\).*label_dropout=1.0"),
         ({"conditioning": "film"}, "conditioning='film'"),
         ({"conditioning": None, "num_classes": 3}, "num_classes=3, conditioning=None"),
@@ -73,13 +79,16 @@ def test_images_that_do_not_fit_are_refused_everywhere(small_model, kind):
             use()
 
 
-@pytest.mark.parametrize("source", ["tf.data", "generator", "pydataset"])
+@pytest.mark.parametrize("source", ["tf.data", "generator", "pydataset", "grain"])
 def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(small_model, source):
     images = np.full((8, 8, 8, 1), 255.0, "float32")
     if source == "tf.data":
         data = pytest.importorskip("tensorflow").data.Dataset.from_tensor_slices(images).batch(4)
     elif source == "generator":
         data = ((images,) for _ in range(2))
+    elif source == "grain":
+        grain = pytest.importorskip("grain")
+        data = grain.MapDataset.source([(image,) for image in images]).batch(4).to_iter_dataset()
     else:
 
         class Data(keras.utils.PyDataset):
@@ -115,6 +124,15 @@ def test_labels_that_are_no_classes_are_refused(small_model, labels, message):
             use()
 
 
+def test_wrong_labels_in_a_pipeline_of_uint8_images_are_refused(small_model):
+    tf = pytest.importorskip("tensorflow")
+    model = small_model(num_classes=3)
+    model.compile("sgd")
+    data = tf.data.Dataset.from_tensor_slices((np.zeros((4, 8, 8, 1), "uint8"), [0, 1, 2, 7])).batch(4)
+    with pytest.raises(ValueError, match="0 to 7"):
+        model.fit(data, verbose=0)
+
+
 def test_labels_without_classes_are_refused(small_model):
     model = small_model()
     model.compile("sgd")
@@ -140,6 +158,7 @@ def test_labels_without_classes_are_refused(small_model):
         ({"labels": [0], "guidance_scale": -1.0}, "guidance_scale=-1.0"),
         ({"num_images": 1, "guidance_scale": 2.0}, "guidance_scale=2.0, labels=None"),
         ({"initial_noise": np.zeros((1, 4, 4, 1), "float32")}, r"\(1, 4, 4, 1\)"),
+        ({"initial_noise": np.full((1, 8, 8, 1), np.nan, "float32")}, "finite"),
     ],
 )
 def test_generate_refuses(small_model, arguments, message):
@@ -162,6 +181,16 @@ def test_encode_refuses_timesteps_off_the_schedule(small_model):
     for timesteps in (-1, 1001, 0.5):
         with pytest.raises(ValueError, match=f"timesteps={timesteps}"):
             small_model().encode(FLOATS, timesteps=timesteps)
+
+
+def test_one_label_for_each_image(small_model):
+    with pytest.raises(ValueError, match="2 images. Received: 1 labels"):
+        small_model(num_classes=3).encode(FLOATS, labels=np.zeros(1, "int32"))
+
+
+def test_the_extractor_takes_the_models_channels(small_model):
+    with pytest.raises(ValueError, match=r"image_shape=\(16, 16, 3\)"):
+        small_model().feature_extractor(image_shape=(16, 16, 3))
 
 
 def test_weights_of_samples_or_classes_are_refused(small_model):

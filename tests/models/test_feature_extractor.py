@@ -49,6 +49,8 @@ def test_a_functional_model_trains_saves_and_loads_with_it(small_model, images, 
     classifier.save(tmp_path / "classifier.keras")
     loaded = keras.models.load_model(tmp_path / "classifier.keras")
     np.testing.assert_allclose(loaded.predict(images, verbose=0), classifier.predict(images, verbose=0), atol=1e-6)
+    assert len(loaded.trainable_variables) == len(classifier.trainable_variables)
+    assert len(loaded.trainable_variables) == (2 if frozen else 2 + len(extractor.trainable_variables))
 
 
 def test_training_the_model_afterwards_leaves_the_extractor(small_model, images):

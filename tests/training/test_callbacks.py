@@ -10,7 +10,7 @@ from tests.conftest import array
 
 def test_a_run_leaves_its_model_and_history_and_no_backup(small_model, images, tmp_path):
     model = small_model()
-    model.compile("adamw", run_eagerly=keras.backend.backend() == "jax")
+    model.compile("adamw")
     model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=callbacks.standard(tmp_path / "run"))
     loaded = keras.models.load_model(tmp_path / "run" / "model.keras")
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
@@ -30,7 +30,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
 
     def fit(*more):
         model = small_model()
-        model.compile("adamw", run_eagerly=keras.backend.backend() == "jax")
+        model.compile("adamw")
         run = callbacks.standard(tmp_path / "run")
         model.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[*run, *more])
         return model
@@ -40,7 +40,23 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
     resumed = fit()
     assert int(array(resumed.optimizer.iterations)) == 6
     uninterrupted = small_model()
-    uninterrupted.compile("adamw", run_eagerly=keras.backend.backend() == "jax")
+    uninterrupted.compile("adamw")
     uninterrupted.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0)
     for value, expected in zip(resumed.get_weights(), uninterrupted.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_nan_raises_and_keeps_the_last_good_backup(small_model, images, tmp_path):
+    model = small_model()
+    model.compile("adamw")
+
+    def spoil(epoch, logs):
+        if epoch == 1:
+            model.decoder.mask_token.assign(np.full(16, np.nan))
+
+    run = [keras.callbacks.LambdaCallback(on_epoch_begin=spoil), *callbacks.standard(tmp_path / "run")]
+    with pytest.raises(RuntimeError, match="NaN"):
+        model.fit(images, batch_size=8, epochs=3, verbose=0, callbacks=run)
+    saved = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert np.isfinite(array(saved.decoder.mask_token)).all()
+    assert any((tmp_path / "run" / "backup").iterdir())

@@ -100,3 +100,12 @@ def test_compile_settles_weight_decay_and_averages(small_model, precision):
     averages = list(model.averages)
     model.compile(recipes.finetuning_optimizer(100, 256, ema_decay=[0.5, 0.9]))
     assert all(new is old for new, old in zip(model.averages, averages, strict=True))
+
+
+def test_what_the_user_excludes_from_weight_decay_stays_excluded(small_model):
+    model = small_model()
+    optimizer = recipes.pretraining_optimizer(100, 256)
+    optimizer.exclude_from_weight_decay(var_names=["positions"])
+    model.compile(optimizer)
+    decayed = {v.name for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
+    assert decayed == {"kernel", "gamma"}
