@@ -5,6 +5,8 @@ import pathlib
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The tests compile many small programs once, in processes of their own too; optimizing those costs more than running.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import keras
 import numpy as np
@@ -12,12 +14,6 @@ import pytest
 
 from keras_umd import UMD, Corruption
 from keras_umd.checkpoints import load_small_vision
-
-if keras.backend.backend() == "jax":
-    import jax
-
-    # The tests compile many small programs once; optimizing those costs more than running them.
-    jax.config.update("jax_disable_most_optimizations", True)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
