@@ -92,7 +92,7 @@ def main():
     wanted = np.repeat(np.arange(len(class_names)), 8)
     samples = conditional.generate(labels=wanted, num_steps=100, guidance_scale=2.0, seed=0)
 
-    scale = max(1, 32 // images.shape[1])
+    scale = max(1, 48 // images.shape[1])
     pictures = {
         "originals, masked, reconstructed": plots.reconstruction_grid(test[0][:10], reconstruction, scale=scale),
         "samples, one row for each class": plots.image_grid(samples, columns=8, scale=scale),

@@ -65,6 +65,7 @@ class DenoisingModel(keras.Model):
         self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in names]
         self.built = True
         if not self.trainable:  # loaded as frozen: the layers made since then follow
+            self.trainable = True  # TensorFlow skips an assignment that changes nothing
             self.trainable = False
 
     # Compiling
@@ -138,6 +139,8 @@ class DenoisingModel(keras.Model):
     def train_step(self, *args):
         """One step of `fit`. On JAX it takes and returns the state too, as Keras' own does."""
         if keras.backend.backend() != "jax":
+            if not self.optimizer.built:  # before `after`: XLA can't lift new variables out of it
+                self.optimizer.build(self.trainable_variables)
             with after(args[0]):
                 logs = super().train_step((self._views(args[0], self.seed_generator, self.label_dropout),))
                 self._update_averages()

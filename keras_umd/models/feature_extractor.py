@@ -75,6 +75,7 @@ class FeatureExtractor(keras.Model):
             self.condition_embedding.build((None,))
         self.built = True
         if not self.trainable:  # loaded as frozen: the layers made since then follow
+            self.trainable = True  # TensorFlow skips an assignment that changes nothing
             self.trainable = False
 
     def call(self, images):
