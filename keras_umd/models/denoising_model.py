@@ -257,10 +257,9 @@ class DenoisingModel(keras.Model):
             specs = keras.tree.flatten(x.element_spec)
             if len(specs) == 1 and keras.backend.standardize_dtype(specs[0].dtype) == "uint8":
                 return x
-            first = keras.tree.map_structure(np.asarray, next(iter(x.take(1)), (None,)))
+            first = _first_batch(x.take(1))
         elif hasattr(x, "__iter__") and not hasattr(x, "shape") and iter(x) is not x:  # grain, torch DataLoader
-            first = next(iter(x), (None,))
-            first = tuple(first) if isinstance(first, list) else first
+            first = _first_batch(x)
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
         if hasattr(images, "shape") and hasattr(images, "dtype"):
             check_images(images, self.image_shape, self.value_range)
@@ -287,6 +286,13 @@ def _stateless(function, variables, values):
     with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
         result = function()
     return result, [scope.get_current_value(variable) for variable in variables]
+
+
+def _first_batch(dataset):
+    """The first batch as NumPy arrays, whatever framework made it; `(None,)` of an empty data set."""
+    batch = next(iter(dataset), (None,))
+    batch = tuple(batch) if isinstance(batch, list) else batch
+    return keras.tree.map_structure(lambda x: x if x is None else np.asarray(x), batch)
 
 
 def _with_first(first, rest):

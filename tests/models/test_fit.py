@@ -33,6 +33,12 @@ def grain_loader(*arrays):
     return grain.MapDataset.source(source).batch(8).to_iter_dataset()
 
 
+def torch_loader(*arrays):
+    torch = pytest.importorskip("torch")
+    tensors = (torch.from_numpy(x) for x in arrays)
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors), batch_size=8)
+
+
 def generator(*arrays):
     return (tuple(x[i : i + 8] for x in arrays) for i in range(0, 24, 8))
 
@@ -42,6 +48,7 @@ SOURCES = {
     "pydataset": Batches,
     "tf.data": tf_dataset,
     "grain": grain_loader,
+    "torch": torch_loader,
     "generator": generator,
 }
 
