@@ -118,7 +118,10 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
 
 
 def check_generation(model, labels, num_images, initial_noise, guidance_scale):
-    """Check what `generate` is told about the number of images and the guidance; returns the former."""
+    """Check what `generate` is told about the number of images and the guidance; returns the former.
+
+    `labels` are prepared, `(num_images,)`, or `None`.
+    """
     if not guidance_scale >= 0:
         raise ValueError(f"`guidance_scale` must be at least 0. Received: guidance_scale={guidance_scale}")
     if guidance_scale != 1 and (model.num_classes is None or labels is None):
@@ -130,8 +133,7 @@ def check_generation(model, labels, num_images, initial_noise, guidance_scale):
         raise ValueError(f"`num_images` must be a positive integer. Received: num_images={num_images}")
     counts = {"num_images": num_images}
     if labels is not None:
-        check_labels(labels if hasattr(labels, "shape") else np.asarray(labels), model.num_classes)
-        counts["labels"] = len(labels)
+        counts["labels"] = labels.shape[0]
     if initial_noise is not None:
         values = ops.convert_to_numpy(initial_noise)
         if tuple(np.shape(initial_noise)[1:]) != model.image_shape or not np.all(np.isfinite(values)):

@@ -343,7 +343,7 @@ class UMD(DenoisingModel):
             NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
             `None`.
         """
-        guided = guidance_scale != 1
+        labels = self.prepare_labels(labels)
         num_images = check_generation(self, labels, num_images, initial_noise, guidance_scale)
         schedule = self.corruption.noise_schedule
         timesteps = uniform_timesteps(num_steps, schedule.num_timesteps)
@@ -358,8 +358,8 @@ class UMD(DenoisingModel):
         if initial_noise is not None:
             inputs["x_T"] = ops.convert_to_tensor(initial_noise, dtype="float32")
         if labels is not None:
-            inputs["labels"] = self.prepare_labels(labels)
-        if guided:
+            inputs["labels"] = labels
+        if guidance_scale != 1:
             inputs["guidance_scale"] = ops.convert_to_tensor(guidance_scale, dtype="float32")
 
         def sample(inputs):
