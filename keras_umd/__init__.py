@@ -3,6 +3,7 @@
 from keras_umd import checkpoints, evaluation, layers, plots
 from keras_umd.diffusion import Corruption, NoiseSchedule, guidance, samplers
 from keras_umd.models import UMD, FeatureExtractor
+from keras_umd.sample_files import generate_to
 from keras_umd.training import callbacks, recipes
 
 __version__ = "0.1.0"

@@ -103,6 +103,14 @@ def array(x):
     return np.asarray(keras.ops.convert_to_numpy(x.value if isinstance(x, keras.Variable) else x))
 
 
+def trained_like(model):
+    """Random weights in the places that start at zero, so that inputs reach the outputs."""
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(array(variable) + 0.1 * rng.normal(size=variable.shape))
+    return model
+
+
 def assert_close(actual, expected, tolerance):
     """Equal relative to the largest entry, as tests/golden/README.md asks for."""
     actual, expected = array(actual), np.asarray(expected)

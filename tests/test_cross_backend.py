@@ -27,18 +27,12 @@ model = keras.models.load_model(sys.argv[1])
 to_numpy, to_tensor = keras.ops.convert_to_numpy, keras.ops.convert_to_tensor
 labels = to_tensor(inputs["labels"].astype("int32"))
 
-generate = {"initial_noise": inputs["noise"], "num_steps": 20, "eta": 0.0, "guidance_scale": 2.0}
-timesteps = keras_umd.samplers.uniform_timesteps(20, 1000)
-schedule = model.corruption.noise_schedule
-before_rounding = keras_umd.samplers.DDIM(0.0).sample(
-    model._noise_predictor(labels, 2.0), to_tensor(inputs["noise"]), timesteps, schedule, None, (-1.0, 1.0)
-)
+generate = {"num_steps": 20, "guidance_scale": 2.0, "seed": 0}
 draws = {name: to_tensor(inputs[name]) for name in ("timesteps", "noise", "mask_noise", "label_drop")}
 views = model.corruption.corrupt(model.prepare_images(inputs["images"]), draws, labels)
 results = {
     "features": to_numpy(model.encode(inputs["images"])),
-    "samples": model.generate(labels=inputs["labels"], **generate),
-    "before_rounding": to_numpy(before_rounding),
+    "samples": model.generate(inputs["labels"], **generate),
     "loss": to_numpy(model.compute_loss(x=views, y_pred=model(views))),
 }
 before = int(model.optimizer.iterations)
@@ -86,8 +80,9 @@ def test_every_backend_reads_the_file_alike(file_and_inputs):
     for backend in set(installed) - {own}:
         results = use_elsewhere(backend, *paths, folder / f"{backend}.npz")
         np.testing.assert_allclose(results["features"], expected["features"], atol=1e-4)
-        np.testing.assert_allclose(results["before_rounding"], expected["before_rounding"], atol=2e-3)
-        assert np.abs(results["samples"].astype(int) - expected["samples"].astype(int)).max() <= 1
+        difference = np.abs(results["samples"].astype(int) - expected["samples"].astype(int))
+        assert difference.max() <= 1  # noise drawn in every step is the same everywhere
+        assert (difference > 0).mean() < 0.02
         np.testing.assert_allclose(results["loss"], expected["loss"], atol=1e-5)
         assert results["steps"] == expected["steps"] == 1
         assert np.isfinite(results["training_loss"])

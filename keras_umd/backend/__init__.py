@@ -1,6 +1,7 @@
 """The only code that knows a backend: attention kernels, compiled functions, what TensorFlow needs while it traces."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -53,7 +54,8 @@ def compile_function(function, variables):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(run, reduce_retracing=True)
+        # As a partial it is counted alone; TensorFlow would warn of one function that is traced again and again.
+        return tf.function(functools.partial(run), reduce_retracing=True)
     import torch
 
     return torch.no_grad()(run)

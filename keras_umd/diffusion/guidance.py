@@ -1,11 +1,91 @@
-"""Classifier-free guidance: towards the label, away from no label."""
+"""Guidance: towards what a model predicts, away from what a weaker prediction says, and how much at which noise level.
+
+The weaker prediction is the model's own without the label (classifier-free guidance, Eq. 3; Ho and Salimans, 2022), or
+that of a `weak_model`, smaller or trained for less long (autoguidance; Karras et al., 2024). At a scale of 1 there is
+no guidance, and it isn't computed.
+"""
+
+import numpy as np
 
 
-def classifier_free(conditional, unconditional, guidance_scale):
-    """`unconditional + guidance_scale * (conditional - unconditional)` (Eq. 3; Ho and Salimans, 2022).
+def guide(strong, weak, scale):
+    """`weak + scale * (strong - weak)` (Eq. 3).
 
     Args:
-        conditional, unconditional: Float tensors of one shape, predictions with the label and with the null label.
-        guidance_scale: Float or scalar tensor. 1 is no guidance, the paper's figures use 4.
+        strong, weak: Float tensors of one shape, predictions; in classifier-free guidance with and without the label.
+        scale: Float or scalar tensor.
     """
-    return unconditional + guidance_scale * (conditional - unconditional)
+    return weak + scale * (strong - weak)
+
+
+class Constant:
+    """The same scale everywhere, as in the paper.
+
+    Args:
+        scale: Float of at least 0. The paper's figures use 4, its table 1.5.
+        weak_model: `UMD`, the model to guide away from. Defaults to the generating model without the label.
+    """
+
+    def __init__(self, scale, weak_model=None):
+        if not scale >= 0:
+            raise ValueError(f"`guidance_scale` must be at least 0. Received: guidance_scale={scale}")
+        self.scale = float(scale)
+        self.weak_model = weak_model
+
+    def scales(self, timesteps, schedule):
+        """The scale at each of `timesteps`, a float array of their shape."""
+        return np.full(np.shape(timesteps), self.scale)
+
+    def get_config(self):
+        """The settings, without the model."""
+        return {"scale": self.scale}
+
+
+class Interval(Constant):
+    """A constant scale within an interval of noise levels, no guidance outside (Kynkaanniemi et al., 2024).
+
+    Guidance at much noise costs variety, and at little noise does nothing. Steps outside of the interval cost half.
+
+    Args:
+        scale: Float of at least 0.
+        low, high: Floats, the ends of the interval as noise over signal, sigma / sqrt(alpha_bar): for pixels from about
+            0.006 to 160. The paper's values for ImageNet are 0.2 to 3.
+        weak_model: As of `Constant`.
+    """
+
+    def __init__(self, scale, low, high, weak_model=None):
+        super().__init__(scale, weak_model)
+        if not 0 <= low < high:
+            raise ValueError(f"`low` and `high` must be 0 <= low < high. Received: low={low}, high={high}")
+        self.low = low
+        self.high = high
+
+    def scales(self, timesteps, schedule):
+        noise_ratio = np.exp(-schedule.log_snr(timesteps) / 2)
+        return np.where((self.low < noise_ratio) & (noise_ratio <= self.high), self.scale, 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "low": self.low, "high": self.high}
+
+
+class PowerCosine(Constant):
+    """Rises from no guidance at T to the scale at 0, as half a cosine of a power of time (MDT; Gao et al., 2023).
+
+    Args:
+        scale: Float of at least 0, that of the last steps.
+        power: Positive float; the larger, the later the rise.
+        weak_model: As of `Constant`.
+    """
+
+    def __init__(self, scale, power=4.0, weak_model=None):
+        super().__init__(scale, weak_model)
+        if not power > 0:
+            raise ValueError(f"`power` must be positive. Received: power={power}")
+        self.power = power
+
+    def scales(self, timesteps, schedule):
+        progress = 1 - np.asarray(timesteps, "float64") / schedule.num_timesteps
+        return 1 + (self.scale - 1) * (1 - np.cos(np.pi * progress**self.power)) / 2
+
+    def get_config(self):
+        return {**super().get_config(), "power": self.power}

@@ -1,5 +1,6 @@
 """The noise schedule: how much of an image is left at each timestep."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -25,12 +26,44 @@ class NoiseSchedule:
         self.alpha_bar = np.concatenate([[1.0], np.cumprod(1.0 - _betas(name, num_timesteps))])
         self._signal = np.sqrt(self.alpha_bar).astype("float32")
         self._sigma = np.sqrt(1.0 - self.alpha_bar).astype("float32")
+        with np.errstate(divide="ignore"):
+            self._log_snr = np.log(self.alpha_bar) - np.log1p(-self.alpha_bar)
+
+    def log_snr(self, timesteps):
+        """log(alpha_bar / (1 - alpha_bar)) at timesteps that may lie between two integers, in float64 on the host.
+
+        Between integers it is linear, so that a sampler can take any steps it likes.
+
+        Args:
+            timesteps: Array of numbers, each 0 (infinite) or in [1, T].
+        """
+        timesteps = np.asarray(timesteps, "float64")
+        steps = np.arange(1, self.num_timesteps + 1)
+        return np.where(timesteps == 0, np.inf, np.interp(timesteps, steps, self._log_snr[1:]))
+
+    def timesteps_at(self, log_snr):
+        """The timesteps in [1, T] of given log-SNRs: the inverse of `log_snr`."""
+        steps = np.arange(self.num_timesteps, 0, -1)
+        return np.interp(log_snr, self._log_snr[:0:-1], steps)
 
     def signal_and_sigma(self, timesteps, rank=4):
-        """Factors of the image and of the noise at `timesteps`, each of shape `(batch, 1, 1, 1)` for rank 4."""
+        """Factors of the image and of the noise at `timesteps`, each of shape `(batch, 1, 1, 1)` for rank 4.
+
+        Args:
+            timesteps: Tensor of shape `(batch,)`: integers in [0, T], or floats, 0 or in [1, T].
+            rank: Integer, that of the images.
+        """
         shape = (-1,) + (1,) * (rank - 1)
-        signal = ops.take(ops.convert_to_tensor(self._signal), timesteps)
-        sigma = ops.take(ops.convert_to_tensor(self._sigma), timesteps)
+        if "int" in keras.backend.standardize_dtype(timesteps.dtype):
+            signal = ops.take(ops.convert_to_tensor(self._signal), timesteps)
+            sigma = ops.take(ops.convert_to_tensor(self._sigma), timesteps)
+        else:
+            before = ops.cast(ops.floor(timesteps), "int32")
+            after = ops.minimum(before + 1, self.num_timesteps)
+            table = ops.convert_to_tensor(self._log_snr.astype("float32"))
+            share = timesteps - ops.cast(before, timesteps.dtype)
+            log_snr = (1 - share) * ops.take(table, before) + share * ops.take(table, after)
+            signal, sigma = ops.sqrt(ops.sigmoid(log_snr)), ops.sqrt(ops.sigmoid(-log_snr))
         return ops.reshape(signal, shape), ops.reshape(sigma, shape)
 
     def add_noise(self, images, noise, timesteps):

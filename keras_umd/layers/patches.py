@@ -141,6 +141,8 @@ class PatchHead(keras.layers.Layer):
     Call arguments:
         tokens: Float tensor of shape `(batch, num_patches, hidden_dim)`.
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, already activated. Required by `"adaln_zero"`.
+        modulation: Float tensor of shape `(batch or 1, 2 * hidden_dim)`, what the `modulation` layer makes of the
+            condition, instead of one.
 
     Returns:
         Float tensor of shape `(batch, num_patches, patch_height * patch_width * channels)`, for `unpatchify`.
@@ -163,7 +165,7 @@ class PatchHead(keras.layers.Layer):
             name="projection",
         )
 
-    def build(self, tokens_shape, condition_shape=None):
+    def build(self, tokens_shape, condition_shape=None, modulation_shape=None):
         hidden_dim = tokens_shape[-1]
         self.projection.build(tokens_shape)
         self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
@@ -173,14 +175,15 @@ class PatchHead(keras.layers.Layer):
             )
             self.modulation.build((None, hidden_dim))
 
-    def call(self, tokens, condition=None):
+    def call(self, tokens, condition=None, modulation=None):
         if self.conditioning == "adaln_zero":
-            shift, scale = ops.split(self.modulation(condition)[:, None], 2, axis=-1)
+            modulation = self.modulation(condition) if modulation is None else modulation
+            shift, scale = ops.split(modulation[:, None], 2, axis=-1)  # (batch, 1, hidden_dim) each
             tokens = modulate(tokens, shift, scale)
         bias = ops.tile(self.bias, self.patch_size[0] * self.patch_size[1])
         return self.projection(tokens) + bias  # (batch, num_patches, patch_dim)
 
-    def compute_output_shape(self, tokens_shape, condition_shape=None):
+    def compute_output_shape(self, tokens_shape, condition_shape=None, modulation_shape=None):
         return (*tokens_shape[:-1], self.patch_size[0] * self.patch_size[1] * self.channels)
 
     def get_config(self):

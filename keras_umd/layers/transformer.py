@@ -85,6 +85,8 @@ class TransformerBlock(keras.layers.Layer):
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, already activated (with `"adaln_zero"`, SiLU is
             applied once for all blocks). Not used where `conditioning` is `None`.
+        modulation: Float tensor of shape `(batch or 1, 6 * hidden_dim)`, what the block's `modulation` layer makes of
+            the condition, for those who know it already; with `"adaln_zero"`, instead of a condition.
 
     Returns:
         Float tensor of the shape of `tokens`.
@@ -101,7 +103,7 @@ class TransformerBlock(keras.layers.Layer):
         self.attention = SelfAttention(num_heads, dtype=self.dtype_policy, name="attention")
         self.mlp_norm = layer_norm("mlp_norm", self.dtype_policy)
 
-    def build(self, tokens_shape, condition_shape=None):
+    def build(self, tokens_shape, condition_shape=None, modulation_shape=None):
         hidden_dim = tokens_shape[-1]
         mlp_dim = int(hidden_dim * self.mlp_ratio)
         small = keras.initializers.RandomNormal(stddev=1e-6)
@@ -117,11 +119,11 @@ class TransformerBlock(keras.layers.Layer):
             )
             self.modulation.build((None, hidden_dim))
 
-    def call(self, tokens, condition=None):
-        if self.conditioning is not None and condition is None:
+    def call(self, tokens, condition=None, modulation=None):
+        if self.conditioning is not None and condition is None and modulation is None:
             raise ValueError(f"A block with conditioning={self.conditioning!r} needs a `condition`. Received: None")
         if self.conditioning == "adaln_zero":
-            return self._modulated(tokens, condition)
+            return self._modulated(tokens, self.modulation(condition) if modulation is None else modulation)
         if self.conditioning == "token":
             condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
             return self._plain(ops.concatenate([condition, tokens], axis=1))[:, 1:]
@@ -131,16 +133,16 @@ class TransformerBlock(keras.layers.Layer):
         x = x + self.attention(self.attention_norm(x))
         return x + self._mlp(self.mlp_norm(x))
 
-    def _modulated(self, x, condition):
-        modulation = self.modulation(condition)[:, None]  # (batch, 1, 6 * hidden_dim)
-        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation, 6, axis=-1)
+    def _modulated(self, x, modulation):
+        # (batch, 1, hidden_dim) each
+        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation[:, None], 6, axis=-1)
         x = x + gate0 * self.attention(modulate(self.attention_norm(x), shift0, scale0))
         return x + gate1 * self._mlp(modulate(self.mlp_norm(x), shift1, scale1))
 
     def _mlp(self, x):
         return self.mlp_output(keras.activations.gelu(self.mlp_hidden(x), approximate=True))
 
-    def compute_output_shape(self, tokens_shape, condition_shape=None):
+    def compute_output_shape(self, tokens_shape, condition_shape=None, modulation_shape=None):
         return tokens_shape
 
     def get_config(self):

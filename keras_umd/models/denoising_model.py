@@ -125,14 +125,17 @@ class DenoisingModel(keras.Model):
         decays = [float(decay) for decay in np.atleast_1d(decays)]
         if decays == [average.decay for average in self.averages]:
             return
-        network = [variable for layer in self.network_layers() for variable in layer.weights]
         self.train_function = None  # traced without them
         self.averages.clear()
-        self.averages.extend(WeightAverage(decay, network) for decay in decays)
+        self.averages.extend(WeightAverage(decay, self.network_weights) for decay in decays)
 
     def network_layers(self):
         """The layers whose weights are trained and averaged."""
         raise NotImplementedError
+
+    @property
+    def network_weights(self):
+        return [variable for layer in self.network_layers() for variable in layer.weights]
 
     # Steps
 

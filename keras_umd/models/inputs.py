@@ -117,36 +117,66 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
 
 
-def check_generation(model, labels, num_images, initial_noise, guidance_scale):
-    """Check what `generate` is told about the number of images and the guidance; returns the former.
+def check_generation(model, labels, num_images, x_t, image_indices):
+    """Check what sampling is told about the number of images, and return it.
 
     `labels` are prepared, `(num_images,)`, or `None`.
     """
-    if not guidance_scale >= 0:
-        raise ValueError(f"`guidance_scale` must be at least 0. Received: guidance_scale={guidance_scale}")
-    if guidance_scale != 1 and (model.num_classes is None or labels is None):
-        raise ValueError(
-            "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to. "
-            f"Received: guidance_scale={guidance_scale}, labels={labels}, num_classes={model.num_classes}"
-        )
     if num_images is not None and (not isinstance(num_images, (int, np.integer)) or num_images < 1):
         raise ValueError(f"`num_images` must be a positive integer. Received: num_images={num_images}")
     counts = {"num_images": num_images}
     if labels is not None:
         counts["labels"] = labels.shape[0]
-    if initial_noise is not None:
-        values = ops.convert_to_numpy(initial_noise)
-        if tuple(np.shape(initial_noise)[1:]) != model.image_shape or not np.all(np.isfinite(values)):
+    if image_indices is not None:
+        if np.ndim(image_indices) != 1 or np.min(image_indices, initial=0) < 0:
             raise ValueError(
-                "`initial_noise` must be finite and have shape "
-                f"(num_images, {', '.join(map(str, model.image_shape))}). "
-                f"Received: initial_noise of shape {tuple(np.shape(initial_noise))}"
+                f"`image_indices` must be a list of integers of at least 0. Received: image_indices={image_indices}"
             )
-        counts["initial_noise"] = np.shape(initial_noise)[0]
+        counts["image_indices"] = len(image_indices)
+    if x_t is not None:
+        shape = tuple(np.shape(x_t))
+        if shape[1:] != model.image_shape or not np.all(np.isfinite(ops.convert_to_numpy(x_t))):
+            raise ValueError(
+                "The noise or the noisy images to start from must be finite and have shape "
+                f"(num_images, {', '.join(map(str, model.image_shape))}). Received: shape {shape}"
+            )
+        counts["initial_noise"] = shape[0]
     counts = {name: count for name, count in counts.items() if count is not None}
-    if len(set(counts.values())) != 1:
+    if set(counts) <= {"image_indices"} or len(set(counts.values())) != 1:
         raise ValueError(
             "`labels`, `num_images` and `initial_noise` must agree on the number of images, and one must be given. "
             f"Received numbers: {counts}"
         )
     return next(iter(counts.values()))
+
+
+def check_weak_model(model, weak, labels, guidance):
+    """Check that `model`, with `labels` or without, can be guided away from `weak`, which may be itself."""
+    if weak is model:
+        if model.num_classes is None or labels is None:
+            raise ValueError(
+                "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to, or a `weak_model`. "
+                f"Received: guidance_scale={guidance.scale}, labels={labels}, num_classes={model.num_classes}"
+            )
+        return
+    names = ("image_shape", "value_range")
+    own, other = ({name: getattr(m, name) for name in names} for m in (model, weak))
+    for m, settings in ((model, own), (weak, other)):
+        settings["schedule"] = (m.corruption.noise_schedule.name, m.corruption.num_timesteps)
+    if own != other or weak.num_classes not in (None, model.num_classes):
+        raise ValueError(
+            "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model. "
+            f"Received: {other} and {weak.num_classes} classes beside {own} and {model.num_classes}"
+        )
+
+
+def check_mask(mask, images_shape):
+    """A mask of pixels as a bool array `(batch or 1, height, width, 1)`."""
+    mask = np.asarray(ops.convert_to_numpy(mask) if hasattr(mask, "shape") else mask)
+    batch, height, width = images_shape[:3]
+    if mask.dtype != bool or mask.shape not in {(batch, height, width, 1), (1, height, width, 1)}:
+        raise ValueError(
+            f"`mask` must be bool, True where to generate, and of shape ({batch} or 1, {height}, {width}, 1). "
+            f"Received: mask of shape {mask.shape} and type {mask.dtype}"
+        )
+    return mask

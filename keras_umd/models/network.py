@@ -52,6 +52,16 @@ class ConditionEmbedding(keras.layers.Layer):
             if labels is None:
                 labels = ops.full((1,), self.num_classes, dtype="int32")
             condition = condition + self.label_embedding(labels, drop=drop)
+        return self._activated(condition)
+
+    def table(self, timesteps, labels):
+        """The conditions of all pairs of `timesteps` `(n,)` and `labels` `(m,)`: `(n, m, hidden_dim)`."""
+        condition = self.timestep_embedding(timesteps)[:, None]
+        if self.label_embedding is not None:
+            condition = condition + self.label_embedding(labels)
+        return self._activated(condition)  # (n, m or 1, hidden_dim)
+
+    def _activated(self, condition):
         return ops.silu(condition) if self.conditioning == "adaln_zero" else condition
 
     def get_config(self):
@@ -64,6 +74,12 @@ def _blocks(num_layers, num_heads, conditioning, dtype):
         TransformerBlock(num_heads, conditioning=conditioning, dtype=dtype, name=f"block_{i}")
         for i in range(num_layers)
     ]
+
+
+def _through(blocks, tokens, condition, modulations):
+    for i, block in enumerate(blocks):
+        tokens = block(tokens, condition=condition, modulation=None if modulations is None else modulations[i])
+    return tokens
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -84,6 +100,7 @@ class Encoder(keras.layers.Layer):
         images: Float tensor of shape `(batch, height, width, channels)`.
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, as `ConditionEmbedding` makes it.
         visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
+        modulations: List of what `modulations(condition)` returns, instead of a condition.
 
     Returns:
         The representation `(batch, hidden_dim)` and the patches' tokens `(batch, visible, hidden_dim)`.
@@ -104,7 +121,7 @@ class Encoder(keras.layers.Layer):
         self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
         self.norm = layer_norm("norm", dtype)
 
-    def build(self, images_shape, condition_shape=None, visible_shape=None):
+    def build(self, images_shape, condition_shape=None, visible_shape=None, modulations_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)
         tokens_shape = (None, None, self.hidden_dim)
         self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
@@ -118,16 +135,18 @@ class Encoder(keras.layers.Layer):
         for layer in (self.position_embedding, *self.blocks, self.norm):
             layer.build(tokens_shape)
 
-    def call(self, images, condition=None, visible=None):
+    def modulations(self, condition):
+        """What each block makes of a condition `(..., hidden_dim)` with AdaLN: a list of `(..., 6 * hidden_dim)`."""
+        return [block.modulation(condition) for block in self.blocks]
+
+    def call(self, images, condition=None, visible=None, modulations=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
         tokens = self.position_embedding(self.patch_embedding(patches), indices=visible)  # (batch, visible, hidden_dim)
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         tokens = ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
-        for block in self.blocks:
-            tokens = block(tokens, condition=condition)
-        tokens = self.norm(tokens)
+        tokens = self.norm(_through(self.blocks, tokens, condition, modulations))
         return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
 
     def get_config(self):
@@ -163,6 +182,7 @@ class Decoder(keras.layers.Layer):
         condition: Float tensor of shape `(batch or 1, hidden_dim)`.
         visible, masked: Int tensors, the patches that `tokens` stand for `(batch, visible)`, and the others
             `(batch, masked)`. Without them: all patches, in row-major order.
+        modulations: List of what `modulations(condition)` returns, instead of a condition.
 
     Returns:
         Float tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`.
@@ -183,7 +203,15 @@ class Decoder(keras.layers.Layer):
         head_conditioning = "adaln_zero" if conditioning == "adaln_zero" else None
         self.head = PatchHead(self.patch_size, 2 * channels, head_conditioning, dtype=dtype, name="head")
 
-    def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
+    def build(
+        self,
+        representation_shape,
+        tokens_shape,
+        condition_shape=None,
+        visible_shape=None,
+        masked_shape=None,
+        modulations_shape=None,
+    ):
         tokens_shape = (None, None, representation_shape[-1])
         self.mask_token = self.add_weight(
             shape=(representation_shape[-1],),
@@ -193,7 +221,11 @@ class Decoder(keras.layers.Layer):
         for layer in (self.position_embedding, *self.blocks, self.norm, self.head):
             layer.build(tokens_shape)
 
-    def call(self, representation, tokens, condition=None, visible=None, masked=None):
+    def modulations(self, condition):
+        """What blocks and head make of a condition `(..., hidden_dim)` with AdaLN, as of `Encoder`."""
+        return [layer.modulation(condition) for layer in (*self.blocks, self.head)]
+
+    def call(self, representation, tokens, condition=None, visible=None, masked=None, modulations=None):
         order = None
         if masked is not None:
             mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
@@ -201,10 +233,9 @@ class Decoder(keras.layers.Layer):
             order = ops.concatenate([visible, masked], axis=1)
         tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
         tokens = ops.concatenate([representation[:, None], tokens], axis=1)
-        for block in self.blocks:
-            tokens = block(tokens, condition=condition)
-        tokens = self.norm(tokens)[:, 1:]
-        return self.head(tokens, condition=condition)  # (batch, num_patches, patch_dim)
+        tokens = self.norm(_through(self.blocks, tokens, condition, modulations))[:, 1:]
+        modulation = None if modulations is None else modulations[-1]
+        return self.head(tokens, condition=condition, modulation=modulation)  # (batch, num_patches, patch_dim)
 
     def get_config(self):
         config = {

@@ -6,21 +6,20 @@ from keras import ops
 
 from keras_umd.backend import compile_function
 from keras_umd.diffusion.corruption import Corruption
-from keras_umd.diffusion.guidance import classifier_free
 from keras_umd.diffusion.objective import split_prediction
-from keras_umd.diffusion.samplers import DDIM, uniform_timesteps
 from keras_umd.layers.masking import random_split, restore
 from keras_umd.layers.patches import as_pair, patch_grid, unpatchify
 from keras_umd.models.denoising_model import DenoisingModel
 from keras_umd.models.feature_extractor import FeatureExtractor
-from keras_umd.models.inputs import check_arguments, check_generation, to_uint8
+from keras_umd.models.generation import Generation
+from keras_umd.models.inputs import check_arguments, to_uint8
 from keras_umd.models.network import ConditionEmbedding, Decoder, Encoder
 from keras_umd.models.presets import preset_config
 from keras_umd.seeds import seed_generator
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class UMD(DenoisingModel):
+class UMD(Generation, DenoisingModel):
     """Unified Masked Diffusion: a masked autoencoder and a masked diffusion transformer in one.
 
     `fit` trains it, on images alone or with labels. `model(images)` and `predict` give the representation; `generate`
@@ -161,33 +160,33 @@ class UMD(DenoisingModel):
     def _representation(self, images, timesteps, labels=None):
         return self.encoder(images, condition=self._condition(timesteps, labels))[0]
 
-    def estimate(self, x_t, timesteps, labels=None):
-        """What the network makes of noisy images: its estimates of x_0 and of the noise, nothing masked.
+    def weight_values(self, ema_decay=None):
+        """The values of the network's weights, averaged or not.
 
         Args:
-            x_t: Float tensor of shape `(batch, height, width, channels)`.
-            timesteps: Int tensor of shape `(batch,)` or `(1,)`, values in `[0, T]`.
-            labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
-
-        Returns:
-            Dictionary of float tensors of the shape of `x_t`, `x0` and `noise`.
+            ema_decay: Float, the decay of one of the model's averages; 0 for the raw weights. Defaults to the first
+                average, or to the raw weights of a model without.
         """
-        patches = self._predict_view({"images": x_t, "timesteps": timesteps, "labels": labels})
-        x0, noise = split_prediction(patches, self.patch_size)
-        return {
-            "x0": unpatchify(x0, self.patch_size, self.grid),
-            "noise": unpatchify(noise, self.patch_size, self.grid),
-        }
+        if ema_decay is None:
+            ema_decay = self.averages[0].decay if self.averages else 0
+        for average in self.averages:
+            if average.decay == ema_decay:
+                return average.values_for(self.network_weights)
+        if ema_decay:
+            raise ValueError(
+                f"The model keeps averages with the decays {[average.decay for average in self.averages]}; ask for "
+                f"others with `track_average` before training. Received: ema_decay={ema_decay}"
+            )
+        return [variable.value for variable in self.network_weights]
 
-    def _run(self, key, function, *tensors, averaged=False):
-        """Run `function`, which reads the model's weights, compiled once for each `key` and shape."""
-        weights = [variable for layer in self.network_layers() for variable in layer.weights]
-        key = (*key, *map(id, weights))
+    def _run(self, key, function, *tensors, models=None, values=None):
+        """Run `function`, which reads the weights of `models`, compiled once for each `key` and shape."""
+        variables = [variable for model in models or [self] for variable in model.network_weights]
+        key = (*key, *map(id, variables))
         if key not in self._compiled_functions:
-            self._compiled_functions[key] = compile_function(function, weights)
-        values = [variable.value for variable in weights]
-        if averaged and self.averages:
-            values = self.averages[0].values_for(weights)
+            self._compiled_functions[key] = compile_function(function, variables)
+        if values is None:
+            values = [variable.value for variable in variables]
         return self._compiled_functions[key](values, *tensors)
 
     # The representation
@@ -314,93 +313,26 @@ class UMD(DenoisingModel):
             "mask": mask,
         }
 
-    def generate(
-        self,
-        labels=None,
-        num_images=None,
-        num_steps=250,
-        eta=1.0,
-        guidance_scale=1.0,
-        sampler=None,
-        initial_noise=None,
-        seed=None,
-    ):
-        """Generate images from noise, with the averaged weights where the model keeps an average.
-
-        Args:
-            labels: Int array `(num_images,)`, or `None` for images without a label.
-            num_images: Integer. Required without `labels` and `initial_noise`.
-            num_steps: Integer from 1 to T. Calls of the network for each image.
-            eta: Float in [0, 1]. 0 is deterministic, 1 ancestral sampling, the paper's choice. Ignored with `sampler`.
-            guidance_scale: Float of at least 0. 1 is no guidance and costs half as much as any other value; the paper's
-                figures use 4.
-            sampler: `keras_umd.samplers.DDIM`, or an object with its `sample` and `get_config`. Defaults to
-                `DDIM(eta)`.
-            initial_noise: Float array `(num_images, height, width, channels)` from N(0, 1), to start from.
-            seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
-
-        Returns:
-            NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
-            `None`.
-        """
-        labels = self.prepare_labels(labels)
-        num_images = check_generation(self, labels, num_images, initial_noise, guidance_scale)
-        schedule = self.corruption.noise_schedule
-        timesteps = uniform_timesteps(num_steps, schedule.num_timesteps)
-        sampler = DDIM(eta) if sampler is None else sampler
-
-        seeds = seed_generator(seed)
-        inputs = {
-            "x_T": keras.random.normal((num_images, *self.image_shape), dtype="float32", seed=seeds),
-            "seeds": keras.random.randint((num_steps, 2), 0, 2**31 - 1, dtype="int32", seed=seeds),
-        }
-        inputs["seeds"] = ops.cast(inputs["seeds"], seeds.state.dtype)
-        if initial_noise is not None:
-            inputs["x_T"] = ops.convert_to_tensor(initial_noise, dtype="float32")
-        if labels is not None:
-            inputs["labels"] = labels
-        if guidance_scale != 1:
-            inputs["guidance_scale"] = ops.convert_to_tensor(guidance_scale, dtype="float32")
-
-        def sample(inputs):
-            predict_noise = self._noise_predictor(inputs.get("labels"), inputs.get("guidance_scale"))
-            return sampler.sample(
-                predict_noise, inputs["x_T"], timesteps, schedule, inputs["seeds"], clip_range=self.value_range
-            )
-
-        key = ("generate", type(sampler), str(sampler.get_config()), num_steps)
-        images = ops.convert_to_numpy(self._run(key, sample, inputs, averaged=True))
-        return images if self.value_range is None else to_uint8(images, self.value_range)
-
-    def _noise_predictor(self, labels, guidance_scale):
-        """`(x_t, timestep) -> noise`, guided where there is a scale: both predictions in one batch."""
-        if guidance_scale is None:
-            return lambda x, timestep: self.estimate(x, timestep, labels)["noise"]
-        labels = ops.concatenate([labels, ops.full_like(labels, self.num_classes)])
-
-        def predict_noise(x, timestep):
-            noise = self.estimate(ops.concatenate([x, x]), timestep, labels)["noise"]
-            conditional, unconditional = ops.split(ops.cast(noise, "float32"), 2)
-            return classifier_free(conditional, unconditional, guidance_scale)
-
-        return predict_noise
-
     # Fine-tuning
 
-    def with_classes(self, num_classes, label_dropout=None, corruption=None):
+    def with_classes(self, num_classes, label_dropout=None, corruption=None, freeze=()):
         """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
 
         This model stays as it is; the new one starts without optimizer and without averages.
 
         Args:
-            num_classes: Integer.
+            num_classes: Integer, or `None` to fine-tune for generation without labels.
             label_dropout: Float in [0, 1). Share of the labels dropped in training. Defaults to this model's.
             corruption: `Corruption`. Defaults to the paper's fine-tuning: this model's, with at most 5% of the batch
                 clean and no patch of a noisy image masked.
+            freeze: Names of parts that training leaves as they are, `"encoder"`, `"decoder"` or both. Any layer's
+                `trainable` can be set afterwards too; files remember it.
 
         Returns:
             `UMD`.
         """
+        if not set(freeze) <= {"encoder", "decoder"}:
+            raise ValueError(f"`freeze` takes 'encoder' and 'decoder'. Received: freeze={freeze}")
         if corruption is None:
             own = self.corruption.get_config()
             clean_ratio = min(own["clean_ratio"], 0.05)
@@ -412,9 +344,12 @@ class UMD(DenoisingModel):
         model = type(self)(**config, dtype=self.dtype_policy)
         for name in ("encoder", "decoder"):
             getattr(model, name).set_weights(getattr(self, name).get_weights())
-        model.condition_embedding.timestep_embedding.set_weights(
-            self.condition_embedding.timestep_embedding.get_weights()
-        )
+            if name in freeze:
+                getattr(model, name).trainable = False
+        if self.condition_embedding is not None:
+            model.condition_embedding.timestep_embedding.set_weights(
+                self.condition_embedding.timestep_embedding.get_weights()
+            )
         return model
 
     # Saving
@@ -440,13 +375,20 @@ class UMD(DenoisingModel):
         config = {**super().get_config(), **self._constructor_arguments()}
         config["corruption"] = keras.saving.serialize_keras_object(self.corruption)
         config["ema_decays"] = [average.decay for average in self.averages]
+        config["frozen"] = [layer.path for layer in self._layers_of_network() if not layer.trainable]
         return config
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        ema_decays = config.pop("ema_decays", [])
+        ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         config["corruption"] = keras.saving.deserialize_keras_object(config["corruption"])
         model = cls(**config)
         model.track_average(ema_decays)
+        for layer in model._layers_of_network():
+            if layer.path in frozen:
+                layer.trainable = False
         return model
+
+    def _layers_of_network(self):
+        return [layer for part in self.network_layers() for layer in part._flatten_layers()]

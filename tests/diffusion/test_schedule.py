@@ -47,3 +47,21 @@ def test_any_number_of_timesteps_ends_in_noise(name, num_timesteps):
     alpha_bar = NoiseSchedule(name, num_timesteps).alpha_bar
     assert np.all(np.diff(alpha_bar) < 0)
     assert 0 < alpha_bar[-1] < 1e-3
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_levels_between_integers_lie_on_a_line_in_log_snr(name):
+    schedule = NoiseSchedule(name)
+    integers = np.array([0, 1, 2, 500, 1000])
+    signal, sigma = (array(x)[:, 0] for x in schedule.signal_and_sigma(integers, rank=2))
+    as_floats = schedule.signal_and_sigma(ops.convert_to_tensor(integers.astype("float32")), rank=2)
+    np.testing.assert_allclose(array(as_floats[0])[:, 0], signal, rtol=1e-5)
+    np.testing.assert_allclose(array(as_floats[1])[:, 0], sigma, rtol=1e-5)
+    with np.errstate(divide="ignore"):
+        expected = np.log(schedule.alpha_bar / (1 - schedule.alpha_bar))
+    np.testing.assert_allclose(schedule.log_snr(integers), expected[integers], rtol=1e-9)
+    between = schedule.log_snr(300.25)
+    np.testing.assert_allclose(between, 0.75 * expected[300] + 0.25 * expected[301])
+    np.testing.assert_allclose(schedule.timesteps_at(between), 300.25)
+    signal, sigma = schedule.signal_and_sigma(ops.convert_to_tensor(np.array([300.25], "float32")), rank=1)
+    np.testing.assert_allclose(2 * np.log(array(signal) / array(sigma)), between, rtol=1e-4)

@@ -146,31 +146,6 @@ def test_labels_without_classes_are_refused(small_model):
             use()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({}, "one must be given"),
-        ({"num_images": 0}, "num_images=0"),
-        ({"num_images": 2, "labels": [0]}, "agree"),
-        ({"num_images": 1, "num_steps": 0}, "num_steps=0"),
-        ({"num_images": 1, "num_steps": 1001}, "num_steps=1001"),
-        ({"num_images": 1, "eta": 1.5}, "eta=1.5"),
-        ({"labels": [0], "guidance_scale": -1.0}, "guidance_scale=-1.0"),
-        ({"num_images": 1, "guidance_scale": 2.0}, "guidance_scale=2.0, labels=None"),
-        ({"initial_noise": np.zeros((1, 4, 4, 1), "float32")}, r"\(1, 4, 4, 1\)"),
-        ({"initial_noise": np.full((1, 8, 8, 1), np.nan, "float32")}, "finite"),
-    ],
-)
-def test_generate_refuses(small_model, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        small_model(num_classes=3).generate(**arguments)
-
-
-def test_guidance_without_classes_is_refused(small_model):
-    with pytest.raises(ValueError, match="with_classes"):
-        small_model().generate(num_images=1, guidance_scale=2.0)
-
-
 @pytest.mark.parametrize("ratio", [1.0, -0.1, 0.99])
 def test_reconstruct_refuses_mask_ratios(small_model, ratio):
     with pytest.raises(ValueError, match=f"mask_ratio={ratio}"):

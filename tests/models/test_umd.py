@@ -1,20 +1,13 @@
 """What a user does with a model, besides fitting it."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_umd
 from keras_umd import UMD, Corruption
-from tests.conftest import array
-
-
-def trained_like(model):
-    """Random weights in the places that start at zero, so that inputs reach the outputs."""
-    rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        variable.assign(array(variable) + 0.1 * rng.normal(size=variable.shape))
-    return model
+from tests.conftest import array, trained_like
 
 
 def test_encode_depends_on_timestep_label_and_noise(small_model, images):
@@ -58,54 +51,6 @@ def test_reconstruct_keeps_visible_patches_and_fills_the_others(small_model, ima
     np.testing.assert_allclose((floats["reconstruction"] + 1) * 127.5, result["reconstruction"], atol=0.51)
 
 
-def test_generate_returns_uint8_images_that_follow_the_seed(small_model):
-    model = trained_like(small_model(num_classes=3))
-    arguments = {"labels": [0, 1, 2], "num_steps": 4}
-    first = model.generate(**arguments, seed=0)
-    assert first.shape == (3, 8, 8, 1)
-    assert first.dtype == np.uint8
-    np.testing.assert_array_equal(first, model.generate(**arguments, seed=0))
-    assert np.any(first != model.generate(**arguments, seed=1))
-    assert np.any(first != model.generate(**arguments, seed=0, eta=0.0))
-    assert np.any(first != model.generate(**arguments, seed=0, guidance_scale=3.0))
-    assert np.any(first != model.generate(labels=[1, 1, 1], num_steps=4, seed=0))
-    assert model.generate(num_images=2, num_steps=1).shape == (2, 8, 8, 1)
-
-
-def test_one_step_of_generation_is_the_x0_prediction(small_model):
-    """At num_steps=1 the sample is the x_0 that the predicted noise implies at T."""
-    model = trained_like(small_model(value_range=None))
-    noise = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")
-    sample = model.generate(initial_noise=noise, num_steps=1, eta=0.0)
-    schedule = model.corruption.noise_schedule
-    predicted = array(model.estimate(ops.convert_to_tensor(noise), ops.full((1,), 1000, dtype="int32"))["noise"])
-    alpha_bar = schedule.alpha_bar[1000]
-    expected = (noise - np.sqrt(1 - alpha_bar) * predicted) / np.sqrt(alpha_bar)
-    np.testing.assert_allclose(sample, expected, rtol=1e-3)
-
-
-def test_guidance_is_the_authors_combination(small_model):
-    """With one step and no clipping a guided sample is linear in the scale."""
-    model = trained_like(small_model(num_classes=3, value_range=None, corruption=Corruption(schedule="linear")))
-    noise = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")
-    arguments = {"labels": [0, 2], "initial_noise": noise, "num_steps": 1, "eta": 0.0}
-    null, label, guided = (model.generate(**arguments, guidance_scale=scale) for scale in (0.0, 1.0, 3.0))
-    np.testing.assert_allclose(guided, null + 3.0 * (label - null), rtol=1e-3, atol=1e-3)
-
-
-def test_generate_uses_the_averaged_weights_once_there_are_some(small_model):
-    model = trained_like(small_model())
-    arguments = {"num_images": 2, "num_steps": 2, "seed": 0}
-    raw = model.generate(**arguments)
-    model.track_average(0.5)
-    np.testing.assert_array_equal(model.generate(**arguments), raw)  # no update yet
-    model.averages[0].update()
-    for variable in model.trainable_variables:
-        variable.assign(array(variable) * 0.5)
-    np.testing.assert_array_equal(model.generate(**arguments), raw)
-    assert np.any(array(model.encode(np.zeros((1, 8, 8, 1), "uint8"))) != 0)
-
-
 def test_with_classes_copies_the_weights_and_leaves_the_model(small_model, images):
     model = trained_like(small_model())
     model.track_average(0.9)
@@ -128,6 +73,31 @@ def test_with_classes_copies_the_weights_and_leaves_the_model(small_model, image
         np.testing.assert_array_equal(old, new)
     again = conditional.with_classes(2)
     assert again.condition_embedding.label_embedding.table.shape == (3, 16)
+
+
+def test_with_classes_freezes_what_it_is_told(small_model, images, labels, tmp_path):
+    model = trained_like(small_model()).with_classes(3, freeze=["encoder"])
+    model.decoder.blocks[0].attention.trainable = False
+    model.compile("adamw")
+    before = [array(v) for v in model.encoder.weights + model.decoder.blocks[0].attention.weights]
+    model.fit(images[:8], labels[:8], batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded.fit(images[:8], labels[:8], batch_size=8, verbose=0)
+    for m in (model, loaded):
+        after = [array(v) for v in m.encoder.weights + m.decoder.blocks[0].attention.weights]
+        for old, new in zip(before, after, strict=True):
+            np.testing.assert_array_equal(old, new)
+    assert np.any(array(loaded.decoder.head.bias) != array(model.decoder.head.bias))
+    with pytest.raises(ValueError, match="freeze=\\['head'\\]"):
+        model.with_classes(3, freeze=["head"])
+
+
+def test_with_classes_of_none_is_fine_tuned_without_labels(small_model, images):
+    model = trained_like(small_model()).with_classes(None)
+    assert model.num_classes is None
+    assert model.corruption.noisy_mask_ratio == 0
+    assert small_model(conditioning=None).with_classes(None).condition_embedding is None
 
 
 def test_rectangular_images_patches_and_any_channels(small_model):

@@ -1,0 +1,73 @@
+"""At which noise levels a sampler looks: timesteps from T down to 1."""
+
+import numpy as np
+
+# With the cosine schedule timestep T has an SNR of 1e-9, and a grid that is even in the noise level would spend half of
+# its steps where an image can't be told from noise. It starts here instead: the ratio of EDM's largest noise level.
+MAX_NOISE_RATIO = 160.0
+KARRAS_RHO = 7.0
+
+
+def uniform(num_times, schedule, start):
+    """Even in the timestep, rounded to those that the model was trained at (the paper's choice)."""
+    return np.append(start, np.round(np.linspace(start, 1, num_times)[1:]))
+
+
+def quadratic(num_times, schedule, start):
+    """Even in the square root of the timestep: denser at little noise (Song et al., 2020, section D.2)."""
+    return np.linspace(np.sqrt(start), 1, num_times) ** 2
+
+
+def log_snr(num_times, schedule, start):
+    """Even in the logarithm of the signal-to-noise ratio (Lu et al., 2022)."""
+    first = max(schedule.log_snr(start), -2 * np.log(MAX_NOISE_RATIO))
+    return schedule.timesteps_at(np.linspace(first, schedule.log_snr(1), num_times))
+
+
+def karras(num_times, schedule, start):
+    """Even in the 7th root of noise over signal (Karras et al., 2022, Eq. 5)."""
+    noise_ratio = np.exp(-schedule.log_snr(np.array([start, 1])) / 2)
+    first, last = np.minimum(noise_ratio, MAX_NOISE_RATIO) ** (1 / KARRAS_RHO)
+    return schedule.timesteps_at(-2 * KARRAS_RHO * np.log(np.linspace(first, last, num_times)))
+
+
+GRIDS = {"uniform": uniform, "quadratic": quadratic, "log_snr": log_snr, "karras": karras}
+
+
+def time_grid(timesteps, num_times, schedule, start=None):
+    """The timesteps of a sampler, from the first to the last before 0.
+
+    Args:
+        timesteps: `"uniform"`, `"quadratic"`, `"log_snr"` or `"karras"`.
+        num_times: Integer from 1 to `start`.
+        schedule: `NoiseSchedule`.
+        start: Number in [1, T], the timestep to start from. Defaults to T.
+
+    Returns:
+        Float64 array of shape `(num_times,)`, falling. All but `"uniform"` give timesteps between integers.
+    """
+    start = schedule.num_timesteps if start is None else start
+    if not 1 <= num_times <= start:
+        raise ValueError(
+            f"There can't be more steps than the {start} timesteps of the model before the start, nor less than 1. "
+            f"Received: num_steps={num_times}"
+        )
+    return GRIDS[timesteps](num_times, schedule, start)
+
+
+def check_timesteps(timesteps):
+    """A grid's name, or an explicit list of numbers as a tuple of floats."""
+    if isinstance(timesteps, str):
+        if timesteps not in GRIDS:
+            raise ValueError(
+                f"`timesteps` must be one of {', '.join(map(repr, GRIDS))}, or a list of timesteps. "
+                f"Received: timesteps={timesteps!r}"
+            )
+        return timesteps
+    values = np.asarray(timesteps, "float64")
+    if values.ndim != 1 or not len(values) or not values.min() >= 1 or np.any(np.diff(values) > 0):
+        raise ValueError(
+            "Explicit `timesteps` must be numbers of at least 1 that don't rise: sampling goes from T to 1. "
+            f"Received: timesteps={timesteps}"
+        )
+    return tuple(values.tolist())

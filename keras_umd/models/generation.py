@@ -1,0 +1,347 @@
+"""What a model does backwards: from noise to images, new ones, completed ones and cleaned ones."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.diffusion import samplers
+from keras_umd.diffusion.guidance import Constant, guide
+from keras_umd.diffusion.image_noise import image_noise, noise_key
+from keras_umd.diffusion.objective import split_prediction
+from keras_umd.layers.patches import unpatchify
+from keras_umd.models.inputs import check_generation, check_mask, check_weak_model, to_uint8
+from keras_umd.seeds import seed_generator
+
+PAPER_STEPS = 250
+# All modulations of all steps are computed before the loop where they fit in here, in bytes.
+MAX_MODULATIONS = 2**30
+
+
+class Generation:
+    """The methods of `UMD` that sample. Every one runs as one compiled loop, kept for calls of the same kind."""
+
+    def generate(
+        self,
+        labels=None,
+        num_images=None,
+        num_steps=None,
+        eta=1.0,
+        guidance_scale=1.0,
+        sampler=None,
+        initial_noise=None,
+        seed=None,
+        **options,
+    ):
+        """Generate images from noise, with the averaged weights where the model keeps an average.
+
+        The image with index i of a seed is the same whatever the size of the batch, the number of devices and the
+        backend, up to rounding.
+
+        Args:
+            labels: Int array `(num_images,)`, or `None` for images without a label.
+            num_images: Integer. Required without `labels` and `initial_noise`.
+            num_steps: Integer from 1 to T. Calls of the network for each image. Defaults to 250, or to what explicit
+                timesteps of the sampler need.
+            eta: Float in [0, 1]. 0 is deterministic, 1 ancestral sampling, the paper's choice. Ignored with `sampler`.
+            guidance_scale: Float of at least 0. 1 is no guidance and costs half as much as any other value; the paper's
+                figures use 4. Ignored with `guidance`.
+            sampler: Object from `keras_umd.samplers`, or `"ddim"`, `"dpmpp_2m"` or `"heun"`. Defaults to `DDIM(eta)`.
+            initial_noise: Float array `(num_images, height, width, channels)` from N(0, 1), to start from.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
+            **options: `guidance`, an object from `keras_umd.guidance`, which acts on some noise levels only or guides
+                away from another model; `predict_from`, `"x0"` or `"eps"`, the head to read (by default x_0, unless
+                the model was only trained to predict it where patches are masked); `ema_decay`, which of the model's
+                averages to use (by default the first), 0 for the raw weights; `image_indices`, int array
+                `(num_images,)`, the places of the images in the seed's sequence (by default 0, 1, 2, ...).
+
+        Returns:
+            NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
+            `None`.
+        """
+        samples = self._sample(
+            labels=labels,
+            num_images=num_images,
+            num_steps=num_steps,
+            eta=eta,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            x_t=initial_noise,
+            seed=seed,
+            **options,
+        )
+        return self._as_images(samples)
+
+    def trajectory(self, num_frames=8, labels=None, num_images=None, **options):
+        """How images come out of noise: the states of `generate` on its way, for `keras_umd.plots.strips`.
+
+        Args:
+            num_frames: Integer from 2 to the number of steps + 1. The first frame is noise, the last the image.
+            labels, num_images, **options: As of `generate`.
+
+        Returns:
+            NumPy array `(num_frames, num_images, height, width, channels)`, as of `generate`.
+        """
+        return self._as_images(
+            self._sample(num_frames=num_frames, labels=labels, num_images=num_images, **options)
+        )
+
+    def inpaint(self, images, mask, labels=None, **options):
+        """Generate the masked part of images, to fit what is around it.
+
+        In every step the predicted x_0 is replaced by the image where it is known (DDNM; Wang et al., 2022): the known
+        pixels go their way from noise to image as forward diffusion would have it, beside those that are generated.
+
+        Args:
+            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`.
+            mask: Bool array `(batch or 1, height, width, 1)`, `True` where to generate.
+            labels: Int array `(batch,)`, or `None`.
+            **options: As of `generate`.
+
+        Returns:
+            NumPy array of the shape and type of `images`, equal to them outside of the mask.
+        """
+        images = images if hasattr(images, "shape") else np.asarray(images)
+        known = self.prepare_images(images)
+        mask = check_mask(mask, known.shape)
+        samples = self._sample(labels=labels, num_images=known.shape[0], known=known, mask=mask, **options)
+        images = ops.convert_to_numpy(images)
+        if images.dtype == "uint8":
+            samples = to_uint8(samples, self.value_range)
+        return np.where(mask, samples, images).astype(images.dtype)
+
+    def denoise(self, images, timestep, labels=None, num_steps=1, **options):
+        """Remove the noise of noisy images.
+
+        One step gives the best guess, blurred where the noise hides what was there; more steps draw one of the possible
+        images (for a picture with noise of deviation s, in a range of (-1, 1), the timestep is that where sigma /
+        sqrt(alpha_bar) is s, `model.corruption.noise_schedule.timesteps_at(-2 * np.log(s))`, and the picture must be
+        multiplied by sqrt(alpha_bar)).
+
+        Args:
+            images: Float array `(batch, height, width, channels)`, x_t as `NoiseSchedule.add_noise` makes it. Its
+                values may lie anywhere.
+            timestep: Number in [1, T], how much noise there is.
+            labels: Int array `(batch,)`, or `None`.
+            num_steps: Integer, at most `timestep`.
+            **options: As of `generate`.
+
+        Returns:
+            NumPy array of the shape of `images`, uint8, or float32 latents where `value_range` is `None`.
+        """
+        T = self.corruption.num_timesteps
+        if not np.ndim(timestep) == 0 or not 1 <= timestep <= T:
+            raise ValueError(f"`timestep` must be a number from 1 to {T}. Received: timestep={timestep}")
+        if "float" not in keras.backend.standardize_dtype(getattr(images, "dtype", "float32")):
+            raise ValueError(f"Noisy images must be float. Received: images of type {images.dtype}")
+        samples = self._sample(
+            labels=labels, x_t=images, start=float(timestep), num_steps=num_steps, **options
+        )
+        return self._as_images(samples)
+
+    def estimate(self, x_t, timesteps, labels=None):
+        """What the network makes of noisy images: its estimates of x_0 and of the noise, nothing masked.
+
+        Args:
+            x_t: Float tensor of shape `(batch, height, width, channels)`.
+            timesteps: Tensor of shape `(batch,)` or `(1,)`, values in `[0, T]`.
+            labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
+
+        Returns:
+            Dictionary of float tensors of the shape of `x_t`, `x0` and `noise`.
+        """
+        return self._estimate(x_t, condition=self._condition(timesteps, labels))
+
+    def _estimate(self, x_t, condition=None, encoder_modulations=None, decoder_modulations=None):
+        representation, tokens = self.encoder(x_t, condition=condition, modulations=encoder_modulations)
+        patches = self.decoder(representation, tokens, condition=condition, modulations=decoder_modulations)
+        x0, noise = split_prediction(patches, self.patch_size)
+        return {
+            "x0": unpatchify(x0, self.patch_size, self.grid),
+            "noise": unpatchify(noise, self.patch_size, self.grid),
+        }
+
+    def _as_images(self, samples):
+        return samples if self.value_range is None else to_uint8(samples, self.value_range)
+
+    def _sample(
+        self,
+        labels=None,
+        num_images=None,
+        num_steps=None,
+        eta=1.0,
+        guidance_scale=1.0,
+        sampler=None,
+        seed=None,
+        guidance=None,
+        predict_from=None,
+        ema_decay=None,
+        image_indices=None,
+        x_t=None,
+        start=None,
+        known=None,
+        mask=None,
+        num_frames=None,
+    ):
+        """All that samples: check, collect the inputs of the compiled loop, run it. Returns a float array."""
+        labels = self.prepare_labels(labels)
+        guidance = Constant(guidance_scale) if guidance is None else guidance
+        num_images = check_generation(self, labels, num_images, x_t, image_indices)
+        head = self._head(predict_from)
+        sampler = samplers.DDIM(eta) if sampler is None else samplers.get(sampler)
+        if num_steps is None and isinstance(sampler.timesteps, str):
+            num_steps = PAPER_STEPS
+        schedule = self.corruption.noise_schedule
+        plan = sampler.plan(num_steps, schedule, start)
+        plan["guidance_scale"] = guidance.scales(plan["timestep"], schedule).astype("float32")
+        plan["is_guided"] = plan["guidance_scale"] != 1
+        weak = None
+        if plan["is_guided"].any():
+            weak = self if guidance.weak_model is None else guidance.weak_model
+            check_weak_model(self, weak, labels, guidance)
+
+        indices = np.arange(num_images) if image_indices is None else np.asarray(image_indices)
+        inputs = {"plan": plan, "key": noise_key(seed_generator(seed)), "image_indices": indices.astype("int32")}
+        inputs["labels"] = np.array([self.num_classes or 0])  # those that occur
+        if labels is not None:
+            inputs["labels"], inputs["label_rows"] = _distinct(ops.convert_to_numpy(labels), self.num_classes)
+        optional = {"x_t": x_t, "known": known, "mask": mask}
+        inputs.update({name: x for name, x in optional.items() if x is not None})
+        inputs = keras.tree.map_structure(_as_tensor, inputs)
+
+        loop = _Loop(self, weak, sampler, head, plan["is_guided"].all(), num_frames)
+        models = [self] if weak in (None, self) else [self, weak]
+        values = self.weight_values(ema_decay)
+        if len(models) == 2:
+            values = values + weak.weight_values()
+        key = (*loop.key(), num_images, len(plan["timestep"]), *sorted(inputs))
+        return ops.convert_to_numpy(self._run(key, loop, inputs, models=models, values=values))
+
+    def _head(self, predict_from):
+        if predict_from not in (None, "x0", "eps"):
+            raise ValueError(f"`predict_from` must be 'x0' or 'eps'. Received: predict_from={predict_from!r}")
+        ratios = self.corruption.part_mask_ratios
+        if "noisy" not in ratios:
+            raise ValueError(
+                "The model was trained on clean images alone and can't generate; fine-tune a copy, "
+                "`model.with_classes(num_classes)`, or set `clean_ratio` below 1. Received: clean_ratio=1"
+            )
+        if predict_from is None:
+            predict_from = "eps" if ratios["noisy"] else "x0"
+        return {"x0": "x0", "eps": "noise"}[predict_from]
+
+
+class _Loop:
+    """What is compiled: everything from the inputs to the samples."""
+
+    def __init__(self, model, weak, sampler, head, always_guided, num_frames):
+        self.model = model
+        self.weak = weak
+        self.sampler = sampler
+        self.head = head
+        self.always_guided = always_guided
+        self.num_frames = num_frames
+
+    def key(self):
+        """What makes two loops differ, besides the shapes of their inputs."""
+        config = {name: value for name, value in self.sampler.get_config().items() if name != "timesteps"}
+        guided = None if self.weak is None else (id(self.weak), bool(self.always_guided))
+        return "generate", type(self.sampler), str(config), guided, self.head, self.num_frames
+
+    def __call__(self, inputs):
+        plan, model = inputs["plan"], self.model
+
+        def draw_noise(step):
+            return image_noise(inputs["key"], inputs["image_indices"], step, model.image_shape)
+
+        x = inputs["x_t"] if "x_t" in inputs else draw_noise(0)
+        predict_noise = self._predictor(inputs)
+        if "known" in inputs:
+            predict_noise = _with_known_pixels(predict_noise, inputs["known"], inputs["mask"])
+        return self.sampler.run(
+            predict_noise, lambda i: draw_noise(i + 1), x, plan, model.value_range, self.num_frames
+        )
+
+    def _predictor(self, inputs):
+        """`(x_t, row, i) -> noise`, guided where there is guidance."""
+        timesteps, labels, rows = inputs["plan"]["timestep"], inputs["labels"], inputs.get("label_rows")
+        strong = _NoisePredictor(self.model, timesteps, labels, self.head)
+        if self.weak is None:
+            return lambda x, row, i: strong(x, row, i, rows)
+        if self.weak is self.model:
+            null_rows = ops.full_like(rows, labels.shape[0] - 1)
+            both_rows = ops.concatenate([rows, null_rows])
+
+            def predict_both(x, row, i):
+                return ops.split(strong(ops.concatenate([x, x]), row, i, both_rows), 2)
+        else:
+            weak = _NoisePredictor(self.weak, timesteps, labels, self.head)
+
+            def predict_both(x, row, i):
+                return strong(x, row, i, rows), weak(x, row, i, rows)
+
+        def guided(x, row, i):
+            return guide(*predict_both(x, row, i), row["guidance_scale"])
+
+        if self.always_guided:
+            return guided
+        return lambda x, row, i: ops.cond(
+            row["is_guided"], lambda: guided(x, row, i), lambda: strong(x, row, i, rows)
+        )
+
+
+class _NoisePredictor:
+    """A model's prediction of the noise; what depends on timestep and label alone is computed before the loop."""
+
+    def __init__(self, model, timesteps, labels, head):
+        self.model = model
+        self.head = head
+        self.tables = _condition_tables(model, timesteps, labels)
+
+    def __call__(self, x, row, i, label_rows):
+        def look_up(table):  # (steps, labels, dim)
+            conditions = ops.take(table, i, axis=0)
+            return conditions if table.shape[1] == 1 else ops.take(conditions, label_rows, axis=0)
+
+        conditioning = keras.tree.map_structure(look_up, self.tables)
+        estimate = ops.cast(self.model._estimate(x, **conditioning)[self.head], "float32")
+        return (x - row["signal"] * estimate) / row["sigma"] if self.head == "x0" else estimate
+
+
+def _condition_tables(model, timesteps, labels):
+    """Conditions, or where they fit all modulations of AdaLN, of all timesteps and labels: `(steps, labels, dim)`."""
+    if model.condition_embedding is None:
+        return {}
+    conditions = model.condition_embedding.table(timesteps, labels)
+    steps, rows, hidden_dim = conditions.shape
+    modulations = 6 * (model.encoder.num_layers + model.decoder.num_layers) + 2
+    size = steps * rows * modulations * hidden_dim * 4
+    if model.conditioning != "adaln_zero" or size > MAX_MODULATIONS:
+        return {"condition": conditions}
+    return {
+        "encoder_modulations": model.encoder.modulations(conditions),
+        "decoder_modulations": model.decoder.modulations(conditions),
+    }
+
+
+def _distinct(labels, num_classes):
+    """The labels that occur, filled up to a number that the batch's size settles, and which of them each image has.
+
+    The last is the null label, also where nothing is guided, so that shapes don't depend on the labels.
+    """
+    distinct, rows = np.unique(labels, return_inverse=True)
+    table = np.full(min(len(labels), num_classes) + 1, num_classes)
+    table[: len(distinct)] = distinct
+    return table, rows
+
+
+def _with_known_pixels(predict_noise, known, mask):
+    def predict(x, row, i):
+        implied = (x - row["signal"] * known) / row["sigma"]
+        return ops.where(mask, predict_noise(x, row, i), implied)
+
+    return predict
+
+
+def _as_tensor(x):
+    dtype = keras.backend.standardize_dtype(x.dtype) if hasattr(x, "dtype") else "float32"
+    return ops.convert_to_tensor(x, dtype="int32" if "int" in dtype else "bool" if dtype == "bool" else "float32")

@@ -1,0 +1,229 @@
+"""Many generated images, on disk: in the form that evaluators read, from a run that may be stopped and started again."""
+
+import hashlib
+import json
+import os
+import zipfile
+
+import keras
+import numpy as np
+
+import keras_umd.diffusion.samplers as samplers
+from keras_umd.models.inputs import check_labels
+
+FORMATS = ("npz", "png")
+
+
+def generate_to(
+    directory,
+    model,
+    num_images=50_000,
+    labels="balanced",
+    batch_size=64,
+    format="npz",
+    seed=0,
+    verbose=True,
+    **options,
+):
+    """Generate images into a directory, and go on where an earlier call was stopped.
+
+    Image i depends on the seed and on i, not on the batch size, so that a run can be continued with another one, or
+    on other devices.
+
+    Example:
+
+    >>> path = keras_umd.generate_to("samples", model, num_images=50_000, num_steps=50, guidance_scale=1.5)
+    >>> np.load(path)["arr_0"].shape        # what ADM's and DiT's evaluator reads
+    (50000, 64, 64, 3)
+
+    Args:
+        directory: String or path. Belongs to one set of samples: another model, seed or setting is refused.
+        model: `UMD`.
+        num_images: Integer.
+        labels: `"balanced"`, where image i gets the label i modulo the number of classes (no label from a model without
+            classes); an int array `(num_images,)`; or `None` for no labels.
+        batch_size: Integer, images at a time.
+        format: `"npz"`, one file with the images in `arr_0` and the labels, if any, in `arr_1`; or `"png"`, a file for
+            each image, named by its index, and `labels.txt` with a label a line.
+        seed: Integer.
+        verbose: Bool. Whether to show a progress bar.
+        **options: As of `UMD.generate`: `num_steps`, `guidance_scale`, `sampler`, ...
+
+    Returns:
+        String, the path of the `.npz` file, or the directory with the PNG files.
+
+    Raises:
+        ValueError: for wrong arguments, and if the directory holds samples of something else.
+    """
+    for name, value in (("num_images", num_images), ("batch_size", batch_size)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
+    if format == "png" and model.value_range is None:
+        raise ValueError("Latents can't be PNG files; decode them, or take format='npz'. Received: format='png'")
+    if not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"`seed` must be an integer, so that a run can be continued. Received: seed={seed}")
+    labels = _labels(labels, num_images, model.num_classes)
+    os.makedirs(directory, exist_ok=True)
+    _check_manifest(directory, _manifest(model, num_images, labels, format, seed, options))
+
+    path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *model.image_shape))) + ".npz")
+    if format == "npz" and os.path.exists(path):
+        return path
+    store = _PngFiles(directory, labels) if format == "png" else _Parts(directory)
+    done = store.num_images()
+    progress = keras.utils.Progbar(num_images, unit_name="image") if verbose else None
+    while done < num_images:
+        # The last batch is filled up with images that aren't kept: no second program for its size.
+        indices = np.arange(done, done + batch_size) % num_images
+        images = model.generate(
+            labels=None if labels is None else labels[indices],
+            num_images=batch_size,
+            image_indices=indices,
+            seed=int(seed),
+            **options,
+        )[: num_images - done]
+        store.append(done, images)
+        done += len(images)
+        if progress is not None:
+            progress.update(done)
+    if format == "png":
+        return os.fspath(directory)
+    store.merge(path, labels)
+    return path
+
+
+def _labels(labels, num_images, num_classes):
+    if isinstance(labels, str) and labels == "balanced":
+        return None if num_classes is None else np.arange(num_images) % num_classes
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    check_labels(labels, num_classes)
+    if labels.shape != (num_images,):
+        raise ValueError(
+            f"`labels` must be 'balanced', None or of shape ({num_images},). Received: labels of shape {labels.shape}"
+        )
+    return labels
+
+
+def _manifest(model, num_images, labels, format, seed, options):
+    """What the samples are made of, to tell whether a directory goes on with the same."""
+    settings = {}
+    for name, value in options.items():
+        if name == "sampler" and value is not None:
+            value = samplers.get(value)
+        if hasattr(value, "get_config"):
+            weak_model = getattr(value, "weak_model", None)
+            value = {"class": type(value).__name__, **value.get_config()}
+            if weak_model is not None:
+                value["weak_model"] = _fingerprint(weak_model.weight_values())
+        settings[name] = value
+    manifest = {
+        "weights": _fingerprint(model.weight_values(options.get("ema_decay"))),
+        "num_images": num_images,
+        "labels": None if labels is None else _fingerprint([labels.astype("int64")]),
+        "format": format,
+        "seed": int(seed),
+        "options": settings,
+    }
+    return json.loads(json.dumps(manifest, default=lambda value: np.asarray(value).tolist()))
+
+
+def _fingerprint(values):
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(value)).view("uint8").data)
+    return digest.hexdigest()
+
+
+def _check_manifest(directory, manifest):
+    path = os.path.join(directory, "manifest.json")
+    if os.path.exists(path):
+        with open(path) as file:
+            found = json.load(file)
+        differing = [name for name in {**found, **manifest} if found.get(name) != manifest.get(name)]
+        if differing:
+            found, asked = ({name: m.get(name) for name in differing} for m in (found, manifest))
+            raise ValueError(
+                f"{directory} holds samples made otherwise; take another directory, or delete it. They differ in: "
+                f"{found}. Received: {asked}"
+            )
+        return
+    if os.listdir(directory):
+        raise ValueError(f"{directory} must be empty or hold samples of `generate_to`. Received: other files in it")
+    _write(path, lambda temporary: _dump(temporary, manifest))
+
+
+class _Parts:
+    """Batches as files of their own, merged into one at the end."""
+
+    def __init__(self, directory):
+        self.directory = os.path.join(directory, "parts")
+        os.makedirs(self.directory, exist_ok=True)
+
+    def _paths(self):
+        names = sorted(name for name in os.listdir(self.directory) if name.endswith(".npy"))
+        return [os.path.join(self.directory, name) for name in names]
+
+    def num_images(self):
+        return sum(len(np.load(path, mmap_mode="r")) for path in self._paths())
+
+    def append(self, start, images):
+        _write(os.path.join(self.directory, f"{start:09}.npy"), lambda temporary: np.save(temporary, images))
+
+    def merge(self, path, labels):
+        """One array from all parts, without all of them in memory: the layout of `np.savez`."""
+        paths = self._paths()
+        first = np.load(paths[0], mmap_mode="r")
+        header = {"descr": first.dtype.str, "fortran_order": False, "shape": (self.num_images(), *first.shape[1:])}
+
+        def write(temporary):
+            with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+                with archive.open("arr_0.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for part in paths:
+                        file.write(np.load(part).tobytes())
+                if labels is not None:
+                    with archive.open("arr_1.npy", "w") as file:
+                        np.lib.format.write_array(file, labels.astype("int64"))
+
+        _write(path, write)
+        for part in paths:
+            os.remove(part)
+        os.rmdir(self.directory)
+
+
+class _PngFiles:
+    def __init__(self, directory, labels):
+        self.directory = directory
+        if labels is not None:
+            np.savetxt(os.path.join(directory, "labels.txt"), labels, fmt="%d")
+
+    def _path(self, index):
+        return os.path.join(self.directory, f"{index:06}.png")
+
+    def num_images(self):
+        done = 0
+        while os.path.exists(self._path(done)):
+            done += 1
+        return done
+
+    def append(self, start, images):
+        for index, image in enumerate(images, start):
+            _write(self._path(index), lambda temporary, image=image: keras.utils.save_img(temporary, image, scale=False))
+
+
+def _write(path, write):
+    """Write a file so that it is there whole or not at all, whenever the process is stopped."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}")
+    temporary = f"{temporary}.tmp{os.path.splitext(name)[1]}"
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def _dump(path, manifest):
+    with open(path, "w") as file:
+        json.dump(manifest, file, indent=1)
