@@ -88,19 +88,28 @@ def main():
     epochs, steps_per_epoch = epochs_of(args.finetuning_steps)
     conditional.fit(RandomBatches(train[0], steps_per_epoch, train[1]), epochs=epochs)
 
-    print("\n5. Generating")
+    print("\n5. Generating and completing")
     wanted = np.repeat(np.arange(len(class_names)), 8)
-    samples = conditional.generate(labels=wanted, num_steps=100, guidance_scale=2.0, seed=0)
+    settings = {"num_steps": 20, "sampler": "dpmpp_2m", "guidance_scale": 2.0, "seed": 0}
+    frames = conditional.trajectory(num_frames=11, labels=wanted, **settings)  # the last are what `generate` returns
+    mask = np.zeros((1, *images.shape[1:3], 1), bool)
+    mask[:, images.shape[1] // 2 :] = True
+    completed = conditional.inpaint(test[0][:10], mask, labels=test[1][:10], **settings)
 
     scale = max(1, 48 // images.shape[1])
     pictures = {
         "originals, masked, reconstructed": plots.reconstruction_grid(test[0][:10], reconstruction, scale=scale),
-        "samples, one row for each class": plots.image_grid(samples, columns=8, scale=scale),
+        "samples, one row for each class": plots.image_grid(frames[-1], columns=8, scale=scale),
+        "from noise to image": plots.strips(frames[:, ::8], scale=scale),
+        "originals, lower half masked, completed": plots.reconstruction_grid(
+            test[0][:10], {"masked": np.where(mask, 128, test[0][:10]), "reconstruction": completed}, scale=scale
+        ),
     }
+    files = ("reconstructions.png", "samples.png", "from_noise.png", "completed.png")
     print(f"\nDone in {time.time() - started:.0f} s on {keras.backend.backend()}")
     for name, value in accuracy.items():
         print(f"  {shots}-shot accuracy, {name + ':':24} {value}")
-    for (name, picture), file in zip(pictures.items(), ("reconstructions.png", "samples.png"), strict=True):
+    for (name, picture), file in zip(pictures.items(), files, strict=True):
         plots.save_image(os.path.join(args.output, file), picture)
         print(f"  {name}: {os.path.join(args.output, file)}")
     for name, trained in {"pretrained": model, "finetuned": conditional}.items():

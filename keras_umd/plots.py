@@ -1,4 +1,4 @@
-"""Pictures: grids of images, and reconstructions beside their originals."""
+"""Pictures: grids of images, reconstructions beside their originals, images on their way out of noise."""
 
 import math
 import os
@@ -49,6 +49,78 @@ def reconstruction_grid(images, result, scale=1):
     """
     rows = np.concatenate([images, result["masked"], result["reconstruction"]])
     return image_grid(rows, columns=len(images), scale=scale)
+
+
+def strips(frames, scale=1):
+    """From noise to image, a row for each image, for `UMD.trajectory`.
+
+    Args:
+        frames: uint8 array of shape `(num_frames, n, height, width, channels)`.
+        scale: Integer, as of `image_grid`.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`, with one column for each frame.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 5:
+        raise ValueError(
+            "`frames` must be of shape (num_frames, n, height, width, channels). "
+            f"Received: frames of shape {frames.shape}"
+        )
+    rows = frames.swapaxes(0, 1).reshape(-1, *frames.shape[2:])
+    return image_grid(rows, columns=len(frames), scale=scale)
+
+
+def guidance_grid(model, labels, guidance_scales=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
+    """What guidance and the number of steps do: the same noise and labels in each cell; needs the extra `plots`.
+
+    Args:
+        model: `UMD` with classes.
+        labels: Int array `(n,)`, the labels of the images in every cell.
+        guidance_scales: List of floats, one row each.
+        num_steps: List of integers, one column each.
+        scale: Integer, as of `image_grid`.
+        **options: As of `UMD.generate`.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`, with captions.
+    """
+    options = {"seed": 0, **options}
+
+    def cell(guidance_scale, steps):
+        images = model.generate(labels, guidance_scale=guidance_scale, num_steps=steps, **options)
+        return image_grid(images, scale=scale)
+
+    cells = [[cell(guidance_scale, steps) for steps in num_steps] for guidance_scale in guidance_scales]
+    rows = [f"guidance {guidance_scale:g}" for guidance_scale in guidance_scales]
+    return _captioned(cells, rows, [f"{steps} steps" for steps in num_steps])
+
+
+def _captioned(cells, row_names, column_names):
+    """Pictures of one size, uint8 `(height, width, 3)`, in rows and columns with names, as one picture."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("Captions need matplotlib: pip install 'keras_umd[plots]'") from error
+    height, width = cells[0][0].shape[:2]
+    dpi = 100
+    size = ((width + 20) * len(column_names) / dpi + 0.4, (height + 20) * len(row_names) / dpi + 0.4)
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
+    axes = figure.subplots(len(row_names), len(column_names), squeeze=False)
+    for row, row_name in enumerate(row_names):
+        for column, column_name in enumerate(column_names):
+            axis = axes[row, column]
+            axis.imshow(cells[row][column])
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if row == 0:
+                axis.set_title(column_name, fontsize=9)
+            if column == 0:
+                axis.set_ylabel(row_name, fontsize=9)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_image(path, image):

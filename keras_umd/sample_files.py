@@ -1,4 +1,4 @@
-"""Many generated images, on disk: in the form that evaluators read, from a run that may be stopped and started again."""
+"""Many generated images on disk, in the form that evaluators read, from a run that may be stopped and go on."""
 
 import hashlib
 import json
@@ -212,7 +212,9 @@ class _PngFiles:
 
     def append(self, start, images):
         for index, image in enumerate(images, start):
-            _write(self._path(index), lambda temporary, image=image: keras.utils.save_img(temporary, image, scale=False))
+            _write(
+                self._path(index), lambda temporary, image=image: keras.utils.save_img(temporary, image, scale=False)
+            )
 
 
 def _write(path, write):

@@ -33,3 +33,25 @@ def test_saved_picture_is_the_grid(tmp_path):
 def test_other_arrays_are_refused():
     with pytest.raises(ValueError, match="float64"):
         plots.image_grid(np.zeros((1, 2, 2, 1)))
+
+
+def test_strips_have_a_row_for_each_image():
+    frames = np.arange(6, dtype="uint8").reshape(3, 2, 1, 1, 1) * np.ones((3, 2, 2, 2, 1), "uint8")
+    picture = plots.strips(frames)
+    assert picture.shape == (2 * 3 + 1, 3 * 3 + 1, 3)
+    assert picture[1::3, 1::3, 0].tolist() == [[0, 2, 4], [1, 3, 5]]
+    with pytest.raises(ValueError, match="num_frames"):
+        plots.strips(frames[0])
+
+
+def test_the_guidance_grid_has_a_cell_for_each_scale_and_number_of_steps():
+    pytest.importorskip("matplotlib")
+
+    class Model:
+        def generate(self, labels, guidance_scale, num_steps, seed):
+            return np.full((len(labels), 20, 20, 1), 10 * guidance_scale + num_steps, "uint8")
+
+    picture = plots.guidance_grid(Model(), [0, 1, 2, 3], guidance_scales=(1, 2), num_steps=(3, 5, 7))
+    rows = {tuple(np.unique(row)[:-1]) for row in picture[..., 0]}
+    for guidance_scale in (1, 2):
+        assert any({10 * guidance_scale + steps for steps in (3, 5, 7)} <= set(row) for row in rows)

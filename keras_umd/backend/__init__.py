@@ -27,7 +27,7 @@ def attention(query, key, value):
     return ops.cast(ops.dot_product_attention(query, key, value, flash_attention=flash_attention), dtype)
 
 
-def compile_function(function, variables):
+def compile_function(function, variables, jit_compile="auto"):
     """Compile `function(*tensors)`, which reads `variables`.
 
     The result takes the values to use for the variables first, so that the same program serves raw and averaged
@@ -36,16 +36,13 @@ def compile_function(function, variables):
     Args:
         function: callable. Takes and returns (nested) tensors.
         variables: list of Keras variables that `function` may read.
+        jit_compile: `"auto"`, or `True` for XLA on TensorFlow too.
 
     Returns:
         A callable `(values, *tensors)`: one jitted program a shape on JAX, one graph on TensorFlow, plain calls
         without gradients on PyTorch.
     """
-
-    def run(values, *tensors):
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return function(*tensors)
-
+    run = _with_values(function, variables)
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -55,10 +52,42 @@ def compile_function(function, variables):
         import tensorflow as tf
 
         # As a partial it is counted alone; TensorFlow would warn of one function that is traced again and again.
-        return tf.function(functools.partial(run), reduce_retracing=True)
+        return tf.function(functools.partial(run), reduce_retracing=True, jit_compile=jit_compile is True or None)
     import torch
 
     return torch.no_grad()(run)
+
+
+def compile_part(function, variables, jit_compile="auto"):
+    """On PyTorch with `jit_compile=True`, `function` through `torch.compile`; elsewhere `function` itself.
+
+    For what is called again and again within a function from `compile_function`, whose loop PyTorch would unroll.
+    """
+    if keras.backend.backend() != "torch" or jit_compile is not True:
+        return function
+    import torch
+
+    compiled = torch.compile(_with_values(function, variables))
+    return lambda *args, **kwargs: compiled([variable.value for variable in variables], *args, **kwargs)
+
+
+def _with_values(function, variables):
+    def run(values, *args, **kwargs):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def shard_batch(x):
+    """`x` `(batch, ...)` spread over the devices of Keras' distribution, if there is one and the batch divides."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return x
+    mesh = distribution.device_mesh
+    if x.shape[0] % mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]:
+        return x
+    return keras.distribution.distribute_tensor(x, distribution.get_data_layout(x.shape))
 
 
 def after(tensors):

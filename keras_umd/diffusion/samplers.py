@@ -34,8 +34,8 @@ class Sampler:
             start: Number in [1, T], the timestep to start from. Defaults to T.
 
         Returns:
-            Dictionary of float32 arrays of shape `(num_steps,)`: the `timestep` of the call, `signal` and `sigma` there,
-            and the sampler's own columns.
+            Dictionary of float32 arrays of shape `(num_steps,)`: the call's `timestep`, `signal` and `sigma`, and the
+            sampler's own columns.
         """
         num_steps, times = self._times(num_steps, schedule, start)
         columns = self._columns(_levels(np.append(times, 0), schedule), num_steps)
@@ -55,10 +55,8 @@ class Sampler:
             return num_steps, time_grid(self.timesteps, self._num_times(num_steps), schedule, start)
         times = np.array(self.timesteps)
         if times[0] > T or (start is not None and start != times[0]):
-            raise ValueError(
-                f"The sampler's timesteps must start at {T if start is None else start}{' or below' * (start is None)}. "
-                f"Received: timesteps={self.timesteps}"
-            )
+            allowed = f"{T} or below" if start is None else start
+            raise ValueError(f"The sampler's timesteps must start at {allowed}. Received: timesteps={self.timesteps}")
         if self._num_times(num_steps) != len(times):
             raise ValueError(
                 f"The sampler's {len(times)} timesteps need {self._calls(len(times))} steps; leave out `num_steps`. "

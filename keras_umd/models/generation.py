@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend import compile_part, shard_batch
 from keras_umd.diffusion import samplers
 from keras_umd.diffusion.guidance import Constant, guide
 from keras_umd.diffusion.image_noise import image_noise, noise_key
@@ -13,6 +14,7 @@ from keras_umd.models.inputs import check_generation, check_mask, check_weak_mod
 from keras_umd.seeds import seed_generator
 
 PAPER_STEPS = 250
+HEADS = ("eps", "x0")
 # All modulations of all steps are computed before the loop where they fit in here, in bytes.
 MAX_MODULATIONS = 2**30
 
@@ -30,12 +32,15 @@ class Generation:
         sampler=None,
         initial_noise=None,
         seed=None,
-        **options,
+        guidance=None,
+        predict_from="eps",
+        ema_decay=None,
+        image_indices=None,
+        jit_compile="auto",
     ):
         """Generate images from noise, with the averaged weights where the model keeps an average.
 
-        The image with index i of a seed is the same whatever the size of the batch, the number of devices and the
-        backend, up to rounding.
+        The image with index i of a seed is the same, up to rounding, whatever the batch, the devices and the backend.
 
         Args:
             labels: Int array `(num_images,)`, or `None` for images without a label.
@@ -48,26 +53,33 @@ class Generation:
             sampler: Object from `keras_umd.samplers`, or `"ddim"`, `"dpmpp_2m"` or `"heun"`. Defaults to `DDIM(eta)`.
             initial_noise: Float array `(num_images, height, width, channels)` from N(0, 1), to start from.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
-            **options: `guidance`, an object from `keras_umd.guidance`, which acts on some noise levels only or guides
-                away from another model; `predict_from`, `"x0"` or `"eps"`, the head to read (by default x_0, unless
-                the model was only trained to predict it where patches are masked); `ema_decay`, which of the model's
-                averages to use (by default the first), 0 for the raw weights; `image_indices`, int array
-                `(num_images,)`, the places of the images in the seed's sequence (by default 0, 1, 2, ...).
+            guidance: Object from `keras_umd.guidance`, to guide at some noise levels only, or away from another model.
+            predict_from: `"eps"` or `"x0"`, the head to read. The paper's ablation finds x_0 better after fine-tuning;
+                `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0 nearer to the labels. In pre-training
+                with masks, x_0 of visible patches isn't trained.
+            ema_decay: Float, which of the model's averages to use; 0 for the raw weights. Defaults to the first.
+            image_indices: Int array `(num_images,)`, the places of the images in the seed's sequence. Defaults to 0, 1,
+                2 and so on.
+            jit_compile: `"auto"`, or `True` for XLA on TensorFlow and `torch.compile` on PyTorch. JAX always compiles.
 
         Returns:
             NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
             `None`.
         """
         samples = self._sample(
-            labels=labels,
-            num_images=num_images,
+            labels,
+            num_images,
             num_steps=num_steps,
             eta=eta,
             guidance_scale=guidance_scale,
             sampler=sampler,
             x_t=initial_noise,
             seed=seed,
-            **options,
+            guidance=guidance,
+            predict_from=predict_from,
+            ema_decay=ema_decay,
+            image_indices=image_indices,
+            jit_compile=jit_compile,
         )
         return self._as_images(samples)
 
@@ -81,9 +93,7 @@ class Generation:
         Returns:
             NumPy array `(num_frames, num_images, height, width, channels)`, as of `generate`.
         """
-        return self._as_images(
-            self._sample(num_frames=num_frames, labels=labels, num_images=num_images, **options)
-        )
+        return self._as_images(self._sample(labels, num_images, num_frames=num_frames, **options))
 
     def inpaint(self, images, mask, labels=None, **options):
         """Generate the masked part of images, to fit what is around it.
@@ -103,7 +113,7 @@ class Generation:
         images = images if hasattr(images, "shape") else np.asarray(images)
         known = self.prepare_images(images)
         mask = check_mask(mask, known.shape)
-        samples = self._sample(labels=labels, num_images=known.shape[0], known=known, mask=mask, **options)
+        samples = self._sample(labels, known.shape[0], known=known, mask=mask, **options)
         images = ops.convert_to_numpy(images)
         if images.dtype == "uint8":
             samples = to_uint8(samples, self.value_range)
@@ -133,9 +143,7 @@ class Generation:
             raise ValueError(f"`timestep` must be a number from 1 to {T}. Received: timestep={timestep}")
         if "float" not in keras.backend.standardize_dtype(getattr(images, "dtype", "float32")):
             raise ValueError(f"Noisy images must be float. Received: images of type {images.dtype}")
-        samples = self._sample(
-            labels=labels, x_t=images, start=float(timestep), num_steps=num_steps, **options
-        )
+        samples = self._sample(labels, x_t=images, start=float(timestep), num_steps=num_steps, **options)
         return self._as_images(samples)
 
     def estimate(self, x_t, timesteps, labels=None):
@@ -173,9 +181,10 @@ class Generation:
         sampler=None,
         seed=None,
         guidance=None,
-        predict_from=None,
+        predict_from="eps",
         ema_decay=None,
         image_indices=None,
+        jit_compile="auto",
         x_t=None,
         start=None,
         known=None,
@@ -186,7 +195,7 @@ class Generation:
         labels = self.prepare_labels(labels)
         guidance = Constant(guidance_scale) if guidance is None else guidance
         num_images = check_generation(self, labels, num_images, x_t, image_indices)
-        head = self._head(predict_from)
+        self._check_heads(predict_from)
         sampler = samplers.DDIM(eta) if sampler is None else samplers.get(sampler)
         if num_steps is None and isinstance(sampler.timesteps, str):
             num_steps = PAPER_STEPS
@@ -207,45 +216,48 @@ class Generation:
         optional = {"x_t": x_t, "known": known, "mask": mask}
         inputs.update({name: x for name, x in optional.items() if x is not None})
         inputs = keras.tree.map_structure(_as_tensor, inputs)
+        for name in {"image_indices", "label_rows", "x_t", "known"} & set(inputs):
+            inputs[name] = shard_batch(inputs[name])
 
-        loop = _Loop(self, weak, sampler, head, plan["is_guided"].all(), num_frames)
+        loop = _Loop(self, weak, sampler, predict_from, plan["is_guided"].all(), num_frames, jit_compile)
         models = [self] if weak in (None, self) else [self, weak]
         values = self.weight_values(ema_decay)
         if len(models) == 2:
             values = values + weak.weight_values()
         key = (*loop.key(), num_images, len(plan["timestep"]), *sorted(inputs))
-        return ops.convert_to_numpy(self._run(key, loop, inputs, models=models, values=values))
+        samples = self._run(key, loop, inputs, models=models, values=values, jit_compile=jit_compile)
+        return ops.convert_to_numpy(samples)
 
-    def _head(self, predict_from):
-        if predict_from not in (None, "x0", "eps"):
-            raise ValueError(f"`predict_from` must be 'x0' or 'eps'. Received: predict_from={predict_from!r}")
-        ratios = self.corruption.part_mask_ratios
-        if "noisy" not in ratios:
+    def _check_heads(self, predict_from):
+        if predict_from not in HEADS:
+            raise ValueError(f"`predict_from` must be one of {HEADS}. Received: predict_from={predict_from!r}")
+        if self.corruption.clean_ratio == 1:
             raise ValueError(
                 "The model was trained on clean images alone and can't generate; fine-tune a copy, "
                 "`model.with_classes(num_classes)`, or set `clean_ratio` below 1. Received: clean_ratio=1"
             )
-        if predict_from is None:
-            predict_from = "eps" if ratios["noisy"] else "x0"
-        return {"x0": "x0", "eps": "noise"}[predict_from]
 
 
 class _Loop:
     """What is compiled: everything from the inputs to the samples."""
 
-    def __init__(self, model, weak, sampler, head, always_guided, num_frames):
+    def __init__(self, model, weak, sampler, predict_from, always_guided, num_frames, jit_compile):
         self.model = model
         self.weak = weak
         self.sampler = sampler
-        self.head = head
+        self.predict_from = predict_from
         self.always_guided = always_guided
         self.num_frames = num_frames
+        self.jit_compile = jit_compile
+        self.estimates = {
+            m: compile_part(m._estimate, m.network_weights, jit_compile) for m in {model, weak} if m is not None
+        }
 
     def key(self):
         """What makes two loops differ, besides the shapes of their inputs."""
         config = {name: value for name, value in self.sampler.get_config().items() if name != "timesteps"}
         guided = None if self.weak is None else (id(self.weak), bool(self.always_guided))
-        return "generate", type(self.sampler), str(config), guided, self.head, self.num_frames
+        return "generate", type(self.sampler), str(config), guided, self.predict_from, self.num_frames, self.jit_compile
 
     def __call__(self, inputs):
         plan, model = inputs["plan"], self.model
@@ -257,24 +269,26 @@ class _Loop:
         predict_noise = self._predictor(inputs)
         if "known" in inputs:
             predict_noise = _with_known_pixels(predict_noise, inputs["known"], inputs["mask"])
-        return self.sampler.run(
-            predict_noise, lambda i: draw_noise(i + 1), x, plan, model.value_range, self.num_frames
-        )
+        return self.sampler.run(predict_noise, lambda i: draw_noise(i + 1), x, plan, model.value_range, self.num_frames)
 
     def _predictor(self, inputs):
         """`(x_t, row, i) -> noise`, guided where there is guidance."""
         timesteps, labels, rows = inputs["plan"]["timestep"], inputs["labels"], inputs.get("label_rows")
-        strong = _NoisePredictor(self.model, timesteps, labels, self.head)
+        strong = self._network(self.model, timesteps, labels)
         if self.weak is None:
             return lambda x, row, i: strong(x, row, i, rows)
         if self.weak is self.model:
+            # Each image beside its copy without label: where devices share the batch, nothing moves between them.
             null_rows = ops.full_like(rows, labels.shape[0] - 1)
-            both_rows = ops.concatenate([rows, null_rows])
+            both_rows = ops.reshape(ops.stack([rows, null_rows], axis=1), (-1,))
 
             def predict_both(x, row, i):
-                return ops.split(strong(ops.concatenate([x, x]), row, i, both_rows), 2)
+                both = strong(ops.repeat(x, 2, axis=0), row, i, both_rows)
+                both = ops.reshape(both, (-1, 2, *self.model.image_shape))
+                return both[:, 0], both[:, 1]
+
         else:
-            weak = _NoisePredictor(self.weak, timesteps, labels, self.head)
+            weak = self._network(self.weak, timesteps, labels)
 
             def predict_both(x, row, i):
                 return strong(x, row, i, rows), weak(x, row, i, rows)
@@ -284,27 +298,23 @@ class _Loop:
 
         if self.always_guided:
             return guided
-        return lambda x, row, i: ops.cond(
-            row["is_guided"], lambda: guided(x, row, i), lambda: strong(x, row, i, rows)
-        )
+        return lambda x, row, i: ops.cond(row["is_guided"], lambda: guided(x, row, i), lambda: strong(x, row, i, rows))
 
+    def _network(self, model, timesteps, labels):
+        """`(x_t, row, i, label_rows) -> noise` of one model; what depends on step and label alone is computed here."""
+        tables = _condition_tables(model, timesteps, labels)
 
-class _NoisePredictor:
-    """A model's prediction of the noise; what depends on timestep and label alone is computed before the loop."""
+        def predict_noise(x, row, i, label_rows):
+            def look_up(table):  # (steps, labels, dim)
+                conditions = ops.take(table, i, axis=0)
+                return conditions if table.shape[1] == 1 else ops.take(conditions, label_rows, axis=0)
 
-    def __init__(self, model, timesteps, labels, head):
-        self.model = model
-        self.head = head
-        self.tables = _condition_tables(model, timesteps, labels)
+            estimates = self.estimates[model](x, **keras.tree.map_structure(look_up, tables))
+            if self.predict_from == "eps":
+                return ops.cast(estimates["noise"], "float32")
+            return (x - row["signal"] * ops.cast(estimates["x0"], "float32")) / row["sigma"]
 
-    def __call__(self, x, row, i, label_rows):
-        def look_up(table):  # (steps, labels, dim)
-            conditions = ops.take(table, i, axis=0)
-            return conditions if table.shape[1] == 1 else ops.take(conditions, label_rows, axis=0)
-
-        conditioning = keras.tree.map_structure(look_up, self.tables)
-        estimate = ops.cast(self.model._estimate(x, **conditioning)[self.head], "float32")
-        return (x - row["signal"] * estimate) / row["sigma"] if self.head == "x0" else estimate
+        return predict_noise
 
 
 def _condition_tables(model, timesteps, labels):

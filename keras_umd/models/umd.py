@@ -179,12 +179,12 @@ class UMD(Generation, DenoisingModel):
             )
         return [variable.value for variable in self.network_weights]
 
-    def _run(self, key, function, *tensors, models=None, values=None):
+    def _run(self, key, function, *tensors, models=None, values=None, jit_compile="auto"):
         """Run `function`, which reads the weights of `models`, compiled once for each `key` and shape."""
         variables = [variable for model in models or [self] for variable in model.network_weights]
         key = (*key, *map(id, variables))
         if key not in self._compiled_functions:
-            self._compiled_functions[key] = compile_function(function, variables)
+            self._compiled_functions[key] = compile_function(function, variables, jit_compile)
         if values is None:
             values = [variable.value for variable in variables]
         return self._compiled_functions[key](values, *tensors)

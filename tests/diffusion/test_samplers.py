@@ -142,7 +142,9 @@ def test_frames_go_from_the_noise_to_the_sample():
     x_T = ops.ones((1, 2))
     all_states = array(sampler.run(lambda x, row, i: 0.3 * x, None, x_T, plan, num_frames=11))
     np.testing.assert_array_equal(all_states[0], array(x_T))
-    np.testing.assert_allclose(all_states[-1], array(sampler.sample(lambda x, t: 0.3 * x, x_T, schedule, 10)), rtol=1e-5)
+    np.testing.assert_allclose(
+        all_states[-1], array(sampler.sample(lambda x, t: 0.3 * x, x_T, schedule, 10)), rtol=1e-5
+    )
     frames = array(sampler.run(lambda x, row, i: 0.3 * x, None, x_T, plan, num_frames=6))
     np.testing.assert_allclose(frames, all_states[::2], rtol=1e-6)
 

@@ -16,7 +16,8 @@ def run(tmp_path, *arguments):
     command = [sys.executable, str(EXAMPLE), "--pretraining-steps", "2", "--finetuning-steps", "2", *arguments]
     finished = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    for name in ("reconstructions.png", "samples.png", "pretrained.keras", "finetuned.keras"):
+    pictures = ("reconstructions.png", "samples.png", "from_noise.png", "completed.png")
+    for name in (*pictures, "pretrained.keras", "finetuned.keras"):
         assert (tmp_path / "runs" / "quickstart" / name).stat().st_size > 0
     return finished.stdout
 

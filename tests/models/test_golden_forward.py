@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd.diffusion.guidance import classifier_free
+from keras_umd.diffusion.guidance import guide
 from keras_umd.diffusion.objective import split_prediction
 from keras_umd.layers import patchify, random_split, restore, take_tokens, unpatchify
 from tests.conftest import array, assert_close
@@ -63,7 +63,7 @@ def test_guided_prediction_equals_the_authors(golden, golden_model, variant):
     model = golden_model(VARIANTS[variant])
     conditional = forward(model, inputs, t=True, y=True)
     unconditional = forward(model, inputs, t=True)
-    guided = classifier_free(conditional[0], unconditional[0], 3.0)
+    guided = guide(conditional[0], unconditional[0], 3.0)
     assert_close(guided, expected["d.pred_f64"], 2e-5)
     representations = np.concatenate([array(conditional[1]), array(unconditional[1])])
     assert_close(representations, expected["d.rep_doubled_f64"], 2e-5)
