@@ -191,18 +191,13 @@ class Generation:
         mask=None,
         num_frames=None,
     ):
-        """All that samples: check, collect the inputs of the compiled loop, run it. Returns a float array."""
+        """What all of them do: check, collect the inputs of the compiled loop, run it. Returns a float array."""
         labels = self.prepare_labels(labels)
-        guidance = Constant(guidance_scale) if guidance is None else guidance
         num_images = check_generation(self, labels, num_images, x_t, image_indices)
         self._check_heads(predict_from)
         sampler = samplers.DDIM(eta) if sampler is None else samplers.get(sampler)
-        if num_steps is None and isinstance(sampler.timesteps, str):
-            num_steps = PAPER_STEPS
-        schedule = self.corruption.noise_schedule
-        plan = sampler.plan(num_steps, schedule, start)
-        plan["guidance_scale"] = guidance.scales(plan["timestep"], schedule).astype("float32")
-        plan["is_guided"] = plan["guidance_scale"] != 1
+        guidance = Constant(guidance_scale) if guidance is None else guidance
+        plan = self._plan(sampler, num_steps, start, guidance)
         weak = None
         if plan["is_guided"].any():
             weak = self if guidance.weak_model is None else guidance.weak_model
@@ -220,13 +215,21 @@ class Generation:
             inputs[name] = shard_batch(inputs[name])
 
         loop = _Loop(self, weak, sampler, predict_from, plan["is_guided"].all(), num_frames, jit_compile)
-        models = [self] if weak in (None, self) else [self, weak]
-        values = self.weight_values(ema_decay)
-        if len(models) == 2:
-            values = values + weak.weight_values()
+        models, values = [self], self.weight_values(ema_decay)
+        if weak not in (None, self):
+            models, values = [self, weak], values + weak.weight_values()
         key = (*loop.key(), num_images, len(plan["timestep"]), *sorted(inputs))
         samples = self._run(key, loop, inputs, models=models, values=values, jit_compile=jit_compile)
         return ops.convert_to_numpy(samples)
+
+    def _plan(self, sampler, num_steps, start, guidance):
+        """The sampler's plan, with the guidance of each call."""
+        if num_steps is None and isinstance(sampler.timesteps, str):
+            num_steps = PAPER_STEPS
+        schedule = self.corruption.noise_schedule
+        plan = sampler.plan(num_steps, schedule, start)
+        scales = guidance.scales(plan["timestep"], schedule).astype("float32")
+        return {**plan, "guidance_scale": scales, "is_guided": scales != 1}
 
     def _check_heads(self, predict_from):
         if predict_from not in HEADS:

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_umd import Corruption
+from keras_umd.backend import compile_function
 from keras_umd.checkpoints import load_small_vision
 from tests.conftest import array, assert_close
 
@@ -37,12 +38,14 @@ def authors_batch(inputs, num_clean, corruption):
 
 def losses_of(model, views):
     """Loss as the training step computes it, and its parts from the trackers that `fit` logs."""
-    model.reset_metrics()
-    for tracker in model.loss_part_trackers:
-        tracker.reset_state()
-    loss = model.compute_loss(x=views, y_pred=model(views))
-    parts = {tracker.name: float(array(tracker.result())) for tracker in model.loss_part_trackers}
-    return loss, parts
+
+    def losses(views):
+        loss = model.compute_loss(x=views, y_pred=model(views))
+        return loss, {tracker.name: tracker.result() for tracker in model.loss_part_trackers}
+
+    variables = model.variables + model.metrics_variables
+    loss, parts = compile_function(losses, variables)([variable.value for variable in variables], views)
+    return loss, {name: float(array(part)) for name, part in parts.items()}
 
 
 def gradients_of(model, views):
@@ -51,11 +54,11 @@ def gradients_of(model, views):
     if backend == "jax":
         import jax
 
-        def loss_at(values):
+        def loss_at(values, views):
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return model.compute_loss(x=views, y_pred=model(views))
 
-        return jax.grad(loss_at)([variable.value for variable in variables])
+        return jax.jit(jax.grad(loss_at))([variable.value for variable in variables], views)
     if backend == "tensorflow":
         import tensorflow as tf
 
