@@ -10,7 +10,7 @@ from keras_umd.diffusion.guidance import Constant, guide
 from keras_umd.diffusion.image_noise import image_noise, noise_key
 from keras_umd.diffusion.objective import split_prediction
 from keras_umd.layers.patches import unpatchify
-from keras_umd.models.inputs import check_generation, check_mask, check_weak_model, to_uint8
+from keras_umd.models.inputs import check_generation, check_guidance, check_mask, check_weak_model, to_uint8
 from keras_umd.seeds import seed_generator
 
 PAPER_STEPS = 250
@@ -197,6 +197,7 @@ class Generation:
         self._check_heads(predict_from)
         sampler = samplers.DDIM(eta) if sampler is None else samplers.get(sampler)
         guidance = Constant(guidance_scale) if guidance is None else guidance
+        check_guidance(guidance)
         plan = self._plan(sampler, num_steps, start, guidance)
         weak = None
         if plan["is_guided"].any():

@@ -128,7 +128,8 @@ def check_generation(model, labels, num_images, x_t, image_indices):
     if labels is not None:
         counts["labels"] = labels.shape[0]
     if image_indices is not None:
-        if np.ndim(image_indices) != 1 or np.min(image_indices, initial=0) < 0:
+        indices = np.asarray(image_indices)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu" or indices.min(initial=0) < 0:
             raise ValueError(
                 f"`image_indices` must be a list of integers of at least 0. Received: image_indices={image_indices}"
             )
@@ -148,6 +149,15 @@ def check_generation(model, labels, num_images, x_t, image_indices):
             f"Received numbers: {counts}"
         )
     return next(iter(counts.values()))
+
+
+def check_guidance(guidance):
+    """Check that it can say how much to guide where."""
+    if not (hasattr(guidance, "scales") and hasattr(guidance, "weak_model")):
+        raise ValueError(
+            "`guidance` must be an object from keras_umd.guidance; a number goes to `guidance_scale`. "
+            f"Received: guidance={guidance!r}"
+        )
 
 
 def check_weak_model(model, weak, labels, guidance):

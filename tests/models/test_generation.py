@@ -271,6 +271,8 @@ def test_trained_models_generate_their_data(small_model, way):
         ({"image_indices": [0]}, "one must be given"),
         ({"num_images": 1, "image_indices": [0, 1]}, "agree"),
         ({"num_images": 1, "image_indices": [-1]}, r"image_indices=\[-1\]"),
+        ({"num_images": 1, "image_indices": [0.5]}, r"image_indices=\[0.5\]"),
+        ({"labels": [0], "guidance": 2.0}, "goes to `guidance_scale`.*guidance=2.0"),
         ({"num_images": 1, "num_steps": 0}, "num_steps=0"),
         ({"num_images": 1, "num_steps": 1001}, "num_steps=1001"),
         ({"num_images": 1, "eta": 1.5}, "eta=1.5"),
