@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 
 import keras
@@ -69,10 +70,8 @@ def generate_to(
     _check_manifest(directory, _manifest(model, num_images, labels, format, seed, options))
 
     path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *model.image_shape))) + ".npz")
-    if format == "npz" and os.path.exists(path):
-        return path
     store = _PngFiles(directory, labels) if format == "png" else _Parts(directory)
-    done = store.num_images()
+    done = num_images if os.path.exists(path) else store.num_images()
     progress = keras.utils.Progbar(num_images, unit_name="image") if verbose else None
     while done < num_images:
         # The last batch is filled up with images that aren't kept: no second program for its size.
@@ -90,7 +89,9 @@ def generate_to(
             progress.update(done)
     if format == "png":
         return os.fspath(directory)
-    store.merge(path, labels)
+    if not os.path.exists(path):
+        store.merge(path, labels)
+    store.remove()
     return path
 
 
@@ -151,7 +152,7 @@ def _check_manifest(directory, manifest):
                 f"{found}. Received: {asked}"
             )
         return
-    if os.listdir(directory):
+    if any(not name.startswith(".") for name in os.listdir(directory)):
         raise ValueError(f"{directory} must be empty or hold samples of `generate_to`. Received: other files in it")
     _write(path, lambda temporary: _dump(temporary, manifest))
 
@@ -164,7 +165,8 @@ class _Parts:
         os.makedirs(self.directory, exist_ok=True)
 
     def _paths(self):
-        names = sorted(name for name in os.listdir(self.directory) if name.endswith(".npy"))
+        # What a stopped write left begins with a dot.
+        names = sorted(name for name in os.listdir(self.directory) if not name.startswith("."))
         return [os.path.join(self.directory, name) for name in names]
 
     def num_images(self):
@@ -190,12 +192,14 @@ class _Parts:
                         np.lib.format.write_array(file, labels.astype("int64"))
 
         _write(path, write)
-        for part in paths:
-            os.remove(part)
-        os.rmdir(self.directory)
+
+    def remove(self):
+        shutil.rmtree(self.directory)
 
 
 class _PngFiles:
+    """A file for each image."""
+
     def __init__(self, directory, labels):
         self.directory = directory
         if labels is not None:

@@ -122,10 +122,10 @@ class Generation:
     def denoise(self, images, timestep, labels=None, num_steps=1, **options):
         """Remove the noise of noisy images.
 
-        One step gives the best guess, blurred where the noise hides what was there; more steps draw one of the possible
-        images (for a picture with noise of deviation s, in a range of (-1, 1), the timestep is that where sigma /
-        sqrt(alpha_bar) is s, `model.corruption.noise_schedule.timesteps_at(-2 * np.log(s))`, and the picture must be
-        multiplied by sqrt(alpha_bar)).
+        One step gives one guess at them all, blurred where the noise hides what was there (with much noise that of
+        `predict_from="x0"` is the better one); more steps draw one of the possible images. A picture with noise of
+        deviation s, in the model's range, belongs to `timestep = schedule.timesteps_at(-2 * np.log(s))` of the model's
+        `schedule = corruption.noise_schedule`, and must be divided by `np.sqrt(1 + s**2)`.
 
         Args:
             images: Float array `(batch, height, width, channels)`, x_t as `NoiseSchedule.add_noise` makes it. Its
