@@ -70,7 +70,7 @@ def main():
                 f"{row['over_bare_calls']:+14.1%}   {row['teraflops']:7.3f}{share}",
                 flush=True,
             )
-    os.makedirs(os.path.dirname(args.output), exist_ok=True)
+    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
     with open(args.output, "w") as file:
         json.dump({**vars(args), "versions": versions(), "rows": rows}, file, indent=1)
 

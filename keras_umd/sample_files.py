@@ -9,7 +9,7 @@ import zipfile
 import keras
 import numpy as np
 
-import keras_umd.diffusion.samplers as samplers
+from keras_umd.diffusion import samplers
 from keras_umd.models.inputs import check_labels
 
 FORMATS = ("npz", "png")
@@ -65,13 +65,19 @@ def generate_to(
         raise ValueError("Latents can't be PNG files; decode them, or take format='npz'. Received: format='png'")
     if not isinstance(seed, (int, np.integer)):
         raise ValueError(f"`seed` must be an integer, so that a run can be continued. Received: seed={seed}")
+    if format == "png" and model.image_shape[-1] not in (1, 3, 4):
+        raise ValueError(f"PNG files have 1, 3 or 4 channels. Received: images of shape {model.image_shape}")
+    for name in {"initial_noise", "image_indices"} & set(options):
+        raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
     labels = _labels(labels, num_images, model.num_classes)
+    manifest = _manifest(model, num_images, labels, format, seed, options)
     os.makedirs(directory, exist_ok=True)
-    _check_manifest(directory, _manifest(model, num_images, labels, format, seed, options))
+    _check_manifest(directory, manifest)
 
     path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *model.image_shape))) + ".npz")
-    store = _PngFiles(directory, labels) if format == "png" else _Parts(directory)
+    store = _PngFiles(directory) if format == "png" else _Parts(directory)
     done = num_images if os.path.exists(path) else store.num_images()
+    batch_size = min(batch_size, num_images)
     progress = keras.utils.Progbar(num_images, unit_name="image") if verbose else None
     while done < num_images:
         # The last batch is filled up with images that aren't kept: no second program for its size.
@@ -83,11 +89,15 @@ def generate_to(
             seed=int(seed),
             **options,
         )[: num_images - done]
+        if not done:  # not before, so that a wrong option leaves the directory as it was
+            _write(os.path.join(directory, "manifest.json"), lambda temporary: _dump(temporary, manifest))
         store.append(done, images)
         done += len(images)
         if progress is not None:
             progress.update(done)
     if format == "png":
+        if labels is not None:
+            np.savetxt(os.path.join(directory, "labels.txt"), labels, fmt="%d")
         return os.fspath(directory)
     if not os.path.exists(path):
         store.merge(path, labels)
@@ -119,10 +129,10 @@ def _manifest(model, num_images, labels, format, seed, options):
             weak_model = getattr(value, "weak_model", None)
             value = {"class": type(value).__name__, **value.get_config()}
             if weak_model is not None:
-                value["weak_model"] = _fingerprint(weak_model.weight_values())
+                value["weak_model"] = _description(weak_model)
         settings[name] = value
     manifest = {
-        "weights": _fingerprint(model.weight_values(options.get("ema_decay"))),
+        "model": _description(model, options.get("ema_decay")),
         "num_images": num_images,
         "labels": None if labels is None else _fingerprint([labels.astype("int64")]),
         "format": format,
@@ -130,6 +140,12 @@ def _manifest(model, num_images, labels, format, seed, options):
         "options": settings,
     }
     return json.loads(json.dumps(manifest, default=lambda value: np.asarray(value).tolist()))
+
+
+def _description(model, ema_decay=None):
+    config = {**model.get_config(), "corruption": model.corruption.get_config()}
+    chosen = {name: config[name] for name in ("image_shape", "num_heads", "conditioning", "value_range", "corruption")}
+    return {**chosen, "weights": _fingerprint(model.weight_values(ema_decay))}
 
 
 def _fingerprint(values):
@@ -154,7 +170,6 @@ def _check_manifest(directory, manifest):
         return
     if any(not name.startswith(".") for name in os.listdir(directory)):
         raise ValueError(f"{directory} must be empty or hold samples of `generate_to`. Received: other files in it")
-    _write(path, lambda temporary: _dump(temporary, manifest))
 
 
 class _Parts:
@@ -162,10 +177,11 @@ class _Parts:
 
     def __init__(self, directory):
         self.directory = os.path.join(directory, "parts")
-        os.makedirs(self.directory, exist_ok=True)
 
     def _paths(self):
         # What a stopped write left begins with a dot.
+        if not os.path.exists(self.directory):
+            return []
         names = sorted(name for name in os.listdir(self.directory) if not name.startswith("."))
         return [os.path.join(self.directory, name) for name in names]
 
@@ -173,6 +189,7 @@ class _Parts:
         return sum(len(np.load(path, mmap_mode="r")) for path in self._paths())
 
     def append(self, start, images):
+        os.makedirs(self.directory, exist_ok=True)
         _write(os.path.join(self.directory, f"{start:09}.npy"), lambda temporary: np.save(temporary, images))
 
     def merge(self, path, labels):
@@ -194,16 +211,14 @@ class _Parts:
         _write(path, write)
 
     def remove(self):
-        shutil.rmtree(self.directory)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class _PngFiles:
     """A file for each image."""
 
-    def __init__(self, directory, labels):
+    def __init__(self, directory):
         self.directory = directory
-        if labels is not None:
-            np.savetxt(os.path.join(directory, "labels.txt"), labels, fmt="%d")
 
     def _path(self, index):
         return os.path.join(self.directory, f"{index:06}.png")

@@ -77,12 +77,20 @@ def test_a_directory_of_other_samples_is_refused(model, tmp_path):
         with pytest.raises(ValueError, match="(?s)made otherwise.*'options'.*'eta': 0.5"):
             keras_umd.generate_to(**arguments, **changed)
     model.trainable_variables[0].assign(model.trainable_variables[0] + 1)
-    with pytest.raises(ValueError, match="(?s)made otherwise.*'weights'"):
+    with pytest.raises(ValueError, match="(?s)made otherwise.*'model'"):
         keras_umd.generate_to(**arguments, sampler=samplers.DDIM(0.5), guidance=guidance.Interval(2.0, 0.1, 3.0))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("")
     with pytest.raises(ValueError, match="must be empty"):
         keras_umd.generate_to(**{**arguments, "directory": tmp_path / "other"})
+
+
+def test_a_wrong_option_leaves_the_directory_usable(model, tmp_path):
+    arguments = {"directory": tmp_path / "samples", "model": model, "num_images": 2, "verbose": False}
+    with pytest.raises(ValueError, match="num_steps=0"):
+        keras_umd.generate_to(**arguments, num_steps=0)
+    assert list((tmp_path / "samples").iterdir()) == []
+    keras_umd.generate_to(**arguments, num_steps=2)
 
 
 def test_labels_may_be_given_or_left_out(model, small_model, tmp_path):
@@ -107,6 +115,7 @@ def test_labels_may_be_given_or_left_out(model, small_model, tmp_path):
         ({"seed": None}, "seed=None"),
         ({"labels": [0]}, r"\(2,\).*shape \(1,\)"),
         ({"labels": [0, 5]}, "0 to 5"),
+        ({"initial_noise": np.zeros((2, 8, 8, 1))}, "leave out `initial_noise`"),
     ],
 )
 def test_wrong_arguments_are_refused(model, tmp_path, arguments, message):

@@ -27,8 +27,8 @@ class Constant:
     """
 
     def __init__(self, scale, weak_model=None):
-        if not scale >= 0:
-            raise ValueError(f"`guidance_scale` must be at least 0. Received: guidance_scale={scale}")
+        if not 0 <= scale < np.inf:
+            raise ValueError(f"`guidance_scale` must be a number of at least 0. Received: guidance_scale={scale}")
         self.scale = float(scale)
         self.weak_model = weak_model
 
@@ -48,8 +48,8 @@ class Interval(Constant):
 
     Args:
         scale: Float of at least 0.
-        low, high: Floats, the ends of the interval as noise over signal, sigma / sqrt(alpha_bar): for pixels from about
-            0.006 to 160. The paper's values for ImageNet are 0.2 to 3.
+        low, high: Floats, the ends of the interval as noise over signal, sigma / sqrt(alpha_bar): with the cosine
+            schedule from 0.006 at timestep 1 to 20,000 at T. The paper's values for ImageNet are about 0.2 to 3.
         weak_model: As of `Constant`.
     """
 

@@ -12,6 +12,8 @@ from keras_umd.seeds import seed_generator
 class Sampler:
     """A way from noise to images, for any function `(x_t, timestep) -> noise`.
 
+    Samplers whose `get_config` is the same, timesteps aside, share a compiled program: it holds all settings.
+
     A sampler is a table of numbers with a row for each call of the network (`plan`), and what to do with the network's
     answer and a row (`step`). The loop around them is the same for all.
 
@@ -49,6 +51,13 @@ class Sampler:
         if not isinstance(num_steps, (int, np.integer)) or not 1 <= num_steps <= T:
             raise ValueError(
                 f"`num_steps` must be an integer from 1 to the {T} timesteps of the model. "
+                f"Received: num_steps={num_steps}"
+            )
+        if start is not None and not 1 <= start <= T:
+            raise ValueError(f"`start` must lie between 1 and {T}. Received: start={start}")
+        if not explicit and num_steps > (start or T):
+            raise ValueError(
+                f"There can't be more steps than the {start} timesteps from the start to 1. "
                 f"Received: num_steps={num_steps}"
             )
         if not explicit:
@@ -110,7 +119,7 @@ class Sampler:
         Returns:
             Float tensor of the shape of `x_T`, the samples.
         """
-        x_T = ops.convert_to_tensor(x_T)
+        x_T = ops.convert_to_tensor(x_T, dtype="float32")
         plan = {name: ops.convert_to_tensor(c) for name, c in self.plan(num_steps, schedule, start).items()}
         key = ops.convert_to_tensor(noise_key(seed_generator(seed)))
         indices = ops.arange(x_T.shape[0]) if image_indices is None else image_indices
@@ -230,7 +239,8 @@ class DPMSolverPP2M(Sampler):
 
     def _columns(self, levels, num_steps):
         now, after = _before_and_after(levels)
-        step = (after["log_snr"] - now["log_snr"]) / 2  # infinite in the last one
+        with np.errstate(divide="ignore"):  # infinite in the last step
+            step = np.log(after["signal"] / after["sigma"]) - np.log(now["signal"] / now["sigma"])
         extrapolation = np.zeros_like(step)
         extrapolation[1:-1] = step[1:-1] / (2 * step[:-2])
         x0_weight = -after["signal"] * np.expm1(-step)
@@ -315,12 +325,7 @@ def get(sampler):
 def _levels(times, schedule):
     """The noise levels at all times of a sampler, the 0 at its end included."""
     log_snr = schedule.log_snr(times)
-    return {
-        "timestep": times,
-        "signal": 1 / np.sqrt(1 + np.exp(-log_snr)),
-        "sigma": 1 / np.sqrt(1 + np.exp(log_snr)),
-        "log_snr": log_snr,
-    }
+    return {"timestep": times, "signal": 1 / np.sqrt(1 + np.exp(-log_snr)), "sigma": 1 / np.sqrt(1 + np.exp(log_snr))}
 
 
 def _before_and_after(levels):

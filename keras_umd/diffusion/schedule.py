@@ -71,7 +71,7 @@ class NoiseSchedule:
 
         Args:
             images, noise: Float tensors of one shape, `(batch, ...)`.
-            timesteps: Int tensor of shape `(batch,)`, values in `[0, num_timesteps]`.
+            timesteps: Tensor of shape `(batch,)`, as of `signal_and_sigma`.
         """
         signal, sigma = self.signal_and_sigma(timesteps, len(images.shape))
         return signal * images + sigma * noise

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# With the cosine schedule timestep T has an SNR of 1e-9, and a grid that is even in the noise level would spend half of
-# its steps where an image can't be told from noise. It starts here instead: the ratio of EDM's largest noise level.
+# With the cosine schedule timestep T has an SNR of 1e-9, and a grid that is even in the noise level would spend a third
+# to half of its steps where an image can't be told from noise. It starts here instead: twice EDM's largest noise level.
 MAX_NOISE_RATIO = 160.0
 KARRAS_RHO = 7.0
 
@@ -47,11 +47,6 @@ def time_grid(timesteps, num_times, schedule, start=None):
         Float64 array of shape `(num_times,)`, falling. All but `"uniform"` give timesteps between integers.
     """
     start = schedule.num_timesteps if start is None else start
-    if not 1 <= num_times <= start:
-        raise ValueError(
-            f"There can't be more steps than the {start} timesteps of the model before the start, nor less than 1. "
-            f"Received: num_steps={num_times}"
-        )
     return GRIDS[timesteps](num_times, schedule, start)
 
 

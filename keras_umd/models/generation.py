@@ -10,7 +10,14 @@ from keras_umd.diffusion.guidance import Constant, guide
 from keras_umd.diffusion.image_noise import image_noise, noise_key
 from keras_umd.diffusion.objective import split_prediction
 from keras_umd.layers.patches import unpatchify
-from keras_umd.models.inputs import check_generation, check_guidance, check_mask, check_weak_model, to_uint8
+from keras_umd.models.inputs import (
+    check_generation,
+    check_guidance,
+    check_mask,
+    check_weak_model,
+    prepare_noise,
+    to_uint8,
+)
 from keras_umd.seeds import seed_generator
 
 PAPER_STEPS = 250
@@ -47,9 +54,9 @@ class Generation:
             num_images: Integer. Required without `labels` and `initial_noise`.
             num_steps: Integer from 1 to T. Calls of the network for each image. Defaults to 250, or to what explicit
                 timesteps of the sampler need.
-            eta: Float in [0, 1]. 0 is deterministic, 1 ancestral sampling, the paper's choice. Ignored with `sampler`.
+            eta: Float in [0, 1]. 0 is deterministic, 1 ancestral sampling, the paper's choice. Not with `sampler`.
             guidance_scale: Float of at least 0. 1 is no guidance and costs half as much as any other value; the paper's
-                figures use 4. Ignored with `guidance`.
+                figures use 4. Not with `guidance`.
             sampler: Object from `keras_umd.samplers`, or `"ddim"`, `"dpmpp_2m"` or `"heun"`. Defaults to `DDIM(eta)`.
             initial_noise: Float array `(num_images, height, width, channels)` from N(0, 1), to start from.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
@@ -73,7 +80,7 @@ class Generation:
             eta=eta,
             guidance_scale=guidance_scale,
             sampler=sampler,
-            x_t=initial_noise,
+            initial_noise=initial_noise,
             seed=seed,
             guidance=guidance,
             predict_from=predict_from,
@@ -83,17 +90,20 @@ class Generation:
         )
         return self._as_images(samples)
 
-    def trajectory(self, num_frames=8, labels=None, num_images=None, **options):
+    def trajectory(self, labels=None, num_images=None, num_frames=8, **options):
         """How images come out of noise: the states of `generate` on its way, for `keras_umd.plots.strips`.
 
         Args:
+            labels, num_images: As of `generate`.
             num_frames: Integer from 2 to the number of steps + 1. The first frame is noise, the last the image.
-            labels, num_images, **options: As of `generate`.
+            **options: As of `generate`.
 
         Returns:
             NumPy array `(num_frames, num_images, height, width, channels)`, as of `generate`.
         """
-        return self._as_images(self._sample(labels, num_images, num_frames=num_frames, **options))
+        if not isinstance(num_frames, (int, np.integer)):
+            raise ValueError(f"`num_frames` must be an integer. Received: num_frames={num_frames}")
+        return self._as_images(self._sample(labels, num_images, {"num_frames": int(num_frames)}, **options))
 
     def inpaint(self, images, mask, labels=None, **options):
         """Generate the masked part of images, to fit what is around it.
@@ -113,13 +123,13 @@ class Generation:
         images = images if hasattr(images, "shape") else np.asarray(images)
         known = self.prepare_images(images)
         mask = check_mask(mask, known.shape)
-        samples = self._sample(labels, known.shape[0], known=known, mask=mask, **options)
+        samples = self._sample(labels, known.shape[0], {"known": known, "mask": mask}, **options)
         images = ops.convert_to_numpy(images)
         if images.dtype == "uint8":
             samples = to_uint8(samples, self.value_range)
         return np.where(mask, samples, images).astype(images.dtype)
 
-    def denoise(self, images, timestep, labels=None, num_steps=1, **options):
+    def denoise(self, images, timestep, labels=None, num_steps=None, **options):
         """Remove the noise of noisy images.
 
         One step gives one guess at them all, blurred where the noise hides what was there (with much noise that of
@@ -132,7 +142,7 @@ class Generation:
                 values may lie anywhere.
             timestep: Number in [1, T], how much noise there is.
             labels: Int array `(batch,)`, or `None`.
-            num_steps: Integer, at most `timestep`.
+            num_steps: Integer, at most `timestep`. Defaults to 1, or to what explicit timesteps of the sampler need.
             **options: As of `generate`.
 
         Returns:
@@ -141,9 +151,8 @@ class Generation:
         T = self.corruption.num_timesteps
         if not np.ndim(timestep) == 0 or not 1 <= timestep <= T:
             raise ValueError(f"`timestep` must be a number from 1 to {T}. Received: timestep={timestep}")
-        if "float" not in keras.backend.standardize_dtype(getattr(images, "dtype", "float32")):
-            raise ValueError(f"Noisy images must be float. Received: images of type {images.dtype}")
-        samples = self._sample(labels, x_t=images, start=float(timestep), num_steps=num_steps, **options)
+        start = {"start": float(timestep)}
+        samples = self._sample(labels, None, start, initial_noise=images, num_steps=num_steps, **options)
         return self._as_images(samples)
 
     def estimate(self, x_t, timesteps, labels=None):
@@ -173,32 +182,41 @@ class Generation:
 
     def _sample(
         self,
-        labels=None,
-        num_images=None,
+        labels,
+        num_images,
+        internal=None,
+        *,
         num_steps=None,
         eta=1.0,
         guidance_scale=1.0,
         sampler=None,
+        initial_noise=None,
         seed=None,
         guidance=None,
         predict_from="eps",
         ema_decay=None,
         image_indices=None,
         jit_compile="auto",
-        x_t=None,
-        start=None,
-        known=None,
-        mask=None,
-        num_frames=None,
     ):
-        """What all of them do: check, collect the inputs of the compiled loop, run it. Returns a float array."""
+        """What all of them do: check, collect the inputs of the compiled loop, run it. Returns a float array.
+
+        `internal` is what only some of them set: `start`, `known` and `mask`, `num_frames`.
+        """
+        for name, value, other in (("eta", eta, sampler), ("guidance_scale", guidance_scale, guidance)):
+            if other is not None and value != 1:
+                raise ValueError(
+                    f"`{name}` is set by the object that was passed. Received: {name}={value} and {other!r}"
+                )
         labels = self.prepare_labels(labels)
-        num_images = check_generation(self, labels, num_images, x_t, image_indices)
-        self._check_heads(predict_from)
+        initial_noise = prepare_noise(initial_noise, self.image_shape)
+        num_images = check_generation(labels, num_images, initial_noise, image_indices)
+        self._check_kind(predict_from, jit_compile)
         sampler = samplers.DDIM(eta) if sampler is None else samplers.get(sampler)
         guidance = Constant(guidance_scale) if guidance is None else guidance
         check_guidance(guidance)
-        plan = self._plan(sampler, num_steps, start, guidance)
+        internal = internal or {}
+        num_frames = internal.get("num_frames")
+        plan = self._plan(sampler, num_steps, internal.get("start"), guidance)
         weak = None
         if plan["is_guided"].any():
             weak = self if guidance.weak_model is None else guidance.weak_model
@@ -209,7 +227,7 @@ class Generation:
         inputs["labels"] = np.array([self.num_classes or 0])  # those that occur
         if labels is not None:
             inputs["labels"], inputs["label_rows"] = _distinct(ops.convert_to_numpy(labels), self.num_classes)
-        optional = {"x_t": x_t, "known": known, "mask": mask}
+        optional = {"x_t": initial_noise, "known": internal.get("known"), "mask": internal.get("mask")}
         inputs.update({name: x for name, x in optional.items() if x is not None})
         inputs = keras.tree.map_structure(_as_tensor, inputs)
         for name in {"image_indices", "label_rows", "x_t", "known"} & set(inputs):
@@ -225,16 +243,18 @@ class Generation:
 
     def _plan(self, sampler, num_steps, start, guidance):
         """The sampler's plan, with the guidance of each call."""
-        if num_steps is None and isinstance(sampler.timesteps, str):
-            num_steps = PAPER_STEPS
         schedule = self.corruption.noise_schedule
+        if num_steps is None and isinstance(sampler.timesteps, str):
+            num_steps = min(PAPER_STEPS, schedule.num_timesteps) if start is None else 1
         plan = sampler.plan(num_steps, schedule, start)
         scales = guidance.scales(plan["timestep"], schedule).astype("float32")
         return {**plan, "guidance_scale": scales, "is_guided": scales != 1}
 
-    def _check_heads(self, predict_from):
+    def _check_kind(self, predict_from, jit_compile):
         if predict_from not in HEADS:
             raise ValueError(f"`predict_from` must be one of {HEADS}. Received: predict_from={predict_from!r}")
+        if jit_compile not in ("auto", True, False):
+            raise ValueError(f"`jit_compile` must be 'auto' or a bool. Received: jit_compile={jit_compile!r}")
         if self.corruption.clean_ratio == 1:
             raise ValueError(
                 "The model was trained on clean images alone and can't generate; fine-tune a copy, "
@@ -260,7 +280,7 @@ class _Loop:
     def key(self):
         """What makes two loops differ, besides the shapes of their inputs."""
         config = {name: value for name, value in self.sampler.get_config().items() if name != "timesteps"}
-        guided = None if self.weak is None else (id(self.weak), bool(self.always_guided))
+        guided = None if self.weak is None else (self.weak is self.model, bool(self.always_guided))
         return "generate", type(self.sampler), str(config), guided, self.predict_from, self.num_frames, self.jit_compile
 
     def __call__(self, inputs):

@@ -117,10 +117,24 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
 
 
-def check_generation(model, labels, num_images, x_t, image_indices):
+def prepare_noise(noise, image_shape):
+    """The noise or the noisy images that sampling starts from, checked and as a float32 tensor; `None` stays."""
+    if noise is None:
+        return None
+    noise = noise if hasattr(noise, "shape") else np.asarray(noise, "float32")
+    shape, dtype = tuple(noise.shape), keras.backend.standardize_dtype(noise.dtype)
+    if shape[1:] != image_shape or "float" not in dtype or not np.all(np.isfinite(ops.convert_to_numpy(noise))):
+        raise ValueError(
+            "The noise or the noisy images to start from must be finite floats of shape "
+            f"(num_images, {', '.join(map(str, image_shape))}). Received: an array of shape {shape} and type {dtype}"
+        )
+    return ops.convert_to_tensor(noise, dtype="float32")
+
+
+def check_generation(labels, num_images, initial_noise, image_indices):
     """Check what sampling is told about the number of images, and return it.
 
-    `labels` are prepared, `(num_images,)`, or `None`.
+    `labels` and `initial_noise` are prepared, or `None`.
     """
     if num_images is not None and (not isinstance(num_images, (int, np.integer)) or num_images < 1):
         raise ValueError(f"`num_images` must be a positive integer. Received: num_images={num_images}")
@@ -134,18 +148,13 @@ def check_generation(model, labels, num_images, x_t, image_indices):
                 f"`image_indices` must be a list of integers of at least 0. Received: image_indices={image_indices}"
             )
         counts["image_indices"] = len(image_indices)
-    if x_t is not None:
-        shape = tuple(np.shape(x_t))
-        if shape[1:] != model.image_shape or not np.all(np.isfinite(ops.convert_to_numpy(x_t))):
-            raise ValueError(
-                "The noise or the noisy images to start from must be finite and have shape "
-                f"(num_images, {', '.join(map(str, model.image_shape))}). Received: shape {shape}"
-            )
-        counts["initial_noise"] = shape[0]
+    if initial_noise is not None:
+        counts["initial_noise"] = initial_noise.shape[0]
     counts = {name: count for name, count in counts.items() if count is not None}
     if set(counts) <= {"image_indices"} or len(set(counts.values())) != 1:
         raise ValueError(
-            "`labels`, `num_images` and `initial_noise` must agree on the number of images, and one must be given. "
+            "`labels`, `num_images`, `initial_noise` and `image_indices` must agree on the number of images, and one "
+            "of the first three must be given. "
             f"Received numbers: {counts}"
         )
     return next(iter(counts.values()))

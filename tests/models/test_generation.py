@@ -224,6 +224,17 @@ def test_denoise_starts_at_its_timestep(latent_model, noise):
     np.testing.assert_allclose(several, expected, atol=1e-3)
 
 
+def test_explicit_timesteps_say_how_many_steps_there_are(latent_model, noise):
+    expected = latent_model.denoise(noise, 400, num_steps=3, eta=0.0)
+    explicit = latent_model.denoise(noise.tolist(), 400, sampler=samplers.DDIM(0.0, [400, 200, 1]))
+    np.testing.assert_allclose(explicit, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_model_of_few_timesteps_takes_them_all_by_default(small_model):
+    model = small_model(corruption=Corruption(num_timesteps=5))
+    assert model.generate(num_images=1).shape == (1, *SHAPE)
+
+
 def test_a_trajectory_ends_with_what_generate_returns(small_model):
     model = trained_like(small_model(num_classes=3))
     arguments = {"labels": [0, 1], "num_steps": 6, "seed": 0}
@@ -265,10 +276,10 @@ def test_trained_models_generate_their_data(small_model, way):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "one must be given"),
+        ({}, "must be given"),
         ({"num_images": 0}, "num_images=0"),
         ({"num_images": 2, "labels": [0]}, "agree"),
-        ({"image_indices": [0]}, "one must be given"),
+        ({"image_indices": [0]}, "must be given"),
         ({"num_images": 1, "image_indices": [0, 1]}, "agree"),
         ({"num_images": 1, "image_indices": [-1]}, r"image_indices=\[-1\]"),
         ({"num_images": 1, "image_indices": [0.5]}, r"image_indices=\[0.5\]"),
@@ -276,6 +287,10 @@ def test_trained_models_generate_their_data(small_model, way):
         ({"num_images": 1, "num_steps": 0}, "num_steps=0"),
         ({"num_images": 1, "num_steps": 1001}, "num_steps=1001"),
         ({"num_images": 1, "eta": 1.5}, "eta=1.5"),
+        ({"num_images": 1, "eta": 0.0, "sampler": "heun"}, "eta=0.0 and 'heun'"),
+        ({"labels": [0], "guidance_scale": 2.0, "guidance": guidance.Constant(3.0)}, "guidance_scale=2.0"),
+        ({"initial_noise": np.zeros((1, 8, 8, 1), "int32")}, "int32"),
+        ({"num_images": 1, "seed": 2**40}, "seed=1099511627776"),
         ({"num_images": 1, "sampler": "euler"}, "sampler='euler'"),
         ({"num_images": 1, "predict_from": "v"}, "'eps', 'x0'.*predict_from='v'"),
         ({"num_images": 1, "ema_decay": 0.9}, "ema_decay=0.9"),
@@ -322,6 +337,7 @@ def test_inpaint_refuses_masks_that_do_not_fit(small_model, images, mask):
         ({"timestep": [5, 6]}, r"timestep=\[5, 6\]"),
         ({"timestep": 10, "num_steps": 11}, "num_steps=11"),
         ({"timestep": 10, "images": np.zeros((1, *SHAPE), "uint8")}, "uint8"),
+        ({"timestep": 3, "num_steps": 5, "sampler": "heun"}, "num_steps=5"),
     ],
 )
 def test_denoise_refuses(small_model, noise, arguments, message):
