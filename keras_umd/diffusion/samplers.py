@@ -55,12 +55,12 @@ class Sampler:
             )
         if start is not None and not 1 <= start <= T:
             raise ValueError(f"`start` must lie between 1 and {T}. Received: start={start}")
-        if not explicit and num_steps > (start or T):
-            raise ValueError(
-                f"There can't be more steps than the {start} timesteps from the start to 1. "
-                f"Received: num_steps={num_steps}"
-            )
         if not explicit:
+            if num_steps > (start or T):
+                raise ValueError(
+                    f"There can't be more steps than the {start} timesteps from the start to 1. "
+                    f"Received: num_steps={num_steps}"
+                )
             return num_steps, time_grid(self.timesteps, self._num_times(num_steps), schedule, start)
         times = np.array(self.timesteps)
         if times[0] > T or (start is not None and start != times[0]):
@@ -333,10 +333,15 @@ def _before_and_after(levels):
     return {name: x[:-1] for name, x in levels.items()}, {name: x[1:] for name, x in levels.items()}
 
 
+def implied_noise(x_t, x0, row):
+    """The noise that an x_0 implies at the noise level of a plan's row: Eq. 1 solved for the noise."""
+    return (x_t - row["signal"] * x0) / row["sigma"]
+
+
 def _clipped(x_t, noise, row, clip_range):
     """The x_0 that `noise` implies, clipped, and the noise that this x_0 implies."""
     x0 = (x_t - row["sigma"] * noise) / row["signal"]
     if clip_range is None:
         return x0, noise
     x0 = ops.clip(x0, *clip_range)
-    return x0, (x_t - row["signal"] * x0) / row["sigma"]
+    return x0, implied_noise(x_t, x0, row)

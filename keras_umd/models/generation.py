@@ -336,7 +336,7 @@ class _Loop:
             estimates = self.estimates[model](x, **keras.tree.map_structure(look_up, tables))
             if self.predict_from == "eps":
                 return ops.cast(estimates["noise"], "float32")
-            return (x - row["signal"] * ops.cast(estimates["x0"], "float32")) / row["sigma"]
+            return samplers.implied_noise(x, ops.cast(estimates["x0"], "float32"), row)
 
         return predict_noise
 
@@ -370,8 +370,7 @@ def _distinct(labels, num_classes):
 
 def _with_known_pixels(predict_noise, known, mask):
     def predict(x, row, i):
-        implied = (x - row["signal"] * known) / row["sigma"]
-        return ops.where(mask, predict_noise(x, row, i), implied)
+        return ops.where(mask, predict_noise(x, row, i), samplers.implied_noise(x, known, row))
 
     return predict
 
