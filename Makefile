@@ -39,7 +39,7 @@ clean:
 	$(BIN)/pip install --quiet uv
 
 .venv/ready-test: .venv/bin/uv $(SETTINGS)
-	$(INSTALL) -e '.[jax,tensorflow,torch,eval,plots,dev]'
+	$(INSTALL) -e '.[jax,tensorflow,torch,data,latents,eval,plots,dev]'
 	@touch $@ .venv/ready-jax .venv/ready-tensorflow .venv/ready-torch
 
 .venv/ready-%: .venv/bin/uv $(SETTINGS)

@@ -152,6 +152,23 @@ def host_values(x):
     return np.asarray(ops.convert_to_numpy(x)) if on_host else None
 
 
+def import_tensorflow():
+    """TensorFlow for what is not the model: on other backends it must not take the accelerator's memory.
+
+    Raises:
+        ImportError: if it isn't installed.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError("This needs TensorFlow, whatever the backend: pip install 'keras_umd[tensorflow]'") from error
+    if keras.backend.backend() != "tensorflow":
+        # Refused where the user has used TensorFlow's devices before: then it is the user's to decide.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
 def _jax_platform():
     """JAX' device, "cpu", "gpu" or "tpu"; `None` on the other backends."""
     if keras.backend.backend() != "jax":

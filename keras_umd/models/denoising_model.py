@@ -1,7 +1,9 @@
 """The training step: images are corrupted inside it, and everything else is Keras' own."""
 
+import contextlib
 import inspect
 import types
+import weakref
 
 import keras
 import numpy as np
@@ -56,6 +58,8 @@ class DenoisingModel(keras.Model):
         self.seed_generator = seed_generator(seed)
         self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
         self.averages = []
+        self._device_layers = []  # that of the data set which `fit` or `evaluate` is reading, if it has one
+        self._traced_device_layers = {}
 
     def finish_construction(self):
         """Called when all weights exist."""
@@ -181,6 +185,13 @@ class DenoisingModel(keras.Model):
     def _views(self, data, seed, label_dropout=0.0):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         _refuse_weights(sample_weight=sample_weight)
+        if isinstance(images, dict):
+            if not self._device_layers:
+                raise ValueError(
+                    "Batches must be images, or images and labels. "
+                    f"Received: a dictionary with the keys {sorted(images)}"
+                )
+            images, labels = self._device_layers[0](images)
         images = self.prepare_images(images)
         labels = self.prepare_labels(labels)
         draws = self.corruption.draw(ops.shape(images), self.num_patches, seed, label_dropout)
@@ -230,26 +241,62 @@ class DenoisingModel(keras.Model):
             self._checked(images, labels)
         elif validation is not None:
             arguments["validation_data"] = self._checked(validation, None)
-        return super().fit(**arguments)
+        steps = ("train",) if validation is None else ("train", "test")
+        with self._on_device(steps, arguments["x"], validation):
+            return super().fit(**arguments)
 
     def evaluate(self, *args, **kwargs):
         """The losses on a data set, with the same noise, timesteps and masks each time; see `keras.Model.evaluate`."""
         arguments = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
         arguments.update(arguments.pop("kwargs", {}))
         _refuse_weights(sample_weight=arguments.get("sample_weight"))
-        if not arguments.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
-            arguments["x"] = self._checked(arguments.get("x"), arguments.get("y"))
         self.evaluation_seed_generator.state.assign([EVALUATION_SEED, 0])
-        return super().evaluate(**arguments)
+        if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
+            return super().evaluate(**arguments)
+        arguments["x"] = self._checked(arguments.get("x"), arguments.get("y"))
+        with self._on_device(("test",), arguments["x"]):
+            return super().evaluate(**arguments)
 
     def predict(self, x, *args, **kwargs):
         """The representations of all images in `x`, as `encode` gives them; see `keras.Model.predict`."""
+        if getattr(x, "device_layer", None) is not None:
+            raise ValueError(
+                "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
+                f"training=False, by another function of keras_umd.data. Received: {x}"
+            )
         return super().predict(self._checked(x, None), *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _on_device(self, steps, *datasets):
+        """Within it, these steps pass batches of these data sets, which are dictionaries, through their `device_layer`.
+
+        Only within it, so that its variables, the whole data set perhaps, are neither the model's weights nor saved.
+        """
+        layers = [getattr(x, "device_layer", None) for x in datasets]
+        layers = list({id(layer): layer for layer in layers if layer is not None}.values())
+        if len(layers) > 1:
+            raise ValueError(
+                "Only one data set at a time can be cropped or sampled in the step; make the validation data with "
+                f"training=False. Received: {datasets}"
+            )
+        layer = layers[0] if layers else None
+        for step in steps:
+            traced = self._traced_device_layers.get(step)
+            if (None if traced is None else traced()) is not layer:
+                setattr(self, f"{step}_function", None)
+                self._traced_device_layers[step] = None if layer is None else weakref.ref(layer)
+        self._device_layers.extend(layers)
+        try:
+            yield
+        finally:
+            self._device_layers.clear()
 
     def _checked(self, x, y):
         """Check what is on the host of `x` and `y`; returns `x`, or what stands for it where a batch was taken."""
         first = (x, y)
-        if isinstance(x, keras.utils.PyDataset):
+        if hasattr(x, "sample_batch"):  # of keras_umd.data
+            first = x.sample_batch()
+        elif isinstance(x, keras.utils.PyDataset):
             first = x[0]
         elif isinstance(x, types.GeneratorType):
             first = next(x, None)

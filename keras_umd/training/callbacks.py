@@ -1,11 +1,174 @@
 """Callbacks for long runs."""
 
+import json
 import os
+import shutil
+import time
+import warnings
 
 import keras
 
+from keras_umd.files import write_json
 
-def standard(directory, save_freq="epoch"):
+
+class BackupAndRestore(keras.callbacks.Callback):
+    """Goes on where a stopped `fit` was: with its weights, optimizer and epoch, and with the batch that was next.
+
+    Like `keras.callbacks.BackupAndRestore`, which repeats the epoch that was stopped, so that the schedules of
+    optimizers end too early, and loses its backup if it is stopped while it writes it.
+
+    Args:
+        backup_dir: String or path. Deleted when the training is complete.
+        dataset: `keras_umd.data.ImageDataset`, the one that `fit` gets, without `steps_per_epoch`. Another one than
+            that of the backup is refused. With `None`, for all other data, the epoch is repeated.
+        save_freq: `"epoch"`, or an integer, the steps between two backups.
+    """
+
+    def __init__(self, backup_dir, dataset=None, save_freq="epoch"):
+        super().__init__()
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"`save_freq` must be 'epoch' or a positive integer. Received: save_freq={save_freq!r}")
+        self.backup_dir = os.fspath(backup_dir)
+        self.dataset = dataset
+        self.save_freq = save_freq
+        self._path = os.path.join(self.backup_dir, "state.json")
+        self._ignored_warnings = None
+
+    def on_train_begin(self, logs=None):
+        if self.dataset is not None and self.params["steps"] != len(self.dataset):
+            raise ValueError(
+                "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`. "
+                f"Received: {self.params['steps']} steps an epoch, dataset={self.dataset}"
+            )
+        os.makedirs(self.backup_dir, exist_ok=True)
+        self._epoch, self._batch = 0, 0
+        self._num_backups, self._num_since_backup = 0, 0
+        if os.path.exists(self._path):
+            self._restore()
+        self._num_skipped = self._batch  # of the epoch that goes on
+        self._num_trained = 0  # since here
+        self._start = None if self.dataset is None else self.dataset.get_state()
+
+    def _restore(self):
+        with open(self._path) as file:
+            state = json.load(file)
+        if self.dataset is not None:
+            self.dataset.set_state(state["dataset"])
+            self._batch = state["batch"]
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        self.model.load_weights(os.path.join(self.backup_dir, state["weights"]))
+        self._epoch = self.model._initial_epoch = state["epoch"]
+        self._num_backups = state["number"]
+        if self._batch:
+            # Only what is left of the epoch comes, and Keras warns of epochs that end early.
+            self._ignored_warnings = warnings.catch_warnings()
+            self._ignored_warnings.__enter__()
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        # With `steps_per_execution`, several batches have passed, and at the end of an epoch fewer than `batch` says.
+        done = self._num_skipped + batch + 1
+        done = done if self.params["steps"] is None else min(done, self.params["steps"])
+        self._num_trained += done - self._batch
+        self._num_since_backup += done - self._batch
+        self._batch = done
+        if self._is_due() and done != self.params["steps"]:  # that waits for the end of the epoch
+            self._save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._ignored_warnings is not None:
+            self._ignored_warnings.__exit__(None, None, None)
+            self._ignored_warnings = None
+        self._epoch, self._batch, self._num_skipped = epoch + 1, 0, 0
+        if self.save_freq == "epoch" or self._is_due():
+            self._save()
+
+    def _is_due(self):
+        return self.save_freq != "epoch" and self._num_since_backup >= self.save_freq
+
+    def on_train_end(self, logs=None):
+        self.model._initial_epoch = None  # or a later `fit` would begin there
+        shutil.rmtree(self.backup_dir)
+
+    def _save(self):
+        """Weights under a new name, then the file that names them: one of two backups is whole at any time."""
+        self._num_since_backup = 0
+        self._num_backups += 1
+        name = f"{self._num_backups:09}.weights.h5"
+        self.model.save_weights(os.path.join(self.backup_dir, name))
+        state = {"number": self._num_backups, "weights": name, "epoch": self._epoch, "batch": self._batch}
+        if self.dataset is not None:
+            state["dataset"] = self.dataset.state_after(self._start, self._num_trained)
+        write_json(self._path, state)
+        for other in os.listdir(self.backup_dir):
+            if other.endswith(".weights.h5") and other != name:
+                os.remove(os.path.join(self.backup_dir, other))
+
+
+class Pictures(keras.callbacks.Callback):
+    """Draws pictures while a model trains, into PNG files and for TensorBoard, which gets the losses, too.
+
+    It needs tensorboard (`pip install tensorboard`), but not TensorFlow, unlike `keras.callbacks.TensorBoard`.
+
+    Example:
+
+    >>> def draw(model):
+    ...     return {"samples": plots.image_grid(model.generate(num_images=16, num_steps=50, seed=0))}
+    >>> model.fit(images, epochs=800, callbacks=[keras_umd.callbacks.Pictures("runs/umd", draw, every=10)])
+
+    Args:
+        directory: String or path. Gets `pictures/`, PNG files named by epoch, and `tensorboard/`.
+        draw: Function from the model to a dictionary of names and uint8 pictures `(height, width, 3)`.
+        every: Integer. Epochs between two pictures.
+    """
+
+    def __init__(self, directory, draw, every=1):
+        super().__init__()
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"`every` must be a positive integer. Received: every={every}")
+        self.directory = os.fspath(directory)
+        self.draw = draw
+        self.every = every
+        self._writer = None
+
+    def on_train_begin(self, logs=None):
+        try:
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        except ImportError as error:
+            raise ImportError("Pictures for TensorBoard need tensorboard: pip install tensorboard") from error
+        os.makedirs(os.path.join(self.directory, "pictures"), exist_ok=True)
+        self._writer = EventFileWriter(os.path.join(self.directory, "tensorboard"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self._write(epoch, name, simple_value=float(value))
+        if (epoch + 1) % self.every == 0:
+            for name, picture in self.draw(self.model).items():
+                path = os.path.join(self.directory, "pictures", f"{name}_{epoch + 1:04}.png")
+                keras.utils.save_img(path, picture, scale=False)
+                with open(path, "rb") as file:
+                    encoded = file.read()
+                height, width = picture.shape[:2]
+                image = {"encoded_image_string": encoded, "height": height, "width": width, "colorspace": 3}
+                self._write(epoch, name, image=image)
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+    def _write(self, epoch, name, **value):
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        summary = Summary(value=[Summary.Value(tag=name, **value)])
+        self._writer.add_event(Event(step=epoch + 1, wall_time=time.time(), summary=summary))
+
+
+def standard(directory, save_freq="epoch", dataset=None):
     """What a long training needs: it raises at NaN, goes on where it was stopped, and leaves its model and its losses.
 
     Example:
@@ -16,6 +179,8 @@ def standard(directory, save_freq="epoch"):
         directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; and while the training
             runs `backup/`, from which the same script goes on after it was stopped.
         save_freq: `"epoch"`, or an integer, the steps between two backups.
+        dataset: `keras_umd.data.ImageDataset` that `fit` gets, or `None`. With it, a stopped run goes on in the middle
+            of an epoch, with the batch that was next.
 
     Returns:
         List of Keras callbacks.
@@ -23,7 +188,7 @@ def standard(directory, save_freq="epoch"):
     os.makedirs(directory, exist_ok=True)
     return [
         keras.callbacks.TerminateOnNaN(raise_error=True),  # a plain stop would save NaN and drop the backup
-        keras.callbacks.BackupAndRestore(os.path.join(directory, "backup"), save_freq=save_freq),
+        BackupAndRestore(os.path.join(directory, "backup"), dataset, save_freq),
         keras.callbacks.ModelCheckpoint(os.path.join(directory, "model.keras")),
         keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True),
     ]

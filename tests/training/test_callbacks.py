@@ -1,10 +1,11 @@
 import csv
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
-from keras_umd import callbacks
+from keras_umd import callbacks, data
 from tests.conftest import array
 
 
@@ -60,3 +61,135 @@ def test_nan_raises_and_keeps_the_last_good_backup(small_model, images, tmp_path
     saved = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert np.isfinite(array(saved.decoder.mask_token)).all()
     assert any((tmp_path / "run" / "backup").iterdir())
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(keras.callbacks.Callback):
+    def __init__(self, num_batches):
+        super().__init__()
+        self.left = num_batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+class Run:
+    """`fit` on a data set of 3 batches, killed or not."""
+
+    def __init__(self, small_model, images, directory, source=data.from_arrays, save_freq=1, **optimizer):
+        self.train = source(images, batch_size=8, seed=3)
+        self.model = small_model()
+        # XLA takes TensorFlow half a minute, and isn't what is tested.
+        jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+        self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), jit_compile=jit_compile)
+        self.callbacks = callbacks.standard(directory, save_freq, dataset=self.train)
+
+    def fit(self, *more, epochs=3, **kwargs):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Your input ran out of data")
+            self.model.fit(self.train, epochs=epochs, verbose=0, callbacks=[*self.callbacks, *more], **kwargs)
+        return self
+
+    def assert_equals(self, other):
+        assert (self.train.get_state()["epoch"], self.train.get_state()["batch"]) == (3, 0)
+        for value, expected in zip(self.model.get_weights(), other.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("source", [data.from_arrays, data.on_device])
+def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(source, small_model, images, tmp_path):
+    with pytest.raises(Killed):
+        Run(small_model, images, tmp_path / "killed", source).fit(KillAfter(5))
+    resumed = Run(small_model, images, tmp_path / "killed", source).fit()
+    resumed.assert_equals(Run(small_model, images, tmp_path / "whole", source).fit())
+    assert not (tmp_path / "killed" / "backup").exists()
+
+
+needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
+
+
+@needs_one_backend
+@pytest.mark.parametrize("killed_after", [2, 3, 8])
+@pytest.mark.parametrize("save_freq", [1, 2, "epoch"])
+def test_wherever_it_is_killed_the_run_ends_the_same(killed_after, save_freq, small_model, images, tmp_path):
+    whole = Run(small_model, images, tmp_path / "whole", gradient_accumulation_steps=2).fit()
+    options = {"save_freq": save_freq, "gradient_accumulation_steps": 2}
+    with pytest.raises(Killed):
+        Run(small_model, images, tmp_path / "killed", **options).fit(KillAfter(killed_after))
+    Run(small_model, images, tmp_path / "killed", **options).fit().assert_equals(whole)
+
+
+@needs_one_backend
+def test_the_same_model_goes_on_in_the_same_process(small_model, images, tmp_path):
+    whole = Run(small_model, images, tmp_path / "whole").fit()
+    run = Run(small_model, images, tmp_path / "killed")
+    with pytest.raises(Killed):
+        run.fit(KillAfter(5))
+    run.fit().assert_equals(whole)
+    assert run.model.fit(run.train, epochs=1, verbose=0).epoch == [0]  # a later one begins anew
+
+
+@needs_one_backend
+def test_a_run_that_began_at_a_later_epoch_ends_where_it_should(small_model, images, tmp_path):
+    whole = Run(small_model, images, tmp_path / "whole").fit(initial_epoch=2, epochs=5)
+    with pytest.raises(Killed):
+        Run(small_model, images, tmp_path / "killed").fit(KillAfter(5), initial_epoch=2, epochs=5)
+    Run(small_model, images, tmp_path / "killed").fit(initial_epoch=2, epochs=5).assert_equals(whole)
+
+
+@needs_one_backend
+def test_a_kill_while_a_backup_is_written_leaves_the_one_before(small_model, images, tmp_path, monkeypatch):
+    whole = Run(small_model, images, tmp_path / "whole").fit()
+    run = Run(small_model, images, tmp_path / "killed")
+    save, calls = run.model.save_weights, []
+
+    def half_save(path):
+        calls.append(path)
+        save(path)
+        if len(calls) == 5:
+            with open(path, "r+b") as file:
+                file.truncate(1000)
+            raise Killed
+
+    monkeypatch.setattr(run.model, "save_weights", half_save)
+    with pytest.raises(Killed):
+        run.fit()
+    Run(small_model, images, tmp_path / "killed").fit().assert_equals(whole)
+
+
+@needs_one_backend
+def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, images, tmp_path):
+    with pytest.raises(Killed):
+        Run(small_model, images, tmp_path / "run").fit(KillAfter(2))
+    other = Run(small_model, images[::-1], tmp_path / "run")
+    with pytest.raises(ValueError, match="The state is of another data set. This one has {'source'"):
+        other.fit()
+    with pytest.raises(ValueError, match="without `steps_per_epoch`. Received: 2 steps"):
+        Run(small_model, images, tmp_path / "other").fit(steps_per_epoch=2)
+    with pytest.raises(ValueError, match="save_freq=0"):
+        callbacks.BackupAndRestore(tmp_path, save_freq=0)
+
+
+def test_pictures_are_files_and_in_tensorboard(small_model, images, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3)).astype("uint8")
+    drawn = iter(pictures)
+    model = small_model()
+    model.compile("adamw")
+    draw = callbacks.Pictures(tmp_path, lambda trained: {"noise": next(drawn)} if trained is model else {}, every=2)
+    losses = model.fit(images, batch_size=12, epochs=4, verbose=0, callbacks=[draw]).history["loss"]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.width, event.height) for event in events.Images("noise")] == [(2, 6, 5), (4, 6, 5)]
+    np.testing.assert_allclose([event.value for event in events.Scalars("loss")], losses, rtol=1e-6)
+    for number, picture in ((2, pictures[0]), (4, pictures[1])):
+        saved = keras.utils.load_img(tmp_path / "pictures" / f"noise_{number:04}.png")
+        np.testing.assert_array_equal(np.asarray(saved), picture)
+    with pytest.raises(ValueError, match="every=0"):
+        callbacks.Pictures(tmp_path, None, every=0)

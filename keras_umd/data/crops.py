@@ -1,0 +1,78 @@
+"""Which part of an image becomes the training image: one law, for NumPy and for TensorFlow's graphs."""
+
+import dataclasses
+
+import numpy as np
+
+RATIO_RANGE = (3 / 4, 4 / 3)
+NUM_DRAWS = 5  # area, ratio, top, left, flip
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """How images of any size become squares of one size.
+
+    In training: a random resized crop, then a flip for half of the images. The crop's share of the area is uniform in
+    `area_range`. Its ratio of width to height is log-uniform in [3/4, 4/3], as far as a crop of that area and ratio
+    fits into the image; of an image so long that none fits, the crop is the nearest to it that does. Its place is
+    uniform among those that fit. (Samplers that draw area and ratio anew until both fit prefer small areas: of
+    tf.image's crops at 0.8 to 1.0, half lie below 0.84.) In evaluation: the largest square in the middle.
+
+    Args:
+        image_size: Integer, height and width of the result.
+        channels: 1 or 3.
+        training: Bool.
+        area_range: Pair of floats in (0, 1]. The paper has (0.8, 1.0) to pre-train, (0.95, 1.0) to fine-tune.
+        flip: Bool. Whether to flip half of the images in training.
+    """
+
+    image_size: int
+    channels: int = 3
+    training: bool = True
+    area_range: tuple = (0.8, 1.0)
+    flip: bool = True
+
+    def __post_init__(self):
+        if not isinstance(self.image_size, (int, np.integer)) or self.image_size < 1:
+            raise ValueError(f"`image_size` must be a positive integer. Received: image_size={self.image_size}")
+        if self.channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels}")
+        if len(self.area_range) != 2 or not 0 < self.area_range[0] <= self.area_range[1] <= 1:
+            raise ValueError(
+                f"`area_range` must be a pair (low, high) in (0, 1]. Received: area_range={self.area_range}"
+            )
+
+    @property
+    def image_shape(self):
+        return (self.image_size, self.image_size, self.channels)
+
+    def box(self, xp, height, width, draws):
+        """The crop as `(top, left, height, width)`, whole numbers as floats.
+
+        Args:
+            xp: `numpy` or `tensorflow`.
+            height, width: Floats or float arrays, the size of the images.
+            draws: Array or list, its first axis the `NUM_DRAWS` uniform random numbers in [0, 1).
+        """
+        if not self.training:
+            side = xp.minimum(height, width)
+            return xp.floor((height - side) / 2), xp.floor((width - side) / 2), side, side
+        low, high = self.area_range
+        area = low + (high - low) * draws[0]
+        # A crop of this area is as wide as the image at the widest ratio, and as high at the narrowest.
+        narrowest, widest = area * width / height, width / height / area
+        smallest, largest = (xp.minimum(xp.maximum(ratio, narrowest), widest) for ratio in RATIO_RANGE)
+        ratio = smallest * (largest / smallest) ** draws[1]
+        crop_height = self._whole(xp, (area * width * height / ratio) ** 0.5, height)
+        crop_width = self._whole(xp, (area * width * height * ratio) ** 0.5, width)
+        top = xp.minimum(xp.floor(draws[2] * (height - crop_height + 1)), height - crop_height)
+        left = xp.minimum(xp.floor(draws[3] * (width - crop_width + 1)), width - crop_width)
+        return top, left, crop_height, crop_width
+
+    def is_flipped(self, draws):
+        """Whether to flip: a bool, or an array of them."""
+        return draws[4] < (0.5 if self.training and self.flip else 0.0)
+
+    @staticmethod
+    def _whole(xp, length, limit):
+        return xp.minimum(xp.maximum(xp.floor(length + 0.5), 1.0), limit)

@@ -1,0 +1,95 @@
+"""From a file's bytes to a cropped image, without TensorFlow."""
+
+import io
+
+import numpy as np
+
+MAX_ENLARGEMENT = 8  # an image enlarged more than that shows nothing
+
+
+class BadImage(ValueError):
+    """An image that can't be used."""
+
+
+def decode_and_crop(data, crop, draws):
+    """One uint8 image `crop.image_shape`, from an encoded image of any kind or from an array.
+
+    A JPEG is decoded at the smallest of 1/1, 1/2, 1/4, 1/8 of its size that leaves the crop at least as large as the
+    result, which also smooths it; what is left to shrink is done bilinearly.
+
+    Args:
+        data: Bytes of an image file, whatever its name; or a uint8 array `(height, width, channels)`.
+        crop: `Crop`.
+        draws: Float array of shape `(NUM_DRAWS,)`.
+
+    Returns:
+        The image, and whether it was smaller than the result.
+
+    Raises:
+        BadImage: for what is no image, is truncated, or is too small.
+    """
+    image = data if isinstance(data, np.ndarray) else _open(data)
+    height, width = image.shape[:2] if image is data else image.size[::-1]
+    is_small = check_size(height, width, crop.image_size)
+    box = top, left, crop_height, crop_width = [int(x) for x in crop.box(np, float(height), float(width), draws)]
+    if image is not data:
+        scale = 1
+        while scale < 8 and min(crop_height, crop_width) >= 2 * scale * crop.image_size:
+            scale *= 2
+        image = _pixels(image, crop.channels, (width // scale, height // scale))
+        if image.shape[1] != -(-width // scale):  # only a JPEG can be decoded smaller
+            scale = 1
+        top, left, crop_height, crop_width = (x // scale for x in box)
+    image = _resize(image[top : top + crop_height, left : left + crop_width], crop.image_size)
+    return (image[:, ::-1] if crop.is_flipped(draws) else image), is_small
+
+
+def check_size(height, width, image_size):
+    """Whether an image is smaller than it will be; a BadImage if it is far too small."""
+    if min(height, width) * MAX_ENLARGEMENT < image_size:
+        raise BadImage(f"{height}x{width} pixels are too few for image_size={image_size}")
+    return min(height, width) < image_size
+
+
+def _open(data):
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ImportError("Reading images needs Pillow: pip install 'keras_umd[data]'") from error
+    if not data:
+        raise BadImage("the file is empty")
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise BadImage(f"not an image; it begins with {bytes(data[:16])!r}") from error
+    except Exception as error:  # Pillow raises many kinds
+        raise BadImage(f"damaged: {error}") from error
+
+
+def _pixels(image, channels, size):
+    """The first frame, 8 bits deep, transparent parts white."""
+    from PIL import Image
+
+    try:
+        image.draft(None, size)  # of a JPEG: decodes it smaller
+        if image.mode.startswith("I"):  # 16 bits
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype("uint8"))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    except Exception as error:
+        raise BadImage(f"damaged: {error}") from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _resize(image, image_size):
+    if image.shape[:2] == (image_size, image_size):
+        return image
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError("Resizing images needs OpenCV: pip install 'keras_umd[data]'") from error
+    shrinks = min(image.shape[:2]) >= 2 * image_size
+    resized = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized.reshape(image_size, image_size, image.shape[-1])

@@ -1,0 +1,76 @@
+"""Which record stands where in an epoch: a pure function of seed and epoch, so that a run can go on anywhere."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_umd.data.crops import NUM_DRAWS
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """The records of one host, epoch by epoch.
+
+    Args:
+        num_records: Integer, of all hosts together.
+        batch_size: Integer, of this host.
+        shuffle: Bool.
+        drop_remainder: Bool. Whether all batches are full; then all hosts have the same number of them, too.
+        seed: Integer.
+        shard_index, num_shards: Integers. This host has every `num_shards`-th record, from the `shard_index`-th on.
+    """
+
+    num_records: int
+    batch_size: int
+    shuffle: bool
+    drop_remainder: bool
+    seed: int = 0
+    shard_index: int = 0
+    num_shards: int = 1
+
+    def __post_init__(self):
+        for name in ("batch_size", "num_shards"):
+            if not isinstance(getattr(self, name), (int, np.integer)) or getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={getattr(self, name)}")
+        if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"`seed` must be an integer of at least 0 and below 2**31. Received: seed={self.seed}")
+        if not 0 <= self.shard_index < self.num_shards:
+            raise ValueError(
+                f"`shard_index` must be at least 0 and below num_shards={self.num_shards}. "
+                f"Received: shard_index={self.shard_index}"
+            )
+        if not self.num_batches:
+            raise ValueError(
+                f"There must be images for at least one batch on each host. Received: {self.num_records} images, "
+                f"batch_size={self.batch_size}, num_shards={self.num_shards}"
+            )
+
+    @property
+    def num_own_records(self):
+        """How many records this host has in an epoch, before a remainder is dropped."""
+        if self.drop_remainder:
+            return self.num_records // self.num_shards
+        return len(range(self.shard_index, self.num_records, self.num_shards))
+
+    @property
+    def num_batches(self):
+        if self.drop_remainder:
+            return self.num_own_records // self.batch_size
+        return -(-self.num_own_records // self.batch_size)
+
+    def records(self, epoch):
+        """The records of this host's batches in an epoch, an int array."""
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_records)
+        else:
+            order = np.arange(self.num_records)
+        return order[self.shard_index :: self.num_shards][: self.num_batches * self.batch_size]
+
+    def in_batch(self, records, batch):
+        """Those of the `records` of an epoch that stand in a batch."""
+        return records[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def draws(self, epoch, batch, size):
+        """Uniform random numbers for crops and flips, `(size, NUM_DRAWS)`; every host has its own."""
+        rng = np.random.default_rng([self.seed, epoch, batch, self.shard_index])
+        return rng.random((size, NUM_DRAWS), dtype="float32")

@@ -1,0 +1,166 @@
+"""Batches by tf.data: the fastest on machines with many cores, and what reads TFRecords and remote files."""
+
+import functools
+import os
+
+import numpy as np
+
+from keras_umd.backend import import_tensorflow
+from keras_umd.data.batch import Batch
+from keras_umd.data.crops import NUM_DRAWS
+from keras_umd.data.decoding import MAX_ENLARGEMENT, BadImage, decode_and_crop
+from keras_umd.data.prefetch import BATCHES_AHEAD
+
+
+class TFLoader:
+    """Reads, decodes and crops records in TensorFlow's threads.
+
+    Whole JPEG and plain PNG files are decoded by TensorFlow, of a JPEG only the part that is needed; everything else by
+    `decode_and_crop`. TensorFlow can't go on behind a damaged image: after the first one, all are decoded there.
+
+    Args:
+        records: Function from an epoch to a tf.data.Dataset of its records in order, `(key, label, name)`: a string, an
+            integer and a string.
+        read: Function from a key to the bytes of the image, in TensorFlow.
+        read_in_python: The same for NumPy's bytes.
+        order: `Order`.
+        crop: `Crop`.
+        workers: Integer or `None`, the number of threads. Defaults to one for each core.
+    """
+
+    def __init__(self, records, read, read_in_python, order, crop, workers=None):
+        self.records = records
+        self.read = read
+        self.read_in_python = read_in_python
+        self.order = order
+        self.num_batches = order.num_batches
+        self.crop = crop
+        self.workers = workers or os.cpu_count()
+        self._decodes_in_python = False
+        self._functions = {}
+
+    def batches(self, epoch, start):
+        """The batches of an epoch, from batch `start` on."""
+        tf = import_tensorflow()
+        truncated_file, any_error = tf.errors.DataLossError, tf.errors.OpError
+        while start < self.num_batches:
+            try:
+                for batch in self._dataset(tf, epoch, start).as_numpy_iterator():
+                    yield Batch(
+                        images=batch["image"],
+                        labels=batch["label"].astype("int32"),
+                        is_small=batch["is_small"],
+                        reasons=[reason.decode() for reason in batch["reason"]],
+                        name=lambda place, names=batch["name"]: os.fsdecode(names[place]),
+                    )
+                    start += 1
+                return
+            except truncated_file:  # one that holds many images
+                raise
+            except (any_error, UnicodeDecodeError):  # TensorFlow puts a file's bytes into its messages
+                if self._decodes_in_python:
+                    raise
+                self._decodes_in_python = True
+
+    def _dataset(self, tf, epoch, start):
+        size = self.order.batch_size
+        epoch_seed = np.random.default_rng([self.order.seed, epoch, self.order.shard_index]).integers(2**31)
+        if self._decodes_in_python not in self._functions:  # traced once, not in every epoch
+            function = self._load_in_python if self._decodes_in_python else self._load
+            self._functions[self._decodes_in_python] = tf.function(functools.partial(function, tf))
+
+        def load(position, seed, record):
+            key, label, name = record
+            draws = tf.random.stateless_uniform([NUM_DRAWS], seed=[seed, position])
+            image, is_small, reason = self._functions[self._decodes_in_python](key, draws)
+            return {"image": image, "label": label, "is_small": is_small, "reason": reason, "name": name}
+
+        positions, seeds = tf.data.Dataset.counter(), tf.data.Dataset.from_tensors(epoch_seed).repeat()
+        dataset = tf.data.Dataset.zip(positions, seeds, self.records(epoch))
+        dataset = dataset.take(self.num_batches * size).skip(start * size)
+        dataset = dataset.map(load, num_parallel_calls=self.workers).batch(size).prefetch(BATCHES_AHEAD)
+        options = tf.data.Options()
+        options.threading.max_intra_op_parallelism = 1  # the images are what runs in parallel
+        return dataset.with_options(options)
+
+    def _load(self, tf, key, draws):
+        """An image, whether it was enlarged, and the reason why it can't be used, or an empty string."""
+        data = self.read(key)
+        # Of a JPEG without an end, TensorFlow would decode the crops that are there, and raise at others.
+        ending = tf.strings.substr(data, tf.maximum(tf.strings.length(data) - 2, 0), 2)
+        is_jpeg = (tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff") & (ending == b"\xff\xd9")
+        is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
+        header = tf.strings.substr(data, 24, 2)  # depth and kind; plain are 8 bits of grey or RGB
+        is_plain = is_png & ((header == b"\x08\x00") | (header == b"\x08\x02"))
+        image, is_small, reason = tf.cond(
+            is_jpeg | is_plain,
+            lambda: self._decode_and_crop(tf, data, is_jpeg, draws),
+            lambda: self._load_in_python(tf, key, draws),
+        )
+        return tf.ensure_shape(image, self.crop.image_shape), is_small, reason
+
+    def _decode_and_crop(self, tf, data, is_jpeg, draws):
+        """`decode_and_crop` as a graph, for JPEG and plain PNG."""
+        crop = self.crop
+
+        def decode_jpeg():
+            shape = tf.image.extract_jpeg_shape(data)
+            box, side = self._box(tf, shape, draws)
+            ratios = (1, 2, 4, 8)
+            step = tf.add_n([tf.cast(side >= ratio * crop.image_size, "int32") for ratio in ratios[1:]])
+
+            def decode(ratio):
+                return tf.image.decode_and_crop_jpeg(data, box // ratio, channels=crop.channels, ratio=ratio)
+
+            return tf.switch_case(step, [lambda ratio=ratio: decode(ratio) for ratio in ratios]), shape
+
+        def decode_png():
+            image = tf.image.decode_png(data, channels=crop.channels)
+            shape = tf.shape(image)
+            box, _ = self._box(tf, shape, draws)
+            return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]], shape
+
+        image, shape = tf.cond(is_jpeg, decode_jpeg, decode_png)
+        image = self._resize(tf, image)
+        # As floats: TensorFlow turns bytes around ten times as slowly.
+        image = tf.cond(crop.is_flipped(draws), lambda: tf.reverse(image, [1]), lambda: image)
+        image = tf.cast(image + 0.5, "uint8")
+        side = tf.minimum(shape[0], shape[1])
+        text = f"{{}}x{{}} pixels are too few for image_size={crop.image_size}"
+        reason = tf.cond(
+            side * MAX_ENLARGEMENT < crop.image_size,
+            lambda: tf.strings.format(text, (shape[0], shape[1])),
+            lambda: "",
+        )
+        return image, side < crop.image_size, reason
+
+    def _box(self, tf, shape, draws):
+        """The crop as integers, and its smaller side."""
+        height, width = tf.cast(shape[0], "float32"), tf.cast(shape[1], "float32")
+        box = tf.cast(tf.stack(self.crop.box(tf, height, width, tf.unstack(draws))), "int32")
+        return box, tf.minimum(box[2], box[3])
+
+    def _resize(self, tf, image):
+        size = self.crop.image_size
+
+        def bilinear():
+            return tf.raw_ops.ResizeBilinear(images=image[None], size=[size, size], half_pixel_centers=True)[0]
+
+        def smooth():  # several times slower
+            return tf.image.resize(image, [size, size], antialias=True)
+
+        shape = tf.shape(image)
+        shrinks = tf.minimum(shape[0], shape[1]) >= 2 * size
+        fits = tf.reduce_all(shape[:2] == size)
+        return tf.cond(fits, lambda: tf.cast(image, "float32"), lambda: tf.cond(shrinks, smooth, bilinear))
+
+    def _load_in_python(self, tf, key, draws):
+        def load(key, draws):
+            try:
+                image, is_small = decode_and_crop(self.read_in_python(key), self.crop, draws)
+                return image, np.bool_(is_small), b""
+            except (BadImage, OSError) as error:
+                return np.zeros(self.crop.image_shape, "uint8"), np.False_, str(error).encode()
+
+        image, is_small, reason = tf.numpy_function(load, [key, draws], (tf.uint8, tf.bool, tf.string))
+        return tf.ensure_shape(image, self.crop.image_shape), tf.ensure_shape(is_small, ()), tf.ensure_shape(reason, ())

@@ -1,0 +1,27 @@
+"""Files that are there whole or not at all, whenever the process is stopped."""
+
+import json
+import os
+
+
+def write_whole(path, write):
+    """Write a file under another name, then give it its own.
+
+    Args:
+        path: String.
+        write: Function that writes the file whose path it gets.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.tmp{os.path.splitext(name)[1]}")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def write_json(path, values):
+    """Write JSON values."""
+
+    def write(temporary):
+        with open(temporary, "w") as file:
+            json.dump(values, file, indent=1)
+
+    write_whole(path, write)

@@ -1,0 +1,202 @@
+"""Each kind of data gives the images and labels that are in it."""
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+
+from keras_umd import data
+from tests.data.conftest import encoded, photo, reads_files, which
+
+pytestmark = reads_files
+
+
+def grey(i, size=(40, 50)):
+    return np.full((*size, 3), 10 * i, "uint8")
+
+
+def test_arrays():
+    images = np.stack([grey(i, (16, 16)) for i in range(20)])
+    labels = np.arange(20) % 4
+    train = data.from_arrays(images, labels, batch_size=6)
+    assert (len(train), train.num_images, train.image_shape, train.class_names) == (3, 20, (16, 16, 3), list("0123"))
+    for x, y in train:
+        np.testing.assert_array_equal(y, np.asarray(which(x)) % 4)
+    test = data.from_arrays(images, image_size=8, batch_size=6, training=False)
+    np.testing.assert_array_equal(np.concatenate(list(test)), images[:, ::2, ::2])
+
+
+def test_an_array_that_needs_no_crop_comes_as_it_is():
+    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1)).astype("uint8")
+    np.testing.assert_array_equal(np.concatenate(list(data.from_arrays(images, batch_size=4, training=False))), images)
+    train = data.from_arrays(images, batch_size=5, area_range=(1, 1))
+    for image in np.concatenate(list(train)):
+        assert any(np.array_equal(image, other) or np.array_equal(image[:, ::-1], other) for other in images)
+
+
+def test_a_tar_of_webdataset(tmp_path):
+    for part in range(2):
+        with tarfile.open(tmp_path / f"part-{part}.tar", "w") as archive:
+            for i in range(10 * part, 10 * part + 10):
+                for end, content in (("png", encoded(grey(i), "PNG")), ("cls", str(i % 3).encode()), ("json", b"{}")):
+                    member = tarfile.TarInfo(f"folder/{i:03}.{end}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    train = data.from_webdataset(str(tmp_path / "part-*.tar"), 16, 5)
+    assert (train.num_images, train.class_names) == (20, ["0", "1", "2"])
+    seen = []
+    for x, y in train:
+        np.testing.assert_array_equal(y, np.asarray(which(x)) % 3)
+        seen += which(x)
+    assert sorted(seen) == list(range(20))
+    with pytest.raises(ValueError, match="which matches none"):
+        data.from_webdataset(str(tmp_path / "*.zip"), 16, 5)
+
+
+@pytest.fixture
+def tfrecords(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    def feature(**value):
+        return tf.train.Feature(**{kind: klass(value=[value[kind]]) for kind, klass in kinds.items() if kind in value})
+
+    kinds = {"bytes_list": tf.train.BytesList, "int64_list": tf.train.Int64List}
+    for part in range(4):
+        with tf.io.TFRecordWriter(str(tmp_path / f"train-{part}")) as writer:
+            for i in range(5 * part, 5 * part + 5):
+                image = b"bad" if i == 7 else encoded(grey(i))
+                features = {
+                    "image/encoded": feature(bytes_list=image),
+                    "image/class/label": feature(int64_list=1 + i % 3),
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    return str(tmp_path / "train-*")
+
+
+def read_tfrecords(paths, **options):
+    options = {"class_names": list("abc"), "first_label": 1, "max_bad_share": 0.1, **options}
+    return data.from_tfrecords(paths, 16, options.pop("batch_size", 4), **options)
+
+
+def test_tfrecords(tfrecords):
+    test = read_tfrecords(tfrecords, training=False)
+    assert (len(test), test.num_images, test.class_names) == (5, 20, list("abc"))
+    with pytest.warns(UserWarning, match="train-1: record 2"):
+        batches = list(test)
+    good = [i for i in range(20) if i != 7]
+    assert [i for x, _ in batches for i in which(x)] == good
+    assert [i for _, y in batches for i in y] == [i % 3 for i in good]
+
+
+def test_tfrecords_are_shuffled_and_go_on_in_an_epoch(tfrecords):
+    whole = [which(x) for x, _ in read_tfrecords(tfrecords, batch_size=2)]
+    assert len(whole) == 10 and sorted(set(np.ravel(whole))) == [i for i in range(20) if i != 7]
+    assert np.ravel(whole).tolist() != sorted(np.ravel(whole))
+    train = read_tfrecords(tfrecords, batch_size=2)
+    train.go_to(0, 4)
+    assert [which(x) for x, _ in train] == whole[4:]
+    assert [which(x) for x, _ in train] != whole
+
+
+def test_hosts_read_tfrecord_files_of_their_own(tfrecords):
+    read = [read_tfrecords(tfrecords, shard_index=i, num_shards=2, training=False) for i in range(2)]
+    seen = [i for dataset in read for x, _ in dataset for i in which(x)]
+    assert sorted(seen) == [i for i in range(20) if i != 7]
+    with pytest.raises(ValueError, match="at least one file for each of 5 hosts"):
+        read_tfrecords(tfrecords, num_shards=5)
+
+
+def test_a_truncated_tfrecord_file_is_named(tfrecords, tmp_path):
+    with open(tmp_path / "train-2", "r+b") as file:
+        file.truncate(os.path.getsize(tmp_path / "train-2") - 100)
+    with pytest.raises(ValueError, match="truncated in record 4. Received: .*train-2"):
+        read_tfrecords(tfrecords)
+
+
+@pytest.fixture(scope="module", params=["tfrecord", "array_record"])
+def prepared_imagenet(request, tmp_path_factory):
+    """A prepared data set of TFDS with the name and the features of ImageNet, and 40 images."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    directory = str(tmp_path_factory.mktemp(request.param))
+    builder = tfds.builder("imagenet2012", data_dir=directory, file_format=request.param)
+
+    def generate(offset, count):
+        for i in range(offset, offset + count):
+            image = io.BytesIO(encoded(grey(i % 20)))
+            yield f"n{i:05}.JPEG", {"image": image, "label": i % 1000, "file_name": f"n{i:05}.JPEG"}
+
+    builder._split_generators = lambda *_: {"train": generate(0, 20), "validation": generate(20, 10)}
+    config = tfds.download.DownloadConfig(verify_ssl=False)
+    builder.download_and_prepare(download_config=config)
+    return directory
+
+
+def test_a_data_set_of_tfds(prepared_imagenet):
+    train = data.from_tfds("imagenet2012", "train", 16, 6, data_dir=prepared_imagenet)
+    assert (len(train), train.num_images, train.image_shape, len(train.class_names)) == (3, 20, (16, 16, 3), 1000)
+    epochs = [[i for x, _ in train for i in which(x)] for _ in range(2)]
+    assert all(len(set(epoch)) == 18 for epoch in epochs) and epochs[0] != epochs[1]
+    train.go_to(0, 1)
+    x, y = next(iter(train))
+    assert which(x) == epochs[0][6:12] and y.tolist() == epochs[0][6:12]
+    test = data.from_tfds("imagenet2012", "validation", 16, 6, data_dir=prepared_imagenet, training=False, labels=False)
+    seen = [i for x in test for i in which(x)]
+    assert sorted(seen) == list(range(10))
+
+
+def test_hosts_share_a_data_set_of_tfds(prepared_imagenet):
+    options = {"data_dir": prepared_imagenet, "training": False, "num_shards": 3}
+    read = [data.from_tfds("imagenet2012", "train", 16, 4, shard_index=i, **options) for i in range(3)]
+    assert sorted(i for dataset in read for x, _ in dataset for i in which(x)) == list(range(20))
+    assert [len(list(dataset)) for dataset in read] == [len(dataset) for dataset in read]
+
+
+def test_the_folder_of_a_prepared_data_set(prepared_imagenet):
+    (folder,) = (path for path, _, files in os.walk(prepared_imagenet) if "dataset_info.json" in files)
+    assert data.from_tfds(folder, "train[:50%]", 16, 5).num_images == 10
+    with pytest.raises(ValueError, match="features .*Received: 'class'"):
+        data.from_tfds(folder, "train", 16, 5, label_key="class")
+
+
+def test_a_data_set_of_tfds_that_is_not_there_says_what_to_do(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(ValueError, match=r"download_and_prepare\(\). Received: name='cifar10'"):
+        data.from_tfds("cifar10", "train", 32, 5, data_dir=str(tmp_path))
+
+
+def test_folders_without_images_are_named(make_folder, tmp_path):
+    with pytest.raises(ValueError, match="must be a folder with images. Received: .*nowhere"):
+        data.from_folder(str(tmp_path / "nowhere"), 16, 4)
+    empty = make_folder({"cats/readme.txt": b"", "dogs/1.jpg": encoded(photo())})
+    with (
+        pytest.warns(UserWarning, match="1 files in .* are left out: .*readme.txt"),
+        pytest.raises(ValueError, match=r"Every class must have images.* none in \['cats'\]"),
+    ):
+        data.from_folder(empty, 16, 4)
+    flat = make_folder({"1.jpg": encoded(photo())}, "flat")
+    with pytest.raises(ValueError, match="labels=False takes images alone"):
+        data.from_folder(flat, 16, 4)
+    with pytest.raises(ValueError, match="1 images, batch_size=4"):
+        data.from_folder(flat, 16, 4, labels=False)
+
+
+def test_wrong_arrays_are_named():
+    with pytest.raises(ValueError, match=r"ndarray of shape \(4, 8, 8, 3\) and type float64"):
+        data.from_arrays(np.zeros((4, 8, 8, 3)))
+    with pytest.raises(ValueError, match=r"class indices of shape \(4,\). Received: labels of shape \(3,\)"):
+        data.from_arrays(np.zeros((4, 8, 8, 3), "uint8"), np.zeros(3, int))
+
+
+def test_the_python_loader_imports_no_tensorflow(photos):
+    code = (
+        "import sys; from keras_umd import data\n"
+        f"dataset = data.from_folder({photos!r}, 16, 4, loader='python')\n"
+        "assert len(list(dataset)) == 5\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "KERAS_BACKEND": "torch"})
