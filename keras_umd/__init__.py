@@ -1,6 +1,6 @@
 """Unified Masked Diffusion for Keras 3: one pre-training for representations and for generation."""
 
-from keras_umd import checkpoints, evaluation, layers, plots
+from keras_umd import checkpoints, data, evaluation, latents, layers, plots
 from keras_umd.diffusion import Corruption, NoiseSchedule, guidance, samplers
 from keras_umd.models import UMD, FeatureExtractor
 from keras_umd.sample_files import generate_to

@@ -1,6 +1,5 @@
 """Many generated images on disk, in the form that evaluators read, from a run that may be stopped and go on."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,6 +9,8 @@ import keras
 import numpy as np
 
 from keras_umd.diffusion import samplers
+from keras_umd.files import write_json, write_whole
+from keras_umd.fingerprint import fingerprint
 from keras_umd.models.inputs import check_labels
 
 FORMATS = ("npz", "png")
@@ -39,7 +40,7 @@ def generate_to(
 
     Args:
         directory: String or path. Belongs to one set of samples: another model, seed or setting is refused.
-        model: `UMD`.
+        model: `UMD`. The samples of a latent model are latents, or images where `model.autoencoder` is set.
         num_images: Integer.
         labels: `"balanced"`, where image i gets the label i modulo the number of classes (no label from a model without
             classes); an int array `(num_images,)`; or `None` for no labels.
@@ -61,12 +62,16 @@ def generate_to(
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
-    if format == "png" and model.value_range is None:
-        raise ValueError("Latents can't be PNG files; decode them, or take format='npz'. Received: format='png'")
+    if format == "png" and model.value_range is None and model.autoencoder is None:
+        raise ValueError(
+            "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'. "
+            "Received: format='png'"
+        )
     if not isinstance(seed, (int, np.integer)):
         raise ValueError(f"`seed` must be an integer, so that a run can be continued. Received: seed={seed}")
-    if format == "png" and model.image_shape[-1] not in (1, 3, 4):
-        raise ValueError(f"PNG files have 1, 3 or 4 channels. Received: images of shape {model.image_shape}")
+    shape = model.generated_shape
+    if format == "png" and shape[-1] not in (1, 3, 4):
+        raise ValueError(f"PNG files have 1, 3 or 4 channels. Received: images of shape {shape}")
     for name in {"initial_noise", "image_indices"} & set(options):
         raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
     labels = _labels(labels, num_images, model.num_classes)
@@ -74,7 +79,7 @@ def generate_to(
     os.makedirs(directory, exist_ok=True)
     _check_manifest(directory, manifest)
 
-    path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *model.image_shape))) + ".npz")
+    path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *shape))) + ".npz")
     store = _PngFiles(directory) if format == "png" else _Parts(directory)
     done = num_images if os.path.exists(path) else store.num_images()
     batch_size = min(batch_size, num_images)
@@ -90,7 +95,7 @@ def generate_to(
             **options,
         )[: num_images - done]
         if not done:  # not before, so that a wrong option leaves the directory as it was
-            _write(os.path.join(directory, "manifest.json"), lambda temporary: _dump(temporary, manifest))
+            write_json(os.path.join(directory, "manifest.json"), manifest)
         store.append(done, images)
         done += len(images)
         if progress is not None:
@@ -133,8 +138,9 @@ def _manifest(model, num_images, labels, format, seed, options):
         settings[name] = value
     manifest = {
         "model": _description(model, options.get("ema_decay")),
+        "autoencoder": None if model.autoencoder is None else model.autoencoder.fingerprint(),
         "num_images": num_images,
-        "labels": None if labels is None else _fingerprint([labels.astype("int64")]),
+        "labels": None if labels is None else fingerprint([labels.astype("int64")]),
         "format": format,
         "seed": int(seed),
         "options": settings,
@@ -145,14 +151,7 @@ def _manifest(model, num_images, labels, format, seed, options):
 def _description(model, ema_decay=None):
     config = {**model.get_config(), "corruption": model.corruption.get_config()}
     chosen = {name: config[name] for name in ("image_shape", "num_heads", "conditioning", "value_range", "corruption")}
-    return {**chosen, "weights": _fingerprint(model.weight_values(ema_decay))}
-
-
-def _fingerprint(values):
-    digest = hashlib.sha256()
-    for value in values:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(value)).view("uint8").data)
-    return digest.hexdigest()
+    return {**chosen, "weights": fingerprint(model.weight_values(ema_decay))}
 
 
 def _check_manifest(directory, manifest):
@@ -190,7 +189,7 @@ class _Parts:
 
     def append(self, start, images):
         os.makedirs(self.directory, exist_ok=True)
-        _write(os.path.join(self.directory, f"{start:09}.npy"), lambda temporary: np.save(temporary, images))
+        write_whole(os.path.join(self.directory, f"{start:09}.npy"), lambda temporary: np.save(temporary, images))
 
     def merge(self, path, labels):
         """One array from all parts, without all of them in memory: the layout of `np.savez`."""
@@ -208,7 +207,7 @@ class _Parts:
                     with archive.open("arr_1.npy", "w") as file:
                         np.lib.format.write_array(file, labels.astype("int64"))
 
-        _write(path, write)
+        write_whole(path, write)
 
     def remove(self):
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -231,20 +230,6 @@ class _PngFiles:
 
     def append(self, start, images):
         for index, image in enumerate(images, start):
-            _write(
+            write_whole(
                 self._path(index), lambda temporary, image=image: keras.utils.save_img(temporary, image, scale=False)
             )
-
-
-def _write(path, write):
-    """Write a file so that it is there whole or not at all, whenever the process is stopped."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}")
-    temporary = f"{temporary}.tmp{os.path.splitext(name)[1]}"
-    write(temporary)
-    os.replace(temporary, path)
-
-
-def _dump(path, manifest):
-    with open(path, "w") as file:
-        json.dump(manifest, file, indent=1)

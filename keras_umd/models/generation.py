@@ -11,6 +11,7 @@ from keras_umd.diffusion.image_noise import image_noise, noise_key
 from keras_umd.diffusion.objective import split_prediction
 from keras_umd.layers.patches import unpatchify
 from keras_umd.models.inputs import (
+    check_autoencoder,
     check_generation,
     check_guidance,
     check_mask,
@@ -28,6 +29,26 @@ MAX_MODULATIONS = 2**30
 
 class Generation:
     """The methods of `UMD` that sample. Every one runs as one compiled loop, kept for calls of the same kind."""
+
+    _autoencoder = None
+
+    @property
+    def autoencoder(self):
+        """What turns the latents of all that these methods return into images, or `None` to return latents.
+
+        An object from `keras_umd.latents`, for a model with `value_range=None`. It isn't saved with the model.
+        """
+        return self._autoencoder
+
+    @autoencoder.setter
+    def autoencoder(self, autoencoder):
+        check_autoencoder(autoencoder, self.image_shape, self.value_range)
+        self._autoencoder = autoencoder
+
+    @property
+    def generated_shape(self):
+        """The shape `(height, width, channels)` of what `generate` returns."""
+        return self.image_shape if self.autoencoder is None else self.autoencoder.image_shape(self.image_shape)
 
     def generate(
         self,
@@ -71,7 +92,7 @@ class Generation:
 
         Returns:
             NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
-            `None`.
+            `None` and no `autoencoder` decodes them.
         """
         samples = self._sample(
             labels,
@@ -112,13 +133,15 @@ class Generation:
         pixels go their way from noise to image as forward diffusion would have it, beside those that are generated.
 
         Args:
-            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`.
+            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`. Latents
+                for a latent model, whose `mask` has a value for each latent pixel.
             mask: Bool array `(batch or 1, height, width, 1)`, `True` where to generate.
             labels: Int array `(batch,)`, or `None`.
             **options: As of `generate`.
 
         Returns:
-            NumPy array of the shape and type of `images`, equal to them outside of the mask.
+            NumPy array of the shape and type of `images`, equal to them outside of the mask; where an `autoencoder`
+            is set, the uint8 images that it makes of this.
         """
         images = images if hasattr(images, "shape") else np.asarray(images)
         known = self.prepare_images(images)
@@ -127,7 +150,8 @@ class Generation:
         images = ops.convert_to_numpy(images)
         if images.dtype == "uint8":
             samples = to_uint8(samples, self.value_range)
-        return np.where(mask, samples, images).astype(images.dtype)
+        completed = np.where(mask, samples, images).astype(images.dtype)
+        return completed if self.autoencoder is None else self._as_images(completed)
 
     def denoise(self, images, timestep, labels=None, num_steps=None, **options):
         """Remove the noise of noisy images.
@@ -146,7 +170,7 @@ class Generation:
             **options: As of `generate`.
 
         Returns:
-            NumPy array of the shape of `images`, uint8, or float32 latents where `value_range` is `None`.
+            NumPy array as of `generate`.
         """
         T = self.corruption.num_timesteps
         if not np.ndim(timestep) == 0 or not 1 <= timestep <= T:
@@ -178,7 +202,13 @@ class Generation:
         }
 
     def _as_images(self, samples):
-        return samples if self.value_range is None else to_uint8(samples, self.value_range)
+        if self.value_range is not None:
+            return to_uint8(samples, self.value_range)
+        if self.autoencoder is None:
+            return samples
+        frames = samples.shape[:-3]
+        images = self.autoencoder.decode(samples.reshape(-1, *self.image_shape))
+        return images.reshape(*frames, *self.generated_shape)
 
     def _sample(
         self,

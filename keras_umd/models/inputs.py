@@ -189,6 +189,26 @@ def check_weak_model(model, weak, labels, guidance):
         )
 
 
+def check_autoencoder(autoencoder, image_shape, value_range):
+    """Check that it, if not `None`, can decode what a model of `image_shape` and `value_range` makes."""
+    if autoencoder is None:
+        return
+    if value_range is not None:
+        raise ValueError(
+            "Only a model of latents, one with value_range=None, takes an `autoencoder`. "
+            f"Received: autoencoder={autoencoder!r} for a model with value_range={value_range}"
+        )
+    if not (hasattr(autoencoder, "decode") and hasattr(autoencoder, "latent_channels")):
+        raise ValueError(
+            f"`autoencoder` must be an object from keras_umd.latents. Received: autoencoder={autoencoder!r}"
+        )
+    if autoencoder.latent_channels != image_shape[-1]:
+        raise ValueError(
+            f"The `autoencoder` must have latents of {image_shape[-1]} channels, as the model. "
+            f"Received: an autoencoder of {autoencoder.latent_channels} channels"
+        )
+
+
 def check_mask(mask, images_shape):
     """A mask of pixels as a bool array `(batch or 1, height, width, 1)`."""
     mask = np.asarray(ops.convert_to_numpy(mask) if hasattr(mask, "shape") else mask)

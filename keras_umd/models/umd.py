@@ -318,7 +318,8 @@ class UMD(Generation, DenoisingModel):
     def with_classes(self, num_classes, label_dropout=None, corruption=None, freeze=()):
         """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
 
-        This model stays as it is; the new one starts without optimizer and without averages.
+        This model stays as it is; the new one starts without optimizer and without averages, and shares its
+        `autoencoder`.
 
         Args:
             num_classes: Integer, or `None` to fine-tune for generation without labels.
@@ -350,6 +351,7 @@ class UMD(Generation, DenoisingModel):
             model.condition_embedding.timestep_embedding.set_weights(
                 self.condition_embedding.timestep_embedding.get_weights()
             )
+        model.autoencoder = self.autoencoder
         return model
 
     # Saving

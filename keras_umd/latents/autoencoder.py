@@ -1,0 +1,238 @@
+"""Autoencoders: what they have in common, and Stable Diffusion's."""
+
+import contextlib
+import os
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.backend import compile_function, import_tensorflow, shard_batch
+from keras_umd.fingerprint import fingerprint
+from keras_umd.models.inputs import check_images, scale_images, to_uint8
+from keras_umd.seeds import seed_generator
+
+# One over the deviation of Stable Diffusion's latents, so that theirs becomes about 1 (Rombach et al., appendix G).
+STABLE_DIFFUSION_SCALE = 0.18215
+# Those of latent diffusion's code; keep exp(log-variance) away from infinity and 0.
+LOG_VARIANCE_RANGE = (-30.0, 20.0)
+VALUE_RANGE = (-1.0, 1.0)
+
+
+class Autoencoder:
+    """A KL autoencoder: images to a normal distribution over latents, and latents back to images.
+
+    It is no Keras layer, so that a model it is attached to (`model.autoencoder = autoencoder`) neither trains nor saves
+    it. Everything is computed in float32.
+
+    Example:
+
+    >>> autoencoder = Autoencoder(encoder, decoder, name="my_autoencoder", scale=1.0, downsampling=4)
+    >>> mean, std = autoencoder.encode(images)                  # uint8, (batch, 64, 64, 3)
+    >>> latents = autoencoder.sample(mean, std, seed=0)         # (batch, 16, 16, 4)
+    >>> autoencoder.decode(latents).shape
+    (batch, 64, 64, 3)
+
+    Args:
+        encoder: Keras model, float images in [-1, 1] to mean and log-variance, one after the other in the channels.
+        decoder: Keras model, latents as the encoder's mean to images in [-1, 1].
+        name: String. Part of the fingerprint.
+        scale: Float above 0. `encode` multiplies with it, `decode` divides by it.
+        downsampling: Integer, how many pixels a latent is wide.
+        latent_channels: Integer.
+
+    Reference:
+        Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022.
+    """
+
+    def __init__(self, encoder, decoder, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
+        if not scale > 0:
+            raise ValueError(f"`scale` must be above 0. Received: scale={scale}")
+        _check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.name = name
+        self.scale = float(scale)
+        self.downsampling = int(downsampling)
+        self.latent_channels = int(latent_channels)
+        self._compiled_encode = compile_function(self._encode, encoder.variables)
+        self._compiled_decode = compile_function(self._decode, decoder.variables)
+
+    def encode(self, images, batch_size=32):
+        """The distributions of the latents of images.
+
+        Args:
+            images: uint8 or float array `(num_images, height, width, 3)`; float images lie in [-1, 1].
+            batch_size: Integer, images at a time. All calls with at least as many images share one program.
+
+        Returns:
+            Tuple `(mean, std)` of float32 tensors `(num_images, height / downsampling, width / downsampling,
+            latent_channels)`, both multiplied by `scale`.
+        """
+        images = np.asarray(ops.convert_to_numpy(images))
+        if images.ndim == 4 and images.shape[-1] != 3:
+            raise ValueError(f"`images` must have 3 channels, last. Received: images of shape {images.shape}")
+        check_images(images, images.shape[1:], VALUE_RANGE)
+        expected = self.latent_shape(images.shape[1:3])
+        parts = _in_batches(self._compiled_encode, self.encoder, images, batch_size)
+        mean, std = (ops.concatenate(values, axis=0) for values in zip(*parts, strict=True))
+        if tuple(mean.shape[1:]) != expected:
+            raise ValueError(
+                f"The encoder must make latents of shape {expected} of images of shape {tuple(images.shape[1:])}; see "
+                f"`downsampling` and `latent_channels`. Received: latents of shape {tuple(mean.shape[1:])}"
+            )
+        return mean, std
+
+    def sample(self, mean, std, seed=None):
+        """Draw latents from the distributions that `encode` returns.
+
+        Args:
+            mean, std: Float arrays of the same shape.
+            seed: Integer, `keras.random.SeedGenerator` or `None`.
+
+        Returns:
+            Float32 tensor of their shape.
+        """
+        mean, std = (ops.convert_to_tensor(x, dtype="float32") for x in (mean, std))
+        return mean + std * keras.random.normal(mean.shape, dtype="float32", seed=seed_generator(seed))
+
+    def decode(self, latents, batch_size=8):
+        """Images of latents.
+
+        Args:
+            latents: Float array `(num_images, height, width, latent_channels)`, as `encode` scales them.
+            batch_size: Integer, latents at a time: 64 images of 256x256 pixels at once would need tens of gigabytes.
+                All calls with at least as many latents share one program.
+
+        Returns:
+            NumPy array of uint8 images `(num_images, height * downsampling, width * downsampling, 3)`.
+        """
+        latents = np.asarray(ops.convert_to_numpy(latents))
+        is_float = "float" in keras.backend.standardize_dtype(latents.dtype)
+        if latents.ndim != 4 or latents.shape[-1] != self.latent_channels or not is_float:
+            raise ValueError(
+                f"`latents` must be floats of shape (num_images, height, width, {self.latent_channels}). "
+                f"Received: latents of shape {latents.shape} and type {latents.dtype}"
+            )
+        latents = latents.astype("float32")
+        if not np.all(np.isfinite(latents)):
+            raise ValueError("`latents` must be finite. Received: latents with NaN or infinite values")
+        parts = _in_batches(self._compiled_decode, self.decoder, latents, batch_size)
+        return np.concatenate([to_uint8(ops.convert_to_numpy(images), VALUE_RANGE) for (images,) in parts])
+
+    def latent_shape(self, image_size):
+        """The shape `(height, width, channels)` of the latents of one image.
+
+        Args:
+            image_size: Integer or pair `(height, width)`, divisible by `downsampling`.
+        """
+        sizes = (image_size,) * 2 if np.ndim(image_size) == 0 else tuple(image_size)
+        integers = all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes)
+        if len(sizes) != 2 or not integers or any(size % self.downsampling for size in sizes):
+            raise ValueError(
+                f"Height and width of images must be positive multiples of {self.downsampling}; resize or crop the "
+                f"images. Received: image_size={image_size}"
+            )
+        return (*(int(size) // self.downsampling for size in sizes), self.latent_channels)
+
+    def image_shape(self, latent_shape):
+        """The shape `(height, width, 3)` of the image of latents of `latent_shape` `(height, width, channels)`."""
+        return latent_shape[0] * self.downsampling, latent_shape[1] * self.downsampling, 3
+
+    def fingerprint(self):
+        """A string that differs for every name, scale and set of weights, for what is stored to remember."""
+        settings = np.frombuffer(f"{self.name} {self.scale}".encode(), "uint8")
+        return fingerprint([settings, *self.encoder.weights, *self.decoder.weights])
+
+    def _encode(self, images):
+        moments = self.encoder(scale_images(images, VALUE_RANGE), training=False)
+        mean, log_variance = ops.split(ops.cast(moments, "float32"), 2, axis=-1)
+        std = ops.exp(0.5 * ops.clip(log_variance, *LOG_VARIANCE_RANGE))
+        return self.scale * mean, self.scale * std
+
+    def _decode(self, latents):
+        return (ops.cast(self.decoder(latents / self.scale, training=False), "float32"),)
+
+
+class StableDiffusionAutoencoder(Autoencoder):
+    """The autoencoder of Stable Diffusion 1, as keras-cv has it: 8 times smaller, 4 channels, 84 million weights.
+
+    Args:
+        weights: `"stable_diffusion"`, which keras-cv downloads once (335 MB); a pair of paths `(encoder, decoder)` of
+            weight files for keras-cv's `ImageEncoder` and `Decoder`; or `None` for random weights, which are good for
+            tests only.
+    """
+
+    def __init__(self, weights="stable_diffusion"):
+        encoder_path, decoder_path = _check_weights(weights)
+        download_weights = weights == "stable_diffusion"
+        stable_diffusion = _import_stable_diffusion()
+        with _float32():
+            image_encoder = stable_diffusion.ImageEncoder(download_weights=download_weights)
+            image_decoder = stable_diffusion.Decoder(256, 256, download_weights=download_weights)
+            if encoder_path is not None:
+                image_encoder.load_weights(encoder_path)
+                image_decoder.load_weights(decoder_path)
+            # Without the last layer, which drops the log-variance and multiplies with the scale.
+            encoder = keras.Sequential([keras.Input((None, None, 3)), *image_encoder.layers[:-1]])
+            # Without the first layer, which divides by the scale, and for images of any size.
+            decoder = keras.Sequential([keras.Input((None, None, 4)), *image_decoder.layers[1:]])
+        super().__init__(encoder, decoder, name="stable_diffusion")
+
+
+def _import_stable_diffusion():
+    try:
+        import_tensorflow()  # before keras-cv does, so that it leaves the accelerator alone
+        from keras_cv.models import stable_diffusion
+    except ImportError as error:
+        raise ImportError(
+            "Stable Diffusion's autoencoder comes from keras-cv, which needs TensorFlow on every backend: "
+            "pip install 'keras_umd[latents]' tensorflow"
+        ) from error
+    return stable_diffusion
+
+
+@contextlib.contextmanager
+def _float32():
+    """Layers made here compute in float32, whatever the global policy, which is meant for the model that is trained."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _check_weights(weights):
+    """The paths of encoder and decoder, `None` where no file of the user's is loaded."""
+    if weights is None or weights == "stable_diffusion":
+        return None, None
+    paths = tuple(map(os.fspath, weights)) if isinstance(weights, (tuple, list)) else ()
+    if len(paths) != 2 or not all(path.endswith(".h5") and os.path.exists(path) for path in paths):
+        raise ValueError(
+            "`weights` must be 'stable_diffusion', None or a pair of paths (encoder, decoder) of existing .h5 files. "
+            f"Received: weights={weights!r}"
+        )
+    return paths
+
+
+def _check_positive_integers(**values):
+    for name, value in values.items():
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
+
+
+def _in_batches(function, model, x, batch_size):
+    """Yields the results of a compiled function, a tuple of tensors, for one batch of a NumPy array after the other.
+
+    The last batch is filled up with rows that aren't kept: no second program for its size.
+    """
+    _check_positive_integers(batch_size=batch_size)
+    if not len(x):
+        raise ValueError(f"There must be at least one image. Received: an array of shape {x.shape}")
+    batch_size = min(batch_size, len(x))
+    values = [variable.value for variable in model.variables]
+    for start in range(0, len(x), batch_size):
+        rows = x[np.arange(start, start + batch_size) % len(x)]
+        outputs = function(values, shard_batch(ops.convert_to_tensor(rows)))
+        yield tuple(output[: len(x) - start] for output in outputs)

@@ -1,0 +1,188 @@
+"""The cache of latents: what is in it, how it goes on, and what a model gets from it."""
+
+import json
+import os
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from keras_umd import UMD, data
+from keras_umd.latents import cache, cache_latents, from_latents
+from tests.conftest import array
+from tests.data.conftest import photo
+from tests.latents.helpers import tiny_autoencoder
+
+IMAGES = np.stack([photo(16, 16, seed) for seed in range(11)])
+LABELS = np.arange(11) % 3
+
+
+@pytest.fixture
+def autoencoder():
+    return tiny_autoencoder()
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(cache, "SHARD_BYTES", 20_000)
+
+
+def images_in_order(**options):
+    return data.from_arrays(IMAGES, LABELS, batch_size=4, **{"training": False, **options})
+
+
+def random_crops(**options):
+    return images_in_order(training=True, flip=False, shuffle=False, drop_remainder=False, **options)
+
+
+def rounded(x):
+    return array(x).astype(ml_dtypes.bfloat16).astype("float32")
+
+
+def test_evaluation_gives_the_means_in_order(autoencoder, tmp_path):
+    directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
+    mean, _ = autoencoder.encode(IMAGES)
+    test = from_latents(directory, batch_size=4, training=False)
+    assert (test.num_images, test.image_shape, test.class_names) == (11, tuple(mean.shape[1:]), ["0", "1", "2"])
+    latents, labels = test.as_arrays(verbose=False)
+    np.testing.assert_allclose(latents, rounded(mean), rtol=1e-2, atol=1e-5)
+    np.testing.assert_array_equal(labels, LABELS)
+    assert [len(x) for x in from_latents(directory, 4, training=False, labels=False)] == [4, 4, 3]
+
+
+def test_training_samples_each_image_or_its_mirror_image_on_the_device(autoencoder, tmp_path):
+    directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
+    versions = [[rounded(part) for part in autoencoder.encode(x)] for x in (IMAGES, IMAGES[:, :, ::-1])]
+    train = from_latents(directory, batch_size=5, seed=1)
+    deviations, mirrored = [], []
+    for epoch in range(20):
+        seen = []
+        for batch in train:
+            latents, labels = train.device_layer(batch)
+            np.testing.assert_array_equal(array(labels), LABELS[batch["indices"]])
+            assert set(batch["epoch"]) == {epoch}
+            for moments, latent, index in zip(batch["moments"], array(latents), batch["indices"], strict=True):
+                mean, std = np.split(moments.astype("float32"), 2, axis=-1)
+                found = [np.allclose(mean, version[0][index], rtol=1e-2, atol=1e-5) for version in versions]
+                assert sum(found) == 1
+                mirrored.append(found[1])
+                deviations.append((latent - mean) / std)
+                seen.append(index)
+        assert len(set(seen)) == len(seen) == 10
+    deviations = np.asarray(deviations)
+    assert abs(np.mean(mirrored) - 0.5) < 4 * 0.5 / np.sqrt(200)
+    count = deviations.size
+    assert abs(deviations.mean()) < 4 / np.sqrt(count) and abs(deviations.var() - 1) < 4 * np.sqrt(2 / count)
+    # Drawn anew each time, not by image or by epoch.
+    flat = deviations.reshape(200, -1)
+    assert abs(np.corrcoef(flat) - np.eye(200)).max() < 6 / np.sqrt(flat.shape[1])
+
+
+def test_views_are_the_crops_of_epochs(autoencoder, tmp_path):
+    crops = random_crops(area_range=(0.2, 0.5))
+    directory = cache_latents(crops, autoencoder, tmp_path / "cache", views=2, flip=False, verbose=False)
+    crops.go_to(0)
+    views = [rounded(autoencoder.encode(np.concatenate([x for x, _ in crops]))[0]) for _ in range(2)]
+    assert np.abs(views[0] - views[1]).max() > 0.01
+    chosen = []
+    train = from_latents(directory, batch_size=11)
+    for _ in range(10):
+        for batch in train:
+            for moments, index in zip(batch["moments"], batch["indices"], strict=True):
+                mean = np.split(moments.astype("float32"), 2, axis=-1)[0]
+                found = [np.allclose(mean, view[index], rtol=1e-2, atol=1e-5) for view in views]
+                assert sum(found) == 1
+                chosen.append(found[1])
+    assert 0.2 < np.mean(chosen) < 0.8
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("calls", [1, 3, 4])
+def test_a_killed_run_goes_on_where_it_was(autoencoder, tmp_path, monkeypatch, calls):
+    whole = cache_latents(random_crops(), autoencoder, tmp_path / "whole", views=2, verbose=False)
+    encode, done = autoencoder.encode, []
+
+    def killed_encode(images):
+        if len(done) == calls:
+            raise Killed
+        done.append(len(images))
+        return encode(images)
+
+    monkeypatch.setattr(autoencoder, "encode", killed_encode)
+    with pytest.raises(Killed):
+        cache_latents(random_crops(), autoencoder, tmp_path / "killed", views=2, verbose=False)
+    with pytest.raises(ValueError, match="must be complete"):
+        from_latents(tmp_path / "killed")
+    written = len(json.loads((tmp_path / "killed" / "manifest.json").read_text())["shards"])
+    encoded_again = []
+    monkeypatch.setattr(autoencoder, "encode", lambda images: encoded_again.append(len(images)) or encode(images))
+    killed = cache_latents(random_crops(), autoencoder, tmp_path / "killed", views=2, verbose=False)
+    files = sorted(name for name in os.listdir(whole) if name.endswith(".npy"))
+    assert sorted(name for name in os.listdir(killed) if name.endswith(".npy")) == files
+    for name in files:
+        np.testing.assert_array_equal(np.load(f"{whole}/{name}"), np.load(f"{killed}/{name}"))
+    assert len(encoded_again) == 2 * 2 * 3 - 2 * written  # two views of three batches, with their mirror images
+    # A complete one is left alone.
+    encoded_again.clear()
+    cache_latents(random_crops(), autoencoder, tmp_path / "killed", views=2, verbose=False)
+    assert not encoded_again
+
+
+def test_a_cache_of_something_else_is_refused(autoencoder, tmp_path):
+    directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
+    other = tiny_autoencoder()
+    other.encoder.set_weights([2 * weight for weight in autoencoder.encoder.get_weights()])
+    with pytest.raises(ValueError, match="holds latents made otherwise.*autoencoder_fingerprint"):
+        cache_latents(images_in_order(), other, directory, verbose=False)
+    with pytest.raises(ValueError, match="holds latents made otherwise.*'flip': True.*'flip': False"):
+        cache_latents(images_in_order(), autoencoder, directory, flip=False, verbose=False)
+    with pytest.raises(ValueError, match="holds latents made otherwise.*'num_images': 11"):
+        fewer = data.from_arrays(IMAGES[:8], LABELS[:8], batch_size=4, training=False)
+        cache_latents(fewer, autoencoder, directory, verbose=False)
+    with pytest.raises(ValueError, match="holds latents made otherwise.*'source': 'array"):
+        cache_latents(data.from_arrays(IMAGES[::-1], LABELS, batch_size=4, training=False), autoencoder, directory)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="must be empty"):
+        cache_latents(images_in_order(), autoencoder, tmp_path / "other", verbose=False)
+
+
+def test_damaged_files_are_named(autoencoder, tmp_path):
+    directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
+    path = sorted(path for path in (tmp_path / "cache").iterdir() if path.suffix == ".npy")[0]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    from_latents(directory, batch_size=4)  # of the same size
+    with pytest.raises(ValueError, match=f"missing or damaged. Received: .*{path.name}"):
+        from_latents(directory, verify=True)
+    path.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=f"missing or damaged. Received: .*{path.name}"):
+        from_latents(directory)
+    with pytest.raises(ValueError, match="must hold a cache"):
+        from_latents(tmp_path)
+
+
+def test_data_sets_that_lack_images_or_an_order_are_refused(autoencoder, tmp_path):
+    with pytest.raises(ValueError, match="shuffle=True, drop_remainder=True"):
+        cache_latents(images_in_order(training=True), autoencoder, tmp_path / "cache")
+    with pytest.raises(ValueError, match="views=2, training=False"):
+        cache_latents(images_in_order(), autoencoder, tmp_path / "cache", views=2)
+    unlabelled = data.from_arrays(IMAGES, batch_size=4, training=False)
+    directory = cache_latents(unlabelled, autoencoder, tmp_path / "cache", verbose=False)
+    with pytest.raises(ValueError, match="labels=True"):
+        from_latents(directory)
+
+
+def test_a_latent_model_trains_goes_on_and_is_probed_from_a_cache(autoencoder, tmp_path):
+    directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
+    train = from_latents(directory, batch_size=4)
+    model = UMD(train.image_shape, 2, 16, 1, 2, 1, num_classes=3, value_range=None, seed=0)
+    model.compile("adamw")
+    assert np.isfinite(model.fit(train, epochs=2, verbose=0).history["loss"]).all()
+    features = model.predict(from_latents(directory, 4, training=False), verbose=0)
+    assert features.shape == (11, 16)
+    assert np.isfinite(model.evaluate(from_latents(directory, 4, training=False), verbose=0)).all()
