@@ -1,0 +1,177 @@
+"""How fast are images read, cropped and handed over, beside the decoding of the same files alone?
+
+    python benchmarks/input_pipeline.py
+
+JPEG files of 500x375 pixels, made of scikit-learn's two photos with some grain, so that they are as large as
+ImageNet's, 110 KB. Every figure is the median of rounds in which all take turns; compare them only within one run.
+KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine of `fit`.
+"""
+
+import argparse
+import datetime
+import functools
+import io
+import json
+import os
+import platform
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from keras_umd import data
+
+CORES = os.cpu_count()
+SIZES = (64, 256)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-images", type=int, default=3000)
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", default="runs/input_pipeline.json")
+    args = parser.parse_args()
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = make_jpegs(folder, args.num_images)
+        size = np.mean([os.path.getsize(path) for path in paths])
+        print(f"{len(paths)} JPEG files of 500x375 pixels and {size / 1000:.0f} KB on average; {CORES} cores\n")
+        cases = {
+            "decode, tf.image": functools.partial(decode_with_tf, paths),
+            "decode, Pillow": functools.partial(decode_with_pillow, paths),
+        }
+        for image_size in SIZES:
+            options = {"image_size": image_size, "batch_size": args.batch_size, "labels": False}
+            for loader in ("tensorflow", "python"):
+                dataset = data.from_folder(folder, loader=loader, **options)
+                model = nothing(dataset.image_shape)
+                cases[f"{loader}, {image_size}"] = functools.partial(read, dataset)
+                cases[f"{loader}, {image_size}, fit"] = functools.partial(model.fit, dataset, verbose=0)
+        still = data.from_folder(folder, 64, args.batch_size, training=False, labels=False, loader="python")
+        cases["on_device, 64"] = gathering(data.on_device(still.as_arrays()[0], batch_size=args.batch_size))
+        results = measure(cases, len(paths), args.rounds)
+
+    print(f"\n{'':28}{'images/s':>10}{'per core second':>18}{'of the decoding':>18}")
+    for name, result in results.items():
+        limit = results["decode, Pillow" if name.startswith("python") else "decode, tf.image"]
+        result["of_decoding"] = result["images_per_core_second"] / limit["images_per_core_second"]
+        share = "" if name.startswith("on_device") else f"{result['of_decoding']:.0%}"
+        print(f"{name:28}{result['images_per_second']:10.0f}{result['images_per_core_second']:18.0f}{share:>18}")
+    versions = {module.__name__: module.__version__ for module in (keras, tf, np)}
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{CORES} cores, {platform.processor() or platform.machine()}",
+        "backend": keras.backend.backend(),
+        "versions": versions,
+        "bytes_of_a_file": size,
+        "results": results,
+    }
+    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
+    with open(args.output, "w") as file:
+        json.dump(report, file, indent=1)
+    print(f"\n{report['date']}, {report['machine']}, {report['backend']}, {versions}; written to {args.output}")
+
+
+def make_jpegs(folder, count, different=300):
+    rng = np.random.default_rng(0)
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    paths = [os.path.join(folder, f"{i:05}.jpg") for i in range(count)]
+    for i, path in enumerate(paths[:different]):
+        width = rng.integers(500, 641)
+        height = int(width * 0.75 * 0.88)
+        left, top = rng.integers(0, 641 - width), rng.integers(0, 428 - height)
+        crop = photos[i % 2].resize((500, 375), Image.BICUBIC, box=(left, top, left + width, top + height))
+        grain = np.asarray(crop) + rng.normal(0, 9, (375, 500, 3))
+        Image.fromarray(np.clip(grain, 0, 255).astype("uint8")).save(path, quality=94)
+    for i, path in enumerate(paths[different:]):
+        os.link(paths[i % different], path)
+    return paths
+
+
+def decode_with_tf(paths):
+    dataset = tf.data.Dataset.from_tensor_slices(paths)
+    dataset = dataset.map(lambda path: tf.image.decode_jpeg(tf.io.read_file(path), 3)[0], num_parallel_calls=CORES)
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    for _ in dataset.batch(100).with_options(options):
+        pass
+
+
+def decode_with_pillow(paths):
+    def decode(path):
+        with open(path, "rb") as file:
+            Image.open(io.BytesIO(file.read())).load()
+
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(decode, paths, chunksize=16))
+
+
+def read(dataset):
+    for _ in dataset:
+        pass
+
+
+def nothing(image_shape):
+    """A model whose step costs next to nothing, but that all images are sent to."""
+    layers = [keras.Input(image_shape, dtype="uint8"), keras.layers.Cropping2D(image_shape[0] // 2 - 1)]
+    model = keras.Sequential([*layers, keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), Total()])
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    return model
+
+
+class Total(keras.layers.Layer):
+    """One weight, and a loss, so that there is something to train."""
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, inputs):
+        self.add_loss(self.scale * keras.ops.mean(inputs))
+        return inputs
+
+
+def gathering(dataset):
+    """An epoch of batches as the training step makes them, compiled alone."""
+    from keras_umd.backend import compile_function
+
+    layer = dataset.device_layer
+    function = compile_function(lambda batch: layer(batch)[0], layer.variables)
+
+    def run():
+        values = [variable.value for variable in layer.variables]
+        for batch in dataset:
+            keras.ops.convert_to_numpy(function(values, {k: keras.ops.convert_to_tensor(v) for k, v in batch.items()}))
+
+    return run
+
+
+def measure(cases, num_images, rounds):
+    times = {name: [] for name in cases}
+    progress = keras.utils.Progbar((rounds + 1) * len(cases), unit_name="run")
+    for number in range(rounds + 1):
+        for name, run in cases.items():
+            start = time.perf_counter(), time.process_time()
+            run()
+            if number:  # the first is for tracing, compiling and the file cache
+                times[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+            progress.add(1)
+    medians = {name: np.median(values, axis=0) for name, values in times.items()}
+    return {
+        name: {"images_per_second": num_images / wall, "images_per_core_second": num_images / core}
+        for name, (wall, core) in medians.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

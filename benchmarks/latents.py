@@ -1,0 +1,108 @@
+"""What does the autoencoder cost a latent pre-training, in the loop and cached?
+
+    python benchmarks/latents.py
+    python benchmarks/latents.py --preset large_patch2_latent32 --batch-size 256 --num-images 5120      # on a GPU
+
+Epochs of UMD and of DiT, with Stable Diffusion's autoencoder (random weights: the time is the same) encoding each batch
+before the step, and from a cache. The median of epochs that take turns; prints a table, writes JSON.
+KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
+"""
+
+import argparse
+import datetime
+import functools
+import itertools
+import json
+import os
+import tempfile
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+import keras_umd
+from keras_umd import data, latents
+
+
+class Encoded(keras.utils.PyDataset):
+    """Batches of images, encoded when they are asked for."""
+
+    def __init__(self, images, autoencoder):
+        super().__init__()
+        self.images = images
+        self.autoencoder = autoencoder
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        mean, std = self.autoencoder.encode(self.images[index])
+        return keras.ops.convert_to_numpy(self.autoencoder.sample(mean, std))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="small_patch2_latent32", help="without the method")
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--num-images", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--output", default="runs/latents.json")
+    args = parser.parse_args()
+
+    pixels = np.random.default_rng(0).integers(0, 256, (args.num_images, args.image_size, args.image_size, 3), "uint8")
+    images = data.from_arrays(pixels, batch_size=args.batch_size, training=False)
+    autoencoder = latents.StableDiffusionAutoencoder(weights=None)
+    with tempfile.TemporaryDirectory() as directory:
+        start = time.perf_counter()
+        latents.cache_latents(images, autoencoder, directory, flip=False)
+        print(f"Once: {args.num_images} images cached in {time.perf_counter() - start:.1f} s, compilation included")
+        cached = latents.from_latents(directory, args.batch_size, labels=False)
+        epochs = {}
+        for method, is_cached in itertools.product(("umd", "dit"), (False, True)):
+            model = keras_umd.UMD.from_preset(
+                f"{method}_{args.preset}", image_shape=cached.image_shape, dtype=args.dtype, seed=0
+            )
+            model.compile(keras_umd.recipes.pretraining_optimizer(1000, args.batch_size))
+            source = cached if is_cached else Encoded(images, autoencoder)
+            where = "cached" if is_cached else "in the loop"
+            epochs[method, where] = functools.partial(model.fit, source, verbose=0)
+        times = measure(epochs, args.repeats)
+
+    rows = {name: np.median(values) for name, values in times.items()}
+    print(f"\n{'':14}{'UMD':>10}{'DiT':>10}{'UMD : DiT':>12}")
+    for where in ("in the loop", "cached"):
+        umd, dit = rows["umd", where], rows["dit", where]
+        print(f"{where:14}{umd:8.1f} s{dit:8.1f} s{umd / dit:12.2f}")
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "arguments": vars(args),
+        "seconds_an_epoch": {" ".join(name): list(values) for name, values in times.items()},
+    }
+    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
+    with open(args.output, "w") as file:
+        json.dump(report, file, indent=1)
+    print(f"\n{report['date']}, {report['backend']}, Keras {report['keras']}; written to {args.output}")
+
+
+def measure(epochs, repeats):
+    times = {name: [] for name in epochs}
+    progress = keras.utils.Progbar((repeats + 1) * len(epochs), unit_name="epoch")
+    for number in range(repeats + 1):
+        for name, run in epochs.items():
+            start = time.perf_counter()
+            run()
+            if number:  # the first is for compiling
+                times[name].append(time.perf_counter() - start)
+            progress.add(1)
+    return times
+
+
+if __name__ == "__main__":
+    main()
