@@ -41,7 +41,7 @@ def decode_and_crop(data, crop, draws):
             scale = 1
         top, left, crop_height, crop_width = (x // scale for x in box)
     image = _resize(image[top : top + crop_height, left : left + crop_width], crop.image_size)
-    return (image[:, ::-1] if crop.is_flipped(draws) else image), is_small
+    return (_flip(image) if crop.is_flipped(draws) else image), is_small
 
 
 def check_size(height, width, image_size):
@@ -86,10 +86,20 @@ def _pixels(image, channels, size):
 def _resize(image, image_size):
     if image.shape[:2] == (image_size, image_size):
         return image
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError("Resizing images needs OpenCV: pip install 'keras_umd[data]'") from error
+    cv2 = _import_cv2()
     shrinks = min(image.shape[:2]) >= 2 * image_size
     resized = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized.reshape(image_size, image_size, image.shape[-1])
+
+
+def _flip(image):
+    """Many times as fast as NumPy, which turns pixels around byte by byte."""
+    return _import_cv2().flip(image, 1).reshape(image.shape)
+
+
+def _import_cv2():
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError("Resizing and flipping images needs OpenCV: pip install 'keras_umd[data]'") from error
+    return cv2

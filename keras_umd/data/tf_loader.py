@@ -16,7 +16,8 @@ class TFLoader:
     """Reads, decodes and crops records in TensorFlow's threads.
 
     Whole JPEG and plain PNG files are decoded by TensorFlow, of a JPEG only the part that is needed; everything else by
-    `decode_and_crop`. TensorFlow can't go on behind a damaged image: after the first one, all are decoded there.
+    `decode_and_crop`. TensorFlow can't go on behind a damaged image: after the first one that it meets, all the others
+    of the epoch are decoded there, and from the next epoch on those that are known to be damaged.
 
     Args:
         records: Function from an epoch to a tf.data.Dataset of its records in order, `(key, label, name)`: a string, an
@@ -36,16 +37,18 @@ class TFLoader:
         self.num_batches = order.num_batches
         self.crop = crop
         self.workers = workers or os.cpu_count()
-        self._decodes_in_python = False
+        self._damaged = set()  # names, as bytes
         self._functions = {}
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
         tf = import_tensorflow()
         truncated_file, any_error = tf.errors.DataLossError, tf.errors.OpError
+        in_python = False
         while start < self.num_batches:
             try:
-                for batch in self._dataset(tf, epoch, start).as_numpy_iterator():
+                for batch in self._dataset(tf, epoch, start, in_python).as_numpy_iterator():
+                    self._damaged.update(batch["name"][batch["reason"] != b""])
                     yield Batch(
                         images=batch["image"],
                         labels=batch["label"].astype("int32"),
@@ -58,21 +61,23 @@ class TFLoader:
             except truncated_file:  # one that holds many images
                 raise
             except (any_error, UnicodeDecodeError):  # TensorFlow puts a file's bytes into its messages
-                if self._decodes_in_python:
+                if in_python:
                     raise
-                self._decodes_in_python = True
+                in_python = True
 
-    def _dataset(self, tf, epoch, start):
+    def _dataset(self, tf, epoch, start, in_python):
         size = self.order.batch_size
         epoch_seed = np.random.default_rng([self.order.seed, epoch, self.order.shard_index]).integers(2**31)
-        if self._decodes_in_python not in self._functions:  # traced once, not in every epoch
-            function = self._load_in_python if self._decodes_in_python else self._load
-            self._functions[self._decodes_in_python] = tf.function(functools.partial(function, tf))
+        if in_python not in self._functions:  # traced once, not in every epoch
+            function = self._load_in_python if in_python else self._load
+            self._functions[in_python] = tf.function(functools.partial(function, tf))
+        damaged = tf.constant(sorted(self._damaged), tf.string)
 
         def load(position, seed, record):
             key, label, name = record
             draws = tf.random.stateless_uniform([NUM_DRAWS], seed=[seed, position])
-            image, is_small, reason = self._functions[self._decodes_in_python](key, draws)
+            arguments = () if in_python else (tf.reduce_any(name == damaged),)
+            image, is_small, reason = self._functions[in_python](key, draws, *arguments)
             return {"image": image, "label": label, "is_small": is_small, "reason": reason, "name": name}
 
         positions, seeds = tf.data.Dataset.counter(), tf.data.Dataset.from_tensors(epoch_seed).repeat()
@@ -83,7 +88,7 @@ class TFLoader:
         options.threading.max_intra_op_parallelism = 1  # the images are what runs in parallel
         return dataset.with_options(options)
 
-    def _load(self, tf, key, draws):
+    def _load(self, tf, key, draws, is_damaged):
         """An image, whether it was enlarged, and the reason why it can't be used, or an empty string."""
         data = self.read(key)
         # Of a JPEG without an end, TensorFlow would decode the crops that are there, and raise at others.
@@ -93,7 +98,7 @@ class TFLoader:
         header = tf.strings.substr(data, 24, 2)  # depth and kind; plain are 8 bits of grey or RGB
         is_plain = is_png & ((header == b"\x08\x00") | (header == b"\x08\x02"))
         image, is_small, reason = tf.cond(
-            is_jpeg | is_plain,
+            (is_jpeg | is_plain) & ~is_damaged,
             lambda: self._decode_and_crop(tf, data, is_jpeg, draws),
             lambda: self._load_in_python(tf, key, draws),
         )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_umd import data
+from keras_umd.data import decoding, tf_loader
 from tests.data.conftest import LOADERS, encoded, photo, png_16_bits, reads_files
 
 Image = pytest.importorskip("PIL.Image")
@@ -173,3 +174,26 @@ def test_a_truncated_jpeg_is_bad_whatever_part_of_it_is_needed(loader, make_fold
         train = data.from_folder(folder, 16, 2, **options)
         with pytest.warns(UserWarning, match="1 images can't be used"):
             list(train)
+
+
+def test_behind_a_damaged_image_tensorflow_decodes_again_in_the_next_epoch(make_folder, monkeypatch):
+    damaged = BAD["a damaged PNG"][0]
+    folder = make_folder({f"{i:02}.jpg": damaged if i == 2 else GOOD for i in range(12)})
+    dataset = data.from_folder(
+        folder, 48, 4, training=False, labels=False, loader="tensorflow", max_bad_share=0.1, workers=1
+    )
+    in_python = []
+
+    def decode_and_crop(content, *arguments):
+        in_python.append(content)
+        return decoding.decode_and_crop(content, *arguments)
+
+    monkeypatch.setattr(tf_loader, "decode_and_crop", decode_and_crop)
+    with pytest.warns(UserWarning, match=r"1 images can't be used and were left out: .*2\.jpg"):
+        first = np.concatenate(list(dataset))
+    assert len(in_python) == 12
+    in_python.clear()
+    second = np.concatenate(list(dataset))
+    assert in_python == [damaged]
+    assert len(first) == len(second) == 11
+    assert np.abs(second - expected(PICTURE)).mean() < 4
