@@ -1,10 +1,11 @@
 """What does the autoencoder cost a latent pre-training, in the loop and cached?
 
     python benchmarks/latents.py
-    python benchmarks/latents.py --preset large_patch2_latent32 --batch-size 256 --num-images 5120      # on a GPU
+    python benchmarks/latents.py --size large --batch-size 256 --num-images 5120      # on a GPU
 
 Epochs of UMD and of DiT, with Stable Diffusion's autoencoder (random weights: the time is the same) encoding each batch
-before the step, and from a cache. The median of epochs that take turns; prints a table, writes JSON.
+before the step, and from a cache; beside them the same networks on as many tokens of pixels, which shows what UMD gains
+where nothing else takes time. The median of epochs that take turns; prints a table, writes JSON.
 KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
 """
 
@@ -26,6 +27,8 @@ import numpy as np
 import keras_umd
 from keras_umd import data, latents
 
+METHODS = ("umd", "dit")
+
 
 class Encoded(keras.utils.PyDataset):
     """Batches of images, encoded when they are asked for."""
@@ -38,6 +41,10 @@ class Encoded(keras.utils.PyDataset):
     def __len__(self):
         return len(self.images)
 
+    def sample_batch(self):
+        """What `fit` checks instead of encoding a batch for it."""
+        return np.zeros((1, *self.autoencoder.latent_shape(self.images.image_shape[:2])), "float32")
+
     def __getitem__(self, index):
         mean, std = self.autoencoder.encode(self.images[index])
         return keras.ops.convert_to_numpy(self.autoencoder.sample(mean, std))
@@ -45,16 +52,17 @@ class Encoded(keras.utils.PyDataset):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="small_patch2_latent32", help="without the method")
+    parser.add_argument("--size", default="small", help="tiny, small, base or large")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--num-images", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", default="runs/latents.json")
     args = parser.parse_args()
 
-    pixels = np.random.default_rng(0).integers(0, 256, (args.num_images, args.image_size, args.image_size, 3), "uint8")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (args.num_images, args.image_size, args.image_size, 3), "uint8")
     images = data.from_arrays(pixels, batch_size=args.batch_size, training=False)
     autoencoder = latents.StableDiffusionAutoencoder(weights=None)
     with tempfile.TemporaryDirectory() as directory:
@@ -62,21 +70,25 @@ def main():
         latents.cache_latents(images, autoencoder, directory, flip=False)
         print(f"Once: {args.num_images} images cached in {time.perf_counter() - start:.1f} s, compilation included")
         cached = latents.from_latents(directory, args.batch_size, labels=False)
+        # Patches of 4x4 pixels instead of 2x2 latents: as many tokens.
+        small = data.on_device(pixels[:, ::4, ::4], batch_size=args.batch_size)
+        sources = {
+            "in the loop": ("patch2_latent32", cached.image_shape, Encoded(images, autoencoder)),
+            "cached": ("patch2_latent32", cached.image_shape, cached),
+            "pixels": ("patch4_64", small.image_shape, small),
+        }
         epochs = {}
-        for method, is_cached in itertools.product(("umd", "dit"), (False, True)):
-            model = keras_umd.UMD.from_preset(
-                f"{method}_{args.preset}", image_shape=cached.image_shape, dtype=args.dtype, seed=0
-            )
+        for method, (where, (preset, shape, source)) in itertools.product(METHODS, sources.items()):
+            name = f"{method}_{args.size}_{preset}"
+            model = keras_umd.UMD.from_preset(name, image_shape=shape, dtype=args.dtype, seed=0)
             model.compile(keras_umd.recipes.pretraining_optimizer(1000, args.batch_size))
-            source = cached if is_cached else Encoded(images, autoencoder)
-            where = "cached" if is_cached else "in the loop"
             epochs[method, where] = functools.partial(model.fit, source, verbose=0)
         times = measure(epochs, args.repeats)
 
     rows = {name: np.median(values) for name, values in times.items()}
     print(f"\n{'':14}{'UMD':>10}{'DiT':>10}{'UMD : DiT':>12}")
-    for where in ("in the loop", "cached"):
-        umd, dit = rows["umd", where], rows["dit", where]
+    for where in sources:
+        umd, dit = (rows[method, where] for method in METHODS)
         print(f"{where:14}{umd:8.1f} s{dit:8.1f} s{umd / dit:12.2f}")
     report = {
         "date": datetime.date.today().isoformat(),
