@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_umd.backend import compile_function, import_tensorflow, shard_batch
 from keras_umd.fingerprint import fingerprint
-from keras_umd.models.inputs import check_images, scale_images, to_uint8
+from keras_umd.images import check_images, scale_images, to_uint8
 from keras_umd.seeds import seed_generator
 
 # One over the deviation of Stable Diffusion's latents, so that theirs becomes about 1 (Rombach et al., appendix G).

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
+from keras_umd.images import check_images, scale_images
 from keras_umd.layers.patches import as_pair
-from keras_umd.models.inputs import check_images, scale_images
 from keras_umd.models.network import ConditionEmbedding, Encoder
 
 POOLINGS = ("cls", "mean", None)

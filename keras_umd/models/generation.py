@@ -9,6 +9,7 @@ from keras_umd.diffusion import samplers
 from keras_umd.diffusion.guidance import Constant, guide
 from keras_umd.diffusion.image_noise import image_noise, noise_key
 from keras_umd.diffusion.objective import split_prediction
+from keras_umd.images import to_uint8
 from keras_umd.layers.patches import unpatchify
 from keras_umd.models.inputs import (
     check_autoencoder,
@@ -17,7 +18,6 @@ from keras_umd.models.inputs import (
     check_mask,
     check_weak_model,
     prepare_noise,
-    to_uint8,
 )
 from keras_umd.seeds import seed_generator
 

@@ -7,12 +7,13 @@ from keras import ops
 from keras_umd.backend import compile_function
 from keras_umd.diffusion.corruption import Corruption
 from keras_umd.diffusion.objective import split_prediction
+from keras_umd.images import to_uint8
 from keras_umd.layers.masking import random_split, restore
 from keras_umd.layers.patches import as_pair, patch_grid, unpatchify
 from keras_umd.models.denoising_model import DenoisingModel
 from keras_umd.models.feature_extractor import FeatureExtractor
 from keras_umd.models.generation import Generation
-from keras_umd.models.inputs import check_arguments, to_uint8
+from keras_umd.models.inputs import check_arguments
 from keras_umd.models.network import ConditionEmbedding, Decoder, Encoder
 from keras_umd.models.presets import preset_config
 from keras_umd.seeds import seed_generator

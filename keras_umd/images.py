@@ -1,0 +1,65 @@
+"""Images as users have them: checked, scaled to a model's range, and back; the one place where this is done."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.backend import host_values
+
+# Resizing may overshoot a little; a forgotten scaling is far beyond.
+RANGE_TOLERANCE = 1e-2
+
+
+def check_images(images, image_shape, value_range):
+    """Raise a ValueError that says what to do if `images` can't be a batch for a model of `image_shape`.
+
+    Shape and type are always checked; the values only where they are in host memory.
+    """
+    shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
+    if len(shape) != 4:
+        raise ValueError(
+            "`images` must be a batch of rank 4, (batch, height, width, channels); add a batch axis to a single image "
+            f"with images[None]. Received: images of shape {shape}"
+        )
+    if any(size is not None and size != expected for size, expected in zip(shape[1:], image_shape, strict=True)):
+        raise ValueError(
+            f"The model takes images of shape (batch, {', '.join(map(str, image_shape))}), channels last; resize the "
+            f"images or build the model with another `image_shape`. Received: images of shape {shape}"
+        )
+    if dtype == "uint8":
+        if value_range is None:
+            raise ValueError(
+                "The model works on latents (value_range=None) and takes no uint8 images; encode them first. "
+                "Received: images of type uint8"
+            )
+        return
+    if "float" not in dtype:
+        raise ValueError(f"`images` must be uint8 or float. Received: images of type {dtype}")
+    values = host_values(images)
+    if values is None or not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low + high):
+        raise ValueError("`images` must be finite. Received: images with NaN or infinite values")
+    if value_range is None:
+        return
+    slack = RANGE_TOLERANCE * (value_range[1] - value_range[0])
+    if low < value_range[0] - slack or high > value_range[1] + slack:
+        raise ValueError(
+            f"Float images must lie in the model's value_range={tuple(value_range)}; scale them, or pass uint8 images, "
+            f"which are scaled inside. Received: images with values from {low:g} to {high:g}"
+        )
+
+
+def scale_images(images, value_range):
+    """Images as float32 in the model's range; uint8 is mapped from 0..255 to it."""
+    if keras.backend.standardize_dtype(images.dtype) != "uint8":
+        return ops.cast(images, "float32")
+    low, high = value_range
+    return ops.cast(images, "float32") * ((high - low) / 255.0) + low
+
+
+def to_uint8(images, value_range):
+    """A float array in the model's range as uint8 images; the inverse of `scale_images`."""
+    low, high = value_range
+    return np.clip(np.round((np.asarray(images) - low) * (255.0 / (high - low))), 0, 255).astype("uint8")
