@@ -37,7 +37,7 @@ class Crop:
             raise ValueError(f"`image_size` must be a positive integer. Received: image_size={self.image_size}")
         if self.channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels}")
-        if len(self.area_range) != 2 or not 0 < self.area_range[0] <= self.area_range[1] <= 1:
+        if np.shape(self.area_range) != (2,) or not 0 < self.area_range[0] <= self.area_range[1] <= 1:
             raise ValueError(
                 f"`area_range` must be a pair (low, high) in (0, 1]. Received: area_range={self.area_range}"
             )

@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 MAX_ENLARGEMENT = 8  # an image enlarged more than that shows nothing
+MAX_PIXELS = 178_956_970  # half a gigabyte; Pillow's limit, too
 
 
 class BadImage(ValueError):
@@ -26,7 +27,7 @@ def decode_and_crop(data, crop, draws):
         The image, and whether it was smaller than the result.
 
     Raises:
-        BadImage: for what is no image, is truncated, or is too small.
+        BadImage: for what is no image, is truncated, too small or too large, or has no pixels of 8 or 16 bits.
     """
     image = data if isinstance(data, np.ndarray) else _open(data)
     height, width = image.shape[:2] if image is data else image.size[::-1]
@@ -45,7 +46,9 @@ def decode_and_crop(data, crop, draws):
 
 
 def check_size(height, width, image_size):
-    """Whether an image is smaller than it will be; a BadImage if it is far too small."""
+    """Whether an image is smaller than it will be; a BadImage if it is far too small, or far too large."""
+    if height * width > MAX_PIXELS:
+        raise BadImage(f"{height}x{width} pixels are too many; {MAX_PIXELS} are allowed")
     if min(height, width) * MAX_ENLARGEMENT < image_size:
         raise BadImage(f"{height}x{width} pixels are too few for image_size={image_size}")
     return min(height, width) < image_size
@@ -62,6 +65,8 @@ def _open(data):
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
         raise BadImage(f"not an image; it begins with {bytes(data[:16])!r}") from error
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"too many pixels: {error}") from error
     except Exception as error:  # Pillow raises many kinds
         raise BadImage(f"damaged: {error}") from error
 
@@ -72,12 +77,16 @@ def _pixels(image, channels, size):
 
     try:
         image.draft(None, size)  # of a JPEG: decodes it smaller
+        if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # what is black, and what white?
+            raise BadImage(f"its pixels must have 8 or 16 bits, and have {image.mode!r}, 32")
         if image.mode.startswith("I"):  # 16 bits
             image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype("uint8"))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    except BadImage:
+        raise
     except Exception as error:
         raise BadImage(f"damaged: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)

@@ -1,5 +1,6 @@
 """A data set that `fit` takes on every backend, and that knows where it is."""
 
+import copy
 import json
 import threading
 import warnings
@@ -7,7 +8,7 @@ import warnings
 import keras
 import numpy as np
 
-ON_ERROR = ("skip", "raise")
+NUM_NAMED = 3  # bad images in a message
 
 
 class ImageDataset(keras.utils.PyDataset):
@@ -18,9 +19,12 @@ class ImageDataset(keras.utils.PyDataset):
     e is made of the same images in every run, cropped in the same way, so `get_state` and `set_state` go on in the
     middle of an epoch; with `keras_umd.callbacks.standard(..., dataset=dataset)` a stopped `fit` does.
 
-    With `steps_per_epoch`, one epoch of `fit` goes on where the last ended, but a later `fit` begins the epoch anew.
+    For `steps_per_epoch`, `repeat()` gives it without end. Keras reads ahead, so where a `fit` that was stopped leaves
+    the data set is not settled; `go_to` settles it.
+
     The place of an image that can't be read is taken by another one of its batch, where all batches are full (in
-    training); else the batch is shorter. At the end of an epoch a warning counts them and names the first.
+    training); else the batch is shorter. Keras counts on all batches: in the place of one without any good image it
+    gets images of the batch before. At the end of an epoch a warning counts the bad images and names the first.
 
     Attributes:
         num_images: Integer, of this host, in an epoch.
@@ -56,10 +60,6 @@ class ImageDataset(keras.utils.PyDataset):
         max_bad_share=0.01,
     ):
         super().__init__()
-        if on_error not in ON_ERROR:
-            raise ValueError(f"`on_error` must be one of {ON_ERROR}. Received: on_error={on_error!r}")
-        if not 0 <= max_bad_share <= 1:
-            raise ValueError(f"`max_bad_share` must lie in [0, 1]. Received: max_bad_share={max_bad_share}")
         self.loader = loader
         self.num_images = num_images
         self.image_shape = tuple(image_shape)
@@ -71,10 +71,15 @@ class ImageDataset(keras.utils.PyDataset):
         self.identity = json.loads(json.dumps(identity, default=int))  # what a saved state is compared with
         self.on_error = on_error
         self.max_bad_share = max_bad_share
+        self.is_repeated = False
+        self._begin()
+
+    def _begin(self):
         self.bad_images = {}
-        self._small_images = set()
-        self._num_reported = {"bad": 0, "small": 0}
-        self._num_bad = 0  # of this epoch, since it was begun to be read
+        self._num_reported = 0  # of the bad images
+        self._are_small_reported = False
+        self._num_bad, self._num_small, self._first_small = 0, 0, []  # of this epoch, since it was begun to be read
+        self._last_good = None  # the last batch
         self._lock = threading.Lock()  # TensorFlow reads ahead in a thread, which outlives a `fit` that is stopped
         self._epoch, self._batch = self._start = 0, 0
         self._stream = None
@@ -86,7 +91,12 @@ class ImageDataset(keras.utils.PyDataset):
 
     @property
     def num_batches(self):
-        """The batches that are left of an epoch; what Keras asks for each time that it begins to read."""
+        """The batches that are left of an epoch; what Keras asks for each time that it begins to read.
+
+        `None` where they never end.
+        """
+        if self.is_repeated:
+            return None
         if not self._is_read_in_order:
             return len(self)
         if (self._epoch, self._batch) != self._start:  # Keras has only looked at the first batch, or was stopped
@@ -97,6 +107,17 @@ class ImageDataset(keras.utils.PyDataset):
     def __repr__(self):
         classes = "no labels" if self.class_names is None else f"{len(self.class_names)} classes"
         return f"<ImageDataset: {self.num_images} images {self.image_shape}, {classes}, {len(self)} batches an epoch>"
+
+    def repeat(self):
+        """The same images from the beginning and without end, for `fit(..., steps_per_epoch=...)`.
+
+        Keras' epochs may then be of any length; those of the data set follow one another. `for batch in dataset` never
+        ends.
+        """
+        repeated = copy.copy(self)
+        repeated.is_repeated = True
+        repeated._begin()
+        return repeated
 
     # Where it is
 
@@ -129,9 +150,10 @@ class ImageDataset(keras.utils.PyDataset):
 
     def go_to(self, epoch, batch=0):
         """Make batch `batch` of epoch `epoch` the next one."""
-        if epoch < 0 or not 0 <= batch < len(self):
+        integers = all(isinstance(number, (int, np.integer)) for number in (epoch, batch))
+        if not integers or epoch < 0 or not 0 <= batch < len(self):
             raise ValueError(
-                f"`epoch` must be at least 0 and `batch` at least 0 and below {len(self)}. "
+                f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}. "
                 f"Received: epoch={epoch}, batch={batch}"
             )
         with self._lock:
@@ -139,22 +161,34 @@ class ImageDataset(keras.utils.PyDataset):
             self._epoch, self._batch = self._start = int(epoch), int(batch)
             self._is_read_in_order = False
 
+    def rewind(self):
+        """Go back to where the last `go_to`, `set_state` or epoch has begun: where Keras begins to read."""
+        if not self.is_repeated:
+            self.go_to(*self._start)
+
     # Reading
 
     def __iter__(self):
         """The rest of the epoch, or a whole one at its beginning."""
+        while self.is_repeated:
+            yield from self._rest_of_epoch()
+        yield from self._rest_of_epoch()
+
+    def _rest_of_epoch(self):
         for _ in range(self._batch, len(self)):
-            yield self._next()
+            batch = self._next()
+            if batch is not None:
+                yield batch
 
     def __getitem__(self, index):
         """Within `fit` the next batch, whatever the index; else batch `index` of the epoch."""
         if self._is_read_in_order:
-            return self._next()
+            return self._or_last_good(self._next())
         if not 0 <= index < len(self):
             raise IndexError(f"The data set has {len(self)} batches. Received: index={index}")
         stream = self._open(index)
         try:
-            return self._checked(next(stream))
+            return self._or_last_good(self._checked(next(stream)))
         finally:
             stream.close()
 
@@ -168,7 +202,7 @@ class ImageDataset(keras.utils.PyDataset):
 
     def on_epoch_end(self):
         # With `steps_per_epoch`, Keras' epoch ends in the middle of ours, and the next goes on there.
-        self._is_read_in_order = self._batch != 0
+        self._is_read_in_order = self.is_repeated or self._batch != 0
 
     def _next(self):
         with self._lock:
@@ -177,7 +211,12 @@ class ImageDataset(keras.utils.PyDataset):
     def _read_next(self):
         if self._stream is None:
             self._stream = self._open(self._batch)
-        batch = self._checked(next(self._stream))
+        try:
+            batch = self._checked(next(self._stream))
+        except BaseException:  # what is read next is this batch, not the one behind it
+            self._close()
+            self._is_read_in_order = False
+            raise
         self._batch += 1
         if self._batch == len(self):
             self._close()
@@ -191,13 +230,13 @@ class ImageDataset(keras.utils.PyDataset):
             self._stream = None
 
     def _open(self, batch):
-        self._num_bad = 0
+        self._num_bad, self._num_small, self._first_small = 0, 0, []
         return self.loader.batches(self._epoch, batch)
 
     # Bad images
 
     def _checked(self, batch):
-        """The batch as `fit` wants it, without its bad images."""
+        """The batch as `fit` wants it, without its bad images; `None` if it has no others."""
         bad = [place for place, reason in enumerate(batch.reasons) if reason]
         for place in bad:
             name, reason = batch.name(place), batch.reasons[place]
@@ -207,7 +246,9 @@ class ImageDataset(keras.utils.PyDataset):
                     f"Received: {_printable(name)}: {reason}"
                 )
             self.bad_images[name] = reason
-        self._small_images.update(batch.name(place) for place in np.flatnonzero(batch.is_small) if place not in bad)
+        small = [place for place in np.flatnonzero(batch.is_small) if place not in bad]
+        self._num_small += len(small)
+        self._first_small += [(batch.name(place),) for place in small[: NUM_NAMED - len(self._first_small)]]
         self._num_bad += len(bad)
         if self._num_bad > self.max_bad_share * self.num_images:
             raise ValueError(
@@ -223,30 +264,45 @@ class ImageDataset(keras.utils.PyDataset):
         if bad:
             good = np.setdiff1d(np.arange(len(images)), bad)
             if not len(good):
-                raise ValueError(f"A batch has no image that can be used. Received: {_first(self.bad_images.items())}")
+                return None
             if self.drop_remainder:
                 chosen = np.arange(len(images))
                 chosen[bad] = np.resize(good, len(bad))
             else:
                 chosen = good
             images, labels = images[chosen], labels[chosen]
-        return images if self.class_names is None else (images, labels)
+        self._last_good = images if self.class_names is None else (images, labels)
+        return self._last_good
+
+    def _or_last_good(self, batch):
+        """Keras counts on every batch: instead of one without good images, images of the batch before."""
+        if batch is not None:
+            return batch
+        if self._last_good is None:
+            raise ValueError(
+                "The first batch has no image that can be used, so that nothing can stand in its place. "
+                f"Received: {_first(self.bad_images.items())}"
+            )
+        if self.drop_remainder:
+            return self._last_good
+        return keras.tree.map_structure(lambda values: values[:1], self._last_good)
 
     def _report(self):
         """Warn of what is new since the last epoch."""
-        if len(self._small_images) > self._num_reported["small"]:
+        if self._num_small and not self._are_small_reported:
             warnings.warn(
-                f"{len(self._small_images)} images are smaller than {self.image_shape[0]}x{self.image_shape[1]} pixels "
-                f"and were enlarged: {_first([(name,) for name in self._small_images])}",
+                f"{self._num_small} images are smaller than {self.image_shape[0]}x{self.image_shape[1]} pixels "
+                f"and were enlarged: {_first(self._first_small, self._num_small)}",
                 stacklevel=3,
             )
-        if len(self.bad_images) > self._num_reported["bad"]:
+            self._are_small_reported = True
+        if len(self.bad_images) > self._num_reported:
             warnings.warn(
                 f"{len(self.bad_images)} images can't be used and were left out: "
                 f"{_first(self.bad_images.items())} (`bad_images` has all of them)",
                 stacklevel=3,
             )
-        self._num_reported = {"bad": len(self.bad_images), "small": len(self._small_images)}
+        self._num_reported = len(self.bad_images)
 
     # All at once
 
@@ -264,7 +320,7 @@ class ImageDataset(keras.utils.PyDataset):
         labels = np.empty(self.num_images, "int32")
         progress = keras.utils.Progbar(self.num_images, unit_name="image") if verbose else None
         done = 0
-        for batch in self:
+        for batch in self._rest_of_epoch():
             batch = batch if self.class_names is not None else (batch, -1)
             stop = done + len(batch[0])
             images[done:stop], labels[done:stop] = batch
@@ -285,10 +341,14 @@ class PreparedDataset(ImageDataset):
         return batch
 
 
-def _first(items, count=3):
+def _first(items, num_items=None):
+    """The first names, with the reasons where there are any, and dots if `num_items` are more."""
     items = sorted(items)
-    named = ["".join((_printable(name), *(f" ({reason})" for reason in reasons))) for name, *reasons in items[:count]]
-    return ", ".join(named) + (", ..." if len(items) > count else "")
+    num_items = len(items) if num_items is None else num_items
+    named = [
+        "".join((_printable(name), *(f" ({reason})" for reason in reasons))) for name, *reasons in items[:NUM_NAMED]
+    ]
+    return ", ".join(named) + (", ..." if num_items > len(named) else "")
 
 
 def _printable(name):

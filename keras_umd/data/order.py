@@ -34,9 +34,10 @@ class Order:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {name}={getattr(self, name)}")
         if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < 2**31:
             raise ValueError(f"`seed` must be an integer of at least 0 and below 2**31. Received: seed={self.seed}")
-        if not 0 <= self.shard_index < self.num_shards:
+        is_integer = isinstance(self.shard_index, (int, np.integer))
+        if not is_integer or not 0 <= self.shard_index < self.num_shards:
             raise ValueError(
-                f"`shard_index` must be at least 0 and below num_shards={self.num_shards}. "
+                f"`shard_index` must be an integer of at least 0 and below num_shards={self.num_shards}. "
                 f"Received: shard_index={self.shard_index}"
             )
         if not self.num_batches:

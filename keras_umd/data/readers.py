@@ -18,6 +18,8 @@ from keras_umd.data.sources import ArraySource, FolderSource, RandomAccessSource
 from keras_umd.data.tf_loader import TFLoader
 
 LOADERS = ("tensorflow", "python")
+ON_ERROR = ("skip", "raise")
+MANY = 2**62  # records: enough for a batch of any size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,17 @@ class Options:
     on_error: str = "skip"
     max_bad_share: float = 0.01
 
+    def __post_init__(self):
+        """Before anything is read: folders may take minutes."""
+        self.crop()
+        self.order(MANY)
+        if self.workers is not None and (not isinstance(self.workers, (int, np.integer)) or self.workers < 1):
+            raise ValueError(f"`workers` must be a positive integer or None. Received: workers={self.workers}")
+        if self.on_error not in ON_ERROR:
+            raise ValueError(f"`on_error` must be one of {ON_ERROR}. Received: on_error={self.on_error!r}")
+        if not isinstance(self.max_bad_share, (int, float)) or not 0 <= self.max_bad_share <= 1:
+            raise ValueError(f"`max_bad_share` must lie in [0, 1]. Received: max_bad_share={self.max_bad_share}")
+
     @property
     def shuffles(self):
         return self.training if self.shuffle is None else self.shuffle
@@ -49,7 +62,8 @@ class Options:
         return self.training if self.drop_remainder is None else self.drop_remainder
 
     def crop(self):
-        return Crop(self.image_size, self.channels, self.training, tuple(self.area_range), self.flip)
+        area_range = tuple(self.area_range) if np.ndim(self.area_range) else self.area_range
+        return Crop(self.image_size, self.channels, self.training, area_range, self.flip)
 
     def order(self, num_records):
         return Order(
@@ -170,7 +184,7 @@ def from_folder(
         raise ValueError(f"`loader` must be one of {LOADERS} or None. Received: loader={loader!r}")
     source = FolderSource(directory, labels)
     names = "\n".join(os.path.relpath(path, directory) for path in source.paths)
-    sizes = [os.path.getsize(path) for path in some(source.paths)]
+    sizes = [os.path.getsize(path) if os.path.exists(path) else None for path in some(source.paths)]
     description = f"folder {zlib.crc32(os.fsencode(names)):08x} {zlib.crc32(str(sizes).encode()):08x}"
     if loader == "python":
         return options.in_any_order(source, source.class_names, description)
@@ -191,7 +205,7 @@ def from_arrays(images, labels=None, image_size=None, batch_size=64, class_names
         image_size: Integer. Defaults to the height of the images.
         batch_size: Integer.
         class_names: List of strings. Defaults to "0", "1", ...
-        **options: As of `from_folder`.
+        **options: As of `from_folder`, without `loader`.
 
     Returns:
         `ImageDataset`.
@@ -206,17 +220,17 @@ def from_webdataset(paths, image_size, batch_size, class_names=None, **options):
     """Images in WebDataset's tar files, with a class index in the `.cls` file beside each, without TensorFlow.
 
     Args:
-        paths: String with wildcards, or list of strings. Local files, uncompressed.
+        paths: String with wildcards, or list of strings or paths. Local files, uncompressed.
         image_size: Integer.
         batch_size: Integer.
         class_names: List of strings. Defaults to "0", "1", ...
-        **options: As of `from_folder`.
+        **options: As of `from_folder`, without `loader`.
 
     Returns:
         `ImageDataset`.
     """
     settings = Options(image_size, batch_size, **options)
-    paths = _matching(paths)
+    paths = _matching(paths, glob.glob)
     source = TarSource(paths, settings.labels)
     sizes = {os.path.basename(path): os.path.getsize(path) for path in paths}
     return settings.in_any_order(source, names_or_numbers(class_names, source.labels), f"tar files {sizes}")
@@ -246,7 +260,7 @@ def from_tfds(
         data_dir: String or path, where TFDS keeps its data sets. Defaults to TFDS' own.
         image_key, label_key: Strings, the features to read.
         shuffle_buffer: Integer, how many records of a TFRecord file are shuffled together; the files are shuffled, too.
-        **options: As of `from_folder`.
+        **options: As of `from_folder`, without `loader`.
 
     Returns:
         `ImageDataset`.
@@ -258,7 +272,7 @@ def from_tfds(
     settings = Options(image_size, batch_size, **options)
     is_folder = os.path.isdir(name)
     builder = tfds.builder_from_directory(name) if is_folder else tfds.builder(name, data_dir=data_dir)
-    if not builder.is_prepared():
+    if not is_folder and not builder.is_prepared():
         raise ValueError(
             "The data set must be prepared first, with tfds.builder(name, data_dir=data_dir).download_and_prepare(). "
             f"Received: name={name!r}, data_dir={data_dir!r}"
@@ -267,10 +281,16 @@ def from_tfds(
     for key in [image_key] + [label_key] * settings.labels:
         if key not in features:
             raise ValueError(f"The data set has the features {list(features)}. Received: {key!r}")
+    if settings.labels and not hasattr(features[label_key], "names"):
+        raise ValueError(
+            "`label_key` must name a feature that is a class, or take labels=False. "
+            f"Received: label_key={label_key!r}, which is {features[label_key]}"
+        )
     class_names = list(features[label_key].names) if settings.labels else None
     decoders = {image_key: tfds.decode.SkipDecoding()}
-    description = f"tfds {builder.info.full_name} {split} {image_key} {label_key}"
-    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+    file_format = builder.info.file_format
+    description = f"tfds {builder.info.full_name} {file_format.value} {split} {image_key} {label_key}"
+    if file_format == tfds.core.FileFormat.ARRAY_RECORD:
         data_source = builder.as_data_source(split=split, decoders=decoders)
         source = RandomAccessSource(data_source, image_key, label_key if settings.labels else None)
         return settings.in_any_order(source, class_names, description)
@@ -290,8 +310,8 @@ def from_tfds(
             dataset = dataset.shuffle(shuffle_buffer, seed=seed)
         return dataset.map(lambda r: (r[image_key], r[label_key] if settings.labels else -1, r["tfds_id"]))
 
-    loader = TFLoader(records, _same, _same, order, settings.crop(), settings.workers)
-    return settings.dataset(loader, order, class_names, description)
+    loader = TFLoader(_of_its_own_seed(records), _same, _same, order, settings.crop(), settings.workers)
+    return settings.dataset(loader, order, class_names, f"{description} {shuffle_buffer}")
 
 
 def from_tfrecords(
@@ -310,22 +330,22 @@ def from_tfrecords(
     The number of records is counted first, from the lengths that stand before them.
 
     Args:
-        paths: String with wildcards, or list of strings; also remote ones that TensorFlow can read. With several hosts,
-            each reads files of its own.
+        paths: String with wildcards, or list of strings or paths; also remote ones that TensorFlow can read. With
+            several hosts, each reads files of its own.
         image_size: Integer.
         batch_size: Integer.
         image_key, label_key: Strings, the features to read: the encoded image and the class index.
         class_names: List of strings, which `labels` needs.
         first_label: Integer, the index of the first class: 1 in the usual ImageNet files.
         shuffle_buffer: Integer, how many records are shuffled together; the files are shuffled, too.
-        **options: As of `from_folder`.
+        **options: As of `from_folder`, without `loader`.
 
     Returns:
         `ImageDataset`.
     """
     settings = Options(image_size, batch_size, **options)
     tf = import_tensorflow()
-    paths = sorted(tf.io.gfile.glob(paths))
+    paths = _matching(paths, tf.io.gfile.glob)
     if len(paths) < settings.num_shards:
         raise ValueError(
             f"There must be at least one file for each of {settings.num_shards} hosts. "
@@ -341,9 +361,14 @@ def from_tfrecords(
     num_own = min(shards) if settings.drops_remainder else shards[settings.shard_index]
     order = settings.order(num_own * settings.num_shards)
     own_paths = paths[settings.shard_index :: settings.num_shards]
-    features = {image_key: tf.io.FixedLenFeature([], tf.string)}
+    # A record without an image is one with a bad image, unless none has any.
+    features = {image_key: tf.io.FixedLenFeature([], tf.string, default_value="")}
     if settings.labels:
         features[label_key] = tf.io.FixedLenFeature([], tf.int64)
+    first = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(own_paths).take(1))).numpy())
+    missing = [key for key in features if key not in first.features.feature]
+    if missing:
+        raise ValueError(f"The records have the features {sorted(first.features.feature)}. Received: {missing}")
 
     def parse(path, number, record):
         example = tf.io.parse_single_example(record, features)
@@ -363,9 +388,28 @@ def from_tfrecords(
             dataset = dataset.shuffle(shuffle_buffer, seed=int(rng.integers(2**31)))
         return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
-    loader = TFLoader(records, _same, _same, order, settings.crop(), settings.workers)
+    loader = TFLoader(_of_its_own_seed(records), _same, _same, order, settings.crop(), settings.workers)
     sizes = [(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths]
-    return settings.dataset(loader, order, class_names, f"tfrecords {sizes} {image_key} {label_key} {first_label}")
+    description = f"tfrecords {sizes} {image_key} {label_key} {first_label} {shuffle_buffer}"
+    return settings.dataset(loader, order, class_names, description)
+
+
+def _of_its_own_seed(records):
+    """Makes a function from an epoch to a tf.data.Dataset independent of TensorFlow's global seed.
+
+    TensorFlow mixes that into every seed; the one of a graph counts within the graph only.
+    """
+
+    def independent(epoch):
+        tf = import_tensorflow()
+
+        def within_graph(_):
+            tf.random.set_seed(0)
+            return records(epoch)
+
+        return tf.data.Dataset.from_tensors(0).flat_map(within_graph)
+
+    return independent
 
 
 class _FolderRecords:
@@ -396,7 +440,14 @@ class _FolderRecords:
 
 def names_or_numbers(class_names, labels):
     """The names of the classes, or "0", "1", ... for labels whose classes have none."""
-    if class_names is not None or labels is None:
+    if labels is None:
+        return class_names
+    if class_names is not None:
+        if labels.max() >= len(class_names):
+            raise ValueError(
+                f"`class_names` must have a name for each label. "
+                f"Received: {len(class_names)} names, and labels up to {labels.max()}"
+            )
         return class_names
     return [str(label) for label in range(int(labels.max()) + 1)]
 
@@ -418,10 +469,17 @@ def _same(x):
     return x
 
 
-def _matching(paths):
-    found = sorted(glob.glob(paths)) if isinstance(paths, str) else [os.fspath(path) for path in paths]
+def _matching(paths, find):
+    """The files that patterns match; each must match one at least."""
+    patterns = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    found = []
+    for pattern in map(os.fspath, patterns):
+        matches = sorted(find(pattern))
+        if not matches:
+            raise ValueError(f"`paths` must name files. Received: {pattern!r}, which matches none")
+        found += matches
     if not found:
-        raise ValueError(f"`paths` must name files. Received: paths={paths!r}, which matches none")
+        raise ValueError(f"`paths` must name files. Received: paths={paths!r}")
     return found
 
 

@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 
+from keras_umd.data.decoding import BadImage
+
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
@@ -13,9 +15,10 @@ class ArraySource:
     """Images and labels in memory, or in a memory-mapped file."""
 
     def __init__(self, images, labels=None):
-        if getattr(images, "ndim", 0) != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+        is_array = isinstance(images, np.ndarray) and images.ndim == 4 and images.size > 0
+        if not is_array or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
             raise ValueError(
-                "`images` must be a uint8 array (n, height, width, 1 or 3). "
+                "`images` must be a NumPy array of uint8 images (n, height, width, 1 or 3), and not empty. "
                 f"Received: {type(images).__name__} of shape {getattr(images, 'shape', None)} "
                 f"and type {getattr(images, 'dtype', None)}"
             )
@@ -46,13 +49,16 @@ class FolderSource:
             raise ValueError(f"`directory` must be a folder with images. Received: directory={_shown(directory)}")
         self.class_names, self.labels = None, None
         if with_labels:
-            self.class_names = sorted(entry.name for entry in os.scandir(directory) if _is_shown(entry))
+            entries = list(os.scandir(directory))
+            self.class_names = sorted(entry.name for entry in entries if _is_shown(entry))
+            stray = sorted(e.name for e in entries if e.name.lower().endswith(IMAGE_TYPES) and not e.is_dir())
             if not self.class_names:
                 raise ValueError(
                     "With labels, there must be a sub-folder for each class; labels=False takes images alone. "
                     f"Received: directory={_shown(directory)} without sub-folders"
                 )
             files = [_image_files(os.path.join(directory, name)) for name in self.class_names]
+            _warn_of(stray, f"images in {_shown(directory)} are in no sub-folder and so have no class")
             empty = [_shown(name) for name, paths in zip(self.class_names, files, strict=True) if not paths]
             if empty:
                 raise ValueError(
@@ -80,7 +86,7 @@ class FolderSource:
 
 
 class TarSource:
-    """Tar files in WebDataset's convention: files with the same name but for its end are one record.
+    """Tar files in WebDataset's convention: files whose names agree up to the first dot are one record.
 
     The files are read through once for their tables of contents, then record by record in any order.
 
@@ -93,29 +99,47 @@ class TarSource:
         self.paths = paths
         self._places, self._names, labels = [], [], []
         for number, path in enumerate(paths):
-            with tarfile.open(path, "r:") as archive:
-                records = {}
-                for member in archive:
-                    stem, _, end = member.name.rpartition(".")
-                    if not member.isfile():
-                        continue
-                    if f".{end.lower()}" in IMAGE_TYPES:
-                        records.setdefault(stem, {})["image"] = (number, member.offset_data, member.size)
-                    elif end == "cls" and with_labels:
-                        records.setdefault(stem, {})["label"] = int(archive.extractfile(member).read())
+            try:
+                records = self._contents(number, path)
+            except tarfile.TarError as error:
+                raise ValueError(f"A tar file must be whole and not compressed. Received: {path}: {error}") from error
             for stem, record in records.items():
-                if "image" not in record or (with_labels and "label" not in record):
+                if len(record.get("images", ())) != 1 or (with_labels and "label" not in record):
                     raise ValueError(
-                        "Each record must have an image, and a label in a .cls file or labels=False. "
-                        f"Received: {path}: {stem} with only {sorted(record)}"
+                        "Each record must have one image, and a label in a .cls file or labels=False. Received: "
+                        f"{path}: {stem} with {len(record.get('images', ()))} images, label: {record.get('label')}"
                     )
-                self._places.append(record["image"])
+                self._places += record["images"]
                 self._names.append(f"{path}: {stem}")
                 labels.append(record.get("label"))
         if not self._places:
             raise ValueError(f"There must be images in the tar files. Received: paths={paths} with none")
         self._places = np.asarray(self._places)
-        self.labels = np.asarray(labels, "int32") if with_labels else None
+        self.labels = checked_labels(labels, len(labels)) if with_labels else None
+
+    @staticmethod
+    def _contents(number, path):
+        """Of each record, the places of its images and its label, as far as it has them."""
+        records = {}
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                folder, name = os.path.split(member.name)
+                stem, _, end = name.partition(".")
+                if not member.isfile() or not stem:
+                    continue
+                key = os.path.join(folder, stem)
+                if f".{end.lower()}" in IMAGE_TYPES:
+                    records.setdefault(key, {}).setdefault("images", []).append(
+                        (number, member.offset_data, member.size)
+                    )
+                elif end.lower() == "cls":
+                    text = archive.extractfile(member).read()
+                    if not text.strip().isdigit():
+                        raise ValueError(
+                            f"A .cls file must hold a class index. Received: {path}: {member.name}: {text!r}"
+                        )
+                    records.setdefault(key, {})["label"] = int(text)
+        return records
 
     def __len__(self):
         return len(self._places)
@@ -143,7 +167,10 @@ class RandomAccessSource:
         return len(self.data_source)
 
     def read(self, record):
-        features = self.data_source[int(record)]
+        try:
+            features = self.data_source[int(record)]
+        except Exception as error:  # its readers raise many kinds
+            raise BadImage(f"can't be read: {error}") from error
         return features[self.image_key], None if self.label_key is None else int(features[self.label_key])
 
     def name(self, record):
@@ -170,7 +197,7 @@ def _image_files(directory):
     """The image files in a folder and all below it, in the order of their names."""
     paths, others, seen = [], [], set()
     for folder, folders, names in os.walk(directory, followlinks=True):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         if os.path.realpath(folder) in seen:  # by a link
             folders.clear()
             continue
@@ -179,13 +206,14 @@ def _image_files(directory):
             if not name.startswith("."):
                 chosen = paths if name.lower().endswith(IMAGE_TYPES) else others
                 chosen.append(os.path.join(folder, name))
-    if others:
-        warnings.warn(
-            f"{len(others)} files in {_shown(directory)} don't end in one of {IMAGE_TYPES} and are left out: "
-            f"{_shown(others[0])}{', ...' if len(others) > 1 else ''}",
-            stacklevel=5,
-        )
+    _warn_of(others, f"files in {_shown(directory)} don't end in one of {IMAGE_TYPES}")
     return paths
+
+
+def _warn_of(left_out, why):
+    if left_out:
+        more = ", ..." if len(left_out) > 1 else ""
+        warnings.warn(f"{len(left_out)} {why}; they are left out: {_shown(left_out[0])}{more}", stacklevel=5)
 
 
 def _is_shown(entry):

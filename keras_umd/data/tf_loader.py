@@ -8,7 +8,7 @@ import numpy as np
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.batch import Batch
 from keras_umd.data.crops import NUM_DRAWS
-from keras_umd.data.decoding import MAX_ENLARGEMENT, BadImage, decode_and_crop
+from keras_umd.data.decoding import MAX_ENLARGEMENT, MAX_PIXELS, BadImage, decode_and_crop
 from keras_umd.data.prefetch import BATCHES_AHEAD
 
 
@@ -58,8 +58,11 @@ class TFLoader:
                     )
                     start += 1
                 return
-            except truncated_file:  # one that holds many images
-                raise
+            except truncated_file as error:  # one that holds many images
+                raise ValueError(
+                    "A file of records is damaged; leave it out, or write it anew (one file at a time tells which). "
+                    f"Received: {error}"
+                ) from error
             except (any_error, UnicodeDecodeError):  # TensorFlow puts a file's bytes into its messages
                 if in_python:
                     raise
@@ -90,15 +93,19 @@ class TFLoader:
 
     def _load(self, tf, key, draws, is_damaged):
         """An image, whether it was enlarged, and the reason why it can't be used, or an empty string."""
-        data = self.read(key)
+        data = tf.cond(is_damaged, lambda: b"", lambda: self.read(key))
+        begin, end = tf.strings.substr(data, 0, 41) + b"\0" * 41, tf.strings.length(data)
+
+        def has(text, start, data=begin):
+            return tf.strings.substr(data, start, len(text)) == text
+
         # Of a JPEG without an end, TensorFlow would decode the crops that are there, and raise at others.
-        ending = tf.strings.substr(data, tf.maximum(tf.strings.length(data) - 2, 0), 2)
-        is_jpeg = (tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff") & (ending == b"\xff\xd9")
-        is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
-        header = tf.strings.substr(data, 24, 2)  # depth and kind; plain are 8 bits of grey or RGB
-        is_plain = is_png & ((header == b"\x08\x00") | (header == b"\x08\x02"))
+        is_jpeg = has(b"\xff\xd8\xff", 0) & has(b"\xff\xd9", tf.maximum(end - 2, 0), data)
+        # 8 bits of grey or RGB, and the pixels right after: nothing that says that some are transparent.
+        is_plain = (has(b"\x08\x00", 24) | has(b"\x08\x02", 24)) & has(b"IDAT", 37)
+        is_plain &= has(b"\x89PNG\r\n\x1a\n", 0) & has(b"IEND", tf.maximum(end - 8, 0), data)
         image, is_small, reason = tf.cond(
-            (is_jpeg | is_plain) & ~is_damaged,
+            is_jpeg | is_plain,
             lambda: self._decode_and_crop(tf, data, is_jpeg, draws),
             lambda: self._load_in_python(tf, key, draws),
         )
@@ -131,12 +138,16 @@ class TFLoader:
         image = tf.cond(crop.is_flipped(draws), lambda: tf.reverse(image, [1]), lambda: image)
         image = tf.cast(image + 0.5, "uint8")
         side = tf.minimum(shape[0], shape[1])
-        text = f"{{}}x{{}} pixels are too few for image_size={crop.image_size}"
-        reason = tf.cond(
-            side * MAX_ENLARGEMENT < crop.image_size,
-            lambda: tf.strings.format(text, (shape[0], shape[1])),
-            lambda: "",
-        )
+        is_too_small = side * MAX_ENLARGEMENT < crop.image_size
+        is_too_large = tf.reduce_prod(tf.cast(shape[:2], "float32")) > MAX_PIXELS
+
+        def why():
+            few = f"{{}}x{{}} pixels are too few for image_size={crop.image_size}"
+            many = f"{{}}x{{}} pixels are too many; {MAX_PIXELS} are allowed"
+            few, many = (tf.strings.format(text, (shape[0], shape[1])) for text in (few, many))
+            return tf.where(is_too_small, few, many)
+
+        reason = tf.cond(is_too_small | is_too_large, why, lambda: "")
         return image, side < crop.image_size, reason
 
     def _box(self, tf, shape, draws):

@@ -243,8 +243,11 @@ class DenoisingModel(keras.Model):
         elif validation is not None:
             arguments["validation_data"] = self._checked(validation, None)
         steps = ("train",) if validation is None else ("train", "test")
-        with self._on_device(steps, arguments["x"], validation):
-            return super().fit(**arguments)
+        try:
+            with self._on_device(steps, arguments["x"], validation):
+                return super().fit(**arguments)
+        finally:
+            self._initial_epoch = None  # of a backup, from which a later `fit` would begin if this one was stopped
 
     def evaluate(self, *args, **kwargs):
         """The losses on a data set, with the same noise, timesteps and masks each time; see `keras.Model.evaluate`."""
@@ -253,6 +256,7 @@ class DenoisingModel(keras.Model):
         _refuse_weights(sample_weight=arguments.get("sample_weight"))
         self.evaluation_seed_generator.state.assign([EVALUATION_SEED, 0])
         if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
+            self._forget_programs(("test",), next(iter(self._device_layers), None))
             return super().evaluate(**arguments)
         arguments["x"] = self._checked(arguments.get("x"), arguments.get("y"))
         with self._on_device(("test",), arguments["x"]):
@@ -280,17 +284,26 @@ class DenoisingModel(keras.Model):
                 "Only one data set at a time can be cropped or sampled in the step; make the validation data with "
                 f"training=False. Received: {datasets}"
             )
-        layer = layers[0] if layers else None
+        outer = list(self._device_layers)  # of the `fit` whose callback calls `evaluate`
+        layers = layers or outer
+        self._forget_programs(steps, layers[0] if layers else None)
+        self._set_device_layers(layers)
+        try:
+            yield
+        finally:
+            self._set_device_layers(outer)
+
+    def _set_device_layers(self, layers):
+        self._device_layers.clear()
+        self._device_layers.extend(layers)
+
+    def _forget_programs(self, steps, layer):
+        """Forget the compiled programs of these steps if they were traced with another data set's layer."""
         for step in steps:
             traced = self._traced_device_layers.get(step)
             if (None if traced is None else traced()) is not layer:
                 setattr(self, f"{step}_function", None)
                 self._traced_device_layers[step] = None if layer is None else weakref.ref(layer)
-        self._device_layers.extend(layers)
-        try:
-            yield
-        finally:
-            self._device_layers.clear()
 
     def _checked(self, x, y):
         """Check what is on the host of `x` and `y`; returns `x`, or what stands for it where a batch was taken."""

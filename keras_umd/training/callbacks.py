@@ -22,6 +22,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         dataset: `keras_umd.data.ImageDataset`, the one that `fit` gets, without `steps_per_epoch`. Another one than
             that of the backup is refused. With `None`, for all other data, the epoch is repeated.
         save_freq: `"epoch"`, or an integer, the steps between two backups.
+
+    With several hosts, each needs a directory of its own.
     """
 
     def __init__(self, backup_dir, dataset=None, save_freq="epoch"):
@@ -35,7 +37,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._ignored_warnings = None
 
     def on_train_begin(self, logs=None):
-        if self.dataset is not None and self.params["steps"] != len(self.dataset):
+        self._stop_ignoring_warnings()  # of a `fit` that was stopped
+        if self.dataset is not None and (self.dataset.is_repeated or self.params["steps"] != len(self.dataset)):
             raise ValueError(
                 "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`. "
                 f"Received: {self.params['steps']} steps an epoch, dataset={self.dataset}"
@@ -45,6 +48,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._num_backups, self._num_since_backup = 0, 0
         if os.path.exists(self._path):
             self._restore()
+        elif self.dataset is not None:
+            self.dataset.rewind()
         self._num_skipped = self._batch  # of the epoch that goes on
         self._num_trained = 0  # since here
         self._start = None if self.dataset is None else self.dataset.get_state()
@@ -53,6 +58,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         with open(self._path) as file:
             state = json.load(file)
         if self.dataset is not None:
+            if "dataset" not in state:
+                raise ValueError(
+                    "The backup was made without `dataset`, and says nothing of the place in it; delete it, or go on "
+                    f"without. Received: dataset={self.dataset}, backup_dir={self.backup_dir}"
+                )
             self.dataset.set_state(state["dataset"])
             self._batch = state["batch"]
         if not self.model.optimizer.built:
@@ -62,9 +72,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._num_backups = state["number"]
         if self._batch:
             # Only what is left of the epoch comes, and Keras warns of epochs that end early.
-            self._ignored_warnings = warnings.catch_warnings()
-            self._ignored_warnings.__enter__()
             warnings.filterwarnings("ignore", message="Your input ran out of data")
+            self._ignored_warnings = warnings.filters[0]
+
+    def _stop_ignoring_warnings(self):
+        if self._ignored_warnings in warnings.filters:
+            warnings.filters.remove(self._ignored_warnings)
+        self._ignored_warnings = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -80,9 +94,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._ignored_warnings is not None:
-            self._ignored_warnings.__exit__(None, None, None)
-            self._ignored_warnings = None
+        self._stop_ignoring_warnings()
         self._epoch, self._batch, self._num_skipped = epoch + 1, 0, 0
         if self.save_freq == "epoch" or self._is_due():
             self._save()
@@ -130,6 +142,8 @@ class Pictures(keras.callbacks.Callback):
         super().__init__()
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"`every` must be a positive integer. Received: every={every}")
+        if not callable(draw):
+            raise ValueError(f"`draw` must be a function from the model to pictures. Received: draw={draw!r}")
         self.directory = os.fspath(directory)
         self.draw = draw
         self.every = every
