@@ -95,21 +95,20 @@ class ImageDataset(keras.utils.PyDataset):
 
         `None` where they never end.
         """
-        if self.is_repeated:
-            return None
-        if not self._is_read_in_order:
-            return len(self)
-        if (self._epoch, self._batch) != self._start:  # Keras has only looked at the first batch, or was stopped
+        # Keras has only looked at the first batch, or was stopped.
+        if self._is_read_in_order and (self._epoch, self._batch) != self._start:
             self.go_to(*self._start)
             self._is_read_in_order = True
-        return len(self) - self._batch
+        if self.is_repeated:
+            return None
+        return len(self) - (self._batch if self._is_read_in_order else 0)
 
     def __repr__(self):
         classes = "no labels" if self.class_names is None else f"{len(self.class_names)} classes"
         return f"<ImageDataset: {self.num_images} images {self.image_shape}, {classes}, {len(self)} batches an epoch>"
 
     def repeat(self):
-        """The same images from the beginning and without end, for `fit(..., steps_per_epoch=...)`.
+        """The same images from the beginning and without end, for `fit(..., steps_per_epoch=..., shuffle=False)`.
 
         Keras' epochs may then be of any length; those of the data set follow one another. `for batch in dataset` never
         ends.
@@ -163,8 +162,7 @@ class ImageDataset(keras.utils.PyDataset):
 
     def rewind(self):
         """Go back to where the last `go_to`, `set_state` or epoch has begun: where Keras begins to read."""
-        if not self.is_repeated:
-            self.go_to(*self._start)
+        self.go_to(*self._start)
 
     # Reading
 
@@ -203,6 +201,8 @@ class ImageDataset(keras.utils.PyDataset):
     def on_epoch_end(self):
         # With `steps_per_epoch`, Keras' epoch ends in the middle of ours, and the next goes on there.
         self._is_read_in_order = self.is_repeated or self._batch != 0
+        if self.is_repeated:
+            self._start = self._epoch, self._batch
 
     def _next(self):
         with self._lock:
@@ -221,7 +221,9 @@ class ImageDataset(keras.utils.PyDataset):
         if self._batch == len(self):
             self._close()
             self._report()
-            self._epoch, self._batch = self._start = self._epoch + 1, 0
+            self._epoch, self._batch = self._epoch + 1, 0
+            if not self.is_repeated:
+                self._start = self._epoch, 0
         return batch
 
     def _close(self):

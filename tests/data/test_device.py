@@ -96,3 +96,37 @@ def test_what_data_on_the_device_are_not_for_is_named(small_model):
         model.fit(train, validation_data=data.on_device(IMAGES[:, :8, :8, :1], batch_size=4))
     with pytest.raises(ValueError, match="take `from_arrays`. Received: training=False"):
         data.on_device(IMAGES, training=False)
+
+
+class EvaluateEachEpoch(keras.callbacks.Callback):
+    def __init__(self, *datasets):
+        super().__init__()
+        self.datasets = datasets
+        self.losses = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.losses.append(
+            [self.model.evaluate(dataset, verbose=0, return_dict=True)["loss"] for dataset in self.datasets]
+        )
+
+
+def test_other_data_can_be_evaluated_while_a_model_trains_on_the_device(small_model):
+    images = np.stack([photo(8, 8, seed)[..., :1] for seed in range(12)])
+    black = np.zeros_like(images)
+    evaluated = data.on_device(black, batch_size=4), data.from_arrays(black, batch_size=4, training=False)
+    model = small_model()
+    model.compile("adamw", jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")  # XLA is slow
+    callback = EvaluateEachEpoch(*evaluated)
+    validation = data.from_arrays(images, batch_size=4, training=False)
+    train = data.on_device(images, batch_size=4)
+    history = model.fit(train, epochs=2, validation_data=validation, verbose=0, callbacks=[callback]).history
+    alone = [model.evaluate(dataset, verbose=0, return_dict=True)["loss"] for dataset in evaluated]
+    np.testing.assert_allclose(callback.losses[-1], alone, rtol=1e-5)
+    last = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(history["val_loss"][-1], last, rtol=1e-5)
+
+
+def test_labels_without_a_name_are_refused():
+    for make in (data.on_device, data.from_arrays):
+        with pytest.raises(ValueError, match="a name for each label. Received: 2 names, and labels up to 2"):
+            make(IMAGES, LABELS, batch_size=4, class_names=["a", "b"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -148,30 +149,75 @@ class TestBadImages:
         with pytest.raises(ValueError, match=r"on_error='skip' would leave it out. Received: .*[25].jpg: not an image"):
             list(self.read(folder, loader, on_error="raise"))
 
+    def test_a_batch_of_nothing_else_is_left_out_and_for_keras_replaced(self, make_folder, loader):
+        files = {f"{i}.jpg": b"bad" if i in (4, 5) else encoded(photo(seed=i)) for i in range(6)}
+        folder = make_folder(files)
+        test = self.read(folder, loader, training=False, max_bad_share=0.5)
+        with pytest.warns(UserWarning, match="2 images can't be used"):
+            (only,) = list(test)
+        assert len(only) == 4
+        assert len(test.as_arrays(verbose=False)[0]) == 4
+        test.on_epoch_begin()
+        np.testing.assert_array_equal(test[0], only)
+        np.testing.assert_array_equal(test[1], only[:1])
+
+    def test_where_keras_has_nothing_to_put_in_the_place_of_a_batch_it_says_so(self, make_folder, loader):
+        test = self.read(make_folder({"0.jpg": b"bad"}), loader, training=False, max_bad_share=1)
+        with pytest.raises(ValueError, match="first batch has no image that can be used.*0.jpg"):
+            test[0]
+
+    def test_behind_an_error_the_same_batch_is_read_again(self, folder, loader):
+        train = self.read(folder, loader, on_error="raise", shuffle=False)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="2.jpg: not an image"):
+                next(iter(train))
+        train.on_error, train.max_bad_share = "skip", 0.5
+        with pytest.warns(UserWarning, match="2 images can't be used"):
+            assert [len(images) for images in train] == [4, 4]
+
     def test_a_second_epoch_repeats_no_warning(self, folder, loader, recwarn):
         train = self.read(folder, loader, max_bad_share=0.5)
         list(train), list(train)
         assert sum("can't be used" in str(warning.message) for warning in recwarn.list) == 1
 
 
+WRONG = [
+    ("on_error", "ignore"),
+    ("max_bad_share", 2),
+    ("max_bad_share", None),
+    ("loader", "grain"),
+    ("workers", -1),
+    ("workers", 1.5),
+    ("area_range", 0.8),
+    ("image_size", 0),
+    ("batch_size", 0),
+    ("seed", -1),
+    ("shard_index", 0.5),
+]
+
+
 def test_wrong_arguments_are_named(photos):
-    with pytest.raises(ValueError, match="on_error='ignore'"):
-        data.from_folder(photos, 16, 4, on_error="ignore")
-    with pytest.raises(ValueError, match="max_bad_share=2"):
-        data.from_folder(photos, 16, 4, max_bad_share=2)
-    with pytest.raises(ValueError, match="loader='grain'"):
-        data.from_folder(photos, 16, 4, loader="grain")
-
-
-def test_labels_must_have_names():
-    images = np.zeros((4, 8, 8, 3), "uint8")
-    with pytest.raises(ValueError, match=r"lie in \[0, 2\), the number of class names. Received: labels from 0 to 3"):
-        list(data.from_arrays(images, np.arange(4), batch_size=4, class_names=["a", "b"]))
+    for name, value in WRONG:
+        with pytest.raises(ValueError, match=re.escape(f"{name}={value!r}")):
+            data.from_folder(photos, **{"image_size": 16, "batch_size": 4, name: value})
+    for epoch, batch in ((-1, 0), (0.5, 0), (0, 3)):
+        with pytest.raises(ValueError, match=f"epoch={epoch}, batch={batch}"):
+            data.from_folder(photos, 16, 6).go_to(epoch, batch)
 
 
 def test_a_state_is_json_whatever_integers_are_given(photos):
     train = data.from_folder(photos, np.int64(16), np.int64(6), seed=np.int32(3))
     train.set_state(json.loads(json.dumps(train.get_state())))
+
+
+def test_repeated_data_have_no_end(photos):
+    train = data.from_folder(photos, 16, 5, loader="python")
+    expected = [which(images) for _ in range(2) for images, _ in train]
+    repeated = train.repeat()
+    seen = [which(images) for _, (images, _) in zip(range(7), repeated, strict=False)]
+    assert seen == expected[:7]
+    assert (repeated.get_state()["epoch"], repeated.get_state()["batch"], repeated.num_batches) == (1, 3, None)
+    assert train.get_state()["epoch"] == 2 and len(list(train)) == 4
 
 
 def test_a_fit_that_follows_one_that_was_stopped_begins_the_epoch_anew(photos):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from keras_umd import data
+from keras_umd.data.readers import Options
+from keras_umd.data.sources import RandomAccessSource
 from tests.data.conftest import encoded, photo, reads_files, which
 
 pytestmark = reads_files
@@ -38,14 +40,21 @@ def test_an_array_that_needs_no_crop_comes_as_it_is():
         assert any(np.array_equal(image, other) or np.array_equal(image[:, ::-1], other) for other in images)
 
 
+def add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
 def test_a_tar_of_webdataset(tmp_path):
     for part in range(2):
         with tarfile.open(tmp_path / f"part-{part}.tar", "w") as archive:
             for i in range(10 * part, 10 * part + 10):
-                for end, content in (("png", encoded(grey(i), "PNG")), ("cls", str(i % 3).encode()), ("json", b"{}")):
-                    member = tarfile.TarInfo(f"folder/{i:03}.{end}")
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
+                add(archive, f"folder/{i:03}.png", encoded(grey(i), "PNG"))
+                add(archive, f"folder/{i:03}.seg.png", encoded(grey(0), "PNG"))  # another feature of the same record
+                add(archive, f"folder/{i:03}.cls", str(i % 3).encode())
+                add(archive, f"folder/{i:03}.json", b"{}")
+                add(archive, f"folder/._{i:03}.png", b"what macOS leaves")
     train = data.from_webdataset(str(tmp_path / "part-*.tar"), 16, 5)
     assert (train.num_images, train.class_names) == (20, ["0", "1", "2"])
     seen = []
@@ -55,6 +64,31 @@ def test_a_tar_of_webdataset(tmp_path):
     assert sorted(seen) == list(range(20))
     with pytest.raises(ValueError, match="which matches none"):
         data.from_webdataset(str(tmp_path / "*.zip"), 16, 5)
+    with pytest.raises(ValueError, match="part-2.tar', which matches none"):
+        data.from_webdataset([tmp_path / "part-0.tar", tmp_path / "part-2.tar"], 16, 5)
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ({"a.png": b"", "a.jpg": b"", "a.cls": b"1"}, "a with 2 images"),
+        ({"a.png": b""}, "a with 1 images, label: None"),
+        ({"a.cls": b"1"}, "a with 0 images"),
+        ({"a.png": b"", "a.cls": b"cat"}, "a.cls: b'cat'"),
+    ],
+)
+def test_a_wrong_tar_is_named(files, message, tmp_path):
+    with tarfile.open(tmp_path / "wrong.tar", "w") as archive:
+        for name, content in files.items():
+            add(archive, name, content)
+    with pytest.raises(ValueError, match=f"wrong.tar: {message}"):
+        data.from_webdataset(tmp_path / "wrong.tar", 16, 1)
+
+
+def test_a_file_that_is_no_tar_is_named(tmp_path):
+    (tmp_path / "photo.tar").write_bytes(encoded(grey(1)))
+    with pytest.raises(ValueError, match="whole and not compressed. Received: .*photo.tar"):
+        data.from_webdataset(tmp_path / "photo.tar", 16, 1)
 
 
 @pytest.fixture
@@ -93,14 +127,58 @@ def test_tfrecords(tfrecords):
     assert [i for _, y in batches for i in y] == [i % 3 for i in good]
 
 
-def test_tfrecords_are_shuffled_and_go_on_in_an_epoch(tfrecords):
+@pytest.fixture
+def tensorflows_seed():
+    """Sets TensorFlow's global seed, which mixes into all seeds, and restores it."""
+    tf = pytest.importorskip("tensorflow")
+    before = tf.compat.v1.get_seed(None)[0]
+    yield tf.random.set_seed
+    tf.random.set_seed(before)
+
+
+def test_tfrecords_are_shuffled_and_go_on_in_an_epoch(tfrecords, tensorflows_seed):
     whole = [which(x) for x, _ in read_tfrecords(tfrecords, batch_size=2)]
     assert len(whole) == 10 and sorted(set(np.ravel(whole))) == [i for i in range(20) if i != 7]
     assert np.ravel(whole).tolist() != sorted(np.ravel(whole))
     train = read_tfrecords(tfrecords, batch_size=2)
+    tensorflows_seed(1)
     train.go_to(0, 4)
     assert [which(x) for x, _ in train] == whole[4:]
     assert [which(x) for x, _ in train] != whole
+
+
+def test_another_shuffle_buffer_is_another_order(tfrecords):
+    state = read_tfrecords(tfrecords, shuffle_buffer=5).get_state()
+    with pytest.raises(ValueError, match="state is of another data set"):
+        read_tfrecords(tfrecords, shuffle_buffer=6).set_state(state)
+
+
+def test_wrong_features_and_files_of_tfrecords_are_named(tfrecords, tmp_path):
+    with pytest.raises(ValueError, match=r"\['image/class/label', 'image/encoded'\]. Received: \['image'\]"):
+        read_tfrecords(tfrecords, image_key="image")
+    with pytest.raises(ValueError, match="train-9', which matches none"):
+        read_tfrecords([tfrecords, tmp_path / "train-9"])
+
+
+def test_a_record_without_an_image_is_a_bad_image(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:
+        for i in range(4):
+            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded(grey(i))]))
+            features = tf.train.Features(feature={} if i == 2 else {"image/encoded": value})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    test = data.from_tfrecords(tmp_path / "records", 16, 4, training=False, labels=False, max_bad_share=0.5)
+    with pytest.warns(UserWarning, match="records: record 2"):
+        (images,) = list(test)
+    assert which(images) == [0, 1, 3]
+
+
+def test_a_damaged_tfrecord_file_stops_the_reading(tfrecords, tmp_path):
+    content = bytearray((tmp_path / "train-2").read_bytes())
+    content[100] ^= 1
+    (tmp_path / "train-2").write_bytes(content)
+    with pytest.raises(ValueError, match="A file of records is damaged"):
+        list(read_tfrecords(tfrecords, training=False))
 
 
 def test_hosts_read_tfrecord_files_of_their_own(tfrecords):
@@ -131,16 +209,17 @@ def prepared_imagenet(request, tmp_path_factory):
             yield f"n{i:05}.JPEG", {"image": image, "label": i % 1000, "file_name": f"n{i:05}.JPEG"}
 
     builder._split_generators = lambda *_: {"train": generate(0, 20), "validation": generate(20, 10)}
-    config = tfds.download.DownloadConfig(verify_ssl=False)
+    config = tfds.download.DownloadConfig(verify_ssl=False, num_shards=4)
     builder.download_and_prepare(download_config=config)
     return directory
 
 
-def test_a_data_set_of_tfds(prepared_imagenet):
+def test_a_data_set_of_tfds(prepared_imagenet, tensorflows_seed):
     train = data.from_tfds("imagenet2012", "train", 16, 6, data_dir=prepared_imagenet)
     assert (len(train), train.num_images, train.image_shape, len(train.class_names)) == (3, 20, (16, 16, 3), 1000)
     epochs = [[i for x, _ in train for i in which(x)] for _ in range(2)]
     assert all(len(set(epoch)) == 18 for epoch in epochs) and epochs[0] != epochs[1]
+    tensorflows_seed(1)
     train.go_to(0, 1)
     x, y = next(iter(train))
     assert which(x) == epochs[0][6:12] and y.tolist() == epochs[0][6:12]
@@ -161,6 +240,22 @@ def test_the_folder_of_a_prepared_data_set(prepared_imagenet):
     assert data.from_tfds(folder, "train[:50%]", 16, 5).num_images == 10
     with pytest.raises(ValueError, match="features .*Received: 'class'"):
         data.from_tfds(folder, "train", 16, 5, label_key="class")
+    with pytest.raises(ValueError, match="a feature that is a class.*Received: label_key='file_name'"):
+        data.from_tfds(folder, "train", 16, 5, label_key="file_name")
+
+
+def test_a_record_that_a_data_source_cannot_read_is_a_bad_image():
+    class Damaged(list):
+        def __getitem__(self, index):
+            if index == 2:
+                raise RuntimeError("chunk data hash mismatch")
+            return super().__getitem__(index)
+
+    source = RandomAccessSource(Damaged({"image": encoded(grey(i)), "label": i} for i in range(4)), "image", "label")
+    test = Options(16, 4, training=False, max_bad_share=0.5).in_any_order(source, list("abcd"), "damaged")
+    with pytest.warns(UserWarning, match=r"record 2 \(can't be read: chunk data hash mismatch\)"):
+        ((images, labels),) = list(test)
+    assert which(images) == labels.tolist() == [0, 1, 3]
 
 
 def test_a_data_set_of_tfds_that_is_not_there_says_what_to_do(tmp_path):
@@ -174,10 +269,15 @@ def test_folders_without_images_are_named(make_folder, tmp_path):
         data.from_folder(str(tmp_path / "nowhere"), 16, 4)
     empty = make_folder({"cats/readme.txt": b"", "dogs/1.jpg": encoded(photo())})
     with (
-        pytest.warns(UserWarning, match="1 files in .* are left out: .*readme.txt"),
+        pytest.warns(UserWarning, match="1 files in .* left out: .*readme.txt"),
         pytest.raises(ValueError, match=r"Every class must have images.* none in \['cats'\]"),
     ):
         data.from_folder(empty, 16, 4)
+    hidden = make_folder(
+        {"a/1.jpg": encoded(photo()), "a/.ipynb_checkpoints/1.jpg": encoded(photo()), "2.jpg": b""}, "b"
+    )
+    with pytest.warns(UserWarning, match="1 images in .* are in no sub-folder .*: 2.jpg"):
+        assert data.from_folder(hidden, 16, 1).num_images == 1
     flat = make_folder({"1.jpg": encoded(photo())}, "flat")
     with pytest.raises(ValueError, match="labels=False takes images alone"):
         data.from_folder(flat, 16, 4)

@@ -110,6 +110,16 @@ def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(source, small_
     assert not (tmp_path / "killed" / "backup").exists()
 
 
+def test_a_batch_that_was_looked_at_is_not_lost(small_model, images, tmp_path):
+    killed = Run(small_model, images, tmp_path / "killed")
+    next(iter(killed.train))
+    with pytest.raises(Killed):
+        killed.fit(KillAfter(2))
+    Run(small_model, images, tmp_path / "killed").fit().assert_equals(
+        Run(small_model, images, tmp_path / "whole").fit()
+    )
+
+
 needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
 
 
@@ -132,6 +142,19 @@ def test_the_same_model_goes_on_in_the_same_process(small_model, images, tmp_pat
         run.fit(KillAfter(5))
     run.fit().assert_equals(whole)
     assert run.model.fit(run.train, epochs=1, verbose=0).epoch == [0]  # a later one begins anew
+
+
+@needs_one_backend
+def test_a_run_that_was_killed_twice_leaves_nothing_behind(small_model, images, tmp_path):
+    run = Run(small_model, images, tmp_path / "killed")
+    filters = list(warnings.filters)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            run.fit(KillAfter(4))
+    assert run.model.fit(images, batch_size=8, epochs=1, verbose=0).epoch == [0]
+    run.train.go_to(0)
+    run.fit()
+    assert warnings.filters == filters
 
 
 @needs_one_backend
@@ -169,8 +192,14 @@ def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, i
     other = Run(small_model, images[::-1], tmp_path / "run")
     with pytest.raises(ValueError, match="The state is of another data set. This one has {'source'"):
         other.fit()
+    model = other.model
     with pytest.raises(ValueError, match="without `steps_per_epoch`. Received: 2 steps"):
         Run(small_model, images, tmp_path / "other").fit(steps_per_epoch=2)
+    with pytest.raises(Killed):
+        without = callbacks.standard(tmp_path / "without", 1)
+        model.fit(images, batch_size=8, verbose=0, callbacks=[*without, KillAfter(1)])
+    with pytest.raises(ValueError, match="made without `dataset`"):
+        Run(small_model, images, tmp_path / "without").fit()
     with pytest.raises(ValueError, match="save_freq=0"):
         callbacks.BackupAndRestore(tmp_path, save_freq=0)
 
@@ -192,4 +221,6 @@ def test_pictures_are_files_and_in_tensorboard(small_model, images, tmp_path):
         saved = keras.utils.load_img(tmp_path / "pictures" / f"noise_{number:04}.png")
         np.testing.assert_array_equal(np.asarray(saved), picture)
     with pytest.raises(ValueError, match="every=0"):
-        callbacks.Pictures(tmp_path, None, every=0)
+        callbacks.Pictures(tmp_path, lambda model: {}, every=0)
+    with pytest.raises(ValueError, match="draw=None"):
+        callbacks.Pictures(tmp_path, None)
