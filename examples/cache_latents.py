@@ -14,6 +14,8 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
+
 from keras_umd import data, latents
 
 
@@ -39,6 +41,7 @@ def main():
         images = data.from_folder(args.data, **options)
     else:
         images = data.from_tfds(args.data, args.split, data_dir=args.data_dir, **options)
+    keras.utils.set_random_seed(0)  # for --random-weights: the same in every run
     weights = None if args.random_weights else args.weights or "stable_diffusion"
     autoencoder = latents.StableDiffusionAutoencoder(weights)
     print(f"{images.num_images} images of {len(images.class_names)} classes")

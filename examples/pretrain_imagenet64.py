@@ -65,8 +65,8 @@ def main():
         epochs=args.epochs,
         validation_data=validation,
         callbacks=[
-            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
             keras_umd.callbacks.Pictures(args.output, draw, every=args.picture_epochs),
+            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )
     print(f"The model, its losses and pictures are in {args.output}")

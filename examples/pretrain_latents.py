@@ -33,11 +33,12 @@ def main():
     args = parser.parse_args()
 
     keras.utils.set_random_seed(0)
-    train = latents.from_latents(args.latents, args.batch_size, labels=False)
+    weights = None if args.random_weights else args.weights or "stable_diffusion"
+    autoencoder = latents.StableDiffusionAutoencoder(weights)
+    train = latents.from_latents(args.latents, args.batch_size, labels=False, autoencoder=autoencoder)
     print(f"{train.num_images} images, {len(train)} steps an epoch, latents of shape {train.image_shape}")
     model = keras_umd.UMD.from_preset(args.preset, image_shape=train.image_shape, seed=0, dtype=args.dtype)
-    weights = None if args.random_weights else args.weights or "stable_diffusion"
-    model.autoencoder = latents.StableDiffusionAutoencoder(weights)  # `generate` gives images
+    model.autoencoder = autoencoder  # `generate` gives images
     model.compile(keras_umd.recipes.pretraining_optimizer(args.epochs * len(train), args.batch_size))
 
     def draw(model):
@@ -48,8 +49,8 @@ def main():
         train,
         epochs=args.epochs,
         callbacks=[
-            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
             keras_umd.callbacks.Pictures(args.output, draw, every=args.picture_epochs),
+            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )
     print(f"The model, its losses and pictures are in {args.output}")

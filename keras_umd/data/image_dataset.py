@@ -32,6 +32,7 @@ class ImageDataset(keras.utils.PyDataset):
         class_names: List of strings, or `None` without labels.
         batch_size: Integer.
         bad_images: Dictionary from the names of images that couldn't be read to the reasons.
+        left_out: List of the places of such images in the batch that was read last.
 
     Args:
         loader: Object with `batches(epoch, start)` and `num_batches`.
@@ -76,6 +77,7 @@ class ImageDataset(keras.utils.PyDataset):
 
     def _begin(self):
         self.bad_images = {}
+        self.left_out = []
         self._num_reported = 0  # of the bad images
         self._are_small_reported = False
         self._num_bad, self._num_small, self._first_small = 0, 0, []  # of this epoch, since it was begun to be read
@@ -174,14 +176,14 @@ class ImageDataset(keras.utils.PyDataset):
 
     def _rest_of_epoch(self):
         for _ in range(self._batch, len(self)):
-            batch = self._next()
+            batch = self.read_batch()
             if batch is not None:
                 yield batch
 
     def __getitem__(self, index):
         """Within `fit` the next batch, whatever the index; else batch `index` of the epoch."""
         if self._is_read_in_order:
-            return self._or_last_good(self._next())
+            return self._or_last_good(self.read_batch())
         if not 0 <= index < len(self):
             raise IndexError(f"The data set has {len(self)} batches. Received: index={index}")
         stream = self._open(index)
@@ -204,7 +206,8 @@ class ImageDataset(keras.utils.PyDataset):
         if self.is_repeated:
             self._start = self._epoch, self._batch
 
-    def _next(self):
+    def read_batch(self):
+        """The next batch, also from one epoch to the next; `None` for one without any good image."""
         with self._lock:
             return self._read_next()
 
@@ -239,7 +242,7 @@ class ImageDataset(keras.utils.PyDataset):
 
     def _checked(self, batch):
         """The batch as `fit` wants it, without its bad images; `None` if it has no others."""
-        bad = [place for place, reason in enumerate(batch.reasons) if reason]
+        bad = self.left_out = [place for place, reason in enumerate(batch.reasons) if reason]
         for place in bad:
             name, reason = batch.name(place), batch.reasons[place]
             if self.on_error == "raise":

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 BATCHES_AHEAD = 2
@@ -27,4 +28,5 @@ def prefetched(start, numbers, workers=1):
                 future.result()
             yield result
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        if not sys.is_finalizing():  # nothing waits any more then, and parts of Python are gone
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -23,7 +23,7 @@ class Autoencoder:
     """A KL autoencoder: images to a normal distribution over latents, and latents back to images.
 
     It is no Keras layer, so that a model it is attached to (`model.autoencoder = autoencoder`) neither trains nor saves
-    it. Everything is computed in float32.
+    it. Its networks compute in the precision that they were made for.
 
     Example:
 
@@ -37,7 +37,7 @@ class Autoencoder:
         encoder: Keras model, float images in [-1, 1] to mean and log-variance, one after the other in the channels.
         decoder: Keras model, latents as the encoder's mean to images in [-1, 1].
         name: String. Part of the fingerprint.
-        scale: Float above 0. `encode` multiplies with it, `decode` divides by it.
+        scale: Finite float above 0. `encode` multiplies with it, `decode` divides by it.
         downsampling: Integer, how many pixels a latent is wide.
         latent_channels: Integer.
 
@@ -46,8 +46,8 @@ class Autoencoder:
     """
 
     def __init__(self, encoder, decoder, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
-        if not scale > 0:
-            raise ValueError(f"`scale` must be above 0. Received: scale={scale}")
+        if not isinstance(scale, (int, float, np.number)) or not 0 < scale < np.inf:
+            raise ValueError(f"`scale` must be a finite number above 0. Received: scale={scale!r}")
         _check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
         self.encoder = encoder
         self.decoder = decoder
@@ -94,6 +94,11 @@ class Autoencoder:
             Float32 tensor of their shape.
         """
         mean, std = (ops.convert_to_tensor(x, dtype="float32") for x in (mean, std))
+        if mean.shape != std.shape:
+            raise ValueError(
+                "`mean` and `std` must have the same shape. "
+                f"Received: mean of shape {tuple(mean.shape)}, std of shape {tuple(std.shape)}"
+            )
         return mean + std * keras.random.normal(mean.shape, dtype="float32", seed=seed_generator(seed))
 
     def decode(self, latents, batch_size=8):
@@ -156,6 +161,8 @@ class Autoencoder:
 
 class StableDiffusionAutoencoder(Autoencoder):
     """The autoencoder of Stable Diffusion 1, as keras-cv has it: 8 times smaller, 4 channels, 84 million weights.
+
+    It computes in float32, whatever the global policy.
 
     Args:
         weights: `"stable_diffusion"`, which keras-cv downloads once (335 MB); a pair of paths `(encoder, decoder)` of

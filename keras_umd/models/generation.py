@@ -34,7 +34,7 @@ class Generation:
 
     @property
     def autoencoder(self):
-        """What turns the latents of all that these methods return into images, or `None` to return latents.
+        """What turns the latents that `generate`, `trajectory`, `inpaint` and `denoise` return into images, or `None`.
 
         An object from `keras_umd.latents`, for a model with `value_range=None`. It isn't saved with the model.
         """

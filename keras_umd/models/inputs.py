@@ -140,7 +140,7 @@ def check_autoencoder(autoencoder, image_shape, value_range):
             "Only a model of latents, one with value_range=None, takes an `autoencoder`. "
             f"Received: autoencoder={autoencoder!r} for a model with value_range={value_range}"
         )
-    if not (hasattr(autoencoder, "decode") and hasattr(autoencoder, "latent_channels")):
+    if not all(hasattr(autoencoder, name) for name in ("decode", "latent_channels", "image_shape", "fingerprint")):
         raise ValueError(
             f"`autoencoder` must be an object from keras_umd.latents. Received: autoencoder={autoencoder!r}"
         )

@@ -202,7 +202,8 @@ def standard(directory, save_freq="epoch", dataset=None):
     os.makedirs(directory, exist_ok=True)
     return [
         keras.callbacks.TerminateOnNaN(raise_error=True),  # a plain stop would save NaN and drop the backup
-        BackupAndRestore(os.path.join(directory, "backup"), dataset, save_freq),
         keras.callbacks.ModelCheckpoint(os.path.join(directory, "model.keras")),
         keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True),
+        # Last, also behind callbacks of the user's: an epoch is over when all that it should leave is there.
+        BackupAndRestore(os.path.join(directory, "backup"), dataset, save_freq),
     ]

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -58,6 +59,22 @@ def test_pretraining_on_folders(more, folders, tmp_path):
     assert_complete(tmp_path / "run", "reconstructions", "samples")
 
 
+def test_a_killed_pretraining_goes_on(folders, tmp_path):
+    arguments = ("--data", folders, "--preset", "umd_tiny_patch16_64", "--output", "run", "--backup-steps", 1, *SMALL)
+    command = [sys.executable, str(EXAMPLES / "pretrain_imagenet64.py"), *map(str, arguments)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    killed = subprocess.Popen(command, cwd=tmp_path, env=os.environ, **quiet)
+    backup = tmp_path / "run" / "backup" / "state.json"
+    while not backup.exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert backup.exists()
+    run(tmp_path, "pretrain_imagenet64.py", *arguments)
+    assert_complete(tmp_path / "run", "reconstructions", "samples")
+
+
 def test_pretraining_on_a_data_set_of_tfds(photos, tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     builder = tfds.builder("imagenet2012", data_dir=str(tmp_path / "tfds"))
@@ -77,9 +94,10 @@ def test_pretraining_on_a_data_set_of_tfds(photos, tmp_path):
 def test_latents_are_cached_and_trained_on(folders, tmp_path):
     pytest.importorskip("keras_cv")
     size = ("--image-size", 64, "--batch-size", 4, "--random-weights")
-    output = run(tmp_path, "cache_latents.py", "--data", folders / "train", "--output", "cache", *size)
-    assert "8 images of 2 classes" in output
-    (latents,) = (np.load(path) for path in (tmp_path / "cache").glob("*0.npy"))
+    for _ in range(2):  # the second finds all done
+        output = run(tmp_path, "cache_latents.py", "--data", folders / "train", "--output", "cache", *size)
+        assert "8 images of 2 classes" in output
+    (latents,) = (np.load(path) for path in (tmp_path / "cache").glob("*moments.npy"))
     assert latents.shape == (8, 2, 8, 8, 8)
     arguments = ("--latents", "cache", "--preset", "umd_tiny_patch2_latent32", "--random-weights", "--output", "run")
     output = run(tmp_path, "pretrain_latents.py", *arguments, *SMALL)

@@ -144,7 +144,12 @@ def test_wrong_inputs_are_refused(autoencoder, method, arguments, message):
         getattr(autoencoder, method)(**arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"scale": 0}, {"downsampling": 0}, {"latent_channels": 1.5}])
+def test_mean_and_deviation_of_other_shapes_are_refused(autoencoder):
+    with pytest.raises(ValueError, match=r"mean of shape \(1, 2, 2, 1\), std of shape \(2, 2, 1\)"):
+        autoencoder.sample(np.zeros((1, 2, 2, 1)), np.ones((2, 2, 1)))
+
+
+@pytest.mark.parametrize("arguments", [{"scale": 0}, {"scale": np.inf}, {"downsampling": 0}, {"latent_channels": 1.5}])
 def test_wrong_settings_are_refused(arguments):
     (name, value) = next(iter(arguments.items()))
     networks = tiny_autoencoder()

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -73,8 +74,11 @@ def test_an_autoencoder_that_does_not_fit_is_refused(model, small_model, autoenc
         small_model().autoencoder = autoencoder
     with pytest.raises(ValueError, match="1 channels.*Received.*4 channels"):
         model.autoencoder = tiny_autoencoder(latent_channels=4)
-    with pytest.raises(ValueError, match="keras_umd.latents.*Received: autoencoder='stable_diffusion'"):
-        model.autoencoder = "stable_diffusion"
+    for wrong in ("stable_diffusion", types.SimpleNamespace(decode=None, latent_channels=1)):
+        with pytest.raises(
+            ValueError, match=r"keras_umd.latents.*Received: autoencoder=('stable_diffusion'|namespace)"
+        ):
+            model.autoencoder = wrong
     assert model.autoencoder is None
     small_model().autoencoder = None
 

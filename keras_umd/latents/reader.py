@@ -1,0 +1,195 @@
+"""Cached latents as a data set, and their sampling on the device."""
+
+import functools
+import os
+
+import keras
+import ml_dtypes
+import numpy as np
+from keras import ops
+
+from keras_umd.data.image_dataset import PreparedDataset
+from keras_umd.data.prefetch import prefetched
+from keras_umd.data.readers import Options
+from keras_umd.diffusion.image_noise import image_noise, noise_key
+from keras_umd.latents.manifest import complete_manifest
+from keras_umd.seeds import seed_generator
+
+MAX_OPEN_FILES = 256  # operating systems allow about a thousand
+
+
+def from_latents(
+    directory,
+    batch_size=64,
+    training=True,
+    labels=True,
+    shuffle=None,
+    drop_remainder=None,
+    seed=0,
+    shard_index=0,
+    num_shards=1,
+    autoencoder=None,
+    verify=False,
+):
+    """The data set that `cache_latents` wrote, for a latent model.
+
+    In training, each image is one of its views, mirrored or not, by chance, and its latent is drawn in the step, on the
+    device. In evaluation it is the mean of the first view.
+
+    Args:
+        directory: String or path.
+        batch_size: Integer, of this host.
+        training, labels, shuffle, drop_remainder, seed, shard_index, num_shards: As of `keras_umd.data.from_folder`.
+        autoencoder: `Autoencoder`, checked to be the one that made the cache; or `None`.
+        verify: Bool. Whether to compare all files with their checksums first.
+
+    Returns:
+        `keras_umd.data.ImageDataset`.
+
+    Raises:
+        ValueError: for a cache that isn't complete, or whose files are damaged.
+    """
+    manifest = complete_manifest(directory, verify)
+    if autoencoder is not None and autoencoder.fingerprint() != manifest["autoencoder_fingerprint"]:
+        raise ValueError(
+            f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
+            f"Received: {autoencoder.name!r} with the fingerprint {autoencoder.fingerprint()}"
+        )
+    if labels and manifest["class_names"] is None:
+        raise ValueError("The cache was made of images without labels. Received: labels=True")
+    source = _Shards(directory, manifest)
+    settings = Options(
+        image_size=manifest["latent_shape"][0],
+        batch_size=batch_size,
+        training=training,
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+        seed=seed,
+        shard_index=shard_index,
+        num_shards=num_shards,
+    )
+    order = settings.order(len(source))
+    identity = {name: manifest[name] for name in ("autoencoder_fingerprint", "views", "flip", "dataset")}
+    identity.update(seed=seed, shuffle=order.shuffle)
+    dataset = PreparedDataset(
+        LatentLoader(source, order, training, labels),
+        num_images=order.num_own_records,
+        image_shape=manifest["latent_shape"],
+        class_names=manifest["class_names"] if labels else None,
+        batch_size=batch_size,
+        training=training,
+        drop_remainder=order.drop_remainder,
+        identity={**identity, "shard_index": shard_index, "num_shards": num_shards},
+    )
+    dataset.dtype = "float32"
+    if training:
+        dataset.device_layer = SampleLatents(seed, name="sample_latents")
+    return dataset
+
+
+class SampleLatents(keras.layers.Layer):
+    """Draws latents from their distributions, image by image, so that those of an epoch are the same in every run.
+
+    Args:
+        seed: Integer.
+        **kwargs: As of `keras.layers.Layer`.
+    """
+
+    def __init__(self, seed, **kwargs):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.key = noise_key(seed_generator(seed))
+        self.built = True
+
+    def call(self, batch):
+        """float32 latents `(batch, height, width, channels)`, and their labels or `None`.
+
+        Args:
+            batch: Dictionary of `moments` `(batch, height, width, 2 * channels)`, mean and deviation; `indices`
+                `(batch,)`, which images they are of; `epoch` `(batch,)`; and perhaps `labels` `(batch,)`.
+        """
+        mean, std = ops.split(ops.cast(batch["moments"], "float32"), 2, axis=-1)
+        indices, epoch = (ops.cast(batch[name], "int32") for name in ("indices", "epoch"))
+        noise = image_noise(ops.convert_to_tensor(self.key), indices, epoch[0], tuple(mean.shape[1:]))
+        return mean + std * noise, batch.get("labels")
+
+
+class LatentLoader:
+    """Batches from the files of a cache, read ahead in a thread.
+
+    Args:
+        source: `_Shards`.
+        order: `Order`.
+        training: Bool. Whether to give moments to sample from, or means.
+        with_labels: Bool.
+    """
+
+    def __init__(self, source, order, training, with_labels):
+        self.source = source
+        self.order = order
+        self.training = training
+        self.with_labels = with_labels
+        self.num_batches = order.num_batches
+
+    def batches(self, epoch, start):
+        """The batches of an epoch, from batch `start` on."""
+        records = self.order.records(epoch)
+
+        def submit(pool, number):
+            batch = {}
+            return batch, [pool.submit(lambda: batch.update(self._read(records, epoch, number)))]
+
+        for batch in prefetched(submit, range(start, self.num_batches)):
+            if self.training:
+                yield batch
+            else:
+                yield (batch["means"], batch["labels"]) if self.with_labels else batch["means"]
+
+    def _read(self, records, epoch, number):
+        records = self.order.in_batch(records, number)
+        labels = {"labels": self.source.labels[records]} if self.with_labels else {}
+        if not self.training:
+            moments = self.source.read(records, np.zeros((len(records), 2), int)).astype("float32")
+            return {"means": moments[..., : moments.shape[-1] // 2], **labels}
+        draws = self.order.draws(epoch, number, len(records))[:, :2]
+        versions = (draws * [self.source.num_views, self.source.num_mirrored]).astype(int)
+        return {
+            "moments": self.source.read(records, versions),
+            "indices": records.astype("int32"),
+            "epoch": np.full(len(records), epoch, "int32"),
+            **labels,
+        }
+
+
+class _Shards:
+    """The files of a cache: memory-mapped arrays `(count, mirrored, height, width, 2 * channels)`."""
+
+    def __init__(self, directory, manifest):
+        shards = sorted(manifest["shards"], key=lambda shard: (shard["view"], shard["batch"]))
+        self.num_views = manifest["views"]
+        self.num_mirrored = 2 if manifest["flip"] else 1
+        self._directory = directory
+        self._files = [
+            [shard["moments"]["file"] for shard in shards if shard["view"] == v] for v in range(self.num_views)
+        ]
+        self._open = functools.lru_cache(MAX_OPEN_FILES)(functools.partial(self._load, mmap_mode="r"))
+        first_view = [shard for shard in shards if shard["view"] == 0]
+        self._starts = np.cumsum([0] + [shard["count"] for shard in first_view])  # the same in all views
+        self._row_shape = (*manifest["latent_shape"][:2], 2 * manifest["latent_shape"][2])
+        self.labels = None
+        if manifest["class_names"] is not None:
+            self.labels = np.concatenate([self._load(shard["labels"]["file"]) for shard in first_view])
+
+    def _load(self, file, mmap_mode=None):
+        return np.load(os.path.join(self._directory, file), mmap_mode)
+
+    def __len__(self):
+        return int(self._starts[-1])
+
+    def read(self, records, versions):
+        """bfloat16 moments `(n, height, width, 2 * channels)` of records in versions `(n, 2)`: view, mirrored."""
+        moments = np.empty((len(records), *self._row_shape), "uint16")
+        shards = np.searchsorted(self._starts, records, side="right") - 1
+        rows = records - self._starts[shards]
+        for i, (view, mirrored) in enumerate(versions):
+            moments[i] = self._open(self._files[view][shards[i]])[rows[i], mirrored]
+        return moments.view(ml_dtypes.bfloat16)
