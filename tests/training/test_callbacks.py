@@ -110,6 +110,10 @@ def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(source, small_
     assert not (tmp_path / "killed" / "backup").exists()
 
 
+needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
+
+
+@needs_one_backend
 def test_a_batch_that_was_looked_at_is_not_lost(small_model, images, tmp_path):
     killed = Run(small_model, images, tmp_path / "killed")
     next(iter(killed.train))
@@ -118,9 +122,6 @@ def test_a_batch_that_was_looked_at_is_not_lost(small_model, images, tmp_path):
     Run(small_model, images, tmp_path / "killed").fit().assert_equals(
         Run(small_model, images, tmp_path / "whole").fit()
     )
-
-
-needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
 
 
 @needs_one_backend
