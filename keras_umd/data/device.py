@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.data.image_dataset import PreparedDataset
-from keras_umd.data.readers import Options, description_of, names_or_numbers
+from keras_umd.data.options import Options, description_of, names_or_numbers
 from keras_umd.data.sources import ArraySource
 
 

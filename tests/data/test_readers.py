@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_umd import data
-from keras_umd.data.readers import Options
+from keras_umd.data.options import Options
 from keras_umd.data.sources import RandomAccessSource
 from tests.data.conftest import encoded, photo, reads_files, which
 
