@@ -75,18 +75,16 @@ def _pixels(image, channels, size):
     """The first frame, 8 bits deep, transparent parts white."""
     from PIL import Image
 
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # what is black, and what white?
+        raise BadImage(f"its pixels must have 8 or 16 bits, and have {image.mode!r}, 32")
     try:
         image.draft(None, size)  # of a JPEG: decodes it smaller
-        if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # what is black, and what white?
-            raise BadImage(f"its pixels must have 8 or 16 bits, and have {image.mode!r}, 32")
         if image.mode.startswith("I"):  # 16 bits
             image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype("uint8"))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-    except BadImage:
-        raise
     except Exception as error:
         raise BadImage(f"damaged: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)
