@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 
+from keras_umd.checks import check_positive_integers
 from keras_umd.diffusion import samplers
 from keras_umd.files import write_json, write_whole
 from keras_umd.fingerprint import fingerprint
@@ -57,9 +58,7 @@ def generate_to(
     Raises:
         ValueError: for wrong arguments, and if the directory holds samples of something else.
     """
-    for name, value in (("num_images", num_images), ("batch_size", batch_size)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
+    check_positive_integers(num_images=num_images, batch_size=batch_size)
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
     if format == "png" and model.value_range is None and model.autoencoder is None:

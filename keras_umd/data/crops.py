@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from keras_umd.checks import check_positive_integers
+
 RATIO_RANGE = (3 / 4, 4 / 3)
 NUM_DRAWS = 5  # area, ratio, top, left, flip
 
@@ -33,8 +35,7 @@ class Crop:
     flip: bool = True
 
     def __post_init__(self):
-        if not isinstance(self.image_size, (int, np.integer)) or self.image_size < 1:
-            raise ValueError(f"`image_size` must be a positive integer. Received: image_size={self.image_size}")
+        check_positive_integers(image_size=self.image_size)
         if self.channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels}")
         if np.shape(self.area_range) != (2,) or not 0 < self.area_range[0] <= self.area_range[1] <= 1:

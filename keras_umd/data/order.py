@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_umd.checks import check_positive_integers
 from keras_umd.data.crops import NUM_DRAWS
 
 
@@ -29,9 +30,7 @@ class Order:
     num_shards: int = 1
 
     def __post_init__(self):
-        for name in ("batch_size", "num_shards"):
-            if not isinstance(getattr(self, name), (int, np.integer)) or getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={getattr(self, name)}")
+        check_positive_integers(batch_size=self.batch_size, num_shards=self.num_shards)
         if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < 2**31:
             raise ValueError(f"`seed` must be an integer of at least 0 and below 2**31. Received: seed={self.seed}")
         is_integer = isinstance(self.shard_index, (int, np.integer))

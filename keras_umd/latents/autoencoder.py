@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import compile_function, import_tensorflow, shard_batch
+from keras_umd.checks import check_positive_integers
 from keras_umd.fingerprint import fingerprint
 from keras_umd.images import check_images, scale_images, to_uint8
 from keras_umd.seeds import seed_generator
@@ -48,7 +49,7 @@ class Autoencoder:
     def __init__(self, encoder, decoder, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
         if not isinstance(scale, (int, float, np.number)) or not 0 < scale < np.inf:
             raise ValueError(f"`scale` must be a finite number above 0. Received: scale={scale!r}")
-        _check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
+        check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
         self.encoder = encoder
         self.decoder = decoder
         self.name = name
@@ -223,18 +224,12 @@ def _check_weights(weights):
     return paths
 
 
-def _check_positive_integers(**values):
-    for name, value in values.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
-
-
 def _in_batches(function, model, x, batch_size):
     """Yields the results of a compiled function, a tuple of tensors, for one batch of a NumPy array after the other.
 
     The last batch is filled up with rows that aren't kept: no second program for its size.
     """
-    _check_positive_integers(batch_size=batch_size)
+    check_positive_integers(batch_size=batch_size)
     if not len(x):
         raise ValueError(f"There must be at least one image. Received: an array of shape {x.shape}")
     batch_size = min(batch_size, len(x))

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import host_values
+from keras_umd.checks import check_positive_integers
 from keras_umd.diffusion.corruption import Corruption
 
 
@@ -41,8 +42,7 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
     for name, size in sizes.items():
         if size is None and name == "num_classes":
             continue
-        if not isinstance(size, (int, np.integer)) or size < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={size}")
+        check_positive_integers(**{name: size})
     if not isinstance(corruption, Corruption):
         raise ValueError(
             "`corruption` must be a keras_umd.Corruption, for example Corruption.mae(). "
@@ -78,8 +78,8 @@ def check_generation(labels, num_images, initial_noise, image_indices):
 
     `labels` and `initial_noise` are prepared, or `None`.
     """
-    if num_images is not None and (not isinstance(num_images, (int, np.integer)) or num_images < 1):
-        raise ValueError(f"`num_images` must be a positive integer. Received: num_images={num_images}")
+    if num_images is not None:
+        check_positive_integers(num_images=num_images)
     counts = {"num_images": num_images}
     if labels is not None:
         counts["labels"] = labels.shape[0]
