@@ -41,9 +41,14 @@ class PositionEmbedding(keras.layers.Layer):
     def call(self, tokens, indices=None):
         return tokens + (self.positions if indices is None else ops.take(self.positions, indices, axis=0))
 
-    def interpolated(self, grid):
-        """The learned positions resized bicubically to another grid, `(rows * columns, hidden_dim)`, as NumPy array."""
-        table = ops.convert_to_numpy(self.positions.value).reshape(*self.grid, -1)
+    def interpolated(self, grid, positions=None):
+        """Positions, by default the learned ones, resized bicubically to another grid.
+
+        Returns:
+            NumPy array of shape `(rows * columns, hidden_dim)`.
+        """
+        positions = self.positions.value if positions is None else positions
+        table = ops.convert_to_numpy(positions).reshape(*self.grid, -1)
         rows, columns = (_bicubic_matrix(old, new) for old, new in zip(self.grid, grid, strict=True))
         return np.einsum("ri,cj,ijd->rcd", rows, columns, table).reshape(-1, table.shape[-1]).astype(table.dtype)
 

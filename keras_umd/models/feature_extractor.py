@@ -1,18 +1,21 @@
 """The pre-trained encoder as a model of its own."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_umd.diffusion.schedule import NoiseSchedule
 from keras_umd.images import check_images, scale_images
 from keras_umd.layers.patches import as_pair
 from keras_umd.models.network import ConditionEmbedding, Encoder
+from keras_umd.seeds import seed_generator
 
-POOLINGS = ("cls", "mean", None)
+POOLINGS = ("cls", "mean", "cls+mean", None)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
 class FeatureExtractor(keras.Model):
-    """Images to features: UMD's encoder with nothing masked, no noise and no label.
+    """Images to features: UMD's encoder with nothing masked and no label.
 
     Made by `UMD.feature_extractor`, with a copy of its weights, so that training it leaves the UMD as it is. It is a
     Keras model and a Keras layer: call it on images, or put it into a functional model, frozen or not.
@@ -24,7 +27,12 @@ class FeatureExtractor(keras.Model):
         num_classes: Integer or `None`. Classes of the model that the weights are from.
         value_range: Pair of floats, the range of float images; `None` for latents.
         pooling: `"cls"`, the paper's representation, the mean of the class tokens; `"mean"`, the mean of the patches'
-            tokens; `None`, these tokens themselves.
+            tokens; `"cls+mean"`, both, one behind the other; `None`, the patches' tokens themselves.
+        layer: Integer in [1, num_layers], the block after which to take the features, or a list of them. `None` is the
+            last one. Behind the last there is a LayerNorm.
+        timesteps: Integer in [0, T]. Above 0 the images are noised to it first, by other noise in each call.
+        schedule, num_timesteps: Of the noise, see `NoiseSchedule`.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
 
     Call arguments:
         images: uint8 or float tensor of shape `(batch, height, width, channels)`. Float images lie in `value_range`. A
@@ -32,7 +40,8 @@ class FeatureExtractor(keras.Model):
             `dtype="uint8"`.
 
     Returns:
-        Float tensor of shape `(batch, hidden_dim)`, or `(batch, num_patches, hidden_dim)` where `pooling` is `None`.
+        Float tensor of shape `(batch, hidden_dim)`, `(batch, 2 * hidden_dim)` where `pooling` is `"cls+mean"`, and
+        `(batch, num_patches, hidden_dim)` where it is `None`; a list of them where `layer` is a list.
     """
 
     def __init__(
@@ -47,11 +56,29 @@ class FeatureExtractor(keras.Model):
         num_classes=None,
         value_range=(-1.0, 1.0),
         pooling="cls",
+        layer=None,
+        timesteps=0,
+        schedule="cosine",
+        num_timesteps=1000,
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if pooling not in POOLINGS:
             raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
+        self.layer = tuple(layer) if np.ndim(layer) else layer
+        self._layers_read = self.layer if np.ndim(layer) else (num_layers if layer is None else layer,)
+        if not self._layers_read or any(not _is_between(number, 1, num_layers) for number in self._layers_read):
+            raise ValueError(
+                f"`layer` must be None, an integer from 1 to {num_layers} or a list of them. Received: layer={layer}"
+            )
+        if not _is_between(timesteps, 0, num_timesteps):
+            raise ValueError(
+                f"`timesteps` must be an integer from 0 to {num_timesteps}. Received: timesteps={timesteps}"
+            )
+        self.timesteps = timesteps
+        self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
+        self.seed_generator = seed_generator(seed)
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
         self.value_range = value_range
@@ -81,13 +108,43 @@ class FeatureExtractor(keras.Model):
     def call(self, images):
         check_images(images, self.image_shape, self.value_range)
         images = scale_images(images, self.value_range)
+        timesteps = ops.full((1,), self.timesteps, dtype="int32")
+        if self.timesteps:
+            noise = keras.random.normal(ops.shape(images), dtype="float32", seed=self.seed_generator)
+            images = self.noise_schedule.add_noise(images, noise, timesteps)
         condition = None
         if self.condition_embedding is not None:
-            condition = self.condition_embedding(ops.zeros((1,), "int32"))
-        representation, tokens = self.encoder(images, condition=condition)
+            condition = self.condition_embedding(timesteps)
+        outputs = [self._pooled(*output) for output in self.encoder.layer_outputs(images, self._layers_read, condition)]
+        return outputs if np.ndim(self.layer) else outputs[0]
+
+    def _pooled(self, representation, tokens):
         if self.pooling == "cls":
             return representation
-        return ops.mean(tokens, axis=1) if self.pooling == "mean" else tokens
+        if self.pooling is None:
+            return tokens
+        mean = ops.mean(tokens, axis=1)
+        return mean if self.pooling == "mean" else ops.concatenate([representation, mean], axis=-1)
+
+    def copy_weights(self, model, ema_decay=0):
+        """Take over the weights of a UMD of the same sizes; other image sizes get interpolated positions.
+
+        Args:
+            model: `UMD`.
+            ema_decay: As of `UMD.weight_values`: 0 for the raw weights, `None` for the first average if there is one.
+        """
+        values = dict(zip(map(id, model.network_weights), model.weight_values(ema_decay), strict=True))
+        source = model.encoder
+        positions = source.position_embedding.positions
+        pairs = list(zip(self.encoder.weights, source.weights, strict=True))
+        if self.condition_embedding is not None:
+            pairs += zip(self.condition_embedding.weights, model.condition_embedding.weights, strict=True)
+        for target, variable in pairs:
+            # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
+            value = ops.convert_to_numpy(values[id(variable)])
+            if variable is positions:
+                value = source.position_embedding.interpolated(self.encoder.position_embedding.grid, value)
+            target.assign(value)
 
     def get_config(self):
         encoder = self.encoder
@@ -102,5 +159,13 @@ class FeatureExtractor(keras.Model):
             "num_classes": self.num_classes,
             "value_range": self.value_range,
             "pooling": self.pooling,
+            "layer": self.layer,
+            "timesteps": self.timesteps,
+            "schedule": self.noise_schedule.name,
+            "num_timesteps": self.noise_schedule.num_timesteps,
         }
         return {**super().get_config(), **config}
+
+
+def _is_between(number, low, high):
+    return isinstance(number, (int, np.integer)) and low <= number <= high

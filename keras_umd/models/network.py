@@ -140,13 +140,36 @@ class Encoder(keras.layers.Layer):
         return [block.modulation(condition) for block in self.blocks]
 
     def call(self, images, condition=None, visible=None, modulations=None):
+        tokens = self._embedded(images, visible)
+        return self._split(self.norm(_through(self.blocks, tokens, condition, modulations)))
+
+    def layer_outputs(self, images, layers, condition=None):
+        """What `call` returns, after each of some blocks instead of the last, with nothing masked.
+
+        Args:
+            images, condition: As of `call`.
+            layers: List of integers in [1, num_layers]: 1 is the first block, and `num_layers` the last with the
+                LayerNorm behind it.
+
+        Returns:
+            List of pairs `(batch, hidden_dim)` and `(batch, num_patches, hidden_dim)`.
+        """
+        tokens, outputs = self._embedded(images), {}
+        for number, block in enumerate(self.blocks[: max(layers)], start=1):
+            tokens = block(tokens, condition=condition)
+            if number in layers:
+                outputs[number] = self._split(self.norm(tokens) if number == self.num_layers else tokens)
+        return [outputs[layer] for layer in layers]
+
+    def _embedded(self, images, visible=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
         tokens = self.position_embedding(self.patch_embedding(patches), indices=visible)  # (batch, visible, hidden_dim)
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
-        tokens = ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
-        tokens = self.norm(_through(self.blocks, tokens, condition, modulations))
+        return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
+
+    def _split(self, tokens):
         return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
 
     def get_config(self):

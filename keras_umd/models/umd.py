@@ -231,43 +231,49 @@ class UMD(Generation, DenoisingModel):
             images = self.corruption.noise_schedule.add_noise(images, inputs["noise"], inputs["timesteps"])
         return self._representation(images, inputs["timesteps"], inputs.get("labels"))
 
-    def feature_extractor(self, image_shape=None, pooling="cls"):
+    def feature_extractor(self, image_shape=None, pooling="cls", layer=None, timesteps=0, ema_decay=0, seed=None):
         """The encoder, with a copy of its weights, as a Keras model to embed in others.
 
         Args:
             image_shape: Tuple `(height, width, channels)`. Another size than the model's interpolates the position
                 embeddings bicubically.
-            pooling: `"cls"`, `"mean"` or `None`, see `FeatureExtractor`.
+            pooling: `"cls"`, `"mean"`, `"cls+mean"` or `None`, see `FeatureExtractor`.
+            layer: Integer in [1, num_layers], the block after which to take the features, or a list of them. Defaults
+                to the last.
+            timesteps: Integer in [0, T]. Above 0 the images are noised to it first, as of `encode`.
+            ema_decay: Float, which of the model's averages to use; 0 for the raw weights, `None` for the first average
+                if there is one.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
 
         Returns:
             `FeatureExtractor`.
         """
-        encoder = self.encoder
         image_shape = self.image_shape if image_shape is None else tuple(image_shape)
         if len(image_shape) != 3 or image_shape[-1] != self.image_shape[-1]:
             raise ValueError(
                 f"`image_shape` must be (height, width, {self.image_shape[-1]}), with the model's channels. "
                 f"Received: image_shape={image_shape}"
             )
+        schedule = self.corruption.noise_schedule
         extractor = FeatureExtractor(
             image_shape=image_shape,
             patch_size=self.patch_size,
             hidden_dim=self.hidden_dim,
-            num_layers=encoder.num_layers,
-            num_heads=encoder.num_heads,
-            num_cls_tokens=encoder.num_cls_tokens,
+            num_layers=self.encoder.num_layers,
+            num_heads=self.encoder.num_heads,
+            num_cls_tokens=self.encoder.num_cls_tokens,
             conditioning=self.conditioning,
             num_classes=self.num_classes,
             value_range=self.value_range,
             pooling=pooling,
+            layer=layer,
+            timesteps=timesteps,
+            schedule=schedule.name,
+            num_timesteps=schedule.num_timesteps,
+            seed=seed,
             dtype=self.dtype_policy,
         )
-        positions = encoder.position_embedding.interpolated(extractor.encoder.position_embedding.grid)
-        for target, source in zip(extractor.encoder.weights, encoder.weights, strict=True):
-            # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
-            target.assign(positions if source is encoder.position_embedding.positions else source.numpy())
-        if self.condition_embedding is not None:
-            extractor.condition_embedding.set_weights(self.condition_embedding.get_weights())
+        extractor.copy_weights(self, ema_decay)
         return extractor
 
     # Images

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import FeatureExtractor
-from tests.conftest import array
+from tests.conftest import array, trained_like
 
 
 def classifier_with(extractor, image_shape=(8, 8, 1), dtype=None):
@@ -29,6 +29,9 @@ def test_poolings(small_model, images):
     tokens = array(model.feature_extractor(pooling=None)(images))
     assert tokens.shape == (24, 16, 16)
     np.testing.assert_allclose(array(model.feature_extractor(pooling="mean")(images)), tokens.mean(1), atol=1e-5)
+    both = array(model.feature_extractor(pooling="cls+mean")(images))
+    np.testing.assert_allclose(both[:, :16], array(model.encode(images)), atol=1e-5)
+    np.testing.assert_allclose(both[:, 16:], tokens.mean(1), atol=1e-5)
     with pytest.raises(ValueError, match="pooling='max'"):
         model.feature_extractor(pooling="max")
 
@@ -88,5 +91,52 @@ def test_another_image_size_interpolates_the_positions(small_model):
 
 
 def test_config_round_trip(small_model):
-    extractor = small_model(num_classes=3, patch_size=(2, 4)).feature_extractor(pooling="mean")
+    extractor = small_model(num_classes=3, patch_size=(2, 4)).feature_extractor(pooling="mean", layer=[1], timesteps=3)
     assert FeatureExtractor.from_config(extractor.get_config()).get_config() == extractor.get_config()
+
+
+def test_features_of_a_layer_are_those_of_an_encoder_that_ends_there(small_model, images):
+    model = trained_like(small_model(num_layers=3))
+    outputs = [array(x) for x in model.feature_extractor(layer=[3, 1], pooling="mean")(images)]
+    np.testing.assert_allclose(outputs[0], array(model.feature_extractor(pooling="mean")(images)), atol=1e-5)
+
+    shorter = small_model(num_layers=1)
+    shorter.condition_embedding.set_weights(model.condition_embedding.get_weights())
+    for part in ("patch_embedding", "position_embedding"):
+        getattr(shorter.encoder, part).set_weights(getattr(model.encoder, part).get_weights())
+    shorter.encoder.cls_tokens.assign(model.encoder.cls_tokens)
+    shorter.encoder.blocks[0].set_weights(model.encoder.blocks[0].get_weights())
+    tokens = model.feature_extractor(layer=1, pooling=None)(images)  # of the last layer, a LayerNorm is a part
+    expected = array(shorter.feature_extractor(pooling=None)(images))
+    np.testing.assert_allclose(array(shorter.encoder.norm(tokens)), expected, atol=1e-5)
+
+
+def test_noised_images_have_the_features_of_the_model_at_that_timestep(small_model, images):
+    model = trained_like(small_model())
+    extractor = model.feature_extractor(timesteps=300, seed=5)
+    np.testing.assert_allclose(array(extractor(images)), array(model.encode(images, 300, seed=5)), atol=1e-5)
+    again = array(extractor(images))
+    assert np.abs(again - array(model.encode(images, 300, seed=5))).max() > 1e-3  # other noise
+
+
+def test_averaged_weights_can_be_asked_for(small_model, images):
+    model = small_model()
+    model.track_average(0.5)
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
+    model.fit(images, batch_size=8, epochs=2, verbose=0)
+    averaged = model.feature_extractor(ema_decay=None)
+    values = dict(zip(map(id, model.network_weights), model.weight_values(0.5), strict=True))
+    for target, source in zip(averaged.encoder.weights, model.encoder.weights, strict=True):
+        np.testing.assert_array_equal(array(target), array(values[id(source)]))
+    assert np.any(array(averaged(images)) != array(model.feature_extractor()(images)))
+    averaged.copy_weights(model)
+    np.testing.assert_array_equal(array(averaged(images)), array(model.feature_extractor()(images)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"layer": 0}, "layer=0"), ({"layer": [1, 2]}, r"layer=\[1, 2\]"), ({"timesteps": 1001}, "timesteps=1001")],
+)
+def test_wrong_arguments_are_named(small_model, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        small_model().feature_extractor(**wrong)
