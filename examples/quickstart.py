@@ -67,13 +67,11 @@ def main():
         "raw pixels": [x.reshape(len(x), -1) / 255.0 for x in (train[0], test[0])],
         "untrained, patch tokens": untrained,
     }
-    shots = min(10, np.bincount(train[1]).min())
+    shots = min(10, int(np.bincount(train[1]).min()))
+    probe = keras_umd.evaluation.FewShotProbe(shots, num_draws=10)
     accuracy = {}
     for name, (x_train, x_test) in features.items():
-        draws = [
-            keras_umd.evaluation.few_shot_accuracy(x_train, train[1], x_test, test[1], shots, seed=seed)
-            for seed in range(10)
-        ]
+        draws = probe.accuracies((x_train, train[1]), (x_test, test[1]))
         accuracy[name] = f"{np.mean(draws):.3f} +- {np.std(draws):.3f}"
 
     print("\n3. Reconstructing masked images")

@@ -1,4 +1,13 @@
 """How good representations and generated images are."""
 
-from keras_umd.evaluation.few_shot import FewShotProbe, few_shot_accuracy
+from keras_umd.evaluation.features import FeatureSet, extract
+from keras_umd.evaluation.few_shot import FewShotProbe, RidgeClassifier
+from keras_umd.evaluation.fine_tuning import fine_tune
 from keras_umd.evaluation.frechet import frechet_distance
+from keras_umd.evaluation.linear_probe import LinearProbe
+from keras_umd.evaluation.nearest_neighbours import KNNProbe
+from keras_umd.evaluation.provenance import Result
+from keras_umd.evaluation.rank import rank_me
+from keras_umd.evaluation.representation import evaluate_features, sweep_features
+from keras_umd.evaluation.table import Table
+from keras_umd.evaluation.transfer import TRANSFER, transfer_datasets

@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from keras_umd.checks import check_positive_integers
+from keras_umd.evaluation.probes import Probe, check_labelled
+
 BIAS_FEATURE = 100.0
+BLOCK = 8192  # feature vectors that are in memory as float64 at a time
 
 
-class FewShotProbe:
-    """Linear classifier by ridge regression to one-hot targets, as the paper probes (big_vision's few-shot evaluator).
+class RidgeClassifier:
+    """Linear classifier by ridge regression to one-hot targets, as in the paper and big_vision's few-shot evaluator.
 
     Features are whitened with mean and standard deviation of the training set, a constant feature of 100 makes the
     bias, targets are -1 and 1, and the weights are `(A'A + l2 I)^-1 A'y`. All in float64: in float32 the solution is
@@ -30,18 +34,24 @@ class FewShotProbe:
             num_classes: Integer. Defaults to the largest label plus one.
 
         Returns:
-            The probe itself, with `weights` of shape `(dim + 1, num_classes)`.
+            The classifier itself, with `weights` of shape `(dim + 1, num_classes)`.
         """
-        features, labels = _checked(features, labels)
+        features, labels = check_labelled(features, labels)
         num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
-        self._mean, self._deviation = features.mean(axis=0), features.std(axis=0) + 1e-5
-        a = self._design(features)
-        targets = 2.0 * (labels[:, None] == np.arange(num_classes)) - 1.0
-        n, dim = a.shape
-        if n >= dim:
-            self.weights = np.linalg.solve(a.T @ a + self.l2 * np.eye(dim), a.T @ targets)
-        else:  # the same solution from the smaller of the two systems
+        self._mean = features.mean(axis=0, dtype="float64")
+        squares = sum(((block - self._mean) ** 2).sum(axis=0) for block in _blocks(features))
+        self._deviation = np.sqrt(squares / len(features)) + 1e-5
+        n, dim = len(features), features.shape[1] + 1
+        if n < dim:  # the same solution from the smaller of the two systems
+            a, targets = self._design(features), _targets(labels, num_classes)
             self.weights = a.T @ np.linalg.solve(a @ a.T + self.l2 * np.eye(n), targets)
+            return self
+        gram, moments = self.l2 * np.eye(dim), np.zeros((dim, num_classes))
+        for block, block_labels in zip(_blocks(features), _blocks(labels), strict=True):
+            a = self._design(block)
+            gram += a.T @ a
+            moments += a.T @ _targets(block_labels, num_classes)
+        self.weights = np.linalg.solve(gram, moments)
         return self
 
     def scores(self, features):
@@ -50,54 +60,79 @@ class FewShotProbe:
 
     def accuracy(self, features, labels):
         """Share of `features` whose largest score is that of their label."""
-        features, labels = _checked(features, labels)
-        return float(np.mean(self.scores(features).argmax(axis=1) == labels))
+        features, labels = check_labelled(features, labels)
+        guesses = [self.scores(block).argmax(axis=1) for block in _blocks(features)]
+        return float(np.mean(np.concatenate(guesses) == labels))
 
     def _design(self, features):
         whitened = (features - self._mean) / self._deviation
         return np.concatenate([whitened, np.full((len(features), 1), BIAS_FEATURE)], axis=1)
 
 
-def few_shot_accuracy(train_features, train_labels, test_features, test_labels, shots=10, seed=0, l2=1024.0):
-    """Accuracy on the test set of a probe that saw `shots` images of each class.
+class FewShotProbe(Probe):
+    """The paper's probe: a `RidgeClassifier` that saw a few labelled images of each class.
+
+    Example:
+
+    >>> probe = FewShotProbe(shots=10, num_draws=5)
+    >>> probe.accuracies((train_features, train_labels), (test_features, test_labels))
+    [0.91, 0.92, 0.9, 0.92, 0.91]
 
     Args:
-        train_features, test_features: Arrays of shape `(n, dim)`.
-        train_labels, test_labels: Int arrays of shape `(n,)`.
-        shots: Integer. Images of each class, drawn at random without repetition.
-        seed: Integer, for that draw.
-        l2: Positive float, see `FewShotProbe`.
-
-    Returns:
-        Float in [0, 1].
-
-    Raises:
-        ValueError: if a class has fewer than `shots` images, or features and labels don't fit.
+        shots: Integer. Images of each class, drawn at random without repetition; `None` for all.
+        num_draws: Integer. How often to draw and fit anew.
+        l2: Positive float, see `RidgeClassifier`.
+        seed: Integer, for the draws.
     """
-    train_features, train_labels = np.asarray(train_features), np.asarray(train_labels)
-    if shots < 1 or len(train_features) != len(train_labels):
-        raise ValueError(
-            "`shots` must be at least 1, and there must be one label for each feature vector. "
-            f"Received: shots={shots}, {len(train_features)} features, {len(train_labels)} labels"
-        )
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for label in np.unique(train_labels):
-        members = np.flatnonzero(train_labels == label)
-        if len(members) < shots:
-            raise ValueError(f"Class {label} has {len(members)} training images. Received: shots={shots}")
-        chosen.append(rng.choice(members, shots, replace=False))
-    chosen = np.concatenate(chosen)
-    num_classes = int(max(np.max(train_labels), np.max(test_labels))) + 1
-    probe = FewShotProbe(l2).fit(train_features[chosen], train_labels[chosen], num_classes)
-    return probe.accuracy(test_features, test_labels)
+
+    def __init__(self, shots=10, num_draws=5, l2=1024.0, seed=0):
+        if shots is not None:
+            check_positive_integers(shots=shots)
+        check_positive_integers(num_draws=num_draws)
+        self.shots = shots
+        self.num_draws = num_draws
+        self.l2 = l2
+        self.seed = seed
+        self.classifier = RidgeClassifier(l2)
+
+    @property
+    def name(self):
+        return "ridge accuracy" if self.shots is None else f"{self.shots}-shot accuracy"
+
+    def accuracies(self, train, test):
+        """The accuracy on the test set after each draw.
+
+        Raises:
+            ValueError: if a class has fewer than `shots` training images, or features and labels don't fit.
+        """
+        features, labels = check_labelled(*train)
+        num_classes = int(max(labels.max(), np.max(test[1]))) + 1
+        accuracies = []
+        for draw in range(self.num_draws):
+            chosen = self._chosen(labels, draw)
+            self.classifier.fit(features[chosen], labels[chosen], num_classes)
+            accuracies.append(self.classifier.accuracy(*test))
+        return accuracies
+
+    def _chosen(self, labels, draw):
+        if self.shots is None:
+            return slice(None)
+        rng = np.random.default_rng([self.seed, draw])
+        chosen = []
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            if len(members) < self.shots:
+                raise ValueError(f"Class {label} has {len(members)} training images. Received: shots={self.shots}")
+            chosen.append(rng.choice(members, self.shots, replace=False))
+        return np.concatenate(chosen)
+
+    def get_config(self):
+        return {"shots": self.shots, "num_draws": self.num_draws, "l2": self.l2, "seed": self.seed}
 
 
-def _checked(features, labels):
-    features, labels = np.asarray(features, "float64"), np.asarray(labels)
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise ValueError(
-            "Features must have shape (n, dim) and labels (n,). "
-            f"Received: features of shape {features.shape}, labels of shape {labels.shape}"
-        )
-    return features, labels
+def _targets(labels, num_classes):
+    return 2.0 * (labels[:, None] == np.arange(num_classes)) - 1.0
+
+
+def _blocks(array):
+    return (array[start : start + BLOCK] for start in range(0, len(array), BLOCK))

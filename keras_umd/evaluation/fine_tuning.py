@@ -1,0 +1,76 @@
+"""The encoder as the beginning of a classifier that is trained as a whole."""
+
+import keras
+import numpy as np
+
+from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract
+from keras_umd.evaluation.provenance import Result, describe_model
+from keras_umd.fingerprint import fingerprint
+
+
+def fine_tune(
+    encoder,
+    train,
+    test,
+    num_classes,
+    epochs=50,
+    batch_size=64,
+    learning_rate=1e-3,
+    weight_decay=0.05,
+    optimizer=None,
+    seed=0,
+    verbose=True,
+):
+    """Train a copy of an encoder, with a Dense behind it, to classify.
+
+    Args:
+        encoder: Any Keras model from images to features `(batch, dim)` that can be saved, such as a `FeatureExtractor`.
+        train: A pair of arrays `(images, labels)`, or a data set that gives such batches, such as one of
+            `keras_umd.data` with `training=True`.
+        test: Labelled images, as of `extract`, of the same shape and type.
+        num_classes: Integer.
+        epochs: Integer.
+        batch_size: Integer, for arrays.
+        learning_rate, weight_decay: Floats. Of AdamW, with a warm-up of 5% and a cosine decay. Not with `optimizer`.
+        optimizer: Keras optimizer, to train otherwise.
+        seed: Integer, for the Dense's weights and the order of arrays.
+        verbose: Bool. Whether to show progress bars.
+
+    Returns:
+        The classifier, a Keras model that gives logits; and the `Result`, its accuracy on the test set.
+    """
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(encoder))
+    copy.set_weights(encoder.get_weights())
+    copy.trainable = True
+    images, _ = next(batches_of(test, batch_size))
+    inputs = keras.Input(images.shape[1:], dtype=images.dtype)  # else Keras makes floats of uint8
+    small = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
+    outputs = keras.layers.Dense(num_classes, kernel_initializer=small)(copy(inputs))
+    classifier = keras.Model(inputs, outputs)
+    is_array = isinstance(train, tuple)
+    batches = ShuffledBatches(np.asarray(train[0]), np.asarray(train[1]), batch_size, seed) if is_array else train
+    if optimizer is None:
+        optimizer = _adamw(epochs * len(batches), learning_rate, weight_decay)
+    settings = keras.saving.serialize_keras_object(optimizer)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
+    classifier.fit(batches, epochs=epochs, shuffle=False, verbose="auto" if verbose else 0)
+    scores = extract(classifier, test, batch_size)
+    accuracy = np.mean(scores.features.argmax(axis=1) == scores.labels)
+    protocol = {
+        "optimizer": {"class": settings["class_name"], **settings["config"]},
+        "epochs": epochs,
+        "train": fingerprint(train) if is_array else getattr(train, "identity", repr(train)),
+        "test": scores.digest,
+        "num_test": len(scores),
+    }
+    subject = {**describe_model(encoder), "seed": seed}
+    return classifier, Result("fine-tuned accuracy", accuracy, protocol, subject)
+
+
+def _adamw(num_steps, learning_rate, weight_decay):
+    warmup = max(1, num_steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, num_steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
+    )
+    return keras.optimizers.AdamW(schedule, weight_decay=weight_decay)

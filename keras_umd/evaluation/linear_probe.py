@@ -1,0 +1,73 @@
+"""The full linear probe: a linear classifier trained by gradient descent on all labels."""
+
+import keras
+import numpy as np
+
+from keras_umd.checks import check_positive_integers
+from keras_umd.evaluation.features import ShuffledBatches
+from keras_umd.evaluation.probes import Probe, check_labelled
+
+
+class LinearProbe(Probe):
+    """BatchNorm without affine, then Dense, trained on the features of all training images (MAE, appendix A).
+
+    Args:
+        epochs: Integer.
+        batch_size: Integer.
+        learning_rate: Positive float. The peak of a cosine decay to 0, of SGD with momentum 0.9. Not with `optimizer`.
+        optimizer: Function from the number of steps to a Keras optimizer, to train otherwise.
+        num_runs: Integer. How often to train, from other weights and in another order.
+        seed: Integer.
+    """
+
+    def __init__(self, epochs=100, batch_size=256, learning_rate=0.1, optimizer=None, num_runs=1, seed=0):
+        check_positive_integers(epochs=epochs, batch_size=batch_size, num_runs=num_runs)
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.optimizer = optimizer
+        self.num_runs = num_runs
+        self.seed = seed
+
+    name = "linear accuracy"
+
+    def accuracies(self, train, test):
+        """The accuracy on the test set after each run."""
+        (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
+        num_classes = int(max(labels.max(), test_labels.max())) + 1
+        accuracies = []
+        for run in range(self.num_runs):
+            seed = self.seed + run
+            batches = ShuffledBatches(features.astype("float32"), labels, self.batch_size, seed)
+            classifier = keras.Sequential(
+                [
+                    keras.Input((features.shape[1],)),
+                    keras.layers.BatchNormalization(center=False, scale=False, dtype="float32"),
+                    keras.layers.Dense(
+                        num_classes, kernel_initializer=keras.initializers.GlorotUniform(seed), dtype="float32"
+                    ),
+                ]
+            )
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            classifier.compile(self._optimizer(self.epochs * len(batches)), loss)
+            classifier.fit(batches, epochs=self.epochs, shuffle=False, verbose=0)  # Keras would by its global seed
+            scores = classifier.predict(test_features.astype("float32"), batch_size=4096, verbose=0)
+            accuracies.append(float(np.mean(scores.argmax(axis=1) == test_labels)))
+        return accuracies
+
+    def _optimizer(self, num_steps):
+        if self.optimizer is not None:
+            return self.optimizer(num_steps)
+        decay = keras.optimizers.schedules.CosineDecay(self.learning_rate, num_steps)
+        return keras.optimizers.SGD(decay, momentum=0.9)
+
+    def get_config(self):
+        optimizer = keras.saving.serialize_keras_object(self._optimizer(1000))
+        settings = {"class": optimizer["class_name"], **optimizer["config"]}
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "optimizer_for_1000_steps": settings,
+            "num_runs": self.num_runs,
+            "seed": self.seed,
+        }

@@ -1,0 +1,58 @@
+"""The k-nearest-neighbours probe: nothing is trained at all."""
+
+import numpy as np
+
+from keras_umd.checks import check_positive_integers
+from keras_umd.evaluation.probes import Probe, check_labelled
+
+BLOCK = 512  # test images at a time
+
+
+class KNNProbe(Probe):
+    """Every test image gets the class for which its nearest training images vote most.
+
+    Nearness is the cosine of the features' angle; a neighbour's vote weighs exp(cosine / temperature), as in Wu et al.,
+    2018, and DINO.
+
+    Args:
+        k: Integer. Number of neighbours.
+        temperature: Positive float.
+    """
+
+    def __init__(self, k=20, temperature=0.07):
+        check_positive_integers(k=k)
+        if not temperature > 0:
+            raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}")
+        self.k = k
+        self.temperature = temperature
+
+    @property
+    def name(self):
+        return f"{self.k}-NN accuracy"
+
+    def accuracies(self, train, test):
+        """The accuracy on the test set, the only one: nothing is drawn."""
+        (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
+        if self.k > len(features):
+            raise ValueError(f"There are {len(features)} training images. Received: k={self.k}")
+        features, test_features = _directions(features), _directions(test_features)
+        num_classes = int(labels.max()) + 1
+        num_right = 0
+        for start in range(0, len(test_features), BLOCK):
+            part = slice(start, start + BLOCK)
+            cosines = test_features[part] @ features.T  # (block, n)
+            nearest = np.argpartition(-cosines, self.k - 1, axis=1)[:, : self.k]
+            cosines = np.take_along_axis(cosines, nearest, axis=1)
+            votes = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / self.temperature)
+            places = np.arange(len(votes))[:, None] * num_classes + labels[nearest]
+            sums = np.bincount(places.ravel(), votes.ravel(), minlength=len(votes) * num_classes)
+            num_right += np.sum(sums.reshape(-1, num_classes).argmax(axis=1) == test_labels[part])
+        return [float(num_right / len(test_features))]
+
+    def get_config(self):
+        return {"k": self.k, "temperature": self.temperature}
+
+
+def _directions(features):
+    features = features.astype("float64")
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,125 @@
+"""Results that know how they came about, and are compared only where that makes sense."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+
+import keras
+import numpy as np
+
+from keras_umd.files import write_json
+from keras_umd.fingerprint import fingerprint
+
+SHORT = 12  # digits of a hash
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One number, with a card that says what was measured, how, and of what.
+
+    Args:
+        metric: String, such as `"fid"` or `"10-shot accuracy"`.
+        value: Float.
+        protocol: Dictionary of JSON values: all that must be equal for two results to be comparable, such as the
+            number of samples and the hashes of the reference and of the network that makes the features.
+        subject: Dictionary of JSON values: what was judged, such as the hash of the weights, the sampler and the seed.
+        deviation: Float or `None`, over draws, runs or splits.
+        versions: Dictionary of strings. Defaults to those of this process.
+
+    Attributes:
+        card: Dictionary of JSON values, all of the above.
+    """
+
+    metric: str
+    value: float
+    protocol: dict
+    subject: dict
+    deviation: float | None = None
+    versions: dict = dataclasses.field(default_factory=lambda: _versions())
+
+    def __post_init__(self):
+        for name in ("protocol", "subject"):  # as a file would give them back
+            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name), default=_as_json)))
+        object.__setattr__(self, "value", float(self.value))
+
+    @property
+    def card(self):
+        return dataclasses.asdict(self)
+
+    def minus(self, other):
+        """The difference of two results' values.
+
+        Raises:
+            ValueError: if they can't be compared; it says what differs.
+        """
+        own, theirs = ({"metric": r.metric, **r.protocol} for r in (self, other))
+        differing = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
+        if differing:
+            details = "; ".join(f"{name}: {own.get(name)} and {theirs.get(name)}" for name in differing)
+            raise ValueError(f"The results can't be compared, they were measured otherwise. Received: {details}")
+        return self.value - other.value
+
+    def save(self, path):
+        """Write the card as JSON."""
+        write_json(path, self.card)
+
+    @classmethod
+    def load(cls, path):
+        """The result of a card that `save` wrote."""
+        with open(path) as file:
+            return cls(**json.load(file))
+
+    def __str__(self):
+        value = f"{self.value:.4g}" if abs(self.value) >= 1 else f"{self.value:.3f}"
+        return value if self.deviation is None else f"{value} +- {self.deviation:.2g}"
+
+    def line(self):
+        """The card in one line of text, for tables; hashes are cut."""
+        parts = {**self.protocol, **self.subject, **self.versions}
+        return f"{self.metric} {self} | " + ", ".join(f"{name}: {_short(value)}" for name, value in parts.items())
+
+
+def best_of(results, smallest=False):
+    """The index of the best of comparable results.
+
+    Args:
+        results: List of `Result`.
+        smallest: Bool. Whether less is better.
+    """
+    best = 0
+    for i, result in enumerate(results):
+        difference = result.minus(results[best])
+        if (difference < 0) if smallest else (difference > 0):
+            best = i
+    return best
+
+
+def describe_model(model):
+    """What tells one Keras model from another: JSON values for a `subject`."""
+    config = model.get_config() if getattr(model, "layer", None) or hasattr(model, "timesteps") else {}
+    chosen = {name: config[name] for name in ("layer", "pooling", "timesteps") if name in config}
+    return {"model": type(model).__name__, "weights": fingerprint(model.weights)[:SHORT], **chosen}
+
+
+def _versions():
+    import keras_umd
+
+    backend = keras.backend.backend()
+    return {
+        "keras_umd": keras_umd.__version__,
+        "keras": keras.__version__,
+        "backend": f"{backend} {importlib.metadata.version(backend)}",
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _as_json(value):
+    return np.asarray(value).tolist()
+
+
+def _short(value):
+    is_hash = isinstance(value, str) and len(value) > 2 * SHORT and set(value) <= set("0123456789abcdef")
+    return value[:SHORT] if is_hash else value

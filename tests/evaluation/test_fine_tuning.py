@@ -1,0 +1,37 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import data
+from keras_umd.evaluation import fine_tune
+from tests.conftest import array
+from tests.evaluation.test_representation import grey  # noqa: F401 (a fixture)
+
+
+def test_a_copy_of_the_encoder_learns_to_classify(grey, small_model):  # noqa: F811
+    train, test = grey
+    encoder = small_model().feature_extractor()
+    before = [array(weight) for weight in encoder.weights]
+    settings = {"num_classes": 3, "epochs": 25, "batch_size": 10, "learning_rate": 3e-3, "verbose": False}
+    classifier, result = fine_tune(encoder, train, test, **settings)
+    assert result.value > 0.9
+    guesses = classifier.predict(test[0], verbose=0).argmax(axis=1)
+    assert result.value == np.mean(guesses == test[1])
+    for weight, value in zip(encoder.weights, before, strict=True):
+        np.testing.assert_array_equal(array(weight), value)
+    moved = [np.any(array(new) != old) for new, old in zip(classifier.layers[1].weights, before, strict=True)]
+    assert all(moved)
+    assert result.card["protocol"]["optimizer"]["class"] == "AdamW"
+
+
+def test_data_sets_and_optimizers_of_the_users(grey, small_model):  # noqa: F811
+    if keras.backend.backend() != "torch":
+        pytest.skip("one backend is enough")
+    train, test = (data.from_arrays(*x, batch_size=10, training=i == 0) for i, x in enumerate(grey))
+    optimizer = keras.optimizers.SGD(0.0)
+    classifier, result = fine_tune(
+        small_model().feature_extractor(), train, test, 3, epochs=1, optimizer=optimizer, verbose=False
+    )
+    assert result.card["protocol"]["train"]["num_images"] == 30
+    assert result.card["protocol"]["optimizer"]["class"] == "SGD"
+    assert 0 <= result.value <= 1

@@ -1,0 +1,68 @@
+import dataclasses
+import json
+import sys
+
+import keras
+import pytest
+
+from keras_umd.evaluation import Result, Table
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="Python alone: the same on every backend")
+
+
+def result(value=3.0, metric="fid", **protocol):
+    protocol = {"num_images": 1000, "reference": "ab" * 32, **protocol}
+    return Result(metric, value, protocol, {"sampler": "DDIM", "num_steps": 250, "seed": 0})
+
+
+def test_the_card_says_all_and_survives_a_file(tmp_path):
+    made = dataclasses.replace(result(settings=(1, 2)), deviation=0.25)
+    made.save(tmp_path / "card.json")
+    assert Result.load(tmp_path / "card.json") == made
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card == made.card
+    assert card["protocol"] == {"num_images": 1000, "reference": "ab" * 32, "settings": [1, 2]}
+    assert card["versions"]["keras"] == keras.__version__
+    assert card["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_one_line_for_tables():
+    line = dataclasses.replace(result(), deviation=0.25).line()
+    assert line.startswith("fid 3 +- 0.25 | num_images: 1000, reference: abababababab, sampler: DDIM, num_steps: 250")
+    assert "\n" not in line and keras.__version__ in line
+
+
+def test_only_what_was_measured_alike_is_compared():
+    assert result(3.5).minus(result(3.0)) == 0.5
+    with pytest.raises(ValueError, match="num_images: 1000 and 5000"):
+        result().minus(result(num_images=5000))
+    with pytest.raises(ValueError, match="metric: fid and kid"):
+        result().minus(result(metric="kid"))
+    with pytest.raises(ValueError, match="resize: tf1 and None"):
+        result(resize="tf1").minus(result())
+    sampled_otherwise = Result("fid", 2.0, result().protocol, {"sampler": "Heun"}, versions={"keras": "4"})
+    assert result().minus(sampled_otherwise) == 1.0
+
+
+def test_a_table_prints_chooses_and_compares(tmp_path):
+    table = Table([{"guidance": 1, "fid": result(3.0)}, {"guidance": 2, "fid": result(2.5)}])
+    assert str(table).splitlines() == [
+        "| guidance | fid |",
+        "| -------- | --- |",
+        "| 1        | 3   |",
+        "| 2        | 2.5 |",
+    ]
+    assert table.best("fid", smallest=True)["guidance"] == 2
+    assert table.best("fid")["guidance"] == 1
+    table.append({"guidance": 4, "note": "other samples", "fid": result(1.0, num_images=10)})
+    with pytest.raises(ValueError, match="num_images"):
+        table.best("fid")
+    assert [card["value"] for card in table.cards()] == [3.0, 2.5, 1.0]
+    table.save(tmp_path / "table.json")
+    assert json.loads((tmp_path / "table.json").read_text())[2] == {
+        "guidance": 4,
+        "note": "other samples",
+        "fid": table[2]["fid"].card,
+    }
+    with pytest.raises(ValueError, match="column='kid'"):
+        table.best("kid")
