@@ -4,7 +4,8 @@
     python examples/pretrain_imagenet64.py --data imagenet2012                # of TFDS; see --data-dir
     python examples/pretrain_imagenet64.py --data path/to/imagenet --on-device    # 15.7 GB in the accelerator's memory
 
-Stopped, the same command goes on with the next batch. Losses and pictures: `tensorboard --logdir runs/imagenet64`.
+Stopped, the same command goes on with the next batch. runs/imagenet64/progress.png shows how it goes, and so does
+`tensorboard --logdir runs/imagenet64`.
 KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
 """
 
@@ -31,7 +32,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=800)
     parser.add_argument("--dtype", default="mixed_bfloat16")
     parser.add_argument("--backup-steps", type=int, default=1000, help="steps between two backups")
-    parser.add_argument("--picture-epochs", type=int, default=10, help="epochs between two pictures")
+    parser.add_argument("--picture-epochs", type=int, help="epochs between two pictures; by default 5%% of the time")
     parser.add_argument("--output", default="runs/imagenet64")
     args = parser.parse_args()
 
@@ -65,7 +66,7 @@ def main():
         epochs=args.epochs,
         validation_data=validation,
         callbacks=[
-            keras_umd.callbacks.Pictures(args.output, draw, every=args.picture_epochs),
+            keras_umd.callbacks.Monitor(args.output, draw, every_epochs=args.picture_epochs),
             *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )

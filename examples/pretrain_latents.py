@@ -2,7 +2,8 @@
 
     python examples/pretrain_latents.py --latents imagenet_latents
 
-Stopped, the same command goes on with the next batch. Losses and pictures: `tensorboard --logdir runs/latents`.
+Stopped, the same command goes on with the next batch. runs/latents/progress.png shows how it goes, and so does
+`tensorboard --logdir runs/latents`.
 KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
 """
 
@@ -26,7 +27,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--dtype", default="mixed_bfloat16")
     parser.add_argument("--backup-steps", type=int, default=1000, help="steps between two backups")
-    parser.add_argument("--picture-epochs", type=int, default=10, help="epochs between two pictures")
+    parser.add_argument("--picture-epochs", type=int, help="epochs between two pictures; by default 5%% of the time")
     parser.add_argument("--weights", nargs=2, metavar=("ENCODER", "DECODER"), help="files of keras-cv's networks")
     parser.add_argument("--random-weights", action="store_true", help="to try this out without the real ones")
     parser.add_argument("--output", default="runs/latents")
@@ -49,7 +50,7 @@ def main():
         train,
         epochs=args.epochs,
         callbacks=[
-            keras_umd.callbacks.Pictures(args.output, draw, every=args.picture_epochs),
+            keras_umd.callbacks.Monitor(args.output, draw, every_epochs=args.picture_epochs),
             *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )

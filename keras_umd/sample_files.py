@@ -9,10 +9,8 @@ import keras
 import numpy as np
 
 from keras_umd.checks import check_positive_integers
-from keras_umd.diffusion import samplers
 from keras_umd.files import write_json, write_whole
-from keras_umd.fingerprint import fingerprint
-from keras_umd.models.inputs import check_labels
+from keras_umd.samples import Samples
 
 FORMATS = ("npz", "png")
 
@@ -66,33 +64,19 @@ def generate_to(
             "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'. "
             "Received: format='png'"
         )
-    if not isinstance(seed, (int, np.integer)):
-        raise ValueError(f"`seed` must be an integer, so that a run can be continued. Received: seed={seed}")
     shape = model.generated_shape
     if format == "png" and shape[-1] not in (1, 3, 4):
         raise ValueError(f"PNG files have 1, 3 or 4 channels. Received: images of shape {shape}")
-    for name in {"initial_noise", "image_indices"} & set(options):
-        raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
-    labels = _labels(labels, num_images, model.num_classes)
-    manifest = _manifest(model, num_images, labels, format, seed, options)
+    samples = Samples(model, num_images, labels, seed, options)
+    manifest = {**samples.description(), "format": format}
     os.makedirs(directory, exist_ok=True)
     _check_manifest(directory, manifest)
 
     path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *shape))) + ".npz")
     store = _PngFiles(directory) if format == "png" else _Parts(directory)
     done = num_images if os.path.exists(path) else store.num_images()
-    batch_size = min(batch_size, num_images)
     progress = keras.utils.Progbar(num_images, unit_name="image") if verbose else None
-    while done < num_images:
-        # The last batch is filled up with images that aren't kept: no second program for its size.
-        indices = np.arange(done, done + batch_size) % num_images
-        images = model.generate(
-            labels=None if labels is None else labels[indices],
-            num_images=batch_size,
-            image_indices=indices,
-            seed=int(seed),
-            **options,
-        )[: num_images - done]
+    for images in samples.batches(batch_size, start=done):
         if not done:  # not before, so that a wrong option leaves the directory as it was
             write_json(os.path.join(directory, "manifest.json"), manifest)
         store.append(done, images)
@@ -100,57 +84,13 @@ def generate_to(
         if progress is not None:
             progress.update(done)
     if format == "png":
-        if labels is not None:
-            np.savetxt(os.path.join(directory, "labels.txt"), labels, fmt="%d")
+        if samples.labels is not None:
+            np.savetxt(os.path.join(directory, "labels.txt"), samples.labels, fmt="%d")
         return os.fspath(directory)
     if not os.path.exists(path):
-        store.merge(path, labels)
+        store.merge(path, samples.labels)
     store.remove()
     return path
-
-
-def _labels(labels, num_images, num_classes):
-    if isinstance(labels, str) and labels == "balanced":
-        return None if num_classes is None else np.arange(num_images) % num_classes
-    if labels is None:
-        return None
-    labels = np.asarray(labels)
-    check_labels(labels, num_classes)
-    if labels.shape != (num_images,):
-        raise ValueError(
-            f"`labels` must be 'balanced', None or of shape ({num_images},). Received: labels of shape {labels.shape}"
-        )
-    return labels
-
-
-def _manifest(model, num_images, labels, format, seed, options):
-    """What the samples are made of, to tell whether a directory goes on with the same."""
-    settings = {}
-    for name, value in options.items():
-        if name == "sampler" and value is not None:
-            value = samplers.get(value)
-        if hasattr(value, "get_config"):
-            weak_model = getattr(value, "weak_model", None)
-            value = {"class": type(value).__name__, **value.get_config()}
-            if weak_model is not None:
-                value["weak_model"] = _description(weak_model)
-        settings[name] = value
-    manifest = {
-        "model": _description(model, options.get("ema_decay")),
-        "autoencoder": None if model.autoencoder is None else model.autoencoder.fingerprint(),
-        "num_images": num_images,
-        "labels": None if labels is None else fingerprint([labels.astype("int64")]),
-        "format": format,
-        "seed": int(seed),
-        "options": settings,
-    }
-    return json.loads(json.dumps(manifest, default=lambda value: np.asarray(value).tolist()))
-
-
-def _description(model, ema_decay=None):
-    config = {**model.get_config(), "corruption": model.corruption.get_config()}
-    chosen = {name: config[name] for name in ("image_shape", "num_heads", "conditioning", "value_range", "corruption")}
-    return {**chosen, "weights": fingerprint(model.weight_values(ema_decay))}
 
 
 def _check_manifest(directory, manifest):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import random
 
 import keras
 import numpy as np
@@ -150,6 +151,30 @@ def host_values(x):
     else:
         on_host = getattr(getattr(x, "device", None), "type", None) == "cpu"
     return np.asarray(ops.convert_to_numpy(x)) if on_host else None
+
+
+@contextlib.contextmanager
+def undisturbed(model):
+    """A context for evaluations within `fit`, which then goes on as if they hadn't been.
+
+    `evaluate` counts in the metrics of the epoch; Keras shuffles arrays by the global random numbers of NumPy, Python
+    or PyTorch, which others draw, too, PyTorch's also `predict`; and there `predict` ends the training mode.
+    """
+    metrics = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in model.metrics_variables]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        is_training = model.training
+        with torch.random.fork_rng(devices=[]):
+            yield
+        model.train(is_training)
+    else:
+        yield
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    for variable, value in metrics:
+        variable.assign(value)
 
 
 def import_tensorflow():

@@ -4,10 +4,16 @@ from keras_umd.evaluation.features import FeatureSet, extract
 from keras_umd.evaluation.few_shot import FewShotProbe, RidgeClassifier
 from keras_umd.evaluation.fine_tuning import fine_tune
 from keras_umd.evaluation.frechet import frechet_distance
+from keras_umd.evaluation.generation import evaluate_generator, evaluate_images, sweep_generation
+from keras_umd.evaluation.inception import FIDInception
+from keras_umd.evaluation.inception_score import inception_score
+from keras_umd.evaluation.kernel_distance import kernel_distance
 from keras_umd.evaluation.linear_probe import LinearProbe
 from keras_umd.evaluation.nearest_neighbours import KNNProbe
+from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
 from keras_umd.evaluation.provenance import Result
 from keras_umd.evaluation.rank import rank_me
+from keras_umd.evaluation.reference import Reference
 from keras_umd.evaluation.representation import evaluate_features, sweep_features
 from keras_umd.evaluation.table import Table
 from keras_umd.evaluation.transfer import TRANSFER, transfer_datasets

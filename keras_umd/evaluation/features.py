@@ -45,15 +45,11 @@ def extract(encoder, dataset, batch_size=256, verbose=False):
     """
     digest, outputs, labels = hashlib.sha256(), [], []
     progress = keras.utils.Progbar(None, unit_name="batch") if verbose else None
-    full_size = 0
-    for images, batch_labels in batches_of(dataset, batch_size):
+    batches = batches_of(dataset, batch_size)
+    for features, images, batch_labels in outputs_of(encoder, batches):
         digest.update(np.ascontiguousarray(images).view("uint8").data)
-        full_size = max(full_size, len(images))
-        # The last batch is filled up, so that nothing is compiled for its size.
-        filled = np.concatenate([images, np.repeat(images[:1], full_size - len(images), axis=0)])
-        features = encoder.predict_on_batch(filled)
         gives_list = isinstance(features, (list, tuple))
-        outputs.append([_checked(x)[: len(images)] for x in (features if gives_list else [features])])
+        outputs.append([checked(x) for x in (features if gives_list else [features])])
         if batch_labels is not None:
             labels.append(batch_labels)
         if progress is not None:
@@ -65,6 +61,20 @@ def extract(encoder, dataset, batch_size=256, verbose=False):
         digest.update(labels.astype("int64").data)
     sets = [FeatureSet(np.concatenate(x), labels, digest.hexdigest()) for x in zip(*outputs, strict=True)]
     return sets if gives_list else sets[0]
+
+
+def outputs_of(model, batches):
+    """What a Keras model gives for each batch, as NumPy arrays, with the images and labels of the batch.
+
+    Batches are filled up to the size of the largest so far, so that nothing is compiled for the last one.
+    """
+    full_size = 0
+    for images, labels in batches:
+        count = len(images)
+        full_size = max(full_size, count)
+        filled = np.concatenate([images, np.repeat(images[:1], full_size - count, axis=0)])
+        outputs = model.predict_on_batch(filled)
+        yield keras.tree.map_structure(lambda x: ops.convert_to_numpy(x)[:count], outputs), images, labels  # noqa: B023
 
 
 def batches_of(dataset, batch_size):
@@ -116,8 +126,8 @@ class ShuffledBatches(keras.utils.PyDataset):
         self.order = self.rng.permutation(len(self.inputs))
 
 
-def _checked(features):
-    features = ops.convert_to_numpy(features)
+def checked(features):
+    """Features as a float32 array `(batch, dim)`, if they are that and finite."""
     if features.ndim != 2:
         raise ValueError(
             "The encoder must give one vector for each image, (batch, dim); pool or flatten what it gives. "

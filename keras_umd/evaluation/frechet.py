@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_umd.evaluation.statistics import FeatureStatistics, checked_sets
+
 
 def frechet_distance(features, reference):
     """How far a set of images is from another, in the features of some network; 0 for the same distribution.
@@ -14,34 +16,35 @@ def frechet_distance(features, reference):
 
     Returns:
         Float of at least 0.
+
+    Raises:
+        ValueError: for sets of other shapes or with values that are not finite.
     """
-    sets = [np.asarray(x, "float64") for x in (features, reference)]
-    if any(x.ndim != 2 or len(x) < 2 for x in sets) or sets[0].shape[1] != sets[1].shape[1]:
-        raise ValueError(
-            "`features` and `reference` must be of shape (n, dim), with the same dim and at least two rows. "
-            f"Received: features of shape {sets[0].shape}, reference of shape {sets[1].shape}"
-        )
-    means = [x.mean(axis=0) for x in sets]
-    covariances = [np.cov(x, rowvar=False).reshape(x.shape[1], -1) for x in sets]
-    return gaussian_distance(means[0], covariances[0], means[1], covariances[1])
+    moments = []
+    for images in checked_sets(features, reference):
+        statistics = FeatureStatistics(images.shape[1])
+        statistics.update(images)
+        moments += [statistics.mean, statistics.covariance]
+    return gaussian_distance(*moments)
 
 
 def gaussian_distance(mean, covariance, other_mean, other_covariance):
     """|m - m'|^2 + trace(C + C' - 2 (C C')^(1/2)), computed in float64 without a matrix square root of C C'.
 
-    The trace of the root is the sum of the singular values of C^(1/2) C'^(1/2), so that singular covariances, of fewer
-    images than features, need no correction.
+    The trace of the root is the sum of the singular values of R^T R', for C = R R^T and C' = R' R'^T, so that singular
+    covariances, of fewer images than features, need no correction.
 
     Args:
         mean, other_mean: Float arrays of shape `(dim,)`.
         covariance, other_covariance: Float arrays of shape `(dim, dim)`, symmetric.
     """
-    roots = _symmetric_root(covariance) @ _symmetric_root(other_covariance)
-    trace_of_root = np.linalg.svd(roots, compute_uv=False).sum()
+    product = _root(covariance).T @ _root(other_covariance)
+    trace_of_root = np.linalg.svd(product, compute_uv=False).sum()
     squared = np.sum((np.asarray(mean) - other_mean) ** 2)
     return max(float(squared + np.trace(covariance) + np.trace(other_covariance) - 2 * trace_of_root), 0.0)
 
 
-def _symmetric_root(matrix):
+def _root(matrix):
+    """R of which R R^T is the matrix, symmetric and without negative eigenvalues."""
     values, vectors = np.linalg.eigh(np.asarray(matrix, "float64"))
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return vectors * np.sqrt(np.maximum(values, 0))

@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
-import time
 import warnings
 
 import keras
 
 from keras_umd.files import write_json
+from keras_umd.training.monitor import Monitor as Monitor
 
 
 class BackupAndRestore(keras.callbacks.Callback):
@@ -119,67 +119,6 @@ class BackupAndRestore(keras.callbacks.Callback):
         for other in os.listdir(self.backup_dir):
             if other.endswith(".weights.h5") and other != name:
                 os.remove(os.path.join(self.backup_dir, other))
-
-
-class Pictures(keras.callbacks.Callback):
-    """Draws pictures while a model trains, into PNG files and for TensorBoard, which gets the losses, too.
-
-    It needs tensorboard (`pip install tensorboard`), but not TensorFlow, unlike `keras.callbacks.TensorBoard`.
-
-    Example:
-
-    >>> def draw(model):
-    ...     return {"samples": plots.image_grid(model.generate(num_images=16, num_steps=50, seed=0))}
-    >>> model.fit(images, epochs=800, callbacks=[keras_umd.callbacks.Pictures("runs/umd", draw, every=10)])
-
-    Args:
-        directory: String or path. Gets `pictures/`, PNG files named by epoch, and `tensorboard/`.
-        draw: Function from the model to a dictionary of names and uint8 pictures `(height, width, 3)`.
-        every: Integer. Epochs between two pictures.
-    """
-
-    def __init__(self, directory, draw, every=1):
-        super().__init__()
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"`every` must be a positive integer. Received: every={every}")
-        if not callable(draw):
-            raise ValueError(f"`draw` must be a function from the model to pictures. Received: draw={draw!r}")
-        self.directory = os.fspath(directory)
-        self.draw = draw
-        self.every = every
-        self._writer = None
-
-    def on_train_begin(self, logs=None):
-        try:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-        except ImportError as error:
-            raise ImportError("Pictures for TensorBoard need tensorboard: pip install tensorboard") from error
-        os.makedirs(os.path.join(self.directory, "pictures"), exist_ok=True)
-        self._writer = EventFileWriter(os.path.join(self.directory, "tensorboard"))
-
-    def on_epoch_end(self, epoch, logs=None):
-        for name, value in (logs or {}).items():
-            self._write(epoch, name, simple_value=float(value))
-        if (epoch + 1) % self.every == 0:
-            for name, picture in self.draw(self.model).items():
-                path = os.path.join(self.directory, "pictures", f"{name}_{epoch + 1:04}.png")
-                keras.utils.save_img(path, picture, scale=False)
-                with open(path, "rb") as file:
-                    encoded = file.read()
-                height, width = picture.shape[:2]
-                image = {"encoded_image_string": encoded, "height": height, "width": width, "colorspace": 3}
-                self._write(epoch, name, image=image)
-        self._writer.flush()
-
-    def on_train_end(self, logs=None):
-        self._writer.close()
-
-    def _write(self, epoch, name, **value):
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        summary = Summary(value=[Summary.Value(tag=name, **value)])
-        self._writer.add_event(Event(step=epoch + 1, wall_time=time.time(), summary=summary))
 
 
 def standard(directory, save_freq="epoch", dataset=None):

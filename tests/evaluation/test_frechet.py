@@ -1,7 +1,11 @@
+import keras
 import numpy as np
 import pytest
 
 from keras_umd.evaluation.frechet import frechet_distance, gaussian_distance
+from keras_umd.evaluation.statistics import FeatureStatistics
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="NumPy alone: the same on every backend")
 
 
 @pytest.mark.parametrize("case", ["full", "rank_deficient"])
@@ -20,6 +24,34 @@ def test_shifted_and_scaled_gaussians_have_the_distance_of_the_closed_form():
     deviations, others, shift = rng.uniform(0.5, 2, (3, 7))
     distance = gaussian_distance(np.zeros(7), np.diag(deviations**2), shift, np.diag(others**2))
     np.testing.assert_allclose(distance, np.sum(shift**2) + np.sum((deviations - others) ** 2))
+
+
+def test_streamed_samples_approach_the_distance_of_the_closed_form():
+    """100 batches of 400: n = 40,000 samples each of N(0, s^2) and N(shift, s'^2).
+
+    The squared shift is off by a standard error of 2 |shift| sqrt((s^2 + s'^2) / n), the squared differences of the
+    deviations s - s' by about 2 |s - s'| sqrt((s^2 + s'^2) / 2n), which is less in each feature here; four standard
+    errors are allowed.
+    """
+    rng = np.random.default_rng(0)
+    deviations, others, shift = np.array([[0.5, 1, 2], [1, 1, 1.5], [1, -2, 0.5]])
+    streams = FeatureStatistics(3), FeatureStatistics(3)
+    for _ in range(100):
+        streams[0].update(deviations * rng.normal(size=(400, 3)))
+        streams[1].update(shift + others * rng.normal(size=(400, 3)))
+    moments = [moment for stream in streams for moment in (stream.mean, stream.covariance)]
+    variances = 4 * shift**2 * (deviations**2 + others**2) / streams[0].num_images
+    expected = np.sum(shift**2) + np.sum((deviations - others) ** 2)
+    assert gaussian_distance(*moments) == pytest.approx(expected, abs=4 * np.sqrt(2 * variances.sum()))
+
+
+def test_fewer_images_than_features_keep_the_distance_exact():
+    """Of 20 images in 300 features: as in the 40 dimensions at most in which they and the reference lie."""
+    rng = np.random.default_rng(0)
+    sets = rng.normal(size=(2, 20, 40)) + 0.1
+    rotation, _ = np.linalg.qr(rng.normal(size=(300, 40)))
+    assert frechet_distance(*(sets @ rotation.T)) == pytest.approx(frechet_distance(*sets), rel=1e-9)
+    assert frechet_distance(sets[0] @ rotation.T, sets[0][::-1] @ rotation.T) < 1e-9
 
 
 def test_the_same_set_has_no_distance():

@@ -45,7 +45,8 @@ def folders(photos, tmp_path_factory):
 def assert_complete(output, *pictures):
     """A finished run leaves its model, losses and pictures, and no backup."""
     names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
-    expected = {"model.keras", "history.csv", *(f"pictures/{name}_0002.png" for name in pictures)}
+    pictures = {f"pictures/{name}_0000004.png" for name in pictures}
+    expected = {"model.keras", "history.csv", "evaluations.jsonl", "progress.png", *pictures}
     assert expected <= names and not any(name.startswith("backup") for name in names)
     assert any(name.startswith("tensorboard") for name in names)
     assert len((output / "history.csv").read_text().splitlines()) == 3

@@ -203,25 +203,3 @@ def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, i
         Run(small_model, images, tmp_path / "without").fit()
     with pytest.raises(ValueError, match="save_freq=0"):
         callbacks.BackupAndRestore(tmp_path, save_freq=0)
-
-
-def test_pictures_are_files_and_in_tensorboard(small_model, images, tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3)).astype("uint8")
-    drawn = iter(pictures)
-    model = small_model()
-    model.compile("adamw")
-    draw = callbacks.Pictures(tmp_path, lambda trained: {"noise": next(drawn)} if trained is model else {}, every=2)
-    losses = model.fit(images, batch_size=12, epochs=4, verbose=0, callbacks=[draw]).history["loss"]
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.width, event.height) for event in events.Images("noise")] == [(2, 6, 5), (4, 6, 5)]
-    np.testing.assert_allclose([event.value for event in events.Scalars("loss")], losses, rtol=1e-6)
-    for number, picture in ((2, pictures[0]), (4, pictures[1])):
-        saved = keras.utils.load_img(tmp_path / "pictures" / f"noise_{number:04}.png")
-        np.testing.assert_array_equal(np.asarray(saved), picture)
-    with pytest.raises(ValueError, match="every=0"):
-        callbacks.Pictures(tmp_path, lambda model: {}, every=0)
-    with pytest.raises(ValueError, match="draw=None"):
-        callbacks.Pictures(tmp_path, None)

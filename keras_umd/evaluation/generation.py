@@ -1,0 +1,222 @@
+"""How good generated images are: distances to real ones, and what they are made of."""
+
+import hashlib
+import itertools
+import json
+import os
+
+import numpy as np
+
+from keras_umd.evaluation.features import batches_of
+from keras_umd.evaluation.frechet import gaussian_distance
+from keras_umd.evaluation.inception_score import inception_score
+from keras_umd.evaluation.kernel_distance import kernel_distance
+from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
+from keras_umd.evaluation.provenance import Result
+from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
+from keras_umd.evaluation.table import Table
+from keras_umd.samples import Samples
+
+METRICS = ("frechet", "inception_score", "kernel", "neighbourhoods")
+# Only what is read from FID's own Inception may have the names of the literature.
+FID_NAMES = {"frechet": "fid", "inception_score": "inception_score", "kernel": "kid"}
+OTHER_NAMES = {"frechet": "frechet_distance", "inception_score": "classifier_score", "kernel": "kernel_distance"}
+KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
+NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
+SPLITS = 10
+
+
+def evaluate_images(images, reference, network, metrics=None, subject=None, batch_size=64, verbose=True):
+    """Judge images that are there already.
+
+    Args:
+        images: String, the path of an `.npz` file as `generate_to` writes it; or as of `extract`. They pass in batches
+            and are never all in memory.
+        reference: `Reference`, of the same network.
+        network: `FIDInception`, or any Keras model from images to features `(batch, dim)`, or to a dictionary of
+            `features` and `logits`.
+        metrics: List of `"frechet"`, `"inception_score"` (where the network has logits), `"kernel"` and
+            `"neighbourhoods"` (where the reference keeps its features). Defaults to all that are possible.
+        subject: Dictionary of JSON values, what the images are; for the cards. Defaults to what `generate_to` wrote
+            beside the file, or to a hash of the images.
+        batch_size: Integer, images at a time.
+        verbose: Bool. Whether to show a progress bar.
+
+    Returns:
+        Dictionary of `Result`s. With FID's own Inception they are called `fid`, `inception_score` and `kid`, with any
+        other network `frechet_distance`, `classifier_score` and `kernel_distance`; then `precision`, `recall`,
+        `density` and `coverage`.
+
+    Raises:
+        ValueError: for a reference of another network, and for metrics that it or the network can't give.
+    """
+    digest, count = hashlib.sha256(), -1
+    if isinstance(images, (str, os.PathLike)):
+        manifest = os.path.join(os.path.dirname(os.path.abspath(images)), "manifest.json")
+        if subject is None and os.path.exists(manifest):
+            with open(manifest) as file:
+                subject = json.load(file)
+        images = stored_images(images, batch_size)
+    elif hasattr(images, "shape"):
+        count = len(images)
+
+    def hashed():
+        for batch, _ in batches_of(images, batch_size):
+            digest.update(np.ascontiguousarray(batch).view("uint8").data)
+            yield batch
+
+    def describe():
+        return {"images": digest.hexdigest()} if subject is None else subject
+
+    return _judge(hashed(), reference, network, metrics, describe, batch_size, count if verbose else None)
+
+
+def evaluate_generator(
+    model,
+    reference,
+    network,
+    num_images=50_000,
+    labels="balanced",
+    metrics=None,
+    batch_size=64,
+    seed=0,
+    verbose=True,
+    **options,
+):
+    """Judge what a model generates; the images pass from it to the network and aren't kept.
+
+    Example:
+
+    >>> scores = evaluate_generator(model, reference, network, num_images=10_000, num_steps=50, guidance_scale=1.5)
+    >>> print(scores["fid"].line())
+
+    Args:
+        model: `UMD`. A latent one needs an `autoencoder`.
+        reference, network, metrics, verbose: As of `evaluate_images`.
+        num_images, labels, batch_size, seed, **options: As of `generate_to`.
+
+    Returns:
+        Dictionary of `Result`s, as of `evaluate_images`; the cards say how the images were made.
+    """
+    if model.value_range is None and model.autoencoder is None:
+        raise ValueError("Latents can't be judged; set `model.autoencoder`. Received: a latent model without one")
+    samples = Samples(model, num_images, labels, seed, options)
+    count = num_images if verbose else None
+    return _judge(samples.batches(batch_size), reference, network, metrics, samples.description, batch_size, count)
+
+
+def sweep_generation(
+    model,
+    reference,
+    network,
+    num_images=1_000,
+    samplers=("ddim",),
+    num_steps=(50,),
+    guidance_scales=(1.0,),
+    ema_decays=(None,),
+    metrics=("frechet",),
+    **options,
+):
+    """All combinations of averages, samplers, steps and guidance, each judged on the same noise.
+
+    Example:
+
+    >>> table = sweep_generation(model, reference, network, num_steps=(20, 50), guidance_scales=(1.0, 1.5, 2.0))
+    >>> table.best("fid", smallest=True)
+
+    Args:
+        model, reference, network, num_images, metrics: As of `evaluate_generator`.
+        samplers: List of samplers, objects or names, as of `UMD.generate`.
+        num_steps: List of integers.
+        guidance_scales: List of floats.
+        ema_decays: List of decays of the model's averages; 0 for the raw weights, `None` for the first average.
+        **options: As of `evaluate_generator`.
+
+    Returns:
+        `Table` with the columns `ema_decay`, `sampler`, `num_steps`, `guidance_scale`, and one for each metric.
+    """
+    names = ("ema_decay", "sampler", "num_steps", "guidance_scale")
+    table = Table()
+    for values in itertools.product(ema_decays, samplers, num_steps, guidance_scales):
+        chosen = dict(zip(names, values, strict=True))
+        shown = {**chosen, "sampler": values[1] if isinstance(values[1], str) else type(values[1]).__name__}
+        scores = evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)
+        table.append({**shown, **scores})
+    return table
+
+
+def _judge(batches, reference, network, metrics, describe, batch_size, num_images):
+    chosen = _checked_metrics(metrics, reference)
+    reference.check_network(network)
+    seen = ImageFeatures(
+        network,
+        batches,
+        batch_size,
+        keep_features=not {"kernel", "neighbourhoods"}.isdisjoint(chosen),
+        keep_probabilities="inception_score" in chosen,
+        num_images=num_images,
+    )
+    if seen.probabilities is None and "inception_score" in chosen:
+        if metrics is not None:
+            raise ValueError(f"The network gives no `logits`. Received: metrics={metrics}, network={network.name}")
+        chosen.remove("inception_score")
+    if seen.statistics.mean.shape != reference.mean.shape:
+        raise ValueError(
+            "The reference must be of the same network. "
+            f"Received: {seen.statistics.dim} features of an image, a reference of {len(reference.mean)}"
+        )
+    names = FID_NAMES if getattr(network, "is_fid", False) else OTHER_NAMES
+    protocol = {"network": network_identity(network), "num_images": seen.statistics.num_images}
+    against = {**protocol, "reference": reference.digest, "num_reference": reference.num_images}
+    subject, results = describe(), {}
+    for metric in chosen:
+        for name, value, deviation, settings in _SCORES[metric](seen, reference):
+            name = names.get(metric, name) if name is None else name
+            shared = protocol if metric == "inception_score" else against
+            results[name] = Result(name, value, {**shared, **settings}, subject, deviation)
+    return results
+
+
+def _checked_metrics(metrics, reference):
+    """The metrics to compute, in their order."""
+    need_features = {"kernel", "neighbourhoods"}
+    if metrics is None:
+        return [name for name in METRICS if reference.features is not None or name not in need_features]
+    if not metrics or not set(metrics) <= set(METRICS):
+        raise ValueError(f"`metrics` must be of {METRICS}. Received: metrics={metrics}")
+    if reference.features is None and need_features & set(metrics):
+        raise ValueError(
+            f"{sorted(need_features & set(metrics))} need a reference made with keep_features=True. "
+            f"Received: metrics={metrics}, and a reference of mean and covariance alone"
+        )
+    return [name for name in METRICS if name in metrics]
+
+
+def _frechet(seen, reference):
+    own = seen.statistics
+    distance = gaussian_distance(own.mean, own.covariance, reference.mean, reference.covariance)
+    yield None, distance, None, {}
+
+
+def _inception_score(seen, reference):
+    yield None, *inception_score(seen.probabilities, SPLITS), {"splits": SPLITS}
+
+
+def _kernel(seen, reference):
+    smaller = min(KID_SUBSETS["subset_size"], len(seen.features), len(reference.features))
+    settings = {**KID_SUBSETS, "subset_size": smaller}
+    yield None, *kernel_distance(seen.features, reference.features, **settings), settings
+
+
+def _neighbourhoods(seen, reference):
+    for name, value in neighbourhood_scores(seen.features, reference.features, **NEIGHBOURS).items():
+        yield name, value, None, NEIGHBOURS
+
+
+# Name (`None`: by the network), value, deviation and settings of each number that a metric gives.
+_SCORES = {
+    "frechet": _frechet,
+    "inception_score": _inception_score,
+    "kernel": _kernel,
+    "neighbourhoods": _neighbourhoods,
+}

@@ -1,0 +1,126 @@
+"""What `keras_umd.callbacks.Monitor` evaluates while a model trains: functions from the model to numbers or pictures.
+
+All of them use the averaged weights where the model keeps an average.
+"""
+
+from keras_umd import plots
+from keras_umd.evaluation.features import extract
+from keras_umd.evaluation.few_shot import FewShotProbe
+from keras_umd.evaluation.generation import evaluate_generator
+from keras_umd.evaluation.provenance import describe_model
+from keras_umd.evaluation.rank import rank_me
+from keras_umd.evaluation.representation import probe_result
+
+# A tenth of the paper's calls, from a sampler that needs no more.
+FEW_STEPS = {"num_steps": 20, "sampler": "dpmpp_2m", "seed": 0}
+
+
+class _Features:
+    """Features of a model that trains, from an extractor that is made and compiled once."""
+
+    def __init__(self, pooling="cls", layer=None, timesteps=0, ema_decay=None):
+        self._settings = {"pooling": pooling, "layer": layer, "timesteps": timesteps, "seed": 0}
+        self._ema_decay = ema_decay
+        self._model, self._extractor = None, None
+
+    def extractor(self, model):
+        if model is not self._model:
+            self._model, self._extractor = model, model.feature_extractor(**self._settings)
+        self._extractor.copy_weights(model, self._ema_decay)
+        return self._extractor
+
+
+class TrackProbe(_Features):
+    """The accuracy of a probe on labelled images that the training doesn't see.
+
+    Args:
+        train, test: Labelled images, as of `extract`. A few thousand are enough to see where a training goes.
+        probe: Defaults to a `FewShotProbe()`.
+        pooling, layer, timesteps, ema_decay: As of `UMD.feature_extractor`, but for the averaged weights by default.
+        batch_size: Integer, for arrays.
+    """
+
+    def __init__(self, train, test, probe=None, batch_size=256, **features):
+        super().__init__(**features)
+        self.train, self.test = train, test
+        self.probe = FewShotProbe() if probe is None else probe
+        self.batch_size = batch_size
+
+    def __call__(self, model):
+        extractor = self.extractor(model)
+        sets = [extract(extractor, x, self.batch_size) for x in (self.train, self.test)]
+        return {self.probe.name: probe_result(self.probe, *sets, describe_model(extractor))}
+
+
+class TrackRank(_Features):
+    """RankMe of the features of some images, without labels: a collapse shows in it (see `rank_me`).
+
+    Args:
+        images: As of `extract`.
+        pooling, layer, timesteps, ema_decay: As of `TrackProbe`.
+        batch_size: Integer, for arrays.
+    """
+
+    def __init__(self, images, batch_size=256, **features):
+        super().__init__(**features)
+        self.images = images
+        self.batch_size = batch_size
+
+    def __call__(self, model):
+        return {"RankMe": rank_me(extract(self.extractor(model), self.images, self.batch_size).features)}
+
+
+class TrackGeneration:
+    """A Fréchet distance, or other scores, of few samples in few steps: for the trend, not to report.
+
+    Args:
+        reference, network, num_images, metrics, **options: As of `evaluate_generator`. By default 20 steps of
+            DPM-Solver++, the same noise each time.
+    """
+
+    def __init__(self, reference, network, num_images=1000, metrics=("frechet",), **options):
+        reference.check_network(network)
+        self.reference, self.network = reference, network
+        self.options = {"num_images": num_images, "metrics": metrics, **FEW_STEPS, **options}
+
+    def __call__(self, model):
+        return evaluate_generator(model, self.reference, self.network, verbose=False, **self.options)
+
+
+class DrawSamples:
+    """A grid of samples, from the same noise each time.
+
+    Args:
+        num_images: Integer. From a model with classes, image i is of class i modulo their number.
+        columns: Integer. Defaults to a square grid.
+        scale: Integer, as of `plots.image_grid`.
+        **options: As of `UMD.generate`. By default 20 steps of DPM-Solver++.
+    """
+
+    def __init__(self, num_images=16, columns=None, scale=1, **options):
+        self.num_images, self.columns, self.scale = num_images, columns, scale
+        self.options = {**FEW_STEPS, **options}
+
+    def __call__(self, model):
+        labels = None
+        if model.num_classes is not None:
+            labels = [i % model.num_classes for i in range(self.num_images)]
+        images = model.generate(labels, num_images=self.num_images, **self.options)
+        return {"samples": plots.image_grid(images, columns=self.columns, scale=self.scale)}
+
+
+class DrawReconstructions:
+    """Images, masked, and filled in; the same masks each time. With the raw weights, as `UMD.reconstruct`.
+
+    Args:
+        images: uint8 array `(n, height, width, channels)`.
+        mask_ratio: Float in [0, 1).
+        scale: Integer, as of `plots.image_grid`.
+    """
+
+    def __init__(self, images, mask_ratio=0.75, scale=1):
+        self.images, self.mask_ratio, self.scale = images, mask_ratio, scale
+
+    def __call__(self, model):
+        result = model.reconstruct(self.images, mask_ratio=self.mask_ratio, seed=0)
+        return {"reconstructions": plots.reconstruction_grid(self.images, result, scale=self.scale)}

@@ -1,0 +1,312 @@
+"""A callback that evaluates a model while it trains, and shows how the training goes."""
+
+import contextlib
+import importlib
+import json
+import os
+import time
+
+import keras
+import numpy as np
+
+from keras_umd import plots
+from keras_umd.backend import undisturbed
+from keras_umd.checks import check_positive_integers
+from keras_umd.files import write_whole
+
+clock = time.perf_counter
+
+
+class Monitor(keras.callbacks.Callback):
+    """Evaluates a model while it trains, at the cost that you allow, and keeps one picture of how the training goes.
+
+    The training goes on exactly as without it. What an evaluation raises stops the training. It comes before the
+    callbacks of `standard` in the list, so that a run that goes on after a kill has no step twice; a training that
+    starts anew in the same directory replaces what is there.
+
+    Example:
+
+    >>> def draw(model):
+    ...     return {"samples": plots.image_grid(model.generate(num_images=16, num_steps=50, seed=0))}
+    >>> def probe(model):
+    ...     return {"probe/10-shot": accuracy_of(model)}
+    >>> monitor = keras_umd.callbacks.Monitor("runs/umd", [draw, probe])
+    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.standard("runs/umd")])
+
+    Args:
+        directory: String or path. Gets `progress.png`, losses, scores and the latest pictures together;
+            `evaluations.jsonl`, a line for each epoch and each evaluation; `pictures/NAME_STEP.png`; `tensorboard/`.
+            With several hosts, each needs one of its own.
+        evaluations: Function, list of functions, or dictionary of them. Each takes the model, and returns a dictionary
+            of names and results: a float; an object with a float `value` and perhaps a `card`, a dictionary of JSON
+            values that goes into the file, too; or a uint8 picture `(height, width, 3)`. Scores whose names are equal
+            before a `"/"` share a panel of `progress.png`. The keys of a dictionary are put before the names, as
+            `key/name`.
+        every_epochs: Positive integer. Epochs between two evaluations.
+        every_steps: Positive integer. Training steps between two evaluations, counted over epochs. With
+            `steps_per_execution` above 1 an evaluation follows the execution that passed the step.
+        budget: Positive float. Without `every_epochs` and `every_steps`, the share of the training time that may go
+            into evaluations at the ends of epochs. The first one is made at the end of the first epoch, since its cost
+            isn't known before; the next when the time spent so far fits the share; later ones when another like the
+            last one fits, too. Each call of `fit` counts anew.
+        tensorboard: Bool. Whether to write for TensorBoard, which needs tensorboard, but not TensorFlow.
+
+    However that is, the last state of the model is evaluated, once.
+
+    Raises:
+        ImportError: without matplotlib, or tensorboard where it is asked for: both are in the extra `plots`.
+        ValueError: for wrong arguments and, in `fit`, for results of other types and names that come twice.
+    """
+
+    def __init__(self, directory, evaluations, every_epochs=None, every_steps=None, budget=0.05, tensorboard=True):
+        super().__init__()
+        if every_epochs is not None and every_steps is not None:
+            raise ValueError(
+                "Give `every_epochs` or `every_steps`, or neither for a share of the time. "
+                f"Received: every_epochs={every_epochs}, every_steps={every_steps}"
+            )
+        intervals = {"every_epochs": every_epochs, "every_steps": every_steps}
+        check_positive_integers(**{name: value for name, value in intervals.items() if value is not None})
+        if not isinstance(budget, (int, float)) or not budget > 0:
+            raise ValueError(f"`budget` must be a positive number. Received: budget={budget!r}")
+        self.directory = os.fspath(directory)
+        self.evaluations = _with_prefixes(evaluations)
+        self.every_epochs = every_epochs
+        self.every_steps = every_steps
+        self.budget = budget
+        self.tensorboard = tensorboard
+        # Keras may then go on before `on_train_batch_end`, which has nothing to do, has been called.
+        self.async_safe = every_steps is None
+        self._events = None
+        _require("matplotlib.figure")
+        if tensorboard:
+            _require("tensorboard.summary.writer.event_file_writer", "; or pass tensorboard=False")
+
+    def on_train_begin(self, logs=None):
+        # At which step is only known when the callback that may restore a backup has been called, too.
+        self._record = None
+        self._cost = _Cost(self.budget)
+
+    def _begin(self):
+        self._record = _Record(self.directory, self._step())
+        self._epoch = self._record.last_epoch
+        if self.tensorboard:
+            self._close()  # of a `fit` that was stopped
+            self._events = _Events(os.path.join(self.directory, "tensorboard"), self._step())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._record is None:
+            self._begin()
+        self._epoch = epoch + 1
+        self._first_step = self._seen_step = self._step()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.every_steps is None:
+            return
+        # At the end of an epoch, fewer steps than `steps_per_execution` may have passed.
+        num_steps = batch + 1 if self.params["steps"] is None else min(batch + 1, self.params["steps"])
+        before, self._seen_step = self._seen_step, self._first_step + num_steps
+        if self._seen_step // self.every_steps > before // self.every_steps:
+            self._evaluate()
+
+    def on_epoch_end(self, epoch, logs=None):
+        losses = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
+        self._record.add(kind="epoch", step=self._step(), epoch=self._epoch, values=losses)
+        if self.tensorboard:
+            self._events.add_scalars(self._step(), losses)
+        if self.every_epochs is not None:
+            is_due = self._epoch % self.every_epochs == 0
+        else:
+            is_due = self.every_steps is None and self._cost.allows_another()
+        if is_due:
+            self._evaluate()
+
+    def on_train_end(self, logs=None):
+        if self._record is None:  # a run that was killed after its last epoch has none left
+            self._begin()
+        self._evaluate()
+        self._close()
+
+    def _step(self):
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    def _close(self):
+        if self._events is not None:
+            self._events.close()
+        self._events = None
+
+    def _evaluate(self):
+        step = self._step()
+        if step == self._record.last_evaluated_step:
+            return
+        start = clock()
+        model = self.model  # on JAX, reading it gives its variables the weights of this step
+        results = {}
+        with undisturbed(model):
+            for prefix, evaluation in self.evaluations:
+                for name, result in evaluation(model).items():
+                    if prefix + name in results:
+                        raise ValueError(f"Two results have one name. Received: {prefix + name!r} twice")
+                    results[prefix + name] = result
+        values, cards, pictures = _sorted_by_kind(results)
+        self._log(step, clock() - start, values, cards, pictures)
+        self._cost.add(clock() - start)
+
+    def _log(self, step, seconds, values, cards, pictures):
+        paths = {name: f"pictures/{name}_{step:07}.png" for name in pictures}
+        for name, path in paths.items():
+            plots.save_image(os.path.join(self.directory, path), pictures[name])
+        line = {"step": step, "epoch": self._epoch, "seconds": seconds, "values": values}
+        self._record.add(kind="evaluation", **line, cards=cards, pictures=paths)
+        if self.tensorboard:
+            self._events.add_scalars(step, values)
+            for name, path in paths.items():
+                self._events.add_picture(step, name, os.path.join(self.directory, path), pictures[name].shape)
+        title = f"step {step:,}, epoch {self._epoch}"
+        progress = plots.progress(self._record.curves("epoch"), self._record.curves("evaluation"), pictures, title)
+        write_whole(os.path.join(self.directory, "progress.png"), lambda path: plots.save_image(path, progress))
+
+
+class _Cost:
+    """What evaluations cost, and whether a share of the training time allows another."""
+
+    def __init__(self, share):
+        self.share = share
+        self.costs = []
+        self.start = clock()
+
+    def add(self, seconds):
+        self.costs.append(seconds)
+
+    def allows_another(self):
+        if not self.costs:
+            return True
+        # The first one has compiled, which says nothing about the next.
+        expected = self.costs[-1] if len(self.costs) > 1 else 0
+        spent = sum(self.costs)
+        return spent + expected <= self.share * (clock() - self.start - spent)
+
+
+class _Record:
+    """`evaluations.jsonl`: what happened up to `step`; the rest of a run that was stopped will happen again."""
+
+    def __init__(self, directory, step):
+        self.path = os.path.join(directory, "evaluations.jsonl")
+        os.makedirs(directory, exist_ok=True)
+        lines = []
+        if os.path.exists(self.path):
+            with open(self.path) as file:
+                lines = [json.loads(line) for line in file if line.endswith("\n")]  # not one that a kill cut off
+        for line in lines:
+            for picture in line.get("pictures", {}).values() if line["step"] > step else ():
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(os.path.join(directory, picture))
+        self.lines = [line for line in lines if line["step"] <= step]
+        write_whole(self.path, self._write)
+
+    def _write(self, path):
+        with open(path, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.lines)
+
+    def add(self, **line):
+        self.lines.append(line)
+        with open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @property
+    def last_epoch(self):
+        return self.lines[-1]["epoch"] if self.lines else 0
+
+    @property
+    def last_evaluated_step(self):
+        return next((line["step"] for line in reversed(self.lines) if line["kind"] == "evaluation"), None)
+
+    def curves(self, kind):
+        """The values of lines of a kind: for each name, a list of pairs `(step, value)`."""
+        curves = {}
+        for line in self.lines:
+            for name, value in line["values"].items() if line["kind"] == kind else ():
+                curves.setdefault(name, []).append((line["step"], value))
+        return curves
+
+
+class _Events:
+    """What TensorBoard reads."""
+
+    def __init__(self, directory, step):
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self.writer = EventFileWriter(directory)
+        # TensorBoard then forgets the steps of a stopped run that will happen again.
+        self._add(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def add_scalars(self, step, values):
+        for name, value in values.items():
+            self._add_summary(step, name, simple_value=value)
+
+    def add_picture(self, step, name, path, shape):
+        with open(path, "rb") as file:
+            encoded = file.read()
+        image = {"encoded_image_string": encoded, "height": shape[0], "width": shape[1], "colorspace": shape[2]}
+        self._add_summary(step, name, image=image)
+
+    def close(self):
+        self.writer.close()
+
+    def _add_summary(self, step, name, **value):
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(step, summary=Summary(value=[Summary.Value(tag=name, **value)]))
+
+    def _add(self, step, **content):
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self.writer.add_event(Event(step=step, wall_time=time.time(), **content))
+        self.writer.flush()
+
+
+def _with_prefixes(evaluations):
+    """Pairs of what goes before the names of the results, and the function."""
+    if isinstance(evaluations, dict):
+        pairs = [(f"{key}/", evaluation) for key, evaluation in evaluations.items()]
+    else:
+        pairs = [("", evaluation) for evaluation in ([evaluations] if callable(evaluations) else evaluations or ())]
+    if not pairs or not all(callable(evaluation) for _, evaluation in pairs):
+        raise ValueError(
+            "`evaluations` must be functions from the model to a dictionary of results. "
+            f"Received: evaluations={evaluations!r}"
+        )
+    return pairs
+
+
+def _sorted_by_kind(results):
+    """The results as three dictionaries: floats, cards of those that have one, and pictures."""
+    values, cards, pictures = {}, {}, {}
+    for name, result in results.items():
+        if getattr(result, "dtype", None) == np.uint8 and np.ndim(result) == 3 and result.shape[-1] == 3:
+            pictures[name] = np.asarray(result)
+            continue
+        values[name] = _as_float(name, getattr(result, "value", result))
+        if hasattr(result, "card"):
+            cards[name] = result.card
+    return values, cards, pictures
+
+
+def _as_float(name, value):
+    with contextlib.suppress(TypeError, ValueError):
+        if not isinstance(value, str) and np.ndim(value) == 0:
+            return float(value)
+    received = f"an array of shape {value.shape} and type {value.dtype}" if hasattr(value, "shape") else repr(value)
+    raise ValueError(
+        "Results must be floats, objects with a float `value`, or uint8 pictures (height, width, 3). "
+        f"Received: {received} as {name!r}"
+    )
+
+
+def _require(module, otherwise=""):
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        name = module.split(".")[0]
+        raise ImportError(f"Monitor needs {name}: pip install 'keras_umd[plots]'{otherwise}") from error

@@ -1,0 +1,170 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_umd
+from keras_umd.evaluation import (
+    FIDInception,
+    Reference,
+    evaluate_generator,
+    evaluate_images,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    neighbourhood_scores,
+    sweep_generation,
+)
+
+needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Features and logits of 8x8 images: a fixed random projection."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    features = keras.layers.Dense(6, activation="tanh")(keras.layers.Flatten()(inputs / 255.0))
+    return keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(4)(features)}, name="projection")
+
+
+@pytest.fixture(scope="module")
+def real():
+    return np.random.default_rng(5).integers(0, 200, (60, 8, 8, 1)).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def reference(network, real):
+    return Reference.of(network, real, batch_size=16, verbose=False)
+
+
+def test_every_score_is_that_of_the_features(network, real, reference, images):
+    scores = evaluate_images(images, reference, network, batch_size=10, verbose=False)
+    outputs, expected_outputs = (network.predict(x, verbose=0) for x in (images, real))
+    x, y = outputs["features"], expected_outputs["features"]
+    logits = outputs["logits"].astype("float64")
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = {
+        "frechet_distance": frechet_distance(x, y),
+        "classifier_score": inception_score(probabilities)[0],
+        "kernel_distance": kernel_distance(x, y, subset_size=24)[0],
+        **neighbourhood_scores(x, y),
+    }
+    assert list(scores) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(scores[name].value, value, rtol=1e-4, atol=1e-6)
+    assert scores["kernel_distance"].deviation > 0
+    assert scores["kernel_distance"].protocol["subset_size"] == 24
+
+
+def test_a_model_is_judged_by_what_it_generates(network, reference, small_model, tmp_path):
+    model = small_model(num_classes=3)
+    options = {"num_images": 10, "num_steps": 2, "batch_size": 4, "seed": 3, "verbose": False}
+    scores = evaluate_generator(model, reference, network, metrics=["frechet"], sampler="dpmpp_2m", **options)
+    samples = model.generate(np.arange(10) % 3, num_steps=2, seed=3, sampler="dpmpp_2m")
+    expected = evaluate_images(samples, reference, network, ["frechet"], verbose=False)
+    result = scores["frechet_distance"]
+    np.testing.assert_allclose(result.value, expected["frechet_distance"].value, rtol=1e-4)
+    assert result.minus(expected["frechet_distance"]) == pytest.approx(0, abs=1e-4)
+    assert result.subject["options"] == {"num_steps": 2, "sampler": {"class": "DPMSolverPP2M", "timesteps": "log_snr"}}
+    assert (result.subject["seed"], result.subject["num_images"]) == (3, 10)
+
+    path = keras_umd.generate_to(tmp_path / "samples", model, sampler="dpmpp_2m", **options)
+    stored = evaluate_images(path, reference, network, ["frechet"], batch_size=3, verbose=False)["frechet_distance"]
+    np.testing.assert_allclose(stored.value, result.value, rtol=1e-5)
+    assert stored.subject["model"] == result.subject["model"]  # of the manifest beside the file
+
+
+def test_the_same_images_have_no_distance(network, real, reference):
+    scores = evaluate_images(real, reference, network, verbose=False)
+    assert scores["frechet_distance"].value < 1e-8
+    assert scores["precision"].value == scores["recall"].value == scores["coverage"].value == 1
+
+
+def test_scores_of_other_networks_references_and_numbers_do_not_compare(network, real, reference, images):
+    score = evaluate_images(images, reference, network, ["frechet"], verbose=False)["frechet_distance"]
+    fewer = evaluate_images(images[:20], reference, network, ["frechet"], verbose=False)["frechet_distance"]
+    with pytest.raises(ValueError, match="num_images: 24 and 20"):
+        score.minus(fewer)
+    other_reference = Reference.of(network, real[:50], verbose=False)
+    other = evaluate_images(images, other_reference, network, ["frechet"], verbose=False)["frechet_distance"]
+    with pytest.raises(ValueError, match="reference: .*num_reference: 60 and 50"):
+        score.minus(other)
+    json.dumps(score.card)
+
+
+@needs_one_backend
+def test_only_fids_own_network_gives_a_fid(images):
+    keras.utils.set_random_seed(0)
+    inception = FIDInception()
+    reference = Reference.of(inception, images[:6], verbose=False)
+    assert list(evaluate_images(images[6:12], reference, inception, ["frechet"], verbose=False)) == ["frechet_distance"]
+    inception.source_sha256 = "6726825d" + "0" * 56  # as if read from the published file
+    scores = evaluate_images(
+        images[6:18], reference, inception, ["frechet", "inception_score", "kernel"], verbose=False
+    )
+    assert list(scores) == ["fid", "inception_score", "kid"]
+
+
+def test_references_survive_files(network, real, reference, tmp_path):
+    reference.save(tmp_path / "reference.npz")
+    loaded = Reference.load(tmp_path / "reference.npz")
+    assert loaded.digest == reference.digest and loaded.network == reference.network
+    assert loaded.num_images == 60
+    np.testing.assert_array_equal(loaded.features, reference.features)
+    expected = network.predict(real, verbose=0)["features"]
+    np.testing.assert_allclose(loaded.mean, expected.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(loaded.covariance, np.cov(expected, rowvar=False), atol=1e-6)
+
+    # As pytorch-fid and ADM's reference batches have it: nothing but the statistics that we need.
+    np.savez(tmp_path / "adm.npz", mu=loaded.mean, sigma=loaded.covariance, mu_s=np.zeros(3), sigma_s=np.eye(3))
+    foreign = Reference.load(tmp_path / "adm.npz")
+    assert (foreign.num_images, foreign.features, foreign.network) == (None, None, None)
+    assert foreign.digest == reference.digest
+    scores = evaluate_images(real, foreign, network, verbose=False)
+    assert set(scores) == {"frechet_distance", "classifier_score"}
+
+
+def test_what_can_not_be_judged_is_named(network, real, reference, images, small_model, tmp_path):
+    keras.utils.set_random_seed(1)
+    other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(6)])
+    statistics_alone = Reference.of(network, real, keep_features=False, verbose=False)
+    np.savez(tmp_path / "wrong.npz", arr_0=images)
+    latent = small_model(value_range=None)
+    for use, message in (
+        (lambda: evaluate_images(images, reference, other, verbose=False), "another network"),
+        (lambda: evaluate_images(images, statistics_alone, network, ["kernel"]), "keep_features=True"),
+        (lambda: evaluate_images(images, reference, network, ["fid"]), r"metrics=\['fid'\]"),
+        (lambda: evaluate_images(images[:0], reference, network), "no images"),
+        (lambda: evaluate_generator(latent, reference, network, 4), "autoencoder"),
+        (lambda: Reference.load(tmp_path / "wrong.npz"), "`mu` and `sigma`.*arr_0"),
+        (lambda: reference.save(tmp_path / "reference.json"), "npz"),
+        (
+            lambda: evaluate_images(images, Reference(np.zeros(3), np.eye(3)), network, ["frechet"], verbose=False),
+            "of 3",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    logits_needed = Reference.of(other, real, verbose=False)
+    with pytest.raises(ValueError, match="logits"):
+        evaluate_images(images, logits_needed, other, ["inception_score"], verbose=False)
+    assert "classifier_score" not in evaluate_images(images, logits_needed, other, verbose=False)
+
+
+def test_a_sweep_judges_every_combination_and_the_best_is_found(network, reference, small_model):
+    model = small_model(num_classes=3)
+    model.track_average([0.5])
+    settings = {"num_images": 8, "num_steps": (1, 2), "guidance_scales": (1.0, 2.0), "ema_decays": (0.5, 0)}
+    table = sweep_generation(model, reference, network, **settings, verbose=False)
+    assert len(table) == 8
+    assert table.columns == ["ema_decay", "sampler", "num_steps", "guidance_scale", "frechet_distance"]
+    values = [row["frechet_distance"].value for row in table]
+    assert table.best("frechet_distance", smallest=True)["frechet_distance"].value == min(values)
+    row = table[3]
+    alone = evaluate_generator(
+        model, reference, network, 8, num_steps=2, guidance_scale=2.0, ema_decay=0.5, metrics=["frechet"], verbose=False
+    )
+    np.testing.assert_allclose(row["frechet_distance"].value, alone["frechet_distance"].value, rtol=1e-5)
+    assert (row["num_steps"], row["guidance_scale"]) == (2, 2.0)
