@@ -112,3 +112,19 @@ def test_drawn_progress_takes_no_memory():
         plots.progress(curves("loss"), {})
     gc.collect()
     assert not any(type(thing) is figure.Figure for thing in gc.get_objects())
+
+
+def test_heat_maps_show_a_sweep_with_the_best_outlined():
+    settings = [(sampler, steps, scale) for sampler in ("ddim", "heun") for steps in (10, 20) for scale in (1.0, 2.0)]
+    table = [
+        {"sampler": sampler, "num_steps": steps, "guidance_scale": scale, "fid": float(i)}
+        for i, (sampler, steps, scale) in enumerate(settings)
+    ]
+    pictures = [plots.heatmaps(table, "fid", "guidance_scale", "num_steps", smallest) for smallest in (True, False)]
+    for picture, is_left in zip(pictures, (True, False), strict=True):
+        assert picture.dtype == np.uint8 and picture.shape[-1] == 3
+        red = np.argwhere((picture == (255, 0, 0)).all(axis=-1))
+        assert len(red) > 50  # around the first cell of the left panel, or the last one of the right
+        assert (red[:, 1].max() < picture.shape[1] / 2) == is_left
+    with pytest.raises(ValueError, match="'kid'"):
+        plots.heatmaps(table, "kid", "guidance_scale", "num_steps")

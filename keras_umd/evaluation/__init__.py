@@ -16,4 +16,5 @@ from keras_umd.evaluation.rank import rank_me
 from keras_umd.evaluation.reference import Reference
 from keras_umd.evaluation.representation import evaluate_features, sweep_features
 from keras_umd.evaluation.table import Table
+from keras_umd.evaluation.tracking import DrawReconstructions, DrawSamples, TrackGeneration, TrackProbe, TrackRank
 from keras_umd.evaluation.transfer import TRANSFER, transfer_datasets

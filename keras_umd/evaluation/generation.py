@@ -173,7 +173,7 @@ def _judge(batches, reference, network, metrics, describe, batch_size, num_image
         for name, value, deviation, settings in _SCORES[metric](seen, reference):
             name = names.get(metric, name) if name is None else name
             shared = protocol if metric == "inception_score" else against
-            results[name] = Result(name, value, {**shared, **settings}, subject, deviation)
+            results[name] = Result(name, value, {**shared, "settings": settings}, subject, deviation)
     return results
 
 

@@ -144,7 +144,7 @@ class FIDInception(keras.Model):
             names and layouts, and perhaps the `source_sha256` of the PyTorch file. `None` is for random weights, by
             `keras.utils.set_random_seed`.
         resize: How images of other sizes become 299x299: `"tf1"` as in the FID paper and ADM's evaluation,
-            `"half_pixel"` as in pytorch-fid (which also scales the pixels another way), `"clean"` as in clean-fid; see
+            `"half_pixel"` as in pytorch-fid (which takes 127.5 for grey instead of 128), `"clean"` as in clean-fid; see
             `resize_matrix`.
         name: String.
 
@@ -250,7 +250,8 @@ class FIDInception(keras.Model):
         images = resize_images(images, IMAGE_SIZE, self.resize)
         if shape[3] == 1:
             images = ops.repeat(images, 3, axis=-1)
-        return (images - 128.0) / 128.0
+        middle = 127.5 if self.resize == "half_pixel" else 128.0
+        return (images - middle) / middle
 
     def _apply(self, step, x, block):
         if isinstance(step, Convolution):

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import json
 import platform
+import re
 
 import keras
 import numpy as np
@@ -77,8 +78,8 @@ class Result:
 
     def line(self):
         """The card in one line of text, for tables; hashes are cut."""
-        parts = {**self.protocol, **self.subject, **self.versions}
-        return f"{self.metric} {self} | " + ", ".join(f"{name}: {_short(value)}" for name, value in parts.items())
+        parts = _leaves({**self.protocol, **self.subject, **self.versions})
+        return f"{self.metric} {self} | " + ", ".join(f"{name}: {_short(value)}" for name, value in parts)
 
 
 def best_of(results, smallest=False):
@@ -120,6 +121,14 @@ def _as_json(value):
     return np.asarray(value).tolist()
 
 
+def _leaves(values, prefix=""):
+    """Names and values of nested dictionaries, one after the other, without those that are `None`."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value
+
+
 def _short(value):
-    is_hash = isinstance(value, str) and len(value) > 2 * SHORT and set(value) <= set("0123456789abcdef")
-    return value[:SHORT] if is_hash else value
+    return re.sub(rf"\b([0-9a-f]{{{SHORT}}})[0-9a-f]+\b", r"\1", value) if isinstance(value, str) else value

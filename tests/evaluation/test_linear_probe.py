@@ -23,8 +23,9 @@ def test_it_is_about_as_accurate_as_logistic_regression(digits):
     accuracies = probe.accuracies(*digits)
     assert all(abs(accuracy - expected) < 0.02 for accuracy in accuracies)
     # BatchNorm's whitening makes it blind to the features' scale.
-    scaled = [(1000 * x + 5, y) for x, y in digits]
+    scaled = [(10 * x + 1000, y) for x, y in digits]
     assert abs(probe.accuracies(*scaled)[0] - accuracies[0]) < 0.02
+    assert LinearProbe(epochs=15).accuracies(*scaled)[0] > expected - 0.05  # after 75 steps
 
 
 def test_any_optimizer_and_runs_that_repeat(digits):

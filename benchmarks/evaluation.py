@@ -1,0 +1,149 @@
+"""What does evaluation cost? In time beside the networks alone, and in memory.
+
+    python benchmarks/evaluation.py                              # half an hour on two cores
+    KERAS_BACKEND=tensorflow python benchmarks/evaluation.py     # Inception is the fastest there, on a CPU
+
+The Inception network has random weights here: what it costs doesn't depend on them. Prints a table, writes JSON.
+"""
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from sklearn.datasets import load_digits
+
+import keras_umd
+from keras_umd import callbacks, evaluation
+from keras_umd.evaluation.statistics import FeatureStatistics
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-images", type=int, default=2000, help="through Inception")
+    parser.add_argument("--num-features", type=int, default=50_000, help="for statistics and memory")
+    parser.add_argument("--output", default="runs/evaluation.json")
+    args = parser.parse_args()
+    rows = {}
+    for name, measure in (
+        ("memory of 50,000 images' scores, beyond the network", lambda: memory(args.num_features)),
+        ("few-shot probe, 100,000 x 768, 1000 classes", few_shot),
+        ("statistics of 50,000 x 2048 features", lambda: statistics(args.num_features)),
+        ("Monitor's share of a training", monitor),
+        ("FID beside Inception alone", lambda: fid(args.num_images)),
+    ):
+        rows[name] = measure()
+        print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[name].items()), flush=True)
+    versions = {"keras": keras.__version__, "backend": keras.backend.backend(), "numpy": np.__version__}
+    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
+    with open(args.output, "w") as file:
+        json.dump({"versions": versions, "cores": os.cpu_count(), "rows": rows}, file, indent=1)
+
+
+def timed(function):
+    """What it returns, its seconds, and those of all cores together."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = function()
+    return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def memory(num_images):
+    """Peak memory of all scores but the neighbourhoods, the reference's features included."""
+    inputs = keras.Input((4, 4, 3))
+    features = keras.layers.Dense(2048)(keras.layers.Flatten()(inputs))
+    network = keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(1008)(features / 1000)})
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (num_images, 4, 4, 3)).astype("uint8")
+    network.predict(images[:64], verbose=0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reference = evaluation.Reference.of(network, images[::-1], verbose=False)
+    metrics = ["frechet", "inception_score", "kernel"]
+    _, seconds, _ = timed(lambda: evaluation.evaluate_images(images, reference, network, metrics, verbose=False))
+    return {"GB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6, "seconds": seconds}
+
+
+def few_shot():
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(100_000, 768)).astype("float32"), np.arange(100_000) % 1000
+    test = rng.normal(size=(50_000, 768)).astype("float32"), np.arange(50_000) % 1000
+    probe = evaluation.FewShotProbe(shots=100, num_draws=1)
+    _, seconds, cpu_seconds = timed(lambda: probe.accuracies(train, test))
+    return {"seconds": seconds, "CPU seconds": cpu_seconds}
+
+
+def statistics(num_features):
+    features = np.random.default_rng(0).normal(size=(num_features, 2048)).astype("float32")
+    collected = FeatureStatistics(2048)
+
+    def collect():
+        for start in range(0, num_features, 64):
+            collected.update(features[start : start + 64])
+        return collected.covariance
+
+    covariance, seconds, _ = timed(collect)
+    distance = evaluation.frechet.gaussian_distance
+    _, distance_seconds, _ = timed(lambda: distance(collected.mean, covariance, np.zeros(2048), np.eye(2048)))
+    return {"seconds": seconds, "seconds for the distance": distance_seconds}
+
+
+def monitor():
+    """The demo's model with everything that can be tracked, at the default cadence."""
+    digits = load_digits()
+    images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
+    train, test = (images[:1000], digits.target[:1000]), (images[1000:], digits.target[1000:])
+    sizes = {"hidden_dim": 96, "num_layers": 2, "num_heads": 4, "decoder_layers": 1, "conditioning": "token"}
+    model = keras_umd.UMD((8, 8, 1), patch_size=2, **sizes, seed=0)
+    model.compile("adamw")
+    inputs = keras.Input((8, 8, 1))
+    network = keras.Model(inputs, keras.layers.Dense(64)(keras.layers.Flatten()(inputs)))
+    reference = evaluation.Reference.of(network, train[0], verbose=False)
+    evaluations = [
+        evaluation.TrackProbe(train, test),
+        evaluation.TrackRank(test[0]),
+        evaluation.TrackGeneration(reference, network, num_images=256),
+        evaluation.DrawSamples(16),
+        evaluation.DrawReconstructions(test[0][:8]),
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        callback = callbacks.Monitor(directory, evaluations)
+        fit = {"batch_size": 64, "epochs": 400, "verbose": 0, "callbacks": [callback]}
+        _, seconds, _ = timed(lambda: model.fit(train[0], **fit))
+        with open(os.path.join(directory, "evaluations.jsonl")) as file:
+            lines = [json.loads(line) for line in file]
+    costs = [line["seconds"] for line in lines if line["kind"] == "evaluation"]
+    training = seconds - sum(costs)
+    return {
+        "evaluations": len(costs),
+        "share": sum(costs) / training,
+        "share without the first, which compiles, and the last": sum(costs[1:-1]) / training,
+        "seconds of training": training,
+    }
+
+
+def fid(num_images):
+    """In turns, so that both see the same machine; every image once."""
+    network = evaluation.FIDInception()
+    images = np.random.default_rng(0).integers(0, 256, (num_images, 64, 64, 3)).astype("uint8")
+    reference = evaluation.Reference.of(network, images[:64], keep_features=False, verbose=False)
+    batches = [images[start : start + 50] for start in range(0, num_images, 50)]
+    network.predict_on_batch(batches[0])
+    _, alone, alone_cpu = timed(lambda: [network.predict_on_batch(batch) for batch in batches])
+    judge = lambda: evaluation.evaluate_images(batches, reference, network, ["frechet"], verbose=False)  # noqa: E731
+    _, whole, whole_cpu = timed(judge)
+    return {
+        "ratio of CPU seconds": whole_cpu / alone_cpu,
+        "ratio": whole / alone,
+        "seconds": whole,
+        "images/s": num_images / alone,
+    }
+
+
+if __name__ == "__main__":
+    main()
