@@ -29,16 +29,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-images", type=int, default=2000, help="through Inception")
     parser.add_argument("--num-features", type=int, default=50_000, help="for statistics and memory")
+    parser.add_argument("--only", choices=("memory", "few_shot", "statistics", "monitor", "fid"), nargs="+")
     parser.add_argument("--output", default="runs/evaluation.json")
     args = parser.parse_args()
+    measurements = {
+        "memory": ("memory of 50,000 images' scores, beyond the network", lambda: memory(args.num_features)),
+        "few_shot": ("few-shot probe, 100,000 x 768, 1000 classes", few_shot),
+        "statistics": ("statistics of 50,000 x 2048 features", lambda: statistics(args.num_features)),
+        "monitor": ("Monitor's share of a training", monitor),
+        "fid": ("FID beside Inception alone", lambda: fid(args.num_images)),
+    }
     rows = {}
-    for name, measure in (
-        ("memory of 50,000 images' scores, beyond the network", lambda: memory(args.num_features)),
-        ("few-shot probe, 100,000 x 768, 1000 classes", few_shot),
-        ("statistics of 50,000 x 2048 features", lambda: statistics(args.num_features)),
-        ("Monitor's share of a training", monitor),
-        ("FID beside Inception alone", lambda: fid(args.num_images)),
-    ):
+    for key in args.only or measurements:
+        name, measure = measurements[key]
         rows[name] = measure()
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[name].items()), flush=True)
     versions = {"keras": keras.__version__, "backend": keras.backend.backend(), "numpy": np.__version__}
@@ -113,7 +116,7 @@ def monitor():
     ]
     with tempfile.TemporaryDirectory() as directory:
         callback = callbacks.Monitor(directory, evaluations)
-        fit = {"batch_size": 64, "epochs": 400, "verbose": 0, "callbacks": [callback]}
+        fit = {"batch_size": 64, "epochs": 300, "verbose": 0, "callbacks": [callback]}
         _, seconds, _ = timed(lambda: model.fit(train[0], **fit))
         with open(os.path.join(directory, "evaluations.jsonl")) as file:
             lines = [json.loads(line) for line in file]

@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--data", default="digits", help="digits, a folder with train/ and val/, or a data set of TFDS")
     parser.add_argument("--data-dir", help="where TFDS keeps its data sets")
     parser.add_argument("--validation-split", default="validation", help="of TFDS")
-    parser.add_argument("--inception", help="weights of FID's Inception network: .pth or .npz")
+    parser.add_argument("--inception", help="FID's Inception network: its weights, .pth or .npz, or a .keras file")
     parser.add_argument("--shots", type=int, default=10, help="labelled images of each class")
     parser.add_argument("--num-images", type=int, default=1000, help="to generate; the literature takes 50,000")
     parser.add_argument("--num-steps", type=int, default=50)
@@ -70,7 +70,7 @@ def main():
         return
 
     print("\n3. How good are the images?")
-    network = evaluation.FIDInception(args.inception) if args.inception else classifier(train, test, args.batch_size)
+    network = inception(args.inception) if args.inception else classifier(train, test, args.batch_size)
     reference = evaluation.Reference.of(network, train[0], batch_size=args.batch_size)
     settings = {"num_steps": args.num_steps, "guidance_scale": args.guidance_scale, "sampler": "ddim"}
     if args.sweep:
@@ -137,6 +137,10 @@ def split(train):
     order = np.random.default_rng(0).permutation(len(train[0]))
     parts = np.split(order, [len(order) * 4 // 5])
     return [(train[0][part], train[1][part]) for part in parts]
+
+
+def inception(path):
+    return keras.models.load_model(path) if path.endswith(".keras") else evaluation.FIDInception(path)
 
 
 def classifier(train, test, batch_size):

@@ -99,6 +99,13 @@ def batches_of(dataset, batch_size):
         yield np.asarray(images), None if labels is None else np.asarray(labels).reshape(-1)
 
 
+def labelled(features):
+    """The `FeatureSet`, if it has labels."""
+    if features.labels is None:
+        raise ValueError("A data set of images and labels is needed. Received: images without labels")
+    return features
+
+
 class ShuffledBatches(keras.utils.PyDataset):
     """Arrays in full batches, in an order that follows the seed on every backend; for `fit(..., shuffle=False)`.
 

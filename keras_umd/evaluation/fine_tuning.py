@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract
+from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled
 from keras_umd.evaluation.provenance import Result, describe_model
 from keras_umd.fingerprint import fingerprint
 
@@ -55,7 +55,7 @@ def fine_tune(
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     classifier.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
     classifier.fit(batches, epochs=epochs, shuffle=False, verbose="auto" if verbose else 0)
-    scores = extract(classifier, test, batch_size)
+    scores = labelled(extract(classifier, test, batch_size))
     accuracy = np.mean(scores.features.argmax(axis=1) == scores.labels)
     protocol = {
         "optimizer": {"class": settings["class_name"], **settings["config"]},

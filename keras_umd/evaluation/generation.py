@@ -13,7 +13,7 @@ from keras_umd.evaluation.inception_score import inception_score
 from keras_umd.evaluation.kernel_distance import kernel_distance
 from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
 from keras_umd.evaluation.provenance import Result
-from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
+from keras_umd.evaluation.reference import ImageFeatures, network_identity, progress_bar, stored_images
 from keras_umd.evaluation.table import Table
 from keras_umd.samples import Samples
 
@@ -50,15 +50,13 @@ def evaluate_images(images, reference, network, metrics=None, subject=None, batc
     Raises:
         ValueError: for a reference of another network, and for metrics that it or the network can't give.
     """
-    digest, count = hashlib.sha256(), -1
+    digest, progress = hashlib.sha256(), progress_bar(images, verbose)
     if isinstance(images, (str, os.PathLike)):
         manifest = os.path.join(os.path.dirname(os.path.abspath(images)), "manifest.json")
         if subject is None and os.path.exists(manifest):
             with open(manifest) as file:
                 subject = json.load(file)
         images = stored_images(images, batch_size)
-    elif hasattr(images, "shape"):
-        count = len(images)
 
     def hashed():
         for batch, _ in batches_of(images, batch_size):
@@ -68,7 +66,7 @@ def evaluate_images(images, reference, network, metrics=None, subject=None, batc
     def describe():
         return {"images": digest.hexdigest()} if subject is None else subject
 
-    return _judge(hashed(), reference, network, metrics, describe, batch_size, count if verbose else None)
+    return _judge(hashed(), reference, network, metrics, describe, batch_size, progress)
 
 
 def evaluate_generator(
@@ -101,8 +99,8 @@ def evaluate_generator(
     if model.value_range is None and model.autoencoder is None:
         raise ValueError("Latents can't be judged; set `model.autoencoder`. Received: a latent model without one")
     samples = Samples(model, num_images, labels, seed, options)
-    count = num_images if verbose else None
-    return _judge(samples.batches(batch_size), reference, network, metrics, samples.description, batch_size, count)
+    progress = progress_bar(samples, verbose)
+    return _judge(samples.batches(batch_size), reference, network, metrics, samples.description, batch_size, progress)
 
 
 def sweep_generation(
@@ -145,7 +143,7 @@ def sweep_generation(
     return table
 
 
-def _judge(batches, reference, network, metrics, describe, batch_size, num_images):
+def _judge(batches, reference, network, metrics, describe, batch_size, progress):
     chosen = _checked_metrics(metrics, reference)
     reference.check_network(network)
     seen = ImageFeatures(
@@ -154,7 +152,7 @@ def _judge(batches, reference, network, metrics, describe, batch_size, num_image
         batch_size,
         keep_features=not {"kernel", "neighbourhoods"}.isdisjoint(chosen),
         keep_probabilities="inception_score" in chosen,
-        num_images=num_images,
+        progress=progress,
     )
     if seen.probabilities is None and "inception_score" in chosen:
         if metrics is not None:

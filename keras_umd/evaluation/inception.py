@@ -165,6 +165,8 @@ class FIDInception(keras.Model):
         Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", 2017.
     """
 
+    value_range = (0.0, 255.0)
+
     def __init__(self, weights=None, resize="tf1", name="fid_inception"):
         if resize not in RESIZE_MODES:
             raise ValueError(f"`resize` must be one of {RESIZE_MODES}. Received: resize={resize!r}")

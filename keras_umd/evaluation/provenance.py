@@ -2,10 +2,10 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import platform
 import re
+import sys
 
 import keras
 import numpy as np
@@ -99,8 +99,11 @@ def best_of(results, smallest=False):
 
 def describe_model(model):
     """What tells one Keras model from another: JSON values for a `subject`."""
-    config = model.get_config() if getattr(model, "layer", None) or hasattr(model, "timesteps") else {}
-    chosen = {name: config[name] for name in ("layer", "pooling", "timesteps") if name in config}
+    settings = ("layer", "pooling", "timesteps")
+    chosen = {}
+    if all(hasattr(model, name) for name in settings):  # a FeatureExtractor
+        config = model.get_config()
+        chosen = {name: config[name] for name in settings}
     return {"model": type(model).__name__, "weights": fingerprint(model.weights)[:SHORT], **chosen}
 
 
@@ -111,7 +114,7 @@ def _versions():
     return {
         "keras_umd": keras_umd.__version__,
         "keras": keras.__version__,
-        "backend": f"{backend} {importlib.metadata.version(backend)}",
+        "backend": f"{backend} {sys.modules[backend].__version__}",
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
     }

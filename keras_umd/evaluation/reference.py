@@ -22,7 +22,7 @@ class ImageFeatures:
         batches: What `batches_of` takes.
         batch_size: Integer.
         keep_features, keep_probabilities: Bools. 50,000 images of FID's Inception: 410 MB and 200 MB.
-        num_images: Integer, how many there will be, for a progress bar; `None` for none.
+        progress: `keras.utils.Progbar` or `None`.
 
     Attributes:
         statistics: `FeatureStatistics`.
@@ -30,26 +30,24 @@ class ImageFeatures:
         probabilities: float32 array `(n, classes)`, or `None`, also where the network gives no logits.
     """
 
-    def __init__(self, network, batches, batch_size, keep_features=True, keep_probabilities=False, num_images=None):
+    def __init__(self, network, batches, batch_size, keep_features=True, keep_probabilities=False, progress=None):
         self.statistics = None
-        features_kept, probabilities_kept = [], []
-        progress = None if num_images is None else keras.utils.Progbar(num_images, unit_name="image")
-        for outputs, images, _ in outputs_of(network, batches_of(batches, batch_size)):
+        all_features, all_probabilities = _Rows(), _Rows()
+        for outputs, images, _ in outputs_of(network, _in_range(batches_of(batches, batch_size), network)):
             outputs = outputs if isinstance(outputs, dict) else {"features": outputs}
             features = checked(outputs["features"])
             if self.statistics is None:
                 self.statistics = FeatureStatistics(features.shape[1])
             self.statistics.update(features)
             if keep_features:
-                features_kept.append(features)
+                all_features.append(features)
             if keep_probabilities and "logits" in outputs:
-                probabilities_kept.append(softmax(outputs["logits"]).astype("float32"))
+                all_probabilities.append(softmax(outputs["logits"]))
             if progress is not None:
                 progress.add(len(images))
         if self.statistics is None:
             raise ValueError("There are no images to take the features of. Received: no batches")
-        self.features = _joined(features_kept)
-        self.probabilities = _joined(probabilities_kept)
+        self.features, self.probabilities = all_features.whole(), all_probabilities.whole()
 
 
 class Reference:
@@ -87,8 +85,7 @@ class Reference:
             batch_size: Integer, for arrays.
             verbose: Bool. Whether to show a progress bar.
         """
-        num_images = (len(images) if hasattr(images, "shape") else getattr(images, "num_images", -1)) or -1
-        seen = ImageFeatures(network, images, batch_size, keep_features, num_images=num_images if verbose else None)
+        seen = ImageFeatures(network, images, batch_size, keep_features, progress=progress_bar(images, verbose))
         statistics = seen.statistics
         return cls(
             statistics.mean, statistics.covariance, statistics.num_images, seen.features, network_identity(network)
@@ -132,11 +129,47 @@ class Reference:
             )
 
 
-def _joined(batches):
-    """All batches as one array; the list is emptied, so that both are in memory no longer than it takes."""
-    joined = np.concatenate(batches) if batches else None
-    batches.clear()
-    return joined
+class _Rows:
+    """A float32 array that grows in place: joining a list of batches would take the memory twice."""
+
+    def __init__(self):
+        self.array, self.count = None, 0
+
+    def append(self, rows):
+        if self.array is None:
+            self.array = np.empty((0, rows.shape[1]), "float32")
+        count = self.count + len(rows)
+        if count > len(self.array):
+            self.array.resize((max(count, len(self.array) * 6 // 5), rows.shape[1]), refcheck=False)
+        self.array[self.count : count] = rows
+        self.count = count
+
+    def whole(self):
+        """What was appended, or `None` if nothing was."""
+        if self.array is not None:
+            self.array.resize((self.count, self.array.shape[1]), refcheck=False)
+        return self.array
+
+
+def progress_bar(images, verbose=True):
+    """A bar of as many steps as there are images, where they tell; `None` if it isn't wanted."""
+    num_images = len(images) if hasattr(images, "shape") else getattr(images, "num_images", None)
+    return keras.utils.Progbar(num_images or None, unit_name="image") if verbose else None
+
+
+def _in_range(batches, network):
+    """The same batches, if their values can be what a network with a `value_range` takes."""
+    low, high = getattr(network, "value_range", None) or (-np.inf, np.inf)
+    for images, labels in batches:
+        if images.dtype != np.uint8 and images.size:
+            least, greatest = images.min(), images.max()
+            # Images in [0, 1] lie in [0, 255], too.
+            if least < low or greatest > high or (high == 255 and greatest <= 1):
+                raise ValueError(
+                    f"The network takes uint8 images, or floats from {low:g} to {high:g}; scale them. "
+                    f"Received: images with values from {least:g} to {greatest:g}"
+                )
+        yield images, labels
 
 
 def network_identity(network):

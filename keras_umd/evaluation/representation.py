@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_umd.evaluation.features import FeatureSet, extract
+from keras_umd.evaluation.features import FeatureSet, extract, labelled
 from keras_umd.evaluation.few_shot import FewShotProbe
 from keras_umd.evaluation.provenance import Result, describe_model
 from keras_umd.evaluation.table import Table
@@ -37,7 +37,7 @@ def evaluate_features(encoder, datasets, probes=None, batch_size=256, verbose=Tr
         train, test = pair() if callable(pair) else pair
         if verbose:
             print(name)
-        train, test = (_labelled(extract(encoder, x, batch_size, verbose)) for x in (train, test))
+        train, test = (labelled(extract(encoder, x, batch_size, verbose)) for x in (train, test))
         table.append({"data": name, **{probe.name: probe_result(probe, train, test, subject) for probe in probes}})
     return table
 
@@ -97,7 +97,7 @@ def sweep_features(
         for layer, pair in zip(layers, pairs, strict=True):
             for pooling in poolings:
                 chosen = {"layer": layer, "pooling": pooling, "timesteps": t}
-                sets = [FeatureSet(x.features[:, parts[pooling]], x.labels, x.digest) for x in map(_labelled, pair)]
+                sets = [FeatureSet(x.features[:, parts[pooling]], x.labels, x.digest) for x in map(labelled, pair)]
                 table.append({**chosen, probe.name: probe_result(probe, *sets, {**description, **chosen})})
     return table
 
@@ -114,9 +114,3 @@ def probe_result(probe, train, test, subject):
     }
     deviation = np.std(accuracies) if len(accuracies) > 1 else None
     return Result(probe.name, np.mean(accuracies), protocol, subject, deviation)
-
-
-def _labelled(features):
-    if features.labels is None:
-        raise ValueError("A probe needs labels: data sets of images and labels. Received: images without labels")
-    return features

@@ -97,11 +97,18 @@ def test_scores_of_other_networks_references_and_numbers_do_not_compare(network,
 @needs_one_backend
 def test_only_fids_own_network_gives_a_fid(network, real, images):
     assert not FIDInception().is_fid  # of random weights; tests/evaluation/test_inception.py has the others
-    fids_own = keras.Model(network.inputs, network.output)
+    fids_own = keras.Model(network.input, network.output)
     fids_own.is_fid = True
     reference = Reference.of(fids_own, real, verbose=False)
     scores = evaluate_images(images, reference, fids_own, ["frechet", "inception_score", "kernel"], verbose=False)
     assert list(scores) == ["fid", "inception_score", "kid"]
+
+
+def test_progress_bars_of_data_that_tell_their_number_and_that_do_not(network, real, reference, tmp_path, capsys):
+    np.savez(tmp_path / "images.npz", arr_0=real)
+    for images in (real, [real[:30], real[30:]], tmp_path / "images.npz"):
+        evaluate_images(images, reference, network, ["frechet"])
+        assert "/image" in capsys.readouterr().out
 
 
 def test_references_survive_files(network, real, reference, tmp_path):
@@ -144,6 +151,10 @@ def test_what_can_not_be_judged_is_named(network, real, reference, images, small
     ):
         with pytest.raises(ValueError, match=message):
             use()
+    inception = FIDInception()
+    for scaled in (images / 255.0, images / 127.5 - 1):
+        with pytest.raises(ValueError, match="floats from 0 to 255"):
+            Reference.of(inception, scaled.astype("float32"), verbose=False)
     logits_needed = Reference.of(other, real, verbose=False)
     with pytest.raises(ValueError, match="logits"):
         evaluate_images(images, logits_needed, other, ["inception_score"], verbose=False)
