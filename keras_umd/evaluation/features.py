@@ -94,9 +94,23 @@ def batches_of(dataset, batch_size):
             part = slice(start, start + batch_size)
             yield np.asarray(images[part]), None if labels is None else np.asarray(labels[part]).reshape(-1)
         return
-    for batch in dataset:
+    for batch in _whole_epoch(dataset):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
         yield np.asarray(images), None if labels is None else np.asarray(labels).reshape(-1)
+
+
+def _whole_epoch(dataset):
+    """What gives the batches of a data set from its first to its last, wherever it is."""
+    if hasattr(dataset, "go_to"):  # of keras_umd.data
+        if dataset.training or dataset.is_repeated:
+            raise ValueError(
+                "Training data differ by epoch and repeated ones never end; evaluate data made with training=False. "
+                f"Received: {dataset}"
+            )
+        dataset.go_to(dataset.get_state()["epoch"])
+    elif isinstance(dataset, keras.utils.PyDataset):  # Python would read on until an IndexError
+        return (dataset[i] for i in range(len(dataset)))
+    return dataset
 
 
 def labelled(features):

@@ -33,7 +33,17 @@ def test_all_kinds_of_data_give_the_same(images, labels):
     whole = extract(encoder, (images, labels))
     dataset = data.from_arrays(images, labels, batch_size=7, training=False)
     batches = [(images[:10], labels[:10, None]), (images[10:], labels[10:, None])]
-    for other in (dataset, batches):
+    for _, _ in zip(range(2), dataset, strict=False):
+        pass  # it is read from its beginning all the same
+
+    class WithoutEnd(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return batches[index % 2]
+
+    for other in (dataset, batches, WithoutEnd()):
         features = extract(encoder, other)
         np.testing.assert_allclose(features.features, whole.features, atol=1e-6)
         np.testing.assert_array_equal(features.labels, whole.labels)
@@ -64,6 +74,8 @@ def test_what_is_no_set_of_features_is_refused(small_model, images, labels):
         (encoder, (images, labels[:5]), "24 images, 5 labels"),
         (encoder, images[:0], "no images"),
         (encoder, data.on_device(images, labels, batch_size=4), "training=False"),
+        (encoder, data.from_arrays(images, labels, batch_size=4), "training=False"),
+        (encoder, data.from_arrays(images, labels, batch_size=4, training=False).repeat(), "never end"),
     ):
         with pytest.raises(ValueError, match=message):
             extract(features_of, dataset)
