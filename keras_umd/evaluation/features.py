@@ -92,11 +92,24 @@ def batches_of(dataset, batch_size):
             raise ValueError(f"Every image needs a label. Received: {len(images)} images, {len(labels)} labels")
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            yield np.asarray(images[part]), None if labels is None else np.asarray(labels[part]).reshape(-1)
+            yield _checked_batch(images[part], None if labels is None else labels[part])
         return
     for batch in _whole_epoch(dataset):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
-        yield np.asarray(images), None if labels is None else np.asarray(labels).reshape(-1)
+        yield _checked_batch(images, labels)
+
+
+def _checked_batch(images, labels):
+    images = np.asarray(images)
+    if labels is None:
+        return images, None
+    labels = np.asarray(labels)
+    if labels.size != len(images) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+        raise ValueError(
+            "Labels must be class indices, integers of at least 0, one for each image. "
+            f"Received: labels of shape {labels.shape} and type {labels.dtype} for {len(images)} images"
+        )
+    return images, labels.reshape(-1)
 
 
 def _whole_epoch(dataset):
@@ -149,6 +162,8 @@ class ShuffledBatches(keras.utils.PyDataset):
 
 def checked(features):
     """Features as a float32 array `(batch, dim)`, if they are that and finite."""
+    if isinstance(features, dict):
+        raise ValueError(f"The encoder must give features alone. Received: a dictionary of {list(features)}")
     if features.ndim != 2:
         raise ValueError(
             "The encoder must give one vector for each image, (batch, dim); pool or flatten what it gives. "

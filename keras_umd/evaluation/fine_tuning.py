@@ -1,10 +1,12 @@
 """The encoder as the beginning of a classifier that is trained as a whole."""
 
+import uuid
+
 import keras
 import numpy as np
 
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled
-from keras_umd.evaluation.provenance import Result, describe_model
+from keras_umd.evaluation.provenance import Result, describe_model, describe_optimizer
 from keras_umd.fingerprint import fingerprint
 
 
@@ -42,7 +44,12 @@ def fine_tune(
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(encoder))
     copy.set_weights(encoder.get_weights())
     copy.trainable = True
-    images, _ = next(batches_of(test, batch_size))
+    images = _first_images(test, "test")
+    if _first_images(train, "train").dtype != images.dtype:
+        raise ValueError(
+            "Training and test images must be of one type. "
+            f"Received: {_first_images(train, 'train').dtype} and {images.dtype}"
+        )
     inputs = keras.Input(images.shape[1:], dtype=images.dtype)  # else Keras makes floats of uint8
     small = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
     outputs = keras.layers.Dense(num_classes, kernel_initializer=small)(copy(inputs))
@@ -51,21 +58,36 @@ def fine_tune(
     batches = ShuffledBatches(np.asarray(train[0]), np.asarray(train[1]), batch_size, seed) if is_array else train
     if optimizer is None:
         optimizer = _adamw(epochs * len(batches), learning_rate, weight_decay)
-    settings = keras.saving.serialize_keras_object(optimizer)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     classifier.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
     classifier.fit(batches, epochs=epochs, shuffle=False, verbose="auto" if verbose else 0)
     scores = labelled(extract(classifier, test, batch_size))
     accuracy = np.mean(scores.features.argmax(axis=1) == scores.labels)
     protocol = {
-        "optimizer": {"class": settings["class_name"], **settings["config"]},
+        "optimizer": describe_optimizer(optimizer),
         "epochs": epochs,
-        "train": fingerprint(train) if is_array else getattr(train, "identity", repr(train)),
+        "num_classes": num_classes,
+        "batch_size": batch_size if is_array else None,
+        # Data that don't tell what they are have an identity of their own: they compare with nothing.
+        "train": fingerprint(train) if is_array else getattr(train, "identity", f"unknown {uuid.uuid4().hex}"),
         "test": scores.digest,
         "num_test": len(scores),
     }
     subject = {**describe_model(encoder), "seed": seed}
     return classifier, Result("fine-tuned accuracy", accuracy, protocol, subject)
+
+
+def _first_images(dataset, name):
+    if isinstance(dataset, tuple):
+        return np.asarray(dataset[0][:1])
+    if hasattr(dataset, "sample_batch"):  # of keras_umd.data
+        return dataset.sample_batch()[0]
+    if iter(dataset) is dataset:
+        raise ValueError(f"`{name}` is read several times; a generator can be read once. Received: {dataset}")
+    images, _ = next(batches_of(dataset, 1), (None, None))
+    if images is None:
+        raise ValueError(f"`{name}` must have images. Received: {name} without batches")
+    return images
 
 
 def _adamw(num_steps, learning_rate, weight_decay):

@@ -37,8 +37,8 @@ def evaluate_images(images, reference, network, metrics=None, subject=None, batc
             `features` and `logits`.
         metrics: List of `"frechet"`, `"inception_score"` (where the network has logits), `"kernel"` and
             `"neighbourhoods"` (where the reference keeps its features). Defaults to all that are possible.
-        subject: Dictionary of JSON values, what the images are; for the cards. Defaults to what `generate_to` wrote
-            beside the file, or to a hash of the images.
+        subject: Dictionary of JSON values, what the images are; for the cards, beside a hash of the images. Defaults
+            to what `generate_to` wrote beside the file.
         batch_size: Integer, images at a time.
         verbose: Bool. Whether to show a progress bar.
 
@@ -64,7 +64,7 @@ def evaluate_images(images, reference, network, metrics=None, subject=None, batc
             yield batch
 
     def describe():
-        return {"images": digest.hexdigest()} if subject is None else subject
+        return {**(subject or {}), "images": digest.hexdigest()}
 
     return _judge(hashed(), reference, network, metrics, describe, batch_size, progress)
 
@@ -197,7 +197,9 @@ def _frechet(seen, reference):
 
 
 def _inception_score(seen, reference):
-    yield None, *inception_score(seen.probabilities, SPLITS), {"splits": SPLITS}
+    # Splits are consecutive: of images in the order of their classes, each would have few classes.
+    order = np.random.default_rng(0).permutation(len(seen.probabilities))
+    yield None, *inception_score(seen.probabilities[order], SPLITS), {"splits": SPLITS, "shuffle_seed": 0}
 
 
 def _kernel(seen, reference):

@@ -6,6 +6,7 @@ import numpy as np
 from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.features import ShuffledBatches
 from keras_umd.evaluation.probes import Probe, check_labelled
+from keras_umd.evaluation.provenance import describe_optimizer
 
 
 class LinearProbe(Probe):
@@ -60,12 +61,10 @@ class LinearProbe(Probe):
         return keras.optimizers.SGD(decay, momentum=0.9)
 
     def get_config(self):
-        optimizer = keras.saving.serialize_keras_object(self._optimizer(1000))
-        settings = {"class": optimizer["class_name"], **optimizer["config"]}
         return {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
-            "optimizer_for_1000_steps": settings,
+            "optimizer_for_1000_steps": describe_optimizer(self._optimizer(1000)),
             "num_runs": self.num_runs,
             "seed": self.seed,
         }

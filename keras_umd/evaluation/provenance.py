@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import math
 import platform
 import re
 import sys
@@ -91,6 +92,8 @@ def best_of(results, smallest=False):
     """
     best = 0
     for i, result in enumerate(results):
+        if math.isnan(result.value):
+            raise ValueError(f"A result that is no number can't be the best of others. Received: {result.line()}")
         difference = result.minus(results[best])
         if (difference < 0) if smallest else (difference > 0):
             best = i
@@ -105,6 +108,13 @@ def describe_model(model):
         config = model.get_config()
         chosen = {name: config[name] for name in settings}
     return {"model": type(model).__name__, "weights": fingerprint(model.weights)[:SHORT], **chosen}
+
+
+def describe_optimizer(optimizer):
+    """An optimizer's settings, without its name, which Keras numbers: JSON values for a `protocol`."""
+    settings = keras.saving.serialize_keras_object(optimizer)
+    config = {name: value for name, value in settings["config"].items() if name != "name"}
+    return {"class": settings["class_name"], **config}
 
 
 def _versions():

@@ -173,7 +173,7 @@ def _in_range(batches, network):
 
 
 def network_identity(network):
-    """A string that tells a network with its weights from others."""
+    """A string that tells a network with its weights from others; not from one with other preprocessing alone."""
     own = getattr(network, "fingerprint", None)
     return f"{type(network).__name__} {own() if own is not None else fingerprint(network.weights)}"
 

@@ -1,6 +1,6 @@
 """What `keras_umd.callbacks.Monitor` evaluates while a model trains: functions from the model to numbers or pictures.
 
-All of them use the averaged weights where the model keeps an average.
+They use the averaged weights where the model keeps an average; reconstructions, the raw ones.
 """
 
 from keras_umd import plots
@@ -27,6 +27,7 @@ class _Features:
         if model is not self._model:
             self._model, self._extractor = model, model.feature_extractor(**self._settings)
         self._extractor.copy_weights(model, self._ema_decay)
+        self._extractor.seed_generator.state.assign([0, 0])  # the same noise each time
         return self._extractor
 
 

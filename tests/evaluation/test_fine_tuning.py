@@ -35,3 +35,6 @@ def test_data_sets_and_optimizers_of_the_users(grey, small_model):  # noqa: F811
     assert result.card["protocol"]["train"]["num_images"] == 30
     assert result.card["protocol"]["optimizer"]["class"] == "SGD"
     assert 0 <= result.value <= 1
+    for wrong, message in (((grey[0][0] / 255.0, grey[0][1]), "float64 and uint8"), (iter([grey[0]]), "generator")):
+        with pytest.raises(ValueError, match=message):
+            fine_tune(small_model().feature_extractor(), wrong, test, 3, verbose=False)

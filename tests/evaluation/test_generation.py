@@ -47,7 +47,7 @@ def test_every_score_is_that_of_the_features(network, real, reference, images):
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = {
         "frechet_distance": frechet_distance(x, y),
-        "classifier_score": inception_score(probabilities)[0],
+        "classifier_score": inception_score(probabilities[np.random.default_rng(0).permutation(24)])[0],
         "kernel_distance": kernel_distance(x, y, subset_size=24)[0],
         **neighbourhood_scores(x, y),
     }
@@ -74,6 +74,18 @@ def test_a_model_is_judged_by_what_it_generates(network, reference, small_model,
     stored = evaluate_images(path, reference, network, ["frechet"], batch_size=3, verbose=False)["frechet_distance"]
     np.testing.assert_allclose(stored.value, result.value, rtol=1e-5)
     assert stored.subject["model"] == result.subject["model"]  # of the manifest beside the file
+
+
+def test_the_order_of_classes_does_not_count():
+    """A sure classifier of ten classes: sorted images, of one class in each split, would have a score of 1."""
+    inputs = keras.Input((1, 1, 1))
+    grey = keras.layers.Flatten()(inputs)
+    logits = 1000.0 - 1000.0 * keras.ops.abs(grey - np.arange(10, dtype="float32"))
+    classifier = keras.Model(inputs, {"features": grey, "logits": logits})
+    images = np.repeat(np.arange(10), 100).astype("uint8").reshape(-1, 1, 1, 1)
+    reference = Reference.of(classifier, images, verbose=False)
+    score = evaluate_images(images, reference, classifier, ["inception_score"], verbose=False)["classifier_score"]
+    assert score.value > 9.5
 
 
 def test_the_same_images_have_no_distance(network, real, reference):

@@ -34,6 +34,7 @@ def test_any_optimizer_and_runs_that_repeat(digits):
     assert chosen.accuracies(train, test) == chosen.accuracies(train, test)
     assert chosen.get_config()["optimizer_for_1000_steps"]["class"] == "Adam"
     assert LinearProbe().get_config()["optimizer_for_1000_steps"]["class"] == "SGD"
+    assert LinearProbe().get_config() == LinearProbe().get_config()  # or two results couldn't be compared
 
 
 def test_fewer_images_than_a_batch(digits):
