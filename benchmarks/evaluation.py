@@ -116,7 +116,7 @@ def monitor():
     ]
     with tempfile.TemporaryDirectory() as directory:
         callback = callbacks.Monitor(directory, evaluations)
-        fit = {"batch_size": 64, "epochs": 300, "verbose": 0, "callbacks": [callback]}
+        fit = {"batch_size": 64, "epochs": 120, "verbose": 0, "callbacks": [callback]}
         _, seconds, _ = timed(lambda: model.fit(train[0], **fit))
         with open(os.path.join(directory, "evaluations.jsonl")) as file:
             lines = [json.loads(line) for line in file]
