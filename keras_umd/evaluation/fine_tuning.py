@@ -44,11 +44,10 @@ def fine_tune(
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(encoder))
     copy.set_weights(encoder.get_weights())
     copy.trainable = True
-    images = _first_images(test, "test")
-    if _first_images(train, "train").dtype != images.dtype:
+    images, train_images = _first_images(test, "test"), _first_images(train, "train")
+    if train_images.dtype != images.dtype:
         raise ValueError(
-            "Training and test images must be of one type. "
-            f"Received: {_first_images(train, 'train').dtype} and {images.dtype}"
+            f"Training and test images must be of one type. Received: {train_images.dtype} and {images.dtype}"
         )
     inputs = keras.Input(images.shape[1:], dtype=images.dtype)  # else Keras makes floats of uint8
     small = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
