@@ -1,4 +1,4 @@
-"""The only code that knows a backend: attention kernels, compiled functions, what TensorFlow needs while it traces."""
+"""The only code that knows a backend: here compiled functions, and what TensorFlow needs while it traces."""
 
 import contextlib
 import functools
@@ -7,25 +7,6 @@ import random
 import keras
 import numpy as np
 from keras import ops
-
-
-def attention(query, key, value):
-    """Scaled dot-product attention over all tokens, through the best kernel of the device.
-
-    Args:
-        query, key, value: Float tensors of shape `(batch, tokens, heads, head_dim)`.
-
-    Returns:
-        Float tensor of shape `(batch, tokens, heads, head_dim)`.
-    """
-    platform = _jax_platform()
-    # On TPU, Keras' automatic choice is a splash kernel that is causal when no mask is given.
-    flash_attention = False if platform == "tpu" else None
-    dtype = query.dtype
-    if platform in ("cpu", "tpu") and dtype == "float16":
-        # JAX asks for float16 products with float32 sums, which only GPUs have.
-        query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
-    return ops.cast(ops.dot_product_attention(query, key, value, flash_attention=flash_attention), dtype)
 
 
 def compile_function(function, variables, jit_compile="auto"):
@@ -192,12 +173,3 @@ def import_tensorflow():
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
     return tf
-
-
-def _jax_platform():
-    """JAX' device, "cpu", "gpu" or "tpu"; `None` on the other backends."""
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    return jax.default_backend()

@@ -30,8 +30,8 @@ def image_losses(views, predictions, patch_size):
 
     Args:
         views: Dictionary as returned by `Corruption.corrupt`.
-        predictions: Dictionary with the head's patches for each part, `(part, num_patches, patch_dim)`, in the order
-            visible, masked.
+        predictions: Dictionary with a dictionary for each part: `x0`, predictions for the masked patches, and in the
+            noisy part `noise`, for the visible ones, `(part, n, patch_dim)`; for all patches where none is masked.
         patch_size: Pair `(patch_height, patch_width)`.
 
     Returns:
@@ -39,14 +39,11 @@ def image_losses(views, predictions, patch_size):
         present where its part is.
     """
     losses = {}
-    for part, patches in predictions.items():
+    for part, predicted in predictions.items():
         view = views[part]
-        visible, masked = view.get("visible"), view.get("masked")
-        num_visible = 0 if visible is None else visible.shape[1]
-        x0, noise = split_prediction(patches, patch_size)
-        losses[f"{part}_x0_loss"] = _error(x0[:, num_visible:], view["x0"], masked, patch_size)
+        losses[f"{part}_x0_loss"] = _error(predicted["x0"], view["x0"], view.get("masked"), patch_size)
         if "noise" in view:
-            losses[f"{part}_eps_loss"] = _error(noise[:, : num_visible or None], view["noise"], visible, patch_size)
+            losses[f"{part}_eps_loss"] = _error(predicted["noise"], view["noise"], view.get("visible"), patch_size)
     return losses
 
 

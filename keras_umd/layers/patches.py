@@ -143,6 +143,7 @@ class PatchHead(keras.layers.Layer):
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, already activated. Required by `"adaln_zero"`.
         modulation: Float tensor of shape `(batch or 1, 2 * hidden_dim)`, what the `modulation` layer makes of the
             condition, instead of one.
+        channels: Pair `(first, last)`, to predict only these channels of each pixel, without `last`. Defaults to all.
 
     Returns:
         Float tensor of shape `(batch, num_patches, patch_height * patch_width * channels)`, for `unpatchify`.
@@ -175,22 +176,20 @@ class PatchHead(keras.layers.Layer):
             )
             self.modulation.build((None, hidden_dim))
 
-    def call(self, tokens, condition=None, modulation=None):
+    def call(self, tokens, condition=None, modulation=None, channels=None):
         if self.conditioning == "adaln_zero":
             modulation = self.modulation(condition) if modulation is None else modulation
             shift, scale = ops.split(modulation[:, None], 2, axis=-1)  # (batch, 1, hidden_dim) each
-            tokens = modulate(tokens, shift, scale)
-        bias = ops.tile(self.bias, self.patch_size[0] * self.patch_size[1])
-        return self.projection(tokens) + bias  # (batch, num_patches, patch_dim)
-
-    def compute_output_shape(self, tokens_shape, condition_shape=None, modulation_shape=None):
-        return (*tokens_shape[:-1], self.patch_size[0] * self.patch_size[1] * self.channels)
+            shift, scale = ops.cast(shift, "float32"), ops.cast(scale, "float32")
+            tokens = ops.cast(ops.cast(tokens, "float32") * (1 + scale) + shift, self.compute_dtype)
+        pixels = self.patch_size[0] * self.patch_size[1]
+        if channels is None:
+            return self.projection(tokens) + ops.tile(self.bias, pixels)  # (batch, num_patches, patch_dim)
+        wanted = slice(*channels)
+        kernel = ops.reshape(self.projection.kernel, (-1, pixels, self.channels))[:, :, wanted]
+        kernel = ops.reshape(kernel, (kernel.shape[0], -1))
+        return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)
 
     def get_config(self):
         config = {"patch_size": self.patch_size, "channels": self.channels, "conditioning": self.conditioning}
         return {**super().get_config(), **config}
-
-
-def modulate(tokens, shift, scale):
-    """Shift and scale of adaptive LayerNorm (DiT, section 3.2)."""
-    return tokens * (1 + scale) + shift

@@ -3,14 +3,40 @@
 import keras
 from keras import ops
 
-from keras_umd.backend import attention
-from keras_umd.layers.patches import modulate
+from keras_umd.backend.kernels import attention, layer_norm, project
 
 CONDITIONINGS = ("adaln_zero", "token", None)
 
 
-def layer_norm(name, dtype):
-    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name=name)
+@keras.saving.register_keras_serializable("keras_umd")
+class LayerNorm(keras.layers.LayerNormalization):
+    """LayerNorm and, behind it, the shift and scale of adaptive LayerNorm (DiT, section 3.2), in float32.
+
+    `LN(x) * (1 + scale) + shift`, where both scales and both offsets become one each: a pass over the tokens less.
+
+    Args:
+        epsilon: Float.
+
+    Call arguments:
+        tokens: Float tensor of shape `(batch, n, hidden_dim)`.
+        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither.
+
+    Returns:
+        Float tensor of the shape of `tokens`.
+    """
+
+    def __init__(self, epsilon=1e-6, **kwargs):
+        super().__init__(epsilon=epsilon, **kwargs)
+
+    def call(self, tokens, shift=None, scale=None):
+        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        if scale is not None:
+            scale = 1 + ops.cast(scale, "float32")
+            gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
+        return ops.cast(layer_norm(tokens, gamma, beta, self.epsilon), self.compute_dtype)
+
+    def compute_output_shape(self, tokens_shape, shift_shape=None, scale_shape=None):
+        return tokens_shape
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -25,9 +51,10 @@ class SelfAttention(keras.layers.Layer):
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
+        num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
 
     Returns:
-        Float tensor of the shape of `tokens`.
+        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
     """
 
     def __init__(self, num_heads, **kwargs):
@@ -46,17 +73,15 @@ class SelfAttention(keras.layers.Layer):
             projection.build(tokens_shape)
             setattr(self, name, projection)
 
-    def call(self, tokens):
-        hidden_dim = tokens.shape[-1]
-        heads = (-1, tokens.shape[1], self.num_heads, hidden_dim // self.num_heads)
-        query = ops.reshape(self.query(tokens), heads)  # (batch, n, heads, head_dim)
-        key = ops.reshape(self.key(tokens), heads)
-        value = ops.reshape(self.value(tokens), heads)
-        mixed = ops.reshape(attention(query, key, value), (-1, tokens.shape[1], hidden_dim))
-        return self.output_projection(mixed)  # (batch, n, hidden_dim)
+    def call(self, tokens, num_outputs=None):
+        query = self._heads(project(self.query, _last(tokens, num_outputs)))  # (batch, num_outputs, heads, head_dim)
+        key = self._heads(project(self.key, tokens))  # (batch, n, heads, head_dim)
+        value = self._heads(project(self.value, tokens))
+        mixed = ops.reshape(attention(query, key, value), (-1, query.shape[1], tokens.shape[-1]))
+        return project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
 
-    def compute_output_shape(self, tokens_shape):
-        return tokens_shape
+    def _heads(self, x):
+        return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
 
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads}
@@ -87,9 +112,10 @@ class TransformerBlock(keras.layers.Layer):
             applied once for all blocks). Not used where `conditioning` is `None`.
         modulation: Float tensor of shape `(batch or 1, 6 * hidden_dim)`, what the block's `modulation` layer makes of
             the condition, for those who know it already; with `"adaln_zero"`, instead of a condition.
+        num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
 
     Returns:
-        Float tensor of the shape of `tokens`.
+        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
     """
 
     def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", **kwargs):
@@ -99,9 +125,9 @@ class TransformerBlock(keras.layers.Layer):
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
         self.conditioning = conditioning
-        self.attention_norm = layer_norm("attention_norm", self.dtype_policy)
+        self.attention_norm = LayerNorm(dtype=self.dtype_policy, name="attention_norm")
         self.attention = SelfAttention(num_heads, dtype=self.dtype_policy, name="attention")
-        self.mlp_norm = layer_norm("mlp_norm", self.dtype_policy)
+        self.mlp_norm = LayerNorm(dtype=self.dtype_policy, name="mlp_norm")
 
     def build(self, tokens_shape, condition_shape=None, modulation_shape=None):
         hidden_dim = tokens_shape[-1]
@@ -119,32 +145,37 @@ class TransformerBlock(keras.layers.Layer):
             )
             self.modulation.build((None, hidden_dim))
 
-    def call(self, tokens, condition=None, modulation=None):
+    def call(self, tokens, condition=None, modulation=None, num_outputs=None):
         if self.conditioning is not None and condition is None and modulation is None:
             raise ValueError(f"A block with conditioning={self.conditioning!r} needs a `condition`. Received: None")
         if self.conditioning == "adaln_zero":
-            return self._modulated(tokens, self.modulation(condition) if modulation is None else modulation)
+            modulation = self.modulation(condition) if modulation is None else modulation
+            return self._modulated(tokens, modulation, num_outputs)
         if self.conditioning == "token":
+            num_outputs = num_outputs or tokens.shape[1]
             condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
-            return self._plain(ops.concatenate([condition, tokens], axis=1))[:, 1:]
-        return self._plain(tokens)
+            tokens = ops.concatenate([condition, tokens], axis=1)
+        return self._plain(tokens, num_outputs)
 
-    def _plain(self, x):
-        x = x + self.attention(self.attention_norm(x))
+    def _plain(self, x, num_outputs):
+        x = _last(x, num_outputs) + self.attention(self.attention_norm(x), num_outputs=num_outputs)
         return x + self._mlp(self.mlp_norm(x))
 
-    def _modulated(self, x, modulation):
+    def _modulated(self, x, modulation, num_outputs):
         # (batch, 1, hidden_dim) each
         shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation[:, None], 6, axis=-1)
-        x = x + gate0 * self.attention(modulate(self.attention_norm(x), shift0, scale0))
-        return x + gate1 * self._mlp(modulate(self.mlp_norm(x), shift1, scale1))
+        attended = self.attention(self.attention_norm(x, shift0, scale0), num_outputs=num_outputs)
+        x = _last(x, num_outputs) + gate0 * attended
+        return x + gate1 * self._mlp(self.mlp_norm(x, shift1, scale1))
 
     def _mlp(self, x):
-        return self.mlp_output(keras.activations.gelu(self.mlp_hidden(x), approximate=True))
-
-    def compute_output_shape(self, tokens_shape, condition_shape=None, modulation_shape=None):
-        return tokens_shape
+        return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
 
     def get_config(self):
         config = {"num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio, "conditioning": self.conditioning}
         return {**super().get_config(), **config}
+
+
+def _last(tokens, number):
+    """The last `number` tokens; all of them, and no slice to take a gradient of, for `None`."""
+    return tokens if number is None else tokens[:, -number:]

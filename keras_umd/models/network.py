@@ -3,10 +3,11 @@
 import keras
 from keras import ops
 
+from keras_umd.backend.stack import run_blocks
 from keras_umd.layers.embeddings import LabelEmbedding, PositionEmbedding, TimestepEmbedding
 from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, PatchHead, as_pair, patch_grid, patchify
-from keras_umd.layers.transformer import TransformerBlock, layer_norm
+from keras_umd.layers.transformer import LayerNorm, TransformerBlock
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -76,12 +77,6 @@ def _blocks(num_layers, num_heads, conditioning, dtype):
     ]
 
 
-def _through(blocks, tokens, condition, modulations):
-    for i, block in enumerate(blocks):
-        tokens = block(tokens, condition=condition, modulation=None if modulations is None else modulations[i])
-    return tokens
-
-
 @keras.saving.register_keras_serializable("keras_umd")
 class Encoder(keras.layers.Layer):
     """ViT over the visible patches of an image, with class tokens in front.
@@ -95,6 +90,7 @@ class Encoder(keras.layers.Layer):
         num_heads: Integer, a divisor of `hidden_dim`.
         num_cls_tokens: Integer, at least 1. The paper has 1; 4 in the authors' code act as one counted four times.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
+        scan_blocks, remat: Bools, how the blocks are run (see `UMD`). The attributes may be changed before `compile`.
 
     Call arguments:
         images: Float tensor of shape `(batch, height, width, channels)`.
@@ -107,7 +103,16 @@ class Encoder(keras.layers.Layer):
     """
 
     def __init__(
-        self, patch_size, hidden_dim, num_layers, num_heads, num_cls_tokens=1, conditioning="adaln_zero", **kwargs
+        self,
+        patch_size,
+        hidden_dim,
+        num_layers,
+        num_heads,
+        num_cls_tokens=1,
+        conditioning="adaln_zero",
+        scan_blocks=False,
+        remat=False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.patch_size = as_pair(patch_size)
@@ -116,10 +121,12 @@ class Encoder(keras.layers.Layer):
         self.num_heads = num_heads
         self.num_cls_tokens = num_cls_tokens
         self.conditioning = conditioning
+        self.scan_blocks = scan_blocks
+        self.remat = remat
         dtype = self.dtype_policy
         self.patch_embedding = PatchEmbedding(self.patch_size, hidden_dim, dtype=dtype, name="patch_embedding")
         self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
-        self.norm = layer_norm("norm", dtype)
+        self.norm = LayerNorm(dtype=dtype, name="norm")
 
     def build(self, images_shape, condition_shape=None, visible_shape=None, modulations_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)
@@ -141,7 +148,8 @@ class Encoder(keras.layers.Layer):
 
     def call(self, images, condition=None, visible=None, modulations=None):
         tokens = self._embedded(images, visible)
-        return self._split(self.norm(_through(self.blocks, tokens, condition, modulations)))
+        tokens = run_blocks(self.blocks, tokens, condition, modulations, scan=self.scan_blocks, remat=self.remat)
+        return self._split(self.norm(tokens))
 
     def layer_outputs(self, images, layers, condition=None):
         """What `call` returns, after each of some blocks instead of the last, with nothing masked.
@@ -180,6 +188,8 @@ class Encoder(keras.layers.Layer):
             "num_heads": self.num_heads,
             "num_cls_tokens": self.num_cls_tokens,
             "conditioning": self.conditioning,
+            "scan_blocks": self.scan_blocks,
+            "remat": self.remat,
         }
         return {**super().get_config(), **config}
 
@@ -198,6 +208,7 @@ class Decoder(keras.layers.Layer):
         num_layers: Integer. Number of transformer blocks.
         num_heads: Integer, a divisor of the tokens' width.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
+        scan_blocks, remat: As of `Encoder`.
 
     Call arguments:
         representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder.
@@ -206,12 +217,27 @@ class Decoder(keras.layers.Layer):
         visible, masked: Int tensors, the patches that `tokens` stand for `(batch, visible)`, and the others
             `(batch, masked)`. Without them: all patches, in row-major order.
         modulations: List of what `modulations(condition)` returns, instead of a condition.
+        targets: Names of what a loss compares with, `"x0"`, or `"x0"` and `"noise"`: then only that is computed which
+            a loss reads.
 
     Returns:
-        Float tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`.
+        Float tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`. With `targets`, a
+        dictionary of tensors `(batch, n, patch_height * patch_width * channels)`: `x0` of the masked patches and
+        `noise` of the visible ones, both of all patches where none is masked.
     """
 
-    def __init__(self, patch_size, grid, channels, num_layers, num_heads, conditioning="adaln_zero", **kwargs):
+    def __init__(
+        self,
+        patch_size,
+        grid,
+        channels,
+        num_layers,
+        num_heads,
+        conditioning="adaln_zero",
+        scan_blocks=False,
+        remat=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.patch_size = as_pair(patch_size)
         self.grid = tuple(grid)
@@ -219,10 +245,12 @@ class Decoder(keras.layers.Layer):
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.conditioning = conditioning
+        self.scan_blocks = scan_blocks
+        self.remat = remat
         dtype = self.dtype_policy
         self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
         self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
-        self.norm = layer_norm("norm", dtype)
+        self.norm = LayerNorm(dtype=dtype, name="norm")
         head_conditioning = "adaln_zero" if conditioning == "adaln_zero" else None
         self.head = PatchHead(self.patch_size, 2 * channels, head_conditioning, dtype=dtype, name="head")
 
@@ -248,17 +276,25 @@ class Decoder(keras.layers.Layer):
         """What blocks and head make of a condition `(..., hidden_dim)` with AdaLN, as of `Encoder`."""
         return [layer.modulation(condition) for layer in (*self.blocks, self.head)]
 
-    def call(self, representation, tokens, condition=None, visible=None, masked=None, modulations=None):
+    def call(self, representation, tokens, condition=None, visible=None, masked=None, modulations=None, targets=None):
         order = None
         if masked is not None:
             mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
             tokens = ops.concatenate([tokens, ops.cast(mask_tokens, tokens.dtype)], axis=1)
             order = ops.concatenate([visible, masked], axis=1)
         tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
+        num_outputs = tokens.shape[1] if masked is None or targets != ("x0",) else masked.shape[1]
         tokens = ops.concatenate([representation[:, None], tokens], axis=1)
-        tokens = self.norm(_through(self.blocks, tokens, condition, modulations))[:, 1:]
-        modulation = None if modulations is None else modulations[-1]
-        return self.head(tokens, condition=condition, modulation=modulation)  # (batch, num_patches, patch_dim)
+        *of_blocks, of_head = modulations or (None,)
+        how = {"num_outputs": num_outputs, "scan": self.scan_blocks, "remat": self.remat}
+        tokens = self.norm(run_blocks(self.blocks, tokens, condition, of_blocks or None, **how))
+        given = {"condition": condition, "modulation": of_head}
+        if targets is None:
+            return self.head(tokens, **given)  # (batch, num_patches, patch_dim)
+        num_masked = tokens.shape[1] if masked is None else masked.shape[1]
+        read = {"x0": tokens[:, -num_masked:], "noise": tokens if masked is None else tokens[:, :-num_masked]}
+        channels = {"x0": (0, self.channels), "noise": (self.channels, 2 * self.channels)}
+        return {name: self.head(read[name], channels=channels[name], **given) for name in targets}
 
     def get_config(self):
         config = {
@@ -268,5 +304,7 @@ class Decoder(keras.layers.Layer):
             "num_layers": self.num_layers,
             "num_heads": self.num_heads,
             "conditioning": self.conditioning,
+            "scan_blocks": self.scan_blocks,
+            "remat": self.remat,
         }
         return {**super().get_config(), **config}

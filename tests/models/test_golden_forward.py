@@ -29,7 +29,7 @@ def forward(model, inputs, t=False, y=False, mask=None):
     representation, _ = model.encoder(
         view["images"], condition=model._condition(view["timesteps"], view.get("labels")), visible=view.get("visible")
     )
-    patches = model.call({"noisy": view})["noisy"]
+    patches = model._predict_view(view)
     if mask:
         patches = restore(patches, view["visible"], view["masked"])
     return unpatchify(patches, model.patch_size, model.grid), representation, view

@@ -1,0 +1,28 @@
+"""What the backend trains on."""
+
+import keras
+
+
+def training_devices():
+    """The kind of the devices that train, as their maker calls it, and how many there are.
+
+    Returns:
+        Pair of a string, for example `"TPU v4"` or `"NVIDIA H100 80GB HBM3"`, or `None` where no accelerator is known;
+        and an integer.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        device, distribution = jax.devices()[0], keras.distribution.distribution()
+        kind = None if device.platform == "cpu" else device.device_kind
+        return kind, 1 if distribution is None else distribution.device_mesh.devices.size
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.get_visible_devices("GPU")
+        kind = tf.config.experimental.get_device_details(gpus[0]).get("device_name") if gpus else None
+        return kind, tf.distribute.get_strategy().num_replicas_in_sync
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None, 1

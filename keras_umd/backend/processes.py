@@ -1,0 +1,80 @@
+"""Several processes that train one model together, each with devices of its own: on JAX and on PyTorch."""
+
+import keras
+import numpy as np
+
+
+def num_processes():
+    """How many processes train together; 1 without a distributed backend."""
+    return _rank_and_size()[1]
+
+
+def process_index():
+    """The number of this process, from 0 on."""
+    return _rank_and_size()[0]
+
+
+def is_first_process():
+    """Whether this is the process that speaks and writes files: the first of all; on one machine, the only one."""
+    return process_index() == 0
+
+
+def _rank_and_size():
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.process_index(), jax.process_count()
+    if backend == "torch":
+        import torch.distributed
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def agreed(value):
+    """What the first process says, on all of them: an integer or a bool. All must ask, and each waits for the first.
+
+    Clocks and files may differ between hosts; where they decide what to compute, the hosts must not.
+    """
+    if num_processes() == 1:
+        return value
+    if keras.backend.backend() == "jax":
+        from jax.experimental import multihost_utils
+
+        return type(value)(multihost_utils.broadcast_one_to_all(np.asarray(int(value), "int32")))
+    import torch.distributed
+
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def wait_for_all():
+    """Return when all processes have come here."""
+    agreed(0)
+
+
+def is_spread(x):
+    """Whether each process has only a part of the tensor `x`."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
+
+
+def to_numpy(x):
+    """The tensor `x` as a NumPy array. Where it is spread over processes, all must ask for it."""
+    if not is_spread(x):
+        return ops.convert_to_numpy(x)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+def whole(variables):
+    """A context in which each process can read all of `variables`, also of those that are spread; all must enter it."""
+    gathered = [(variable, to_numpy(variable.value)) for variable in variables if is_spread(variable.value)]
+    return keras.StatelessScope(state_mapping=gathered) if gathered else contextlib.nullcontext()
