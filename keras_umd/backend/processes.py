@@ -1,7 +1,10 @@
 """Several processes that train one model together, each with devices of its own: on JAX and on PyTorch."""
 
+import contextlib
+
 import keras
 import numpy as np
+from keras import ops
 
 
 def num_processes():
@@ -74,7 +77,16 @@ def to_numpy(x):
     return multihost_utils.process_allgather(x, tiled=True)
 
 
-def whole(variables):
-    """A context in which each process can read all of `variables`, also of those that are spread; all must enter it."""
-    gathered = [(variable, to_numpy(variable.value)) for variable in variables if is_spread(variable.value)]
-    return keras.StatelessScope(state_mapping=gathered) if gathered else contextlib.nullcontext()
+@contextlib.contextmanager
+def alone():
+    """A context in which a process makes variables of its own, in its host's memory.
+
+    Keras makes some to save others; by the distribution it would wait there for all processes.
+    """
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        with keras.device("cpu:0") if num_processes() > 1 else contextlib.nullcontext():
+            yield
+    finally:
+        keras.distribution.set_distribution(distribution)

@@ -15,8 +15,8 @@ def run_blocks(blocks, tokens, condition=None, modulations=None, num_outputs=Non
         condition: As of `TransformerBlock`, for all blocks.
         modulations: List of one tensor for each block, or `None`: as `modulation` of `TransformerBlock`.
         num_outputs: As of `TransformerBlock`, for the last block.
-        scan: Bool. On JAX, run the blocks as one `jax.lax.scan` over their stacked weights, which compiles one block
-            instead of all. No effect on the other backends.
+        scan: Bool. On JAX, run the blocks as one `jax.lax.scan` over their stacked weights. No effect on the other
+            backends.
         remat: Bool. Keep only each block's input for the backward pass, and run the block once more there.
 
     Returns:

@@ -24,6 +24,9 @@ class Corruption:
         clean_ratio: Float in [0, 1], the paper's r_t0. Share of the batch that stays clean.
         clean_mask_ratio: Float in [0, 1), the paper's m_t0. Share of patches masked in clean images.
         noisy_mask_ratio: Float in [0, 1), the paper's m_t. Share of patches masked in noisy images.
+        decoded_ratio: Float in (0, 1]. Share of the masked patches that are decoded and predicted in training, a random
+            subset (Fu et al., "CrossMAE", 2024). Half of them takes a sixth off a training step;
+            `benchmarks/cheaper_settings.py` has what it costs. `reconstruct` and `generate` decode all.
     """
 
     def __init__(
@@ -33,15 +36,19 @@ class Corruption:
         clean_ratio=0.5,
         clean_mask_ratio=0.75,
         noisy_mask_ratio=0.375,
+        decoded_ratio=1.0,
     ):
         if not 0 <= clean_ratio <= 1:
             raise ValueError(f"`clean_ratio` must lie in [0, 1]. Received: clean_ratio={clean_ratio}")
         check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")
         check_mask_ratio(noisy_mask_ratio, "noisy_mask_ratio")
+        if not 0 < decoded_ratio <= 1:
+            raise ValueError(f"`decoded_ratio` must lie in (0, 1]. Received: decoded_ratio={decoded_ratio}")
         self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
         self.clean_ratio = clean_ratio
         self.clean_mask_ratio = clean_mask_ratio
         self.noisy_mask_ratio = noisy_mask_ratio
+        self.decoded_ratio = decoded_ratio
 
     @classmethod
     def umd(cls, **overrides):
@@ -82,6 +89,10 @@ class Corruption:
         for ratio in self.part_mask_ratios.values():
             num_visible(num_patches, ratio)
 
+    def num_decoded(self, num_masked):
+        """How many of an image's `num_masked` masked patches are decoded in training: at least one, if there is one."""
+        return min(max(1, round(num_masked * self.decoded_ratio)), num_masked)
+
     def draw(self, image_batch_shape, num_patches, seed, label_dropout=0.0):
         """Draw all random numbers of one step.
 
@@ -118,7 +129,8 @@ class Corruption:
             The views, a dictionary: `batch_timesteps` `(batch,)`, and for each part that the batch has, `clean` and
             `noisy`, a dictionary of tensors with the images of that part: `images` as the network sees them; `x0`, and
             in the noisy part `noise`, as it must predict them; `timesteps`; `labels` and `label_drop` where there are
-            labels; where patches are masked, the indices of the `visible` and of the `masked` ones.
+            labels; where patches are masked, the indices of the `visible` and of the `masked` ones, of these only
+            those that are decoded.
         """
         # Keras weighs its loss tracker by the first leaf's batch size, and this key sorts first.
         views = {"batch_timesteps": draws["timesteps"]}
@@ -129,7 +141,7 @@ class Corruption:
                 "images": x0,
                 "x0": x0,
                 "timesteps": split.clean(draws["timesteps"]),
-                **_masks(split.clean(draws["mask_noise"]), self.clean_mask_ratio),
+                **self._masks(split.clean(draws["mask_noise"]), self.clean_mask_ratio),
             }
         if split.has_noisy:
             x0, noise = split.noisy(images), split.noisy(draws["noise"])
@@ -139,12 +151,19 @@ class Corruption:
                 "x0": x0,
                 "noise": noise,
                 "timesteps": timesteps,
-                **_masks(split.noisy(draws["mask_noise"]), self.noisy_mask_ratio),
+                **self._masks(split.noisy(draws["mask_noise"]), self.noisy_mask_ratio),
             }
             if labels is not None:
                 views["noisy"]["labels"] = split.noisy(labels)
                 views["noisy"]["label_drop"] = split.noisy(draws["label_drop"])
         return views
+
+    def _masks(self, mask_noise, mask_ratio):
+        if mask_ratio == 0:
+            return {}
+        visible, masked = random_split(mask_noise, mask_ratio)
+        # They come in random order: the first ones are a random subset.
+        return {"visible": visible, "masked": masked[:, : self.num_decoded(masked.shape[1])]}
 
     def get_config(self):
         return {
@@ -153,15 +172,9 @@ class Corruption:
             "clean_ratio": self.clean_ratio,
             "clean_mask_ratio": self.clean_mask_ratio,
             "noisy_mask_ratio": self.noisy_mask_ratio,
+            "decoded_ratio": self.decoded_ratio,
         }
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
-
-
-def _masks(mask_noise, mask_ratio):
-    if mask_ratio == 0:
-        return {}
-    visible, masked = random_split(mask_noise, mask_ratio)
-    return {"visible": visible, "masked": masked}

@@ -140,7 +140,7 @@ class PatchHead(keras.layers.Layer):
 
     Call arguments:
         tokens: Float tensor of shape `(batch, num_patches, hidden_dim)`.
-        condition: Float tensor of shape `(batch or 1, hidden_dim)`, already activated. Required by `"adaln_zero"`.
+        condition: Float tensor of shape `(batch or 1, condition_dim)`, already activated. Required by `"adaln_zero"`.
         modulation: Float tensor of shape `(batch or 1, 2 * hidden_dim)`, what the `modulation` layer makes of the
             condition, instead of one.
         channels: Pair `(first, last)`, to predict only these channels of each pixel, without `last`. Defaults to all.
@@ -168,13 +168,14 @@ class PatchHead(keras.layers.Layer):
 
     def build(self, tokens_shape, condition_shape=None, modulation_shape=None):
         hidden_dim = tokens_shape[-1]
+        condition_dim = hidden_dim if condition_shape is None else condition_shape[-1]
         self.projection.build(tokens_shape)
         self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
         if self.conditioning == "adaln_zero":
             self.modulation = keras.layers.Dense(
                 2 * hidden_dim, kernel_initializer="zeros", dtype=self.dtype_policy, name="modulation"
             )
-            self.modulation.build((None, hidden_dim))
+            self.modulation.build((None, condition_dim))
 
     def call(self, tokens, condition=None, modulation=None, channels=None):
         if self.conditioning == "adaln_zero":

@@ -109,7 +109,7 @@ class TransformerBlock(keras.layers.Layer):
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, already activated (with `"adaln_zero"`, SiLU is
-            applied once for all blocks). Not used where `conditioning` is `None`.
+            applied once for all blocks, and the width may be another). Not used where `conditioning` is `None`.
         modulation: Float tensor of shape `(batch or 1, 6 * hidden_dim)`, what the block's `modulation` layer makes of
             the condition, for those who know it already; with `"adaln_zero"`, instead of a condition.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
@@ -131,6 +131,7 @@ class TransformerBlock(keras.layers.Layer):
 
     def build(self, tokens_shape, condition_shape=None, modulation_shape=None):
         hidden_dim = tokens_shape[-1]
+        condition_dim = hidden_dim if condition_shape is None else condition_shape[-1]
         mlp_dim = int(hidden_dim * self.mlp_ratio)
         small = keras.initializers.RandomNormal(stddev=1e-6)
         options = {"dtype": self.dtype_policy, "bias_initializer": small}
@@ -143,7 +144,7 @@ class TransformerBlock(keras.layers.Layer):
             self.modulation = keras.layers.Dense(
                 6 * hidden_dim, kernel_initializer="zeros", dtype=self.dtype_policy, name="modulation"
             )
-            self.modulation.build((None, hidden_dim))
+            self.modulation.build((None, condition_dim))
 
     def call(self, tokens, condition=None, modulation=None, num_outputs=None):
         if self.conditioning is not None and condition is None and modulation is None:

@@ -26,9 +26,10 @@ class WeightAverage(keras.layers.Layer):
         # A tuple of variables that belong to other layers must not become weights of this one.
         self._sources = lambda: variables
         self.num_updates = self.add_weight(shape=(), initializer="zeros", dtype="float32", name="num_updates")
+        # Each is named after its source, by which a `LayoutMap` puts it where that lies.
         self.averages = [
-            self.add_weight(shape=v.shape, initializer="zeros", dtype=v.dtype, name=f"average_{i}")
-            for i, v in enumerate(variables)
+            self.add_weight(shape=v.shape, initializer="zeros", dtype=v.dtype, name=v.path.replace("/", "_"))
+            for v in variables
         ]
         self.built = True
 

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import after, ensure_shape, scale_for_replicas
+from keras_umd.backend.sharding import gathered
 from keras_umd.diffusion.objective import image_losses, total_loss
 from keras_umd.images import check_images, scale_images
 from keras_umd.models.averages import WeightAverage
@@ -175,6 +176,11 @@ class DenoisingModel(keras.Model):
             lambda: self._views(data, self.evaluation_seed_generator), self.non_trainable_variables, non_trainable
         )
         return super().test_step((trainable, non_trainable, metrics), (views,))
+
+    def compute_loss_and_updates(self, trainable_variables, *args, **kwargs):
+        """What JAX differentiates: as Keras' own, with the weights put together that devices share."""
+        weights = gathered(trainable_variables, self.trainable_variables)
+        return super().compute_loss_and_updates(weights, *args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         losses = image_losses(x, y_pred, self.patch_size)

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import compile_part, shard_batch
+from keras_umd.backend.processes import to_numpy
 from keras_umd.diffusion import samplers
 from keras_umd.diffusion.guidance import Constant, guide
 from keras_umd.diffusion.image_noise import image_noise, noise_key
@@ -269,7 +270,7 @@ class Generation:
             models, values = [self, weak], values + weak.weight_values()
         key = (*loop.key(), num_images, len(plan["timestep"]), *sorted(inputs))
         samples = self._run(key, loop, inputs, models=models, values=values, jit_compile=jit_compile)
-        return ops.convert_to_numpy(samples)
+        return to_numpy(samples)
 
     def _plan(self, sampler, num_steps, start, guidance):
         """The sampler's plan, with the guidance of each call."""

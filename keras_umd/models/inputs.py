@@ -59,6 +59,20 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
 
 
+def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
+    """How many heads, as wide as the encoder's, make a decoder of this width; `None` is the encoder's width."""
+    if decoder_hidden_dim is None:
+        return num_heads
+    check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)
+    head_dim = hidden_dim // num_heads
+    if decoder_hidden_dim % head_dim:
+        raise ValueError(
+            f"`decoder_hidden_dim` must be a multiple of {head_dim}, the width of the encoder's heads "
+            f"(hidden_dim // num_heads). Received: decoder_hidden_dim={decoder_hidden_dim}"
+        )
+    return decoder_hidden_dim // head_dim
+
+
 def prepare_noise(noise, image_shape):
     """The noise or the noisy images that sampling starts from, checked and as a float32 tensor; `None` stays."""
     if noise is None:

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_umd.backend.kernels import project
 from keras_umd.backend.stack import run_blocks
 from keras_umd.layers.embeddings import LabelEmbedding, PositionEmbedding, TimestepEmbedding
 from keras_umd.layers.masking import take_tokens
@@ -206,9 +207,11 @@ class Decoder(keras.layers.Layer):
         grid: Pair `(rows, columns)` of patches in an image.
         channels: Integer. Channels of the image; the head predicts twice as many.
         num_layers: Integer. Number of transformer blocks.
-        num_heads: Integer, a divisor of the tokens' width.
+        num_heads: Integer, a divisor of the blocks' width.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: As of `Encoder`.
+        hidden_dim: Integer, the width of the blocks. Another than the encoder's is reached by a linear map of its
+            tokens (MAE, section 3). Defaults to the encoder's, without a map.
 
     Call arguments:
         representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder.
@@ -236,6 +239,7 @@ class Decoder(keras.layers.Layer):
         conditioning="adaln_zero",
         scan_blocks=False,
         remat=False,
+        hidden_dim=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -247,7 +251,9 @@ class Decoder(keras.layers.Layer):
         self.conditioning = conditioning
         self.scan_blocks = scan_blocks
         self.remat = remat
+        self.hidden_dim = hidden_dim
         dtype = self.dtype_policy
+        self.embedding = self.condition_projection = None
         self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
         self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
         self.norm = LayerNorm(dtype=dtype, name="norm")
@@ -263,20 +269,35 @@ class Decoder(keras.layers.Layer):
         masked_shape=None,
         modulations_shape=None,
     ):
-        tokens_shape = (None, None, representation_shape[-1])
+        encoder_dim = representation_shape[-1]
+        hidden_dim = encoder_dim if self.hidden_dim is None else self.hidden_dim
+        if hidden_dim != encoder_dim:
+            self.embedding = self._dense(encoder_dim, hidden_dim, "embedding")
+            if self.conditioning == "token":
+                self.condition_projection = self._dense(encoder_dim, hidden_dim, "condition_projection")
         self.mask_token = self.add_weight(
-            shape=(representation_shape[-1],),
+            shape=(hidden_dim,),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="mask_token",
         )
-        for layer in (self.position_embedding, *self.blocks, self.norm, self.head):
-            layer.build(tokens_shape)
+        for layer in (self.position_embedding, self.norm):
+            layer.build((None, None, hidden_dim))
+        for layer in (*self.blocks, self.head):
+            layer.build((None, None, hidden_dim), (None, encoder_dim))
+
+    def _dense(self, input_dim, units, name):
+        dense = keras.layers.Dense(units, dtype=self.dtype_policy, name=name)
+        dense.build((None, input_dim))
+        return dense
 
     def modulations(self, condition):
         """What blocks and head make of a condition `(..., hidden_dim)` with AdaLN, as of `Encoder`."""
         return [layer.modulation(condition) for layer in (*self.blocks, self.head)]
 
     def call(self, representation, tokens, condition=None, visible=None, masked=None, modulations=None, targets=None):
+        if self.embedding is not None:
+            representation, tokens = self.embedding(representation), project(self.embedding, tokens)
+        block_condition = condition if self.condition_projection is None else self.condition_projection(condition)
         order = None
         if masked is not None:
             mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
@@ -287,7 +308,9 @@ class Decoder(keras.layers.Layer):
         tokens = ops.concatenate([representation[:, None], tokens], axis=1)
         *of_blocks, of_head = modulations or (None,)
         how = {"num_outputs": num_outputs, "scan": self.scan_blocks, "remat": self.remat}
-        tokens = self.norm(run_blocks(self.blocks, tokens, condition, of_blocks or None, **how))
+        tokens = self.norm(run_blocks(self.blocks, tokens, block_condition, of_blocks or None, **how))
+        if of_head is None and self.head.conditioning == "adaln_zero":
+            of_head = self.head.modulation(condition)  # once for both predictions
         given = {"condition": condition, "modulation": of_head}
         if targets is None:
             return self.head(tokens, **given)  # (batch, num_patches, patch_dim)
@@ -306,5 +329,6 @@ class Decoder(keras.layers.Layer):
             "conditioning": self.conditioning,
             "scan_blocks": self.scan_blocks,
             "remat": self.remat,
+            "hidden_dim": self.hidden_dim,
         }
         return {**super().get_config(), **config}

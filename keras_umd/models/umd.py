@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import compile_function
+from keras_umd.backend.processes import to_numpy
 from keras_umd.diffusion.corruption import Corruption
 from keras_umd.diffusion.objective import split_prediction
 from keras_umd.images import to_uint8
@@ -13,7 +14,8 @@ from keras_umd.layers.patches import as_pair, patch_grid, unpatchify
 from keras_umd.models.denoising_model import DenoisingModel
 from keras_umd.models.feature_extractor import FeatureExtractor
 from keras_umd.models.generation import Generation
-from keras_umd.models.inputs import check_arguments
+from keras_umd.models.inputs import check_arguments, num_decoder_heads
+from keras_umd.models.layout import layout_map
 from keras_umd.models.network import ConditionEmbedding, Decoder, Encoder
 from keras_umd.models.presets import preset_config
 from keras_umd.seeds import seed_generator
@@ -40,7 +42,7 @@ class UMD(Generation, DenoisingModel):
     Args:
         image_shape: Tuple `(height, width, channels)`, divisible by the patch size.
         patch_size: Integer or pair `(patch_height, patch_width)`.
-        hidden_dim: Integer, even and divisible by `num_heads`. Width of encoder and decoder.
+        hidden_dim: Integer, even and divisible by `num_heads`. Width of the encoder and, by default, the decoder.
         num_layers: Integer. Blocks of the encoder.
         num_heads: Integer.
         decoder_layers: Integer. Blocks of the decoder.
@@ -51,8 +53,12 @@ class UMD(Generation, DenoisingModel):
         corruption: `Corruption`. Defaults to the paper's UMD.
         value_range: Pair of floats. Float images must lie in it; uint8 images are scaled to it. `None` is for latents:
             no uint8, no range, and no clipping of x_0 in sampling.
-        scan_blocks: Bool. On JAX, run equal blocks as one loop over their stacked weights: it compiles many times
-            faster. Weights, results and files are the same; no effect on the other backends.
+        decoder_hidden_dim: Integer, a multiple of `hidden_dim // num_heads`. Width of the decoder, whose heads are as
+            wide as the encoder's. Half the width takes three tenths off a training step; on the digits the
+            representation is as good and the samples are worse (`benchmarks/cheaper_settings.py`).
+        scan_blocks: Bool. On JAX, run equal blocks as one loop over their stacked weights, so that the program has one
+            block of each kind, and `remat` is sure to save memory. Weights, results and files are the same; no effect
+            on the other backends.
         remat: Bool. Keep only the input of each block for the backward pass and compute the rest there once more:
             less memory for a third more work in the blocks. Weights and results are the same.
         seed: Integer or `None`. Seeds noise, timesteps and masks of the training. Weights follow
@@ -76,6 +82,7 @@ class UMD(Generation, DenoisingModel):
         conditioning="adaln_zero",
         corruption=None,
         value_range=(-1.0, 1.0),
+        decoder_hidden_dim=None,
         scan_blocks=False,
         remat=False,
         seed=None,
@@ -91,6 +98,7 @@ class UMD(Generation, DenoisingModel):
             "num_cls_tokens": num_cls_tokens,
         }
         check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range)
+        decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
         corruption.check_num_patches(grid[0] * grid[1])
         super().__init__(
@@ -126,7 +134,15 @@ class UMD(Generation, DenoisingModel):
         )
         self.encoder.build((None, *self.image_shape))
         self.decoder = Decoder(
-            self.patch_size, grid, image_shape[-1], decoder_layers, num_heads, conditioning, **how, name="decoder"
+            self.patch_size,
+            grid,
+            image_shape[-1],
+            decoder_layers,
+            decoder_heads,
+            conditioning,
+            **how,
+            hidden_dim=decoder_hidden_dim,
+            name="decoder",
         )
         self.decoder.build((None, hidden_dim), (None, None, hidden_dim))
         # Where nothing is ever masked, the mask token gets no gradient; some backends warn of that.
@@ -144,6 +160,20 @@ class UMD(Generation, DenoisingModel):
             **overrides: Constructor arguments that replace those of the preset.
         """
         return cls(**{**preset_config(preset), **overrides})
+
+    @staticmethod
+    def layout_map(mesh):
+        """How several devices share the weights; see `keras_umd.models.layout.layout_map`.
+
+        Args:
+            mesh: `keras.distribution.DeviceMesh` with one axis, over which batch and weights are spread (FSDP), or with
+                two, the batch over the first and the weights over the second (tensor parallelism).
+
+        Returns:
+            `keras.distribution.LayoutMap`, for `keras_umd.distribution.ModelParallel` or Keras' own. Set the
+            distribution before the model is made.
+        """
+        return layout_map(mesh)
 
     # The network
 
@@ -318,8 +348,8 @@ class UMD(Generation, DenoisingModel):
             )
 
         prediction, mask = self._run(("reconstruct", mask_ratio), fill_in, x0, mask_noise)
-        images, prediction = ops.convert_to_numpy(images), ops.convert_to_numpy(prediction)
-        mask = ops.convert_to_numpy(mask).astype(bool)
+        images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
+        mask = to_numpy(mask).astype(bool)
         grey = 0.0
         if images.dtype == "uint8":
             prediction, grey = to_uint8(prediction, self.value_range), 128
@@ -388,6 +418,7 @@ class UMD(Generation, DenoisingModel):
             "conditioning": self.conditioning,
             "corruption": self.corruption,
             "value_range": self.value_range,
+            "decoder_hidden_dim": self.decoder.hidden_dim,
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
             "seed": self.seed,

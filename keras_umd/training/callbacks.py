@@ -7,8 +7,11 @@ import warnings
 
 import keras
 
+from keras_umd.backend.processes import agreed, is_first_process, wait_for_all
 from keras_umd.files import write_json
 from keras_umd.training.monitor import Monitor as Monitor
+from keras_umd.training.state_files import load_state, remove_states, save_model, save_state
+from keras_umd.training.throughput import Throughput as Throughput
 
 
 class BackupAndRestore(keras.callbacks.Callback):
@@ -23,7 +26,8 @@ class BackupAndRestore(keras.callbacks.Callback):
             that of the backup is refused. With `None`, for all other data, the epoch is repeated.
         save_freq: `"epoch"`, or an integer, the steps between two backups.
 
-    With several hosts, each needs a directory of its own.
+    Several processes that train together need the same directory. The first one writes; weights that are spread over
+    the processes are written by all, through Orbax.
     """
 
     def __init__(self, backup_dir, dataset=None, save_freq="epoch"):
@@ -46,7 +50,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         os.makedirs(self.backup_dir, exist_ok=True)
         self._epoch, self._batch = 0, 0
         self._num_backups, self._num_since_backup = 0, 0
-        if os.path.exists(self._path):
+        exists = os.path.exists(self._path)
+        if exists != agreed(exists):
+            raise ValueError(
+                f"All processes must have the same `backup_dir`, on a disk that all see. The first process has "
+                f"{'no' if exists else 'a'} backup there, this one not. Received: backup_dir={self.backup_dir}"
+            )
+        if exists:
             self._restore()
         elif self.dataset is not None:
             self.dataset.rewind()
@@ -63,17 +73,21 @@ class BackupAndRestore(keras.callbacks.Callback):
                     "The backup was made without `dataset`, and says nothing of the place in it; delete it, or go on "
                     f"without. Received: dataset={self.dataset}, backup_dir={self.backup_dir}"
                 )
-            self.dataset.set_state(state["dataset"])
+            place = state["dataset"]
+            place["dataset"].update(self._own_shard())  # it is the first process that has written it
+            self.dataset.set_state(place)
             self._batch = state["batch"]
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(os.path.join(self.backup_dir, state["weights"]))
+        load_state(self.model, self.backup_dir, state["weights"])
         self._epoch = self.model._initial_epoch = state["epoch"]
         self._num_backups = state["number"]
         if self._batch:
             # Only what is left of the epoch comes, and Keras warns of epochs that end early.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             self._ignored_warnings = warnings.filters[0]
+
+    def _own_shard(self):
+        identity = self.dataset.identity
+        return {"shard_index": identity["shard_index"]} if "shard_index" in identity else {}
 
     def _stop_ignoring_warnings(self):
         if self._ignored_warnings in warnings.filters:
@@ -104,21 +118,37 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model._initial_epoch = None  # or a later `fit` would begin there
-        shutil.rmtree(self.backup_dir)
+        wait_for_all()
+        if is_first_process():
+            shutil.rmtree(self.backup_dir)
 
     def _save(self):
         """Weights under a new name, then the file that names them: one of two backups is whole at any time."""
         self._num_since_backup = 0
         self._num_backups += 1
-        name = f"{self._num_backups:09}.weights.h5"
-        self.model.save_weights(os.path.join(self.backup_dir, name))
-        state = {"number": self._num_backups, "weights": name, "epoch": self._epoch, "batch": self._batch}
+        weights = save_state(self.model, self.backup_dir, f"{self._num_backups:09}")
+        if not is_first_process():
+            return
+        state = {"number": self._num_backups, "weights": weights, "epoch": self._epoch, "batch": self._batch}
         if self.dataset is not None:
             state["dataset"] = self.dataset.state_after(self._start, self._num_trained)
         write_json(self._path, state)
-        for other in os.listdir(self.backup_dir):
-            if other.endswith(".weights.h5") and other != name:
-                os.remove(os.path.join(self.backup_dir, other))
+        remove_states(self.backup_dir, but=weights)
+
+
+class ModelFile(keras.callbacks.Callback):
+    """Saves the model after each epoch, also where its weights are spread over processes.
+
+    Args:
+        path: String or path, with the suffix `.keras`.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = os.fspath(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        save_model(self.model, self.path)
 
 
 def standard(directory, save_freq="epoch", dataset=None):
@@ -130,7 +160,8 @@ def standard(directory, save_freq="epoch", dataset=None):
 
     Args:
         directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; and while the training
-            runs `backup/`, from which the same script goes on after it was stopped.
+            runs `backup/`, from which the same script goes on after it was stopped. Several processes that train
+            together take the same directory; the first one writes.
         save_freq: `"epoch"`, or an integer, the steps between two backups.
         dataset: `keras_umd.data.ImageDataset` that `fit` gets, or `None`. With it, a stopped run goes on in the middle
             of an epoch, with the batch that was next.
@@ -139,10 +170,11 @@ def standard(directory, save_freq="epoch", dataset=None):
         List of Keras callbacks.
     """
     os.makedirs(directory, exist_ok=True)
+    log = keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)
     return [
         keras.callbacks.TerminateOnNaN(raise_error=True),  # a plain stop would save NaN and drop the backup
-        keras.callbacks.ModelCheckpoint(os.path.join(directory, "model.keras")),
-        keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True),
+        ModelFile(os.path.join(directory, "model.keras")),
+        *([log] if is_first_process() else []),
         # Last, also behind callbacks of the user's: an epoch is over when all that it should leave is there.
         BackupAndRestore(os.path.join(directory, "backup"), dataset, save_freq),
     ]

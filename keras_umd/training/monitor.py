@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_umd import plots
 from keras_umd.backend import undisturbed
+from keras_umd.backend.processes import agreed, is_first_process
 from keras_umd.checks import check_positive_integers
 from keras_umd.files import write_whole
 
@@ -36,7 +37,7 @@ class Monitor(keras.callbacks.Callback):
     Args:
         directory: String or path. Gets `progress.png`, losses, scores and the latest pictures together;
             `evaluations.jsonl`, a line for each epoch and each evaluation; `pictures/NAME_STEP.png`; `tensorboard/`.
-            With several hosts, each needs one of its own.
+            Of several processes that train together all evaluate, and the first one writes.
         evaluations: Function, list of functions, or dictionary of them. Each takes the model, and returns a dictionary
             of names and results: a float; an object with a float `value` and perhaps a `card`, a dictionary of JSON
             values that goes into the file, too; or a uint8 picture `(height, width, 3)`. Scores whose names are equal
@@ -88,9 +89,9 @@ class Monitor(keras.callbacks.Callback):
         self._cost = _Cost(self.budget)
 
     def _begin(self):
-        self._record = _Record(self.directory, self._step())
+        self._record = _Record(self.directory if is_first_process() else None, self._step())
         self._epoch = self._record.last_epoch
-        if self.tensorboard:
+        if self.tensorboard and is_first_process():
             self._close()  # of a `fit` that was stopped
             self._events = _Events(os.path.join(self.directory, "tensorboard"), self._step())
 
@@ -112,13 +113,13 @@ class Monitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         losses = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
         self._record.add(kind="epoch", step=self._step(), epoch=self._epoch, values=losses)
-        if self.tensorboard:
+        if self._events is not None:
             self._events.add_scalars(self._step(), losses)
         if self.every_epochs is not None:
             is_due = self._epoch % self.every_epochs == 0
         else:
             is_due = self.every_steps is None and self._cost.allows_another()
-        if is_due:
+        if agreed(is_due):  # clocks differ
             self._evaluate()
 
     def on_train_end(self, logs=None):
@@ -137,7 +138,7 @@ class Monitor(keras.callbacks.Callback):
 
     def _evaluate(self):
         step = self._step()
-        if step == self._record.last_evaluated_step:
+        if agreed(step == self._record.last_evaluated_step):
             return
         start = clock()
         model = self.model  # on JAX, reading it gives its variables the weights of this step
@@ -149,7 +150,8 @@ class Monitor(keras.callbacks.Callback):
                         raise ValueError(f"Two results have one name. Received: {prefix + name!r} twice")
                     results[prefix + name] = result
         values, cards, pictures = _sorted_by_kind(results)
-        self._log(step, clock() - start, values, cards, pictures)
+        if is_first_process():
+            self._log(step, clock() - start, values, cards, pictures)
         self._cost.add(clock() - start)
 
     def _log(self, step, seconds, values, cards, pictures):
@@ -158,7 +160,7 @@ class Monitor(keras.callbacks.Callback):
             plots.save_image(os.path.join(self.directory, path), pictures[name])
         line = {"step": step, "epoch": self._epoch, "seconds": seconds, "values": values}
         self._record.add(kind="evaluation", **line, cards=cards, pictures=paths)
-        if self.tensorboard:
+        if self._events is not None:
             self._events.add_scalars(step, values)
             for name, path in paths.items():
                 self._events.add_picture(step, name, os.path.join(self.directory, path), pictures[name].shape)
@@ -188,9 +190,17 @@ class _Cost:
 
 
 class _Record:
-    """`evaluations.jsonl`: what happened up to `step`; the rest of a run that was stopped will happen again."""
+    """`evaluations.jsonl`: what happened up to `step`; the rest of a run that was stopped will happen again.
+
+    Without a directory there is no file.
+    """
 
     def __init__(self, directory, step):
+        self.path, self.lines = None, []
+        if directory is not None:
+            self._open(directory, step)
+
+    def _open(self, directory, step):
         self.path = os.path.join(directory, "evaluations.jsonl")
         os.makedirs(directory, exist_ok=True)
         lines = []
@@ -210,6 +220,8 @@ class _Record:
 
     def add(self, **line):
         self.lines.append(line)
+        if self.path is None:
+            return
         with open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -96,6 +96,15 @@ def test_views_hold_each_image_once_as_seen_and_as_predicted():
         np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(8), (len(order), 1)))
 
 
+def test_a_share_of_the_masked_patches_is_decoded():
+    whole, part = (Corruption(clean_mask_ratio=0.75, decoded_ratio=ratio) for ratio in (1.0, 0.5))
+    draws = whole.draw(SHAPE, 8, seed=0)
+    expected, views = (c.corrupt(IMAGES, draws) for c in (whole, part))
+    for name, number in (("clean", 3), ("noisy", 2)):  # of 6 and of 3, rounded to even
+        np.testing.assert_array_equal(array(views[name]["visible"]), array(expected[name]["visible"]))
+        np.testing.assert_array_equal(array(views[name]["masked"]), array(expected[name]["masked"])[:, :number])
+
+
 def test_corrupting_is_pure():
     corruption = Corruption()
     draws = corruption.draw(SHAPE, 8, seed=0)
@@ -126,6 +135,6 @@ def test_presets_are_the_methods_settings():
 
 
 def test_config_round_trip():
-    corruption = Corruption("linear", 500, 0.1, 0.6, 0.2)
+    corruption = Corruption("linear", 500, 0.1, 0.6, 0.2, 0.5)
     config = keras.saving.serialize_keras_object(corruption)
     assert keras.saving.deserialize_keras_object(config).get_config() == corruption.get_config()

@@ -25,7 +25,7 @@ def history(model, images, labels=None):
 
 @pytest.mark.parametrize(("way", "conditioning"), CASES)
 def test_losses_and_updates_are_the_same(small_model, images, labels, way, conditioning):
-    settings = {"num_layers": 2, "decoder_layers": 2, "conditioning": conditioning}
+    settings = {"num_layers": 2, "decoder_layers": 2, "decoder_hidden_dim": 8, "conditioning": conditioning}
     if conditioning is not None:
         settings["num_classes"] = 3
     else:
@@ -63,19 +63,21 @@ def test_a_frozen_encoder_stays_as_it_was_in_a_scan(small_model, images, labels)
         np.testing.assert_array_equal(array(variable), value)
 
 
+@pytest.mark.parametrize("decoded_ratio", [1.0, 0.5])
 @pytest.mark.parametrize("method", ["umd", "mae", "maskdit", "dit"])
-def test_the_step_predicts_what_its_losses_read_and_no_more(small_model, images, method):
-    corruption = getattr(Corruption, method)()
+def test_the_step_predicts_what_its_losses_read_and_no_more(small_model, images, method, decoded_ratio):
+    corruption = getattr(Corruption, method)(decoded_ratio=decoded_ratio)
     model = trained_like(small_model(corruption=corruption))
     draws = corruption.draw((8, 8, 8, 1), 16, seed=0)
     views = corruption.corrupt(model.prepare_images(images[:8]), draws)
     for part, predictions in model(views).items():
         view = views[part]
-        whole = array(model._predict_view(view)).reshape(-1, 16, 4, 2)  # pixels, x_0 and noise of one channel
+        whole = array(model._predict_view(view))
+        whole = whole.reshape(*whole.shape[:2], 4, 2)  # pixels, x_0 and noise of one channel
         masked = 16 if "masked" not in view else view["masked"].shape[1]
         expected = {"x0": whole[:, -masked:, :, 0]}
         if part == "noisy":
-            expected["noise"] = whole[:, : 16 if masked == 16 else 16 - masked, :, 1]
+            expected["noise"] = whole[:, : 16 if masked == 16 else view["visible"].shape[1], :, 1]
         assert set(predictions) == set(expected)
         for name, values in expected.items():
             np.testing.assert_allclose(array(predictions[name]), values, atol=1e-5)

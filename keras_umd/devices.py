@@ -1,0 +1,75 @@
+"""What accelerators can do, as their makers state it."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """An accelerator.
+
+    Args:
+        name: String.
+        bfloat16: Float, the peak of dense matrix products in bfloat16 or float16, in FLOP/s.
+        float32: Float, the same for float32 inputs, as the backend computes them by default; see `DEVICES`.
+        memory: Float, in bytes.
+        watts: Float, the power of one, or `None` where it isn't known.
+        kinds: Names that backends have for it.
+    """
+
+    name: str
+    bfloat16: float
+    float32: float
+    memory: float
+    watts: float | None = None
+    kinds: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for field in ("bfloat16", "float32", "memory", "watts"):
+            value = getattr(self, field)
+            if (value is not None or field != "watts") and not (isinstance(value, (int, float)) and value > 0):
+                raise ValueError(f"`{field}` of a Device must be a positive number. Received: {field}={value!r}")
+
+    def peak_flops(self, dtype):
+        """The peak in FLOP/s for layers that compute in `dtype`, a string."""
+        return self.float32 if dtype == "float32" else self.bfloat16
+
+
+# Dense peaks, without sparsity. float32: TPUs take one bfloat16 product by JAX's default precision; NVIDIA's cards TF32
+# by that of JAX and TensorFlow, but PyTorch only after torch.set_float32_matmul_precision("high").
+# One JAX device is one chip from TPU v4 on; a "v4-8" has 4.
+DEVICES = {
+    device.name: device
+    for device in (
+        # docs.cloud.google.com/tpu/docs/v4: 275 TFLOP/s, 32 GiB, measured mean power 170 W (192 W at most).
+        Device("TPU v4", 275e12, 275e12, 32 * 2**30, 170, ("TPU v4",)),
+        # docs.cloud.google.com/tpu/docs/v5e, /v5p, /v6e: compute and memory; their power isn't published.
+        Device("TPU v5e", 197e12, 197e12, 16e9, None, ("TPU v5 lite", "TPU v5e")),
+        Device("TPU v5p", 459e12, 459e12, 95e9, None, ("TPU v5", "TPU v5p")),
+        Device("TPU v6e", 918e12, 918e12, 32e9, None, ("TPU v6 lite", "TPU v6e")),
+        # NVIDIA's data sheet "A100 Tensor Core GPU", SXM: 312 and 156 TFLOP/s, 80 GB, 400 W.
+        Device("A100 80GB", 312e12, 156e12, 80e9, 400, ("NVIDIA A100-SXM4-80GB",)),
+        # NVIDIA's "H100 Tensor Core GPU Architecture" and data sheet, SXM5: 989.4 and 494.7 TFLOP/s, 80 GB, 700 W.
+        Device("H100 SXM", 989.4e12, 494.7e12, 80e9, 700, ("NVIDIA H100 80GB HBM3",)),
+        # NVIDIA's data sheet "H200 Tensor Core GPU", SXM: the compute of the H100, 141 GB, 700 W.
+        Device("H200", 989.4e12, 494.7e12, 141e9, 700, ("NVIDIA H200",)),
+        # NVIDIA's "Ada GPU Architecture", appendix A: 165.2 (sums in float32) and 82.6 TFLOP/s, 24 GB, 450 W.
+        Device("RTX 4090", 165.2e12, 82.6e12, 24e9, 450, ("NVIDIA GeForce RTX 4090",)),
+    )
+}
+
+
+def as_device(device):
+    """A `Device`, by itself or by its name in `DEVICES`; `None` stays."""
+    if device is None or isinstance(device, Device):
+        return device
+    if not isinstance(device, str) or device not in DEVICES:
+        raise ValueError(
+            f"`device` must be one of {list(DEVICES)}, or a keras_umd.Device with the numbers of another. "
+            f"Received: device={device!r}"
+        )
+    return DEVICES[device]
+
+
+def device_of_kind(kind):
+    """The `Device` for which a backend has the name `kind`, or `None`."""
+    return next((device for device in DEVICES.values() if kind in device.kinds), None)

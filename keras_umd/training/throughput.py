@@ -1,0 +1,112 @@
+"""A callback that tells how fast a training is, and how much of the device it uses."""
+
+import math
+import time
+
+import keras
+
+from keras_umd.backend.devices import training_devices
+from keras_umd.checks import check_positive_integers
+from keras_umd.costs import step_flops
+from keras_umd.devices import as_device, device_of_kind
+
+clock = time.perf_counter
+
+
+class Throughput(keras.callbacks.Callback):
+    """Adds the speed of each epoch to its logs, so that `fit`, its history and the callbacks behind it show it.
+
+    `images_per_second`; `teraflops_per_second` of matrix products, forward and backward, without what `remat` computes
+    twice; and where the device is known, `utilization`, that as a share of the peak of all devices ("MFU").
+
+    The first epoch of a `fit` counts from its second execution on, and up to its last one if that has fewer images than
+    the others: both compile. (If the length of an epoch isn't known, its end counts anyway.) Later epochs count as a
+    whole, with what other callbacks do in them, but without validation. An epoch of which nothing counts has NaN.
+
+    Only two steps of the first epoch are waited for, so that devices stay busy.
+
+    Example:
+
+    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.standard("runs/umd")]
+    >>> model.fit(images, epochs=800, callbacks=run)
+
+    Args:
+        device: The name of one of `keras_umd.devices.DEVICES`, or a `keras_umd.Device`. Defaults to the one that the
+            backend names, if it is among those.
+        num_devices: Integer. Defaults to those of Keras' distribution or TensorFlow's strategy, or to 1.
+    """
+
+    def __init__(self, device=None, num_devices=None):
+        super().__init__()
+        if num_devices is not None:
+            check_positive_integers(num_devices=num_devices)
+        self.device = as_device(device)
+        self.num_devices = num_devices
+
+    def on_train_begin(self, logs=None):
+        kind, num_devices = training_devices()
+        device = self.device or device_of_kind(kind)
+        self._peak = None
+        if device is not None:
+            self._peak = (self.num_devices or num_devices) * device.peak_flops(self.model.compute_dtype)
+        self._steps_per_execution = self.model.steps_per_execution
+        self._is_first_epoch = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._marks = [] if self._is_first_epoch else [(clock(), 0)]
+        self._num_executions = 0
+        self._is_over = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not self._is_first_epoch:
+            return
+        self._num_executions += 1
+        num_steps = self.params["steps"]
+        is_last = num_steps is not None and batch + self._steps_per_execution >= num_steps
+        if self._num_executions == 2 or (self._num_executions > 2 and is_last):
+            self._mark()
+
+    def on_test_begin(self, logs=None):
+        self._end_training()  # the metrics count the images of the validation next
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._end_training()
+        if self._is_first_epoch:
+            self._leave_out_compilation()
+            self._is_first_epoch = False
+        (start, before), (end, after) = self._marks[0], self._marks[-1]
+        images, seconds = after - before, end - start
+        logs["images_per_second"] = images / seconds if images else math.nan
+        flops_per_second = self._flops(images) / seconds if images else math.nan
+        logs["teraflops_per_second"] = flops_per_second / 1e12
+        if self._peak is not None:
+            logs["utilization"] = flops_per_second / self._peak
+
+    def _mark(self):
+        """Note the time, and how many images of the epoch are done: Keras' mean of the losses weighs by their number.
+
+        On JAX, `self.model` has the weights of the last step, once that is over.
+        """
+        mean = next(metric for metric in self.model.metrics if metric.name == "loss")
+        images = round(float(keras.ops.convert_to_numpy(mean.count)))
+        self._marks.append((clock(), images))
+
+    def _end_training(self):
+        if not self._is_over:
+            self._mark()
+        self._is_over = True
+
+    def _leave_out_compilation(self):
+        counts = [images for _, images in self._marks]
+        self._batch_size = math.ceil(counts[0] / min(self._steps_per_execution, self.params["steps"] or math.inf))
+        knows_last = len(counts) == 3 or self._num_executions == 2
+        if knows_last and counts[-1] - counts[-2] < counts[0]:
+            self._marks.pop()
+
+    def _flops(self, images):
+        full, rest = divmod(images, self._batch_size)
+        flops = 0
+        for batches, batch_size in ((full, self._batch_size), (1, rest)):
+            if batches and batch_size:
+                flops += batches * sum(part.forward + part.backward for part in step_flops(self.model, batch_size))
+        return flops

@@ -1,0 +1,64 @@
+"""Trains the same small model on one device and on eight, in each way; `test_distribution.py` reads what it writes.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.models.on_eight_devices result.json
+"""
+
+import json
+import sys
+
+import keras
+import numpy as np
+
+from keras_umd import UMD, distribution, recipes
+
+
+def model_parallel(shape, axes):
+    mesh = keras.distribution.DeviceMesh(shape, axes)
+    return distribution.ModelParallel(layout_map=UMD.layout_map(mesh))
+
+
+WAYS = {
+    "one device": lambda: None,
+    "data": keras.distribution.DataParallel,
+    "fsdp": lambda: model_parallel((8,), ["batch"]),
+    "tensor": lambda: model_parallel((4, 2), ["batch", "model"]),
+}
+
+
+def make(way, hidden_dim=16, num_classes=None):
+    keras.backend.clear_session()  # or the names of layers would count on
+    keras.distribution.set_distribution(WAYS[way]())
+    keras.utils.set_random_seed(0)
+    sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": hidden_dim, "num_heads": 2}
+    model = UMD(**sizes, num_layers=1, decoder_layers=1, num_classes=num_classes, seed=0)
+    model.compile(recipes.finetuning_optimizer(total_steps=4, batch_size=4096, ema_decay=0.9))
+    return model
+
+
+def shapes(model):
+    """The shape of each variable, and of its part on the first device."""
+    variables = model.variables + model.optimizer.variables
+    return {v.path: [v.shape, v.value.addressable_shards[0].data.shape] for v in variables}
+
+
+def train(way):
+    model = make(way)
+    images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)).astype("uint8")
+    history = model.fit(images, batch_size=16, epochs=2, shuffle=False, verbose=0).history
+    return {"history": history, "shapes": shapes(model)}
+
+
+def error_of(function):
+    try:
+        function()
+    except ValueError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
+    runs = {way: train(way) for way in WAYS}
+    runs["uneven"] = {"shapes": shapes(make("fsdp", hidden_dim=20, num_classes=3))}
+    runs["shares"] = [distribution.share(batch_size=16), error_of(lambda: distribution.share(batch_size=12))]
+    with open(sys.argv[1], "w") as file:
+        json.dump(runs, file)

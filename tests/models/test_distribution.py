@@ -1,0 +1,92 @@
+"""Eight devices compute what one does, and tell each other no more than they must. On JAX; see test_fit.py, too."""
+
+import json
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import UMD
+from tests.models.on_eight_devices import WAYS
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras distributes on JAX")
+
+COLLECTIVES = r" (all-reduce|all-gather|reduce-scatter|collective-permute|collective-broadcast|all-to-all)(?:-start)?\("
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """For each way to train its losses, its weights' shapes, and the kinds of its collectives."""
+    folder = tmp_path_factory.mktemp("eight_devices")
+    flags = f"--xla_force_host_platform_device_count=8 --xla_dump_to={folder} --xla_dump_hlo_module_re=jit_train_step"
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # what isn't compiled isn't dumped
+    command = [sys.executable, "-m", "tests.models.on_eight_devices", folder / "runs.json"]
+    root = pathlib.Path(__file__).parents[2]
+    finished = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    runs = json.loads((folder / "runs.json").read_text())
+    programs = sorted(folder.glob("*after_optimizations.txt"))
+    for way, program in zip(WAYS, programs, strict=True):
+        runs[way]["collectives"] = set(re.findall(COLLECTIVES, program.read_text()))
+    return runs
+
+
+@pytest.mark.parametrize("way", ["data", "fsdp", "tensor"])
+def test_eight_devices_have_the_losses_of_one(runs, way):
+    assert set(runs[way]["history"]) == set(runs["one device"]["history"])
+    for name, losses in runs["one device"]["history"].items():
+        np.testing.assert_allclose(runs[way]["history"][name], losses, rtol=1e-5)
+
+
+def test_data_parallel_devices_add_up_gradients_and_nothing_else(runs):
+    """Neither does the split into clean and noisy images move any, nor do random numbers come from elsewhere."""
+    assert runs["data"]["collectives"] == {"all-reduce"}
+    assert not runs["one device"]["collectives"]
+
+
+def test_fsdp_devices_exchange_weights_and_gradients_and_nothing_else(runs):
+    assert runs["fsdp"]["collectives"] <= {"all-gather", "all-reduce", "reduce-scatter"}
+
+
+def test_fsdp_spreads_all_large_weights_with_their_moments_and_averages(runs):
+    shapes = runs["fsdp"]["shapes"]
+    large = {path for path, (shape, _) in shapes.items() if len(shape) == 2 and math.prod(shape) >= 256}
+    large -= {path for path in large if "positions" in path}
+    for path in large:
+        shape, shard = shapes[path]
+        assert math.prod(shape) == 8 * math.prod(shard), path
+    parts = {path.split("/")[0] for path in large}
+    assert parts == {"condition_embedding", "encoder", "decoder", "weight_average", "adam_w"}
+
+
+def test_tensor_parallel_blocks_meet_twice_and_only_to_add_up(runs):
+    assert runs["tensor"]["collectives"] == {"all-reduce"}
+    shapes = runs["tensor"]["shapes"]
+    assert shapes["encoder/block_0/attention/query/kernel"] == [[16, 16], [16, 8]]
+    assert shapes["encoder/block_0/attention/output_projection/kernel"] == [[16, 16], [8, 16]]
+    assert shapes["encoder/block_0/mlp_hidden/bias"] == [[64], [32]]
+
+
+def test_weights_that_the_devices_cannot_divide_stay_whole(runs):
+    shapes = runs["uneven"]["shapes"]
+    assert shapes["encoder/block_0/attention/query/kernel"] == [[20, 20], [20, 20]]
+    assert shapes["encoder/block_0/mlp_hidden/kernel"] == [[20, 80], [20, 10]]
+
+
+def test_a_mesh_has_one_axis_or_two():
+    mesh = keras.distribution.DeviceMesh((1, 1, 1), ["batch", "model", "more"])
+    with pytest.raises(ValueError, match="one axis, or two. Received: mesh=<DeviceMesh"):
+        UMD.layout_map(mesh)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(runs):
+    own_share, error = runs["shares"]
+    assert own_share == {"batch_size": 16, "shard_index": 0, "num_shards": 1}
+    assert error.startswith("`batch_size` must be divisible by 8") and error.endswith("Received: batch_size=12")

@@ -1,0 +1,54 @@
+"""One of two processes that train a small model together; `test_processes.py` starts them.
+
+python -m tests.training.in_two_processes localhost:PORT 0|1 FOLDER start|resume
+"""
+
+import os
+import sys
+
+import keras
+import numpy as np
+
+from keras_umd import UMD, Corruption, callbacks, data, distribution, recipes
+
+
+class KillAfter(keras.callbacks.Callback):
+    """As if the machine were gone."""
+
+    def __init__(self, num_batches):
+        super().__init__()
+        self.left = num_batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            os._exit(1)
+
+
+def train(folder, *more):
+    keras.utils.set_random_seed(0)
+    sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_heads": 2}
+    model = UMD(**sizes, num_layers=1, decoder_layers=1, corruption=Corruption.maskdit(), conditioning=None, seed=0)
+    model.compile(recipes.AdamW(1e-3, ema_decay=0.9))
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1)).astype("uint8")
+    dataset = data.from_arrays(images, seed=3, **distribution.share(batch_size=8))
+
+    def draw(model):
+        return {"sample": np.repeat(model.generate(num_images=2, num_steps=2, seed=0)[0], 3, axis=-1)}
+
+    monitor = callbacks.Monitor(folder, draw, tensorboard=False)
+    run = callbacks.standard(folder, save_freq=2, dataset=dataset)
+    model.fit(dataset, epochs=3, verbose=2 if distribution.is_first_process() else 0, callbacks=[monitor, *run, *more])
+
+
+if __name__ == "__main__":
+    sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
+    address, process_id, folder, part = sys.argv[1:]
+    keras.distribution.initialize(address, num_processes=2, process_id=int(process_id))
+    mesh = keras.distribution.DeviceMesh((4,), ["batch"])
+    layout_map = UMD.layout_map(mesh)
+    keras.distribution.set_distribution(distribution.ModelParallel(layout_map=layout_map, auto_shard_dataset=False))
+    if part == "start":
+        train(f"{folder}/whole")
+        train(f"{folder}/killed", KillAfter(5))
+    train(f"{folder}/killed")
