@@ -40,7 +40,7 @@ clean:
 
 # Without the torchvision that torch-fidelity asks for; what the tests compare with doesn't need it.
 .venv/ready-test: .venv/bin/uv $(SETTINGS)
-	$(INSTALL) -e '.[jax,tensorflow,torch,data,latents,eval,plots,dev]'
+	$(INSTALL) -e '.[jax,tensorflow,torch,data,latents,distributed,eval,plots,dev]'
 	$(INSTALL) --no-deps torch-fidelity
 	@touch $@ .venv/ready-jax .venv/ready-tensorflow .venv/ready-torch
 

@@ -253,7 +253,9 @@ def step_memory(model, batch_size, weight_shards=1):
         for name, shapes in _block_shapes(model, branch).items():
             for tokens, queries, width in shapes:
                 block = branch.images * compute * _block_values(model, tokens, queries, width)
-                matrices = branch.images * 4 * getattr(model, name).num_heads * tokens * queries  # softmax is in float32
+                matrices = (
+                    branch.images * 4 * getattr(model, name).num_heads * tokens * queries
+                )  # softmax is in float32
                 if getattr(model, name).remat:
                     rerun.append((block, matrices))
                     block, matrices = branch.images * compute * tokens * width, 0
