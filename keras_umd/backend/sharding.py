@@ -1,4 +1,4 @@
-"""Values that several devices share, on JAX."""
+"""Values that several devices share."""
 
 import keras
 
@@ -30,3 +30,20 @@ def _gathered(value, variable):
         lambda _, gradient: (keras.distribution.distribute_tensor(gradient, layout),),
     )
     return gather(value)
+
+
+def own_rows(draw, batch_size):
+    """`draw(batch_size)`, a tensor of random numbers, others on each replica of `tf.distribute`.
+
+    All of them have the same random state: each draws for all, and takes its own rows, as one device would.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return draw(batch_size)
+    import tensorflow as tf
+
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if num_replicas == 1 or tf.distribute.in_cross_replica_context():
+        return draw(batch_size)
+    drawn = draw(num_replicas * batch_size)
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return keras.ops.reshape(drawn, (num_replicas, batch_size, *drawn.shape[1:]))[replica]

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_umd.backend.sharding import own_rows
 from keras_umd.diffusion.batch_split import BatchSplit
 from keras_umd.diffusion.schedule import NoiseSchedule
 from keras_umd.layers.masking import check_mask_ratio, num_visible, random_split
@@ -108,13 +109,17 @@ class Corruption:
             `label_drop` `(batch,)`, bool.
         """
         seed = seed_generator(seed)
-        batch_size = image_batch_shape[0]
-        timesteps = keras.random.randint((batch_size,), 1, self.num_timesteps + 1, dtype="int32", seed=seed)
+        batch_size, *image_shape = image_batch_shape
+
+        def draw(distribution, *shape, **options):
+            return own_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
+
+        timesteps = draw(keras.random.randint, minval=1, maxval=self.num_timesteps + 1, dtype="int32")
         return {
             "timesteps": ops.where(BatchSplit(batch_size, self.clean_ratio).is_clean, 0, timesteps),
-            "noise": keras.random.normal(image_batch_shape, dtype="float32", seed=seed),
-            "mask_noise": keras.random.uniform((batch_size, num_patches), dtype="float32", seed=seed),
-            "label_drop": keras.random.uniform((batch_size,), dtype="float32", seed=seed) < label_dropout,
+            "noise": draw(keras.random.normal, *image_shape, dtype="float32"),
+            "mask_noise": draw(keras.random.uniform, num_patches, dtype="float32"),
+            "label_drop": draw(keras.random.uniform, dtype="float32") < label_dropout,
         }
 
     def corrupt(self, images, draws, labels=None):

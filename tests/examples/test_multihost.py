@@ -10,16 +10,19 @@ import time
 
 import pytest
 
+from keras_umd.models import presets
+from tests.conftest import array, assert_close
 from tests.data.conftest import encoded, photo
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 BACKEND = os.environ["KERAS_BACKEND"]
 # The tiny presets get a size that compiles in seconds, and nobody imports TensorFlow.
-SMALLER = """
+TINY = {"hidden_dim": 16, "num_layers": 2, "decoder_layers": 1, "num_heads": 2}
+SMALLER = f"""
 import runpy, sys
 sys.modules["tensorflow"] = None
 from keras_umd.models import presets
-presets.SIZES["tiny"] = {"hidden_dim": 16, "num_layers": 2, "decoder_layers": 1, "num_heads": 2}
+presets.SIZES["tiny"] = {TINY}
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 
@@ -85,3 +88,56 @@ def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
     assert {"model.keras", "history.csv", "progress.png", "pictures/samples_0000004.png"} <= left
     assert not any(name.startswith("backup") for name in left)
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+
+
+def trained_by_one(folder, epochs, monkeypatch):
+    """What examples/pretrain_torch_ddp.py must come to, by a process that computes for both: a model."""
+    import keras
+
+    from keras_umd import UMD, data, recipes
+
+    monkeypatch.setitem(presets.SIZES, "tiny", TINY)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # which would crop a little differently
+    keras.utils.set_random_seed(0)
+    model = UMD.from_preset("umd_tiny_patch8_32", dtype="float32")
+    options = {"image_size": 32, "batch_size": 2, "labels": False, "num_shards": 2}
+    shares = [data.from_folder(folder, shard_index=rank, **options) for rank in range(2)]
+    model.compile(recipes.pretraining_optimizer(epochs * len(shares[0]), batch_size=4))
+    for epoch in range(epochs):
+        seeds = [keras.random.SeedGenerator(2 * epoch + rank) for rank in range(2)]
+        for batches in zip(*shares, strict=True):
+            for images, seed in zip(batches, seeds, strict=True):
+                draws = model.corruption.draw(images.shape, model.num_patches, seed)
+                views = model.corruption.corrupt(model.prepare_images(images), draws)
+                (model.compute_loss(x=views, y_pred=model(views)) / 2).backward()
+            model.optimizer.apply([v.value.grad for v in model.trainable_variables], model.trainable_variables)
+            model.zero_grad()
+    return model
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's own")
+def test_distributed_data_parallel_is_one_process_with_the_whole_batch(folders, tmp_path, monkeypatch):
+    import keras
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+    command += [sys.executable, "-c", SMALLER, EXAMPLES / "pretrain_torch_ddp.py", "--data", folders / "train"]
+    command += [
+        "--preset",
+        "umd_tiny_patch8_32",
+        "--dtype",
+        "float32",
+        "--batch-size",
+        "4",
+        "--output",
+        tmp_path / "run",
+    ]
+    finished = subprocess.run([*command, "--epochs", "3"], capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("epoch 3/3") == 1
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    expected = trained_by_one(folders / "train", 3, monkeypatch)
+    for variable, other in zip(model.optimizer.variables, expected.optimizer.variables, strict=True):
+        if "key_bias" not in variable.path:  # its gradient is rounding alone
+            assert_close(variable, array(other), 1e-4)
+    again = subprocess.run([*command, "--epochs", "4"], capture_output=True, text=True, timeout=300)
+    assert [line for line in again.stdout.splitlines() if line.startswith("epoch")][0].startswith("epoch 4/4")
