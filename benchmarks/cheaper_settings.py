@@ -47,8 +47,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from sampling_quality import generate, train_classifier
-from sklearn.datasets import load_digits
+from sampling_quality import digits, generate, train_classifier
 
 import keras_umd
 
@@ -226,11 +225,7 @@ def load(data, folder):
             (idx(folder, f"{part}-images-idx3", 16).reshape(-1, 28, 28, 1), idx(folder, f"{part}-labels-idx1", 8))
             for part in ("train", "t10k")
         )
-    digits = load_digits()
-    images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
-    order = np.random.default_rng(0).permutation(len(images))  # the split of the demo
-    images, labels = images[order], digits.target[order].astype("int32")
-    return (images[:1527], labels[:1527]), (images[1527:], labels[1527:])
+    return digits()
 
 
 def idx(folder, name, header):

@@ -34,14 +34,10 @@ def main():
     parser.add_argument("--output", default="runs/sampling_quality")
     args = parser.parse_args()
 
-    digits = load_digits()
-    images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
-    order = np.random.default_rng(0).permutation(len(images))  # the split of the demo
-    images, labels = images[order], digits.target[order]
-    train, test = slice(0, 1527), slice(1527, None)
-    classifier, features_of, accuracy = train_classifier(images[train], labels[train], images[test], labels[test])
-    real = features_of.predict(images[train], batch_size=512, verbose=0)
-    held_out = features_of.predict(images[test], batch_size=512, verbose=0)
+    train, test = digits()
+    classifier, features_of, accuracy = train_classifier(*train, *test)
+    real = features_of.predict(train[0], batch_size=512, verbose=0)
+    held_out = features_of.predict(test[0], batch_size=512, verbose=0)
     print(
         f"classifier: {accuracy:.3f} on {len(held_out)} held-out digits, which have a Fréchet distance of "
         f"{keras_umd.evaluation.frechet_distance(held_out, real):.2f} to the training digits"
@@ -82,6 +78,15 @@ def main():
             file,
             indent=1,
         )
+
+
+def digits():
+    """Images and labels to train on and to test on, the split of the demo."""
+    data = load_digits()
+    images = np.round(data.images[..., None] * (255 / 16)).astype("uint8")
+    labels = data.target.astype("int32")
+    order = np.random.default_rng(0).permutation(len(images))
+    return (images[order[:1527]], labels[order[:1527]]), (images[order[1527:]], labels[order[1527:]])
 
 
 def generate(model, labels, **options):

@@ -67,7 +67,7 @@ def main():
     keras.distribution.set_distribution(parallelism)
     speaks = distribution.is_first_process()
 
-    # Model and data; `scan_blocks` compiles one block instead of all
+    # Model and data; by `scan_blocks` the program has one block of each kind instead of all
     model = keras_umd.UMD.from_preset(args.preset, seed=0, dtype=args.dtype, scan_blocks=True)
     train = read(args, "train", model.image_shape[0])
     validation = read(args, "val", model.image_shape[0])

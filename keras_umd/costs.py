@@ -251,12 +251,11 @@ def step_memory(model, batch_size, weight_shards=1):
     for branch in branches(model, batch_size):
         activations += branch.images * _other_bytes(model, branch, compute)
         for name, shapes in _block_shapes(model, branch).items():
+            stack = getattr(model, name)
             for tokens, queries, width in shapes:
                 block = branch.images * compute * _block_values(model, tokens, queries, width)
-                matrices = (
-                    branch.images * 4 * getattr(model, name).num_heads * tokens * queries
-                )  # softmax is in float32
-                if getattr(model, name).remat:
+                matrices = branch.images * 4 * stack.num_heads * tokens * queries  # softmax is in float32
+                if stack.remat:
                     rerun.append((block, matrices))
                     block, matrices = branch.images * compute * tokens * width, 0
                 activations, attention = activations + block, attention + matrices

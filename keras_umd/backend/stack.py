@@ -50,12 +50,11 @@ def _scanned(blocks, tokens, condition, modulations, remat):
     if not blocks:
         return tokens
     block = blocks[0]
-    if modulations[0] is None and block.conditioning == "adaln_zero":
-        condition, modulations = None, _modulations(blocks, condition)
-    elif modulations[0] is None:
-        modulations = None
+    if block.conditioning == "adaln_zero":
+        modulations = _modulations(blocks, condition) if modulations[0] is None else jnp.stack(modulations)
+        condition = None
     else:
-        modulations = jnp.stack(modulations)
+        modulations = None
     weights = [jnp.stack([v.value for v in same]) for same in zip(*(b.variables for b in blocks), strict=True)]
 
     def step(tokens, inputs):

@@ -8,6 +8,7 @@ import numpy as np
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled
 from keras_umd.evaluation.provenance import Result, describe_model, describe_optimizer
 from keras_umd.fingerprint import fingerprint
+from keras_umd.training.recipes import cosine_with_warmup
 
 
 def fine_tune(
@@ -90,8 +91,5 @@ def _first_images(dataset, name):
 
 
 def _adamw(num_steps, learning_rate, weight_decay):
-    warmup = max(1, num_steps // 20)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, num_steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
-    )
+    schedule = cosine_with_warmup(learning_rate, max(2, num_steps), max(1, num_steps // 20))
     return keras.optimizers.AdamW(schedule, weight_decay=weight_decay)

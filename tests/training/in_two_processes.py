@@ -10,19 +10,7 @@ import keras
 import numpy as np
 
 from keras_umd import UMD, Corruption, callbacks, data, distribution, recipes
-
-
-class KillAfter(keras.callbacks.Callback):
-    """As if the machine were gone."""
-
-    def __init__(self, num_batches):
-        super().__init__()
-        self.left = num_batches
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            os._exit(1)
+from tests.training.helpers import KillAfter
 
 
 def train(folder, *more):
@@ -50,5 +38,5 @@ if __name__ == "__main__":
     keras.distribution.set_distribution(distribution.ModelParallel(layout_map=layout_map, auto_shard_dataset=False))
     if part == "start":
         train(f"{folder}/whole")
-        train(f"{folder}/killed", KillAfter(5))
+        train(f"{folder}/killed", KillAfter(5, kill=lambda: os._exit(1)))  # as if the machine were gone
     train(f"{folder}/killed")

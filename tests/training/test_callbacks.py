@@ -7,6 +7,7 @@ import pytest
 
 from keras_umd import callbacks, data
 from tests.conftest import array
+from tests.training.helpers import KillAfter, Killed
 
 
 def test_a_run_leaves_its_model_and_history_and_no_backup(small_model, images, tmp_path):
@@ -22,9 +23,6 @@ def test_a_run_leaves_its_model_and_history_and_no_backup(small_model, images, t
 
 
 def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
-    class Killed(Exception):
-        pass
-
     def kill(epoch, logs):
         if epoch == 1:
             raise Killed
@@ -61,21 +59,6 @@ def test_nan_raises_and_keeps_the_last_good_backup(small_model, images, tmp_path
     saved = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert np.isfinite(array(saved.decoder.mask_token)).all()
     assert any((tmp_path / "run" / "backup").iterdir())
-
-
-class Killed(Exception):
-    pass
-
-
-class KillAfter(keras.callbacks.Callback):
-    def __init__(self, num_batches):
-        super().__init__()
-        self.left = num_batches
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            raise Killed
 
 
 class Run:

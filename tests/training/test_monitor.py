@@ -10,6 +10,7 @@ import pytest
 from keras_umd import callbacks
 from keras_umd.training import monitor as monitor_module
 from tests.conftest import array
+from tests.training.helpers import Killed
 
 pytest.importorskip("matplotlib")
 BACKEND = keras.backend.backend()
@@ -22,10 +23,6 @@ X, Y = np.random.default_rng(1).normal(size=(2, 24, 1)).astype("float32")
 class Score:
     value: float
     card: dict
-
-
-class Killed(Exception):
-    pass
 
 
 class Fit:
