@@ -18,6 +18,7 @@ class Branch:
     images: int
     visible: int
     masked: int  # those that are decoded
+    losses: tuple[str, ...]  # "x0", "eps"
 
     @property
     def num_patches(self):
@@ -26,16 +27,16 @@ class Branch:
     @property
     def x0_patches(self):
         """Patches whose x_0 is predicted: the masked ones, or all where nothing is masked."""
-        return self.masked or self.visible
+        return (self.masked or self.visible) if "x0" in self.losses else 0
 
     @property
     def noise_patches(self):
-        return 0 if self.name == "clean" else self.visible
+        return self.visible if "eps" in self.losses else 0
 
     @property
     def read_patches(self):
-        """Patches of which a loss reads something."""
-        return self.x0_patches if self.name == "clean" else self.num_patches
+        """Patches that the decoder's last block passes on: the last ones, as far as a loss reads something."""
+        return self.num_patches if "eps" in self.losses else self.x0_patches
 
 
 def branches(model, batch_size):
@@ -44,7 +45,8 @@ def branches(model, batch_size):
     sizes = {"clean": num_clean, "noisy": batch_size - num_clean}
     visible = {name: num_visible(model.num_patches, ratio) for name, ratio in model.corruption.part_mask_ratios.items()}
     decoded = {name: model.corruption.num_decoded(model.num_patches - n) for name, n in visible.items()}
-    return [Branch(name, sizes[name], visible[name], decoded[name]) for name in visible if sizes[name]]
+    losses = {"clean": ("x0",), "noisy": model.corruption.noisy_losses}
+    return [Branch(name, sizes[name], visible[name], decoded[name], losses[name]) for name in visible if sizes[name]]
 
 
 # Matrix products

@@ -9,6 +9,8 @@ from keras_umd.diffusion.schedule import NoiseSchedule
 from keras_umd.layers.masking import check_mask_ratio, num_visible, random_split
 from keras_umd.seeds import seed_generator
 
+NOISY_LOSSES = ("x0", "eps")
+
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Corruption:
@@ -28,6 +30,8 @@ class Corruption:
         decoded_ratio: Float in (0, 1]. Share of the masked patches that are decoded and predicted in training, a random
             subset (Fu et al., "CrossMAE", 2024). Half of them takes a sixth off a training step;
             `benchmarks/cheaper_settings.py` has what it costs. `reconstruct` and `generate` decode all.
+        noisy_losses: Which errors count in noisy images, of `"x0"`, over the masked patches, and `"eps"`, over the
+            visible ones; both by default (Eq. 4). `generate` can only read what was trained.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Corruption:
         clean_mask_ratio=0.75,
         noisy_mask_ratio=0.375,
         decoded_ratio=1.0,
+        noisy_losses=NOISY_LOSSES,
     ):
         if not 0 <= clean_ratio <= 1:
             raise ValueError(f"`clean_ratio` must lie in [0, 1]. Received: clean_ratio={clean_ratio}")
@@ -45,11 +50,14 @@ class Corruption:
         check_mask_ratio(noisy_mask_ratio, "noisy_mask_ratio")
         if not 0 < decoded_ratio <= 1:
             raise ValueError(f"`decoded_ratio` must lie in (0, 1]. Received: decoded_ratio={decoded_ratio}")
+        if isinstance(noisy_losses, str) or not noisy_losses or not set(noisy_losses) <= set(NOISY_LOSSES):
+            raise ValueError(f"`noisy_losses` must be one or both of {NOISY_LOSSES}. Received: {noisy_losses!r}")
         self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
         self.clean_ratio = clean_ratio
         self.clean_mask_ratio = clean_mask_ratio
         self.noisy_mask_ratio = noisy_mask_ratio
         self.decoded_ratio = decoded_ratio
+        self.noisy_losses = tuple(name for name in NOISY_LOSSES if name in noisy_losses)
 
     @classmethod
     def umd(cls, **overrides):
@@ -84,6 +92,12 @@ class Corruption:
         if self.clean_ratio < 1:
             ratios["noisy"] = self.noisy_mask_ratio
         return ratios
+
+    @property
+    def loss_names(self):
+        """Names of the losses that this corruption's views give, as of `image_losses`."""
+        losses = {"clean": ("x0",), "noisy": self.noisy_losses}
+        return [f"{part}_{name}_loss" for part in self.part_mask_ratios for name in losses[part]]
 
     def check_num_patches(self, num_patches):
         """Raise a ValueError if a mask ratio leaves no patch visible of `num_patches`."""
@@ -132,10 +146,10 @@ class Corruption:
 
         Returns:
             The views, a dictionary: `batch_timesteps` `(batch,)`, and for each part that the batch has, `clean` and
-            `noisy`, a dictionary of tensors with the images of that part: `images` as the network sees them; `x0`, and
-            in the noisy part `noise`, as it must predict them; `timesteps`; `labels` and `label_drop` where there are
-            labels; where patches are masked, the indices of the `visible` and of the `masked` ones, of these only
-            those that are decoded.
+            `noisy`, a dictionary of tensors with the images of that part: `images` as the network sees them; what it
+            must predict, `x0`, in the noisy part also or instead `noise`; `timesteps`; `labels` and `label_drop` where
+            there are labels; where patches are masked, the indices of the `visible` and of the `masked` ones, of these
+            only those that are decoded.
         """
         # Keras weighs its loss tracker by the first leaf's batch size, and this key sorts first.
         views = {"batch_timesteps": draws["timesteps"]}
@@ -153,8 +167,8 @@ class Corruption:
             timesteps = split.noisy(draws["timesteps"])
             views["noisy"] = {
                 "images": self.noise_schedule.add_noise(x0, noise, timesteps),
-                "x0": x0,
-                "noise": noise,
+                **({"x0": x0} if "x0" in self.noisy_losses else {}),
+                **({"noise": noise} if "eps" in self.noisy_losses else {}),
                 "timesteps": timesteps,
                 **self._masks(split.noisy(draws["mask_noise"]), self.noisy_mask_ratio),
             }
@@ -178,6 +192,7 @@ class Corruption:
             "clean_mask_ratio": self.clean_mask_ratio,
             "noisy_mask_ratio": self.noisy_mask_ratio,
             "decoded_ratio": self.decoded_ratio,
+            "noisy_losses": self.noisy_losses,
         }
 
     @classmethod

@@ -30,8 +30,8 @@ def image_losses(views, predictions, patch_size):
 
     Args:
         views: Dictionary as returned by `Corruption.corrupt`.
-        predictions: Dictionary with a dictionary for each part: `x0`, predictions for the masked patches, and in the
-            noisy part `noise`, for the visible ones, `(part, n, patch_dim)`; for all patches where none is masked.
+        predictions: Dictionary with a dictionary for each part, of what its view has: `x0`, predictions for the masked
+            patches, and `noise`, for the visible ones, `(part, n, patch_dim)`; for all patches where none is masked.
         patch_size: Pair `(patch_height, patch_width)`.
 
     Returns:
@@ -41,19 +41,20 @@ def image_losses(views, predictions, patch_size):
     losses = {}
     for part, predicted in predictions.items():
         view = views[part]
-        losses[f"{part}_x0_loss"] = _error(predicted["x0"], view["x0"], view.get("masked"), patch_size)
+        if "x0" in view:
+            losses[f"{part}_x0_loss"] = _error(predicted["x0"], view["x0"], view.get("masked"), patch_size)
         if "noise" in view:
             losses[f"{part}_eps_loss"] = _error(predicted["noise"], view["noise"], view.get("visible"), patch_size)
     return losses
 
 
 def total_loss(losses, batch_size):
-    """The batch's loss (Eq. 6): a clean image counts its x_0 error, a noisy one the mean of its two errors."""
+    """The batch's loss (Eq. 6): a clean image counts its x_0 error, a noisy one the mean of its errors."""
     total = 0.0
-    if "clean_x0_loss" in losses:
-        total += ops.sum(losses["clean_x0_loss"])
-    if "noisy_x0_loss" in losses:
-        total += ops.sum(losses["noisy_x0_loss"] + losses["noisy_eps_loss"]) / 2
+    for part in ("clean", "noisy"):
+        errors = [loss for name, loss in losses.items() if name.startswith(part)]
+        if errors:
+            total += ops.sum(sum(errors)) / len(errors)
     return total / ops.cast(batch_size, "float32")
 
 

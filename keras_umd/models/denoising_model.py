@@ -65,10 +65,7 @@ class DenoisingModel(keras.Model):
 
     def finish_construction(self):
         """Called when all weights exist."""
-        names = [f"{part}_x0_loss" for part in self.corruption.part_mask_ratios]
-        if "noisy" in self.corruption.part_mask_ratios:
-            names.append("noisy_eps_loss")
-        self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in names]
+        self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.corruption.loss_names]
         self.built = True
         if not self.trainable:  # loaded as frozen: the layers made since then follow
             self.trainable = True  # TensorFlow skips an assignment that changes nothing

@@ -252,6 +252,7 @@ class Generation:
         if plan["is_guided"].any():
             weak = self if guidance.weak_model is None else guidance.weak_model
             check_weak_model(self, weak, labels, guidance)
+            weak._check_kind(predict_from, jit_compile)
 
         indices = np.arange(num_images) if image_indices is None else np.asarray(image_indices)
         inputs = {"plan": plan, "key": noise_key(seed_generator(seed)), "image_indices": indices.astype("int32")}
@@ -284,6 +285,12 @@ class Generation:
     def _check_kind(self, predict_from, jit_compile):
         if predict_from not in HEADS:
             raise ValueError(f"`predict_from` must be one of {HEADS}. Received: predict_from={predict_from!r}")
+        trained = self.corruption.noisy_losses
+        if self.corruption.clean_ratio < 1 and predict_from not in trained:
+            raise ValueError(
+                f"The model's corruption has noisy_losses={trained}: of noisy images it has learned no other prediction. "
+                f"Received: predict_from={predict_from!r}"
+            )
         if jit_compile not in ("auto", True, False):
             raise ValueError(f"`jit_compile` must be 'auto' or a bool. Received: jit_compile={jit_compile!r}")
         if self.corruption.clean_ratio == 1:

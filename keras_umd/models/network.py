@@ -220,8 +220,8 @@ class Decoder(keras.layers.Layer):
         visible, masked: Int tensors, the patches that `tokens` stand for `(batch, visible)`, and the others
             `(batch, masked)`. Without them: all patches, in row-major order.
         modulations: List of what `modulations(condition)` returns, instead of a condition.
-        targets: Names of what a loss compares with, `"x0"`, or `"x0"` and `"noise"`: then only that is computed which
-            a loss reads.
+        targets: Tuple of what losses compare with, of `"x0"` and `"noise"`: then only that is computed which a loss
+            reads.
 
     Returns:
         Float tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`. With `targets`, a

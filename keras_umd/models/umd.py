@@ -20,9 +20,6 @@ from keras_umd.models.network import ConditionEmbedding, Decoder, Encoder
 from keras_umd.models.presets import preset_config
 from keras_umd.seeds import seed_generator
 
-# What the losses of each part compare with.
-TARGETS = {"clean": ("x0",), "noisy": ("x0", "noise")}
-
 
 @keras.saving.register_keras_serializable("keras_umd")
 class UMD(Generation, DenoisingModel):
@@ -184,7 +181,11 @@ class UMD(Generation, DenoisingModel):
         """Representations of images `(batch, height, width, channels)`, as `encode`; predictions for views, a dict."""
         if not isinstance(inputs, dict):
             return self._representation(self.prepare_images(inputs), ops.zeros((1,), "int32"))
-        return {part: self._predict_view(inputs[part], TARGETS[part]) for part in TARGETS if part in inputs}
+        views = {part: inputs[part] for part in ("clean", "noisy") if part in inputs}
+        return {
+            part: self._predict_view(view, targets=tuple(name for name in ("x0", "noise") if name in view))
+            for part, view in views.items()
+        }
 
     def _condition(self, timesteps, labels=None, drop=None):
         if self.condition_embedding is None:

@@ -85,6 +85,8 @@ def test_training_lowers_every_part_of_the_loss(small_model):
         (Corruption.mae(), {"clean_x0_loss"}),
         (Corruption.maskdit(), {"noisy_x0_loss", "noisy_eps_loss"}),
         (Corruption.dit(), {"noisy_x0_loss", "noisy_eps_loss"}),
+        (Corruption.dit(noisy_losses=["eps"]), {"noisy_eps_loss"}),
+        (Corruption(noisy_losses=["x0"]), {"clean_x0_loss", "noisy_x0_loss"}),
     ],
 )
 def test_a_loss_part_that_never_occurs_is_absent(small_model, images, corruption, parts):
@@ -102,6 +104,22 @@ def test_the_logged_loss_is_the_weighted_sum_of_its_parts(small_model, images):
     clean = 4 + 2  # of batches of 8 and 5
     noisy_loss = (logs["noisy_x0_loss"] + logs["noisy_eps_loss"]) / 2
     expected = (clean * logs["clean_x0_loss"] + (13 - clean) * noisy_loss) / 13
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kept", ["x0", "eps"])
+def test_one_loss_of_noisy_images_counts_whole_and_is_the_same_as_beside_the_other(small_model, images, kept):
+    model = small_model(corruption=Corruption(clean_ratio=0.25))
+    alone = small_model(corruption=Corruption(clean_ratio=0.25, noisy_losses=[kept]))
+    alone.set_weights(model.get_weights())
+    for m in (model, alone):
+        m.compile("sgd")
+    both = model.evaluate(images[:8], batch_size=8, verbose=0, return_dict=True)
+    logs = alone.evaluate(images[:8], batch_size=8, verbose=0, return_dict=True)
+    assert f"noisy_{kept}_loss" in logs
+    for name in logs.keys() - {"loss"}:
+        np.testing.assert_allclose(logs[name], both[name], rtol=1e-5)
+    expected = 0.25 * both["clean_x0_loss"] + 0.75 * both[f"noisy_{kept}_loss"]
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
 
 

@@ -321,6 +321,16 @@ def test_a_model_of_clean_images_is_refused(small_model):
         small_model(corruption=Corruption.mae()).generate(num_images=1)
 
 
+def test_only_what_was_trained_is_read(small_model):
+    model = small_model(corruption=Corruption(noisy_losses=["x0"]))
+    with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
+        model.generate(num_images=1)
+    assert model.generate(num_images=1, num_steps=2, predict_from="x0").shape == (1, 8, 8, 1)
+    guided = {"num_images": 1, "guidance": guidance.Constant(2.0, weak_model=model)}
+    with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
+        small_model().generate(**guided)
+
+
 @pytest.mark.parametrize(
     "mask", [np.zeros((8, 8), bool), np.zeros((2, 8, 8, 1), bool), np.zeros((1, 8, 8, 1)), np.zeros((1, 4, 4, 1), bool)]
 )
