@@ -93,7 +93,34 @@ def guidance_grid(model, labels, guidance_scales=(1.0, 2.0, 4.0), num_steps=(5, 
 
     cells = [[cell(guidance_scale, steps) for steps in num_steps] for guidance_scale in guidance_scales]
     rows = [f"guidance {guidance_scale:g}" for guidance_scale in guidance_scales]
-    return _captioned(cells, rows, [f"{steps} steps" for steps in num_steps])
+    return captioned(cells, rows, [f"{steps} steps" for steps in num_steps])
+
+
+def scatter(points, x_label, y_label):
+    """What each of a few things costs and gains, one named point each; needs the extra `plots`.
+
+    Example:
+
+    >>> picture = scatter({"MAE": (1.2, 0.71, 0.01), "DiT": (3.1, 0.64, None)}, "ms an image", "accuracy")
+
+    Args:
+        points: Dictionary from names to triples of x, y and the deviation of y, drawn as a bar, or `None`.
+        x_label, y_label: Strings.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+    """
+    figure = _figure(640, 440)
+    axis = figure.subplots()
+    for i, (name, (x, y, deviation)) in enumerate(points.items()):
+        axis.errorbar(x, y, yerr=deviation, fmt="o", capsize=3, color=f"C{i % 10}")
+        axis.annotate(name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
+    axis.margins(0.15)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    return _rendered(figure)
 
 
 def heatmaps(table, value, rows, columns, smallest=False):
@@ -154,8 +181,16 @@ def _outline(column, row):
     return Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2)
 
 
-def _captioned(cells, row_names, column_names):
-    """Pictures of one size, uint8 `(height, width, 3)`, in rows and columns with names, as one picture."""
+def captioned(cells, row_names, column_names):
+    """Pictures in rows and columns with names, as one picture; needs the extra `plots`.
+
+    Args:
+        cells: List of rows, lists of uint8 arrays `(height, width, 3)`, all of one size.
+        row_names, column_names: Lists of strings.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+    """
     height, width = cells[0][0].shape[:2]
     figure = _figure((width + 20) * len(column_names) + 40, (height + 20) * len(row_names) + 40)
     axes = figure.subplots(len(row_names), len(column_names), squeeze=False)

@@ -11,7 +11,7 @@ from keras_umd.evaluation.kernel_distance import kernel_distance
 from keras_umd.evaluation.linear_probe import LinearProbe
 from keras_umd.evaluation.nearest_neighbours import KNNProbe
 from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
-from keras_umd.evaluation.provenance import Result
+from keras_umd.evaluation.provenance import Result, mean_of
 from keras_umd.evaluation.rank import rank_me
 from keras_umd.evaluation.reference import Reference
 from keras_umd.evaluation.representation import evaluate_features, sweep_features

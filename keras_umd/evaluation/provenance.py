@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import math
+import os
 import platform
 import re
 import sys
@@ -11,6 +12,7 @@ import sys
 import keras
 import numpy as np
 
+from keras_umd.backend.devices import training_devices
 from keras_umd.files import write_json
 from keras_umd.fingerprint import fingerprint
 
@@ -63,6 +65,20 @@ class Result:
             raise ValueError(f"The results can't be compared, they were measured otherwise. Received: {details}")
         return self.value - other.value
 
+    def differs_from(self, other, deviations=2.0):
+        """Whether two results are more than so many standard deviations apart, of the larger one of both.
+
+        Raises:
+            ValueError: if they can't be compared, and if neither has a deviation.
+        """
+        known = [result.deviation for result in (self, other) if result.deviation is not None]
+        if not known:
+            raise ValueError(
+                "One of the two needs a deviation, as of `mean_of` several seeds. "
+                f"Received: {self.metric} of {self.value} and {other.value}, both without"
+            )
+        return abs(self.minus(other)) > deviations * max(known)
+
     def save(self, path):
         """Write the card as JSON."""
         write_json(path, self.card)
@@ -81,6 +97,33 @@ class Result:
         """The card in one line of text, for tables; hashes are cut."""
         parts = _leaves({**self.protocol, **self.subject, **self.versions})
         return f"{self.metric} {self} | " + ", ".join(f"{name}: {_short(value)}" for name, value in parts)
+
+
+def mean_of(results):
+    """One result of several that were measured alike, such as those of several seeds.
+
+    Example:
+
+    >>> mean_of([evaluate_features(encoder, data)[0]["10-shot accuracy"] for encoder in encoders])
+    Result(metric='10-shot accuracy', value=0.912, ..., deviation=0.004)
+
+    Args:
+        results: List of `Result`.
+
+    Returns:
+        `Result` with their mean and, of more than one, their standard deviation (n - 1); its subject lists theirs.
+
+    Raises:
+        ValueError: if they can't be compared; it says what differs.
+    """
+    if not results:
+        raise ValueError("There must be a result to take the mean of. Received: results=[]")
+    first, values = results[0], [result.value for result in results]
+    for result in results:
+        result.minus(first)
+    subject = {"mean_of": [result.subject for result in results]}
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Result(first.metric, np.mean(values), first.protocol, subject, deviation, first.versions)
 
 
 def best_of(results, smallest=False):
@@ -125,6 +168,7 @@ def _versions():
         "keras_umd": keras_umd.__version__,
         "keras": keras.__version__,
         "backend": f"{backend} {sys.modules[backend].__version__}",
+        "device": training_devices()[0] or f"{os.cpu_count()} CPU cores",
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
     }

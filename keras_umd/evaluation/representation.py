@@ -68,7 +68,7 @@ def sweep_features(
     Args:
         model: `UMD`.
         train, test: Labelled images, as of `extract`.
-        probe: Probe. Defaults to a `FewShotProbe()`.
+        probe: Probe, or a list of them. Defaults to a `FewShotProbe()`.
         layers: List of integers, see `UMD.feature_extractor`. Defaults to all.
         poolings: List of `"cls"`, `"mean"` and `"cls+mean"`.
         timesteps: List of integers in [0, T].
@@ -78,12 +78,12 @@ def sweep_features(
         verbose: Bool. Whether to show progress bars.
 
     Returns:
-        `Table` with the columns `layer`, `pooling`, `timesteps` and the probe's name.
+        `Table` with the columns `layer`, `pooling`, `timesteps` and each probe's name.
     """
     unknown = set(poolings) - {"cls", "mean", "cls+mean"}
     if unknown or not poolings:
         raise ValueError(f"`poolings` must be of 'cls', 'mean' and 'cls+mean'. Received: poolings={poolings}")
-    probe = FewShotProbe() if probe is None else probe
+    probes = list(probe) if isinstance(probe, (list, tuple)) else [FewShotProbe() if probe is None else probe]
     layers = list(range(1, model.encoder.num_layers + 1)) if layers is None else list(layers)
     parts = {"cls": slice(model.hidden_dim), "mean": slice(model.hidden_dim, None), "cls+mean": slice(None)}
     table = Table()
@@ -98,7 +98,8 @@ def sweep_features(
             for pooling in poolings:
                 chosen = {"layer": layer, "pooling": pooling, "timesteps": t}
                 sets = [FeatureSet(x.features[:, parts[pooling]], x.labels, x.digest) for x in map(labelled, pair)]
-                table.append({**chosen, probe.name: probe_result(probe, *sets, {**description, **chosen})})
+                subject = {**description, **chosen}
+                table.append({**chosen, **{p.name: probe_result(p, *sets, subject) for p in probes}})
     return table
 
 

@@ -288,7 +288,7 @@ class Generation:
         trained = self.corruption.noisy_losses
         if self.corruption.clean_ratio < 1 and predict_from not in trained:
             raise ValueError(
-                f"The model's corruption has noisy_losses={trained}: of noisy images it has learned no other prediction. "
+                f"The model's corruption has noisy_losses={trained}: it has learned no other prediction. "
                 f"Received: predict_from={predict_from!r}"
             )
         if jit_compile not in ("auto", True, False):
