@@ -128,3 +128,23 @@ def test_heat_maps_show_a_sweep_with_the_best_outlined():
         assert (red[:, 1].max() < picture.shape[1] / 2) == is_left
     with pytest.raises(ValueError, match="'kid'"):
         plots.heatmaps(table, "kid", "guidance_scale", "num_steps")
+
+
+def test_every_point_and_every_cell_is_drawn():
+    alone = plots.scatter({"a": (1.0, 0.5, None)}, "cost", "accuracy")
+    both = plots.scatter({"a": (1.0, 0.5, None), "b": (2.0, 0.7, 0.1)}, "cost", "accuracy")
+    assert alone.dtype == np.uint8 and alone.shape == both.shape and alone.shape[-1] == 3
+
+    def coloured(picture, blue):  # the first point is blue, the second orange
+        red, _, last = np.moveaxis(picture.astype(int), -1, 0)
+        return np.any(last - red > 80) if blue else np.any(red - last > 80)
+
+    assert coloured(alone, blue=True) and not coloured(alone, blue=False)
+    assert coloured(both, blue=True) and coloured(both, blue=False)
+
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)]
+    cells = [np.full((40, 60, 3), colour, "uint8") for colour in colours]
+    picture = plots.captioned([cells[:2], cells[2:]], ["up", "down"], ["left", "right"])
+    centers = [np.argwhere((picture == colour).all(axis=-1)).mean(axis=0) for colour in colours]
+    assert centers[0][0] < centers[2][0] and centers[0][1] < centers[1][1]
+    assert centers[1][0] < centers[3][0] and centers[2][1] < centers[3][1]

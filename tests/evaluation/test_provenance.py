@@ -3,9 +3,10 @@ import json
 import sys
 
 import keras
+import numpy as np
 import pytest
 
-from keras_umd.evaluation import Result, Table
+from keras_umd.evaluation import Result, Table, mean_of
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="Python alone: the same on every backend")
 
@@ -23,6 +24,7 @@ def test_the_card_says_all_and_survives_a_file(tmp_path):
     assert card == made.card
     assert card["protocol"] == {"num_images": 1000, "reference": "ab" * 32, "settings": [1, 2]}
     assert card["versions"]["keras"] == keras.__version__
+    assert card["versions"]["device"].endswith("CPU cores")
     assert card["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
@@ -66,3 +68,32 @@ def test_a_table_prints_chooses_and_compares(tmp_path):
     }
     with pytest.raises(ValueError, match="column='kid'"):
         table.best("kid")
+
+
+def test_several_seeds_become_one_result_with_their_deviation():
+    values = [3.0, 3.2, 3.7]
+    mean = mean_of([result(value) for value in values])
+    assert mean.metric == "fid" and mean.protocol == result().protocol
+    assert mean.value == pytest.approx(np.mean(values))
+    assert mean.deviation == pytest.approx(np.sqrt(np.sum((np.array(values) - np.mean(values)) ** 2) / 2))
+    assert mean.subject["mean_of"] == [result().subject] * 3
+    # That of one seed is not known, whatever its own deviation is of.
+    assert mean_of([dataclasses.replace(result(), deviation=0.5)]).deviation is None
+    with pytest.raises(ValueError, match="num_images: 5000 and 1000"):
+        mean_of([result(), result(num_images=5000)])
+    with pytest.raises(ValueError, match=r"results=\[\]"):
+        mean_of([])
+
+
+def test_a_difference_counts_beyond_two_of_the_larger_deviation():
+    base, near, far = (dataclasses.replace(result(value), deviation=0.1) for value in (3.0, 3.19, 3.21))
+    assert not base.differs_from(near) and base.differs_from(far) and far.differs_from(base)
+    vague = dataclasses.replace(far, deviation=0.2)
+    assert not base.differs_from(vague) and not vague.differs_from(base)
+    assert base.differs_from(vague, deviations=1)
+    alone = dataclasses.replace(far, deviation=None)
+    assert base.differs_from(alone) and alone.differs_from(base)
+    with pytest.raises(ValueError, match="a deviation.*3.21.*3.21"):
+        alone.differs_from(alone)
+    with pytest.raises(ValueError, match="num_images: 1000 and 5000"):
+        base.differs_from(result(num_images=5000))

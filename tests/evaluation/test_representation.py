@@ -64,6 +64,9 @@ def test_a_sweep_finds_the_same_as_each_extractor_alone(grey, small_model):
         assert chosen.items() <= row["3-NN accuracy"].subject.items()
     best = table.best("3-NN accuracy")
     assert best["3-NN accuracy"].value == max(row["3-NN accuracy"].value for row in table)
+    both = sweep_features(model, train, test, [FewShotProbe(3), KNNProbe(3)], timesteps=(300,), seed=4, verbose=False)
+    assert [row["3-NN accuracy"].value for row in both] == [row["3-NN accuracy"].value for row in table[6:]]
+    assert all(row["3-shot accuracy"].metric == "3-shot accuracy" for row in both)
     with pytest.raises(ValueError, match="max"):
         sweep_features(model, train, test, poolings=["max"])
 
