@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend.sharding import gathered
+
 
 def compile_function(function, variables, jit_compile="auto"):
     """Compile `function(*tensors)`, which reads `variables`.
@@ -55,6 +57,7 @@ def compile_part(function, variables, jit_compile="auto"):
 
 def _with_values(function, variables):
     def run(values, *args, **kwargs):
+        values = gathered(values, variables)  # here once, and not in each round of a loop within `function`
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return function(*args, **kwargs)
 

@@ -48,6 +48,10 @@ def train(way):
     return {"history": history, "shapes": shapes(model)}
 
 
+def generate(way):
+    return make(way, num_classes=2).generate(np.arange(16) % 2, num_steps=3, guidance_scale=2.0, seed=0).tolist()
+
+
 def error_of(function):
     try:
         function()
@@ -58,6 +62,7 @@ def error_of(function):
 if __name__ == "__main__":
     sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
     runs = {way: train(way) for way in WAYS}
+    runs["samples"] = {way: generate(way) for way in ("one device", "fsdp")}
     runs["uneven"] = {"shapes": shapes(make("fsdp", hidden_dim=20, num_classes=3))}
     runs["shares"] = [distribution.share(batch_size=16), error_of(lambda: distribution.share(batch_size=12))]
     with open(sys.argv[1], "w") as file:

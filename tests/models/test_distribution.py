@@ -24,7 +24,9 @@ COLLECTIVES = r" (all-reduce|all-gather|reduce-scatter|collective-permute|collec
 def runs(tmp_path_factory):
     """For each way to train its losses, its weights' shapes, and the kinds of its collectives."""
     folder = tmp_path_factory.mktemp("eight_devices")
-    flags = f"--xla_force_host_platform_device_count=8 --xla_dump_to={folder} --xla_dump_hlo_module_re=jit_train_step"
+    flags = (
+        f"--xla_force_host_platform_device_count=8 --xla_dump_to={folder} --xla_dump_hlo_module_re=jit_(train_step|run)"
+    )
     environment = {**os.environ, "XLA_FLAGS": flags}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # what isn't compiled isn't dumped
     command = [sys.executable, "-m", "tests.models.on_eight_devices", folder / "runs.json"]
@@ -32,9 +34,10 @@ def runs(tmp_path_factory):
     finished = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     runs = json.loads((folder / "runs.json").read_text())
-    programs = sorted(folder.glob("*after_optimizations.txt"))
+    programs = sorted(folder.glob("*jit_train_step*after_optimizations.txt"))
     for way, program in zip(WAYS, programs, strict=True):
         runs[way]["collectives"] = set(re.findall(COLLECTIVES, program.read_text()))
+    runs["sampling"] = sorted(folder.glob("*jit_run*after_optimizations.txt"))[-1].read_text()
     return runs
 
 
@@ -53,6 +56,17 @@ def test_data_parallel_devices_add_up_gradients_and_nothing_else(runs):
 
 def test_fsdp_devices_exchange_weights_and_gradients_and_nothing_else(runs):
     assert runs["fsdp"]["collectives"] <= {"all-gather", "all-reduce", "reduce-scatter"}
+
+
+def test_fsdp_devices_sample_as_one_and_gather_the_weights_once(runs):
+    one, eight = (np.array(runs["samples"][way]) for way in ("one device", "fsdp"))
+    np.testing.assert_allclose(eight, one, atol=1)  # of 255
+    assert "all-gather" in runs["sampling"]
+    loops = re.findall(r" while\(.*body=%([\w.\-]+)", runs["sampling"])
+    assert loops
+    for name in loops:
+        body = re.search(rf"^%{re.escape(name)} .*?^}}", runs["sampling"], re.MULTILINE | re.DOTALL)[0]
+        assert not re.findall(COLLECTIVES, body)
 
 
 def test_fsdp_spreads_all_large_weights_with_their_moments_and_averages(runs):
