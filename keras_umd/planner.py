@@ -142,7 +142,9 @@ class Plan:
     def _flops_table(self):
         rows = []
         for name in dict.fromkeys(part.part for part in self.parts):
-            rows.append((name, [part for part in self.parts if part.part == name]))
+            parts = [part for part in self.parts if part.part == name]
+            if any(part.total for part in parts):
+                rows.append((name, parts))
         rows.append(("all", self.parts))
         lines = ["GFLOP a step         |      clean |      noisy |    forward |   backward | recomputed | share"]
         lines.append("-" * 21 + "|" + ("-" * 12 + "|") * 5 + "-" * 6)

@@ -193,6 +193,9 @@ def test_it_prints_parts_memory_and_times(small_model):
     text = str(keras_umd.plan(small_model(), 8, "TPU v4", num_devices=4, num_images=1_000_000))
     for piece in ("decoder attention", "optimizer", "4 x TPU v4 at 40%", "1.0 million images", "kWh"):
         assert piece in text
+    # What the network doesn't have isn't listed.
+    assert "decoder's embedding" not in text
+    assert "decoder's embedding" in str(keras_umd.plan(small_model(decoder_hidden_dim=8), 8))
 
 
 @needs_one_backend

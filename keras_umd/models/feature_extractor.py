@@ -7,6 +7,7 @@ from keras import ops
 from keras_umd.diffusion.schedule import NoiseSchedule
 from keras_umd.images import check_images, scale_images
 from keras_umd.layers.patches import as_pair
+from keras_umd.models.inputs import check_timesteps, is_between
 from keras_umd.models.network import ConditionEmbedding, Encoder
 from keras_umd.seeds import seed_generator
 
@@ -68,14 +69,11 @@ class FeatureExtractor(keras.Model):
             raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
         self.layer = tuple(layer) if np.ndim(layer) else layer
         self._layers_read = self.layer if np.ndim(layer) else (num_layers if layer is None else layer,)
-        if not self._layers_read or any(not _is_between(number, 1, num_layers) for number in self._layers_read):
+        if not self._layers_read or any(not is_between(number, 1, num_layers) for number in self._layers_read):
             raise ValueError(
                 f"`layer` must be None, an integer from 1 to {num_layers} or a list of them. Received: layer={layer}"
             )
-        if not _is_between(timesteps, 0, num_timesteps):
-            raise ValueError(
-                f"`timesteps` must be an integer from 0 to {num_timesteps}. Received: timesteps={timesteps}"
-            )
+        check_timesteps(timesteps, num_timesteps)
         self.timesteps = timesteps
         self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
         self.seed_generator = seed_generator(seed)
@@ -165,7 +163,3 @@ class FeatureExtractor(keras.Model):
             "num_timesteps": self.noise_schedule.num_timesteps,
         }
         return {**super().get_config(), **config}
-
-
-def _is_between(number, low, high):
-    return isinstance(number, (int, np.integer)) and low <= number <= high

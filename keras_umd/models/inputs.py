@@ -31,6 +31,17 @@ def check_labels(labels, num_classes):
         )
 
 
+def check_timesteps(timesteps, num_timesteps):
+    """Check the noise level at which images are encoded, 0 for none."""
+    if not is_between(timesteps, 0, num_timesteps):
+        raise ValueError(f"`timesteps` must be an integer from 0 to {num_timesteps}. Received: timesteps={timesteps}")
+
+
+def is_between(number, least, greatest):
+    """Whether it is an integer from `least` to `greatest`."""
+    return isinstance(number, (int, np.integer)) and least <= number <= greatest
+
+
 def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range):
     """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
     if np.shape(image_shape) != (3,) or not all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape):
