@@ -38,6 +38,7 @@ SAMPLE_CLAIMS = [
     "MaskDiT ~ UMD",
     "UMD > MAE",
     "DiT > MAE",
+    "UMD > x_0 loss only",
     "UMD > eps loss only",
     "low r_t0 (0.1) >= UMD",
     "UMD > high m_t (0.75)",
@@ -52,47 +53,51 @@ def report(folder):
     about, settings, costs = (read(folder, f"{name}.json") for name in ("about", "settings", "costs"))
     scores = collect(folder, costs)
     titles, columns = columns_of(settings)
-    guided = f"{settings['guidance_scale']:g}"
-    few_shot = f"{settings['shots'][-1]}-shot accuracy"
     methods = [name for name in METHODS if name in scores]
     ablations = ["UMD", *(name for name in costs if name in scores and name not in METHODS)]
-    claims = evaluation.Table()
-    for column, order, less_is_better in (
-        (f"{few_shot}, cls", PROBE_CLAIMS, False),
-        (f"{few_shot}, mean", PROBE_CLAIMS, False),
-        ("frechet_distance, eps, 1", SAMPLE_CLAIMS, True),
-        (f"frechet_distance, eps, {guided}", SAMPLE_CLAIMS, True),
-        ("mflop", COST_CLAIMS, True),
-    ):
-        claims += [row for claim in order if (row := judge(scores, column, titles[column], less_is_better, claim))]
     tables = {
         "Cost": rows(scores, [*methods, *ablations[1:]], columns["cost"]),
         "Features": rows(scores, [*methods, "random encoder", "raw pixels"], columns["features"]),
         "Samples": rows(scores, methods, columns["samples"]),
         "Ablations, features": rows(scores, ablations, columns["features"]),
         "Ablations, samples": rows(scores, ablations, columns["samples"]),
-        "Does the paper's order appear?": claims,
+        "Does the paper's order appear?": answers(scores, settings, titles),
     }
-    text = [
-        introduction(folder, about, settings, scores),
-        *(f"## {title}\n\n{table}" for title, table in tables.items() if table),
-    ]
+    text = [f"## {title}\n\n{table}" for title, table in tables.items() if table]
+    text = "\n\n".join([introduction(folder, about, settings, scores), *text])
     output = os.path.join(folder, "report")
     os.makedirs(output, exist_ok=True)
     with open(os.path.join(output, "tables.md"), "w") as file:
-        file.write("\n\n".join(text) + "\n")
+        file.write(text + "\n")
     with open(os.path.join(output, "cards.json"), "w") as file:
         cards = [{"of": name, **result.card} for name, results in scores.items() for result in results.values()]
         json.dump(cards, file, indent=1)
-    for name, column in (("accuracy", f"{few_shot}, cls"), ("distance", f"frechet_distance, eps, {guided}")):
+    guided = f"{settings['guidance_scale']:g}"
+    for name, column in (
+        ("accuracy", f"{settings['shots'][-1]}-shot accuracy, cls"),
+        ("distance", f"frechet_distance, eps, {guided}"),
+    ):
         shown = {setting: row for setting, row in scores.items() if {"ms", column} <= row.keys()}
         points = {n: (row["ms"].value, row[column].value, row[column].deviation) for n, row in shown.items()}
         plots.save_image(os.path.join(output, f"{name}.png"), plots.scatter(points, "ms an image", titles[column]))
     for name, chosen in (("samples", methods), ("ablations", ablations)):
-        picture = side_by_side(folder, chosen, guided)
-        plots.save_image(os.path.join(output, f"{name}.png"), picture)
-    print("\n" + "\n\n".join(text))
-    print(f"\nTables, pictures and cards are in {output}")
+        plots.save_image(os.path.join(output, f"{name}.png"), side_by_side(folder, chosen, guided))
+    print(f"\n{text}\n\nTables, pictures and cards are in {output}")
+
+
+def answers(scores, settings, titles):
+    """The paper's claims, each with what was found here."""
+    few_shot, guided = f"{settings['shots'][-1]}-shot accuracy", f"{settings['guidance_scale']:g}"
+    asked = [(f"{few_shot}, {pooling}", PROBE_CLAIMS, False) for pooling in POOLINGS]
+    kinds = itertools.product(("eps", "x0"), ("1", guided))
+    asked += [(f"frechet_distance, {head}, {scale}", SAMPLE_CLAIMS, True) for head, scale in kinds]
+    asked.append(("mflop", COST_CLAIMS, True))
+    found = [
+        judge(scores, column, titles[column], less_is_better, claim)
+        for column, claims, less_is_better in asked
+        for claim in claims
+    ]
+    return evaluation.Table(row for row in found if row is not None)
 
 
 def columns_of(settings):
@@ -168,17 +173,18 @@ def judge(scores, column, title, less_is_better, claim):
 
 
 def side_by_side(folder, names, guided):
-    """Samples of every setting beside real images, without guidance and with it."""
-    cells = []
-    for scale in ("1", guided):
-        paths = ["real.png", *(os.path.join(slug(name), "seed0", f"samples{scale}.png") for name in names)]
-        pictures = [load_image(os.path.join(folder, path)) for path in paths]
-        cells.append([picture.repeat(2, axis=0).repeat(2, axis=1) for picture in pictures])
-    return plots.captioned(cells, ["no guidance", f"guidance {guided}"], ["real", *names])
+    """Samples of every setting beside real images, from either head, without guidance and with it."""
+    real, cells, rows = enlarged(os.path.join(folder, "real.png")), [], []
+    for head, scale in itertools.product(("eps", "x0"), ("1", guided)):
+        paths = [os.path.join(folder, slug(name), "seed0", f"{head}_{scale}.png") for name in names]
+        cells.append([real, *(enlarged(path) if os.path.exists(path) else 0 * real + 255 for path in paths)])
+        rows.append(f"{head}{'' if scale == '1' else ', guided'}")
+    return plots.captioned(cells, rows, ["real", *names])
 
 
-def load_image(path):
-    return keras.utils.img_to_array(keras.utils.load_img(path)).astype("uint8")
+def enlarged(path):
+    picture = keras.utils.img_to_array(keras.utils.load_img(path)).astype("uint8")
+    return picture.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def introduction(folder, about, settings, scores):

@@ -5,7 +5,8 @@
     python examples/reproduce_paper.py --data cifar10 --flip --patch-size 4    # a data set of TFDS; see --data-dir
     python examples/reproduce_paper.py --data path/to/images --image-size 64   # with the folders train/ and val/
     python examples/reproduce_paper.py --data imagenet_resized/64x64 --flip --preset base --patch-size 4 \
-        --batch-size 1024 --pretraining-epochs 800 --finetuning-epochs 50 --base-learning-rate 1.5e-4  # the paper's own
+        --batch-size 1024 --pretraining-epochs 800 --finetuning-epochs 50 --base-learning-rate 1.5e-4 \
+        --ema-decay 0.9996 --num-images 50000 --num-steps 250                  # the paper's own scale
 
 Each model is pre-trained without labels, probed, fine-tuned with labels and sampled with and without guidance. Recipe,
 number of images and size are the same for all; only the corruption differs, and MAE's conditioning (Table 1).
@@ -55,7 +56,7 @@ SETTINGS = {**METHODS, **ABLATIONS}
 PICTURED = 6  # samples of each class in the pictures
 NOISED = 50  # at which timestep those are probed that never saw clean images (section 5.1)
 POOLINGS = ("cls", "mean")
-SAMPLING = {"sampler": "dpmpp_2m", "metrics": ("frechet", "inception_score")}
+METRICS = ("frechet", "inception_score")
 
 
 def main():
@@ -103,12 +104,15 @@ def main():
     runs += [(name, seed) for seed in range(1, args.ablation_seeds) for name in args.ablations]
 
     print("\n1. What does a step cost?")
-    costs = once(args, "costs.json", lambda: measure_costs(args, train))
+    costs = read(args.output, "costs.json")
+    if not {name for name, _ in runs} <= set(costs):
+        costs = measure_costs(args, train)
+        write(os.path.join(args.output, "costs.json"), costs)
     print("\n2. Who judges?")
     judges = make_judges(args, train, test)
     print("\n3. What are the floors?")
     once(args, "floors.json", lambda: probe_floors(args, train, test))
-    once(args, "real.json", lambda: [{"images": "test", **judged(judges, test[0])}])
+    once(args, "real.json", lambda: [{"images": "test", **judged(judges, evaluation.evaluate_images, test[0])}])
     real = np.concatenate([test[0][test[1] == label][:PICTURED] for label in range(test[1].max() + 1)])
     once(args, "real.png", lambda: plots.image_grid(real[: 10 * PICTURED], PICTURED))
 
@@ -152,16 +156,15 @@ def run(args, name, seed, train, test, judges, clock):
     def samples():
         model = keras.models.load_model(os.path.join(args.output, folder, "finetuned.keras"))
         rows, kinds = [], [("eps", 1.0), ("eps", args.guidance_scale), ("x0", 1.0), ("x0", args.guidance_scale)]
-        for head, scale in kinds:
-            if head not in model.corruption.noisy_losses:
-                continue
-            how = {"predict_from": head, "guidance_scale": scale, "num_steps": args.num_steps}
-            rows.append({"head": head, "guidance_scale": scale, **judged(judges, model, args.num_images, seed, **how)})
-        how.pop("guidance_scale")
         labels = np.repeat(np.arange(model.num_classes), PICTURED)[: 10 * PICTURED]
-        for scale in (1.0, args.guidance_scale):
-            images = model.generate(labels, **how, sampler="dpmpp_2m", guidance_scale=scale, seed=seed)
-            once(args, f"{folder}/samples{scale:g}.png", lambda: plots.image_grid(images, PICTURED))  # noqa: B023
+        for head, scale in kinds:
+            if head in model.corruption.noisy_losses:
+                how = {"sampler": "dpmpp_2m", "num_steps": args.num_steps, "predict_from": head, "seed": seed}
+                how["guidance_scale"] = scale
+                scores = judged(judges, evaluation.evaluate_generator, model, args.num_images, **how)
+                rows.append({"head": head, "guidance_scale": scale, **scores})
+                picture = plots.image_grid(model.generate(labels, **how), PICTURED)
+                write(os.path.join(args.output, folder, f"{head}_{scale:g}.png"), picture)
         return rows
 
     for stage, file, make in (
@@ -213,18 +216,12 @@ def probe_floors(args, train, test):
     return rows
 
 
-def judged(judges, images, num_images=None, seed=None, **how):
-    """Scores of images or of what a model generates, by every judge."""
+def judged(judges, evaluate, judged, *arguments, **options):
+    """Scores by every judge, from `evaluation.evaluate_images` or `evaluation.evaluate_generator`."""
+    options = {"metrics": METRICS, "batch_size": 500, "verbose": False, **options}
     scores = {}
     for network, reference in judges:
-        if num_images is None:
-            found = evaluation.evaluate_images(images, reference, network, SAMPLING["metrics"], verbose=False)
-        else:
-            how = {**SAMPLING, **how}
-            found = evaluation.evaluate_generator(
-                images, reference, network, num_images, seed=seed, batch_size=500, verbose=False, **how
-            )
-        scores.update(found)
+        scores.update(evaluate(judged, reference, network, *arguments, **options))
     return scores
 
 
