@@ -10,6 +10,7 @@ import glob
 import itertools
 import json
 import os
+import re
 import sys
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -20,7 +21,7 @@ from keras_umd import evaluation, plots
 
 METHODS = ("MAE", "UMD", "MaskDiT", "DiT")
 POOLINGS = {"cls": "class token", "mean": "mean of the patches"}
-WORDS = {">": "better than", ">=": "not worse than", "~": "close to"}
+# What the paper found: >, better (or cheaper); >=, not worse; ~, close.
 PROBE_CLAIMS = [
     "MAE > UMD",
     "UMD > MaskDiT",
@@ -141,9 +142,7 @@ def collect(folder, costs):
     }
     for name in scores.keys() & costs.keys():
         for column, value in (("ms", 1e3 * costs[name]["seconds"]), ("mflop", costs[name]["flops"] / 1e6)):
-            # FLOPs are counted, so they have no deviation; of the time, none is known.
-            deviation = 0.0 if column == "mflop" else None
-            scores[name][column] = evaluation.Result(f"{column} an image", value, {}, {"setting": name}, deviation)
+            scores[name][column] = evaluation.Result(f"{column} an image", value, {}, {"setting": name})
     return scores
 
 
@@ -158,33 +157,31 @@ def rows(scores, names, columns):
 
 def judge(scores, column, title, less_is_better, claim):
     """Whether a claim of the paper holds here, as a row; `None` where a part of it was not measured."""
-    first, relation, second = next(claim.rpartition(f" {sign} ") for sign in WORDS if f" {sign} " in claim)
-    relation = relation.strip()
+    first, relation, second = re.fullmatch(r"(.+) (>=?|~) (.+)", claim).groups()
     if not all(column in scores.get(name, {}) for name in (first, second)):
         return None
     a, b = scores[first][column], scores[second][column]
-    if a.deviation is None and b.deviation is None:
+    is_exact = column == "mflop"
+    if a.deviation is None and b.deviation is None and not is_exact:
         return None
     is_better = (a.minus(b) < 0) if less_is_better else (a.minus(b) > 0)
     answer = "yes" if relation == "~" else "undecided"
-    if a.differs_from(b):
+    if is_exact or a.differs_from(b):
         answer = "yes" if is_better and relation != "~" else "no"
-    return {"by": title, "the paper": f"{first} {WORDS[relation]} {second}", "here": f"{a}; {b}", "so": answer}
+    return {"by": title, "the paper": claim, "here": f"{a}; {b}", "so": answer}
 
 
 def side_by_side(folder, names, guided):
-    """Samples of every setting beside real images, from either head, without guidance and with it."""
-    real, cells, rows = enlarged(os.path.join(folder, "real.png")), [], []
-    for head, scale in itertools.product(("eps", "x0"), ("1", guided)):
-        paths = [os.path.join(folder, slug(name), "seed0", f"{head}_{scale}.png") for name in names]
-        cells.append([real, *(enlarged(path) if os.path.exists(path) else 0 * real + 255 for path in paths)])
-        rows.append(f"{head}{'' if scale == '1' else ', guided'}")
-    return plots.captioned(cells, rows, ["real", *names])
+    """Guided samples of every setting beside real images, from either head."""
+    real, cells = load_picture(os.path.join(folder, "real.png")), []
+    for head in ("eps", "x0"):
+        paths = [os.path.join(folder, slug(name), "seed0", f"{head}_{guided}.png") for name in names]
+        cells.append([real, *(load_picture(path) if os.path.exists(path) else 0 * real + 255 for path in paths)])
+    return plots.captioned(cells, [f"{head}, guided" for head in ("eps", "x0")], ["real", *names])
 
 
-def enlarged(path):
-    picture = keras.utils.img_to_array(keras.utils.load_img(path)).astype("uint8")
-    return picture.repeat(2, axis=0).repeat(2, axis=1)
+def load_picture(path):
+    return keras.utils.img_to_array(keras.utils.load_img(path)).astype("uint8")
 
 
 def introduction(folder, about, settings, scores):

@@ -110,12 +110,11 @@ def scatter(points, x_label, y_label):
     Returns:
         uint8 array of shape `(height, width, 3)`.
     """
-    figure = _figure(640, 440)
+    figure = _figure(720, 440)
     axis = figure.subplots()
     for i, (name, (x, y, deviation)) in enumerate(points.items()):
-        axis.errorbar(x, y, yerr=deviation, fmt="o", capsize=3, color=f"C{i % 10}")
-        axis.annotate(name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
-    axis.margins(0.15)
+        axis.errorbar(x, y, yerr=deviation, fmt="o", capsize=3, color=f"C{i % 10}", label=name)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid(alpha=0.25)

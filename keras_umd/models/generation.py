@@ -23,7 +23,7 @@ from keras_umd.models.inputs import (
 from keras_umd.seeds import seed_generator
 
 PAPER_STEPS = 250
-HEADS = ("eps", "x0")
+HEADS = ("eps", "x0", "both")
 # All modulations of all steps are computed before the loop where they fit in here, in bytes.
 MAX_MODULATIONS = 2**30
 
@@ -286,7 +286,8 @@ class Generation:
         if predict_from not in HEADS:
             raise ValueError(f"`predict_from` must be one of {HEADS}. Received: predict_from={predict_from!r}")
         trained = self.corruption.noisy_losses
-        if self.corruption.clean_ratio < 1 and predict_from not in trained:
+        read = HEADS[:2] if predict_from == "both" else (predict_from,)
+        if self.corruption.clean_ratio < 1 and not set(read) <= set(trained):
             raise ValueError(
                 f"The model's corruption has noisy_losses={trained}: it has learned no other prediction. "
                 f"Received: predict_from={predict_from!r}"
@@ -372,9 +373,14 @@ class _Loop:
                 return conditions if table.shape[1] == 1 else ops.take(conditions, label_rows, axis=0)
 
             estimates = self.estimates[model](x, **keras.tree.map_structure(look_up, tables))
+            noise, x0 = (ops.cast(estimates[name], "float32") for name in ("noise", "x0"))
             if self.predict_from == "eps":
-                return ops.cast(estimates["noise"], "float32")
-            return samplers.implied_noise(x, ops.cast(estimates["x0"], "float32"), row)
+                return noise
+            implied = samplers.implied_noise(x, x0, row)
+            if self.predict_from == "x0":
+                return implied
+            # The v of both, v = signal * noise - sigma * x_0 (Salimans and Ho, 2022), solved for the noise.
+            return row["signal"] ** 2 * noise + row["sigma"] ** 2 * implied
 
         return predict_noise
 

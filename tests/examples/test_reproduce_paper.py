@@ -57,7 +57,7 @@ def test_it_compares_goes_on_and_reports(folder):
     )
     assert f"{card['value']:.3f} +- {card['deviation']:.2g}" in tables
     assert {"UMD", "DiT", "x_0 loss only", "random encoder", "raw pixels"} == {card["of"] for card in cards}
-    assert "UMD better than DiT" in tables and "`python" in tables
+    assert "UMD > DiT" in tables and "`python" in tables
     # What was not trained is not read.
     (alone,) = (folder / "run" / "x_0_loss_only").glob("seed*/samples.json")
     assert {row["head"] for row in json.loads(alone.read_text())} == {"x0"}
@@ -80,4 +80,4 @@ def test_it_compares_goes_on_and_reports(folder):
     assert other.returncode != 0 and "guidance_scale: 1.5 there, 3.0 now" in other.stderr
 
     alone = run(folder, "run", script="paper_report.py")
-    assert alone.returncode == 0 and "UMD better than DiT" in alone.stdout
+    assert alone.returncode == 0 and "UMD > DiT" in alone.stdout
