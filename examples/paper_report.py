@@ -20,6 +20,7 @@ import keras
 from keras_umd import evaluation, plots
 
 METHODS = ("MAE", "UMD", "MaskDiT", "DiT")
+HEADS = ("eps", "x0", "both")
 POOLINGS = {"cls": "class token", "mean": "mean of the patches"}
 # What the paper found: >, better (or cheaper); >=, not worse; ~, close.
 PROBE_CLAIMS = [
@@ -90,7 +91,7 @@ def answers(scores, settings, titles):
     """The paper's claims, each with what was found here."""
     few_shot, guided = f"{settings['shots'][-1]}-shot accuracy", f"{settings['guidance_scale']:g}"
     asked = [(f"{few_shot}, {pooling}", PROBE_CLAIMS, False) for pooling in POOLINGS]
-    kinds = itertools.product(("eps", "x0"), ("1", guided))
+    kinds = itertools.product(HEADS, ("1", guided))
     asked += [(f"frechet_distance, {head}, {scale}", SAMPLE_CLAIMS, True) for head, scale in kinds]
     asked.append(("mflop", COST_CLAIMS, True))
     found = [
@@ -111,7 +112,7 @@ def columns_of(settings):
     metrics = {"frechet_distance": "distance", "fid": "FID", "classifier_score": "score", "inception_score": "IS"}
     samples = {
         f"{metric}, {head}, {scale}": f"{title}, {head}{'' if scale == '1' else ', guided'}"
-        for (metric, title), head, scale in itertools.product(metrics.items(), ("eps", "x0"), ("1", guided))
+        for (metric, title), head, scale in itertools.product(metrics.items(), HEADS, ("1", guided))
     }
     cost = {"ms": "ms an image", "mflop": "MFLOP an image"}
     return {**cost, **features, **samples}, {"cost": cost, "features": features, "samples": samples}

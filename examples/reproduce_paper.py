@@ -19,6 +19,7 @@ examples/paper_report.py writes what there is.
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import sys
@@ -155,10 +156,10 @@ def run(args, name, seed, train, test, judges, clock):
 
     def samples():
         model = keras.models.load_model(os.path.join(args.output, folder, "finetuned.keras"))
-        rows, kinds = [], [("eps", 1.0), ("eps", args.guidance_scale), ("x0", 1.0), ("x0", args.guidance_scale)]
+        rows, trained = [], model.corruption.noisy_losses
         labels = np.repeat(np.arange(model.num_classes), PICTURED)[: 10 * PICTURED]
-        for head, scale in kinds:
-            if head in model.corruption.noisy_losses:
+        for head, scale in itertools.product(("eps", "x0", "both"), (1.0, args.guidance_scale)):
+            if head in trained or len(trained) == 2:
                 how = {"sampler": "dpmpp_2m", "num_steps": args.num_steps, "predict_from": head, "seed": seed}
                 how["guidance_scale"] = scale
                 scores = judged(judges, evaluation.evaluate_generator, model, args.num_images, **how)
@@ -297,7 +298,7 @@ class Clock:
     """Tells how long it will take: by what each stage was expected to take, and by what those that ran did take."""
 
     def __init__(self, args, runs, costs, num_images):
-        judged = 6 * args.num_images * args.num_steps / 3 + num_images / 2
+        judged = 9 * args.num_images * args.num_steps / 3 + num_images / 2
         self.expected = {
             (name, seed, stage): seconds
             for name, seed in runs

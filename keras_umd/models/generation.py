@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend import compile_part, shard_batch
+from keras_umd.backend import shard_batch
 from keras_umd.backend.processes import to_numpy
 from keras_umd.diffusion import samplers
-from keras_umd.diffusion.guidance import Constant, guide
-from keras_umd.diffusion.image_noise import image_noise, noise_key
+from keras_umd.diffusion.guidance import Constant
+from keras_umd.diffusion.image_noise import noise_key
 from keras_umd.diffusion.objective import split_prediction
 from keras_umd.images import to_uint8
 from keras_umd.layers.patches import unpatchify
@@ -20,12 +20,11 @@ from keras_umd.models.inputs import (
     check_weak_model,
     prepare_noise,
 )
+from keras_umd.models.sampling_loop import SamplingLoop
 from keras_umd.seeds import seed_generator
 
 PAPER_STEPS = 250
 HEADS = ("eps", "x0", "both")
-# All modulations of all steps are computed before the loop where they fit in here, in bytes.
-MAX_MODULATIONS = 2**30
 
 
 class Generation:
@@ -83,9 +82,10 @@ class Generation:
             initial_noise: Float array `(num_images, height, width, channels)` from N(0, 1), to start from.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
             guidance: Object from `keras_umd.guidance`, to guide at some noise levels only, or away from another model.
-            predict_from: `"eps"` or `"x0"`, the head to read. The paper's ablation finds x_0 better after fine-tuning;
-                `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0 nearer to the labels. In pre-training
-                with masks, x_0 of visible patches isn't trained.
+            predict_from: `"eps"` or `"x0"`, the head to read, or `"both"`: by the v that they give together (Salimans
+                and Ho, 2022), mostly x_0 where there is much noise and eps where there is little. The paper's ablation
+                finds x_0 better after fine-tuning; `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0
+                nearer to the labels. In pre-training with masks, x_0 of visible patches isn't trained.
             ema_decay: Float, which of the model's averages to use; 0 for the raw weights. Defaults to the first.
             image_indices: Int array `(num_images,)`, the places of the images in the seed's sequence. Defaults to 0, 1,
                 2 and so on.
@@ -265,7 +265,7 @@ class Generation:
         for name in {"image_indices", "label_rows", "x_t", "known"} & set(inputs):
             inputs[name] = shard_batch(inputs[name])
 
-        loop = _Loop(self, weak, sampler, predict_from, plan["is_guided"].all(), num_frames, jit_compile)
+        loop = SamplingLoop(self, weak, sampler, predict_from, plan["is_guided"].all(), num_frames, jit_compile)
         models, values = [self], self.weight_values(ema_decay)
         if weak not in (None, self):
             models, values = [self, weak], values + weak.weight_values()
@@ -301,106 +301,6 @@ class Generation:
             )
 
 
-class _Loop:
-    """What is compiled: everything from the inputs to the samples."""
-
-    def __init__(self, model, weak, sampler, predict_from, always_guided, num_frames, jit_compile):
-        self.model = model
-        self.weak = weak
-        self.sampler = sampler
-        self.predict_from = predict_from
-        self.always_guided = always_guided
-        self.num_frames = num_frames
-        self.jit_compile = jit_compile
-        self.estimates = {
-            m: compile_part(m._estimate, m.network_weights, jit_compile) for m in {model, weak} if m is not None
-        }
-
-    def key(self):
-        """What makes two loops differ, besides the shapes of their inputs."""
-        config = {name: value for name, value in self.sampler.get_config().items() if name != "timesteps"}
-        guided = None if self.weak is None else (self.weak is self.model, bool(self.always_guided))
-        return "generate", type(self.sampler), str(config), guided, self.predict_from, self.num_frames, self.jit_compile
-
-    def __call__(self, inputs):
-        plan, model = inputs["plan"], self.model
-
-        def draw_noise(step):
-            return image_noise(inputs["key"], inputs["image_indices"], step, model.image_shape)
-
-        x = inputs["x_t"] if "x_t" in inputs else draw_noise(0)
-        predict_noise = self._predictor(inputs)
-        if "known" in inputs:
-            predict_noise = _with_known_pixels(predict_noise, inputs["known"], inputs["mask"])
-        return self.sampler.run(predict_noise, lambda i: draw_noise(i + 1), x, plan, model.value_range, self.num_frames)
-
-    def _predictor(self, inputs):
-        """`(x_t, row, i) -> noise`, guided where there is guidance."""
-        timesteps, labels, rows = inputs["plan"]["timestep"], inputs["labels"], inputs.get("label_rows")
-        strong = self._network(self.model, timesteps, labels)
-        if self.weak is None:
-            return lambda x, row, i: strong(x, row, i, rows)
-        if self.weak is self.model:
-            # Each image beside its copy without label: where devices share the batch, nothing moves between them.
-            null_rows = ops.full_like(rows, labels.shape[0] - 1)
-            both_rows = ops.reshape(ops.stack([rows, null_rows], axis=1), (-1,))
-
-            def predict_both(x, row, i):
-                both = strong(ops.repeat(x, 2, axis=0), row, i, both_rows)
-                both = ops.reshape(both, (-1, 2, *self.model.image_shape))
-                return both[:, 0], both[:, 1]
-
-        else:
-            weak = self._network(self.weak, timesteps, labels)
-
-            def predict_both(x, row, i):
-                return strong(x, row, i, rows), weak(x, row, i, rows)
-
-        def guided(x, row, i):
-            return guide(*predict_both(x, row, i), row["guidance_scale"])
-
-        if self.always_guided:
-            return guided
-        return lambda x, row, i: ops.cond(row["is_guided"], lambda: guided(x, row, i), lambda: strong(x, row, i, rows))
-
-    def _network(self, model, timesteps, labels):
-        """`(x_t, row, i, label_rows) -> noise` of one model; what depends on step and label alone is computed here."""
-        tables = _condition_tables(model, timesteps, labels)
-
-        def predict_noise(x, row, i, label_rows):
-            def look_up(table):  # (steps, labels, dim)
-                conditions = ops.take(table, i, axis=0)
-                return conditions if table.shape[1] == 1 else ops.take(conditions, label_rows, axis=0)
-
-            estimates = self.estimates[model](x, **keras.tree.map_structure(look_up, tables))
-            noise, x0 = (ops.cast(estimates[name], "float32") for name in ("noise", "x0"))
-            if self.predict_from == "eps":
-                return noise
-            implied = samplers.implied_noise(x, x0, row)
-            if self.predict_from == "x0":
-                return implied
-            # The v of both, v = signal * noise - sigma * x_0 (Salimans and Ho, 2022), solved for the noise.
-            return row["signal"] ** 2 * noise + row["sigma"] ** 2 * implied
-
-        return predict_noise
-
-
-def _condition_tables(model, timesteps, labels):
-    """Conditions, or where they fit all modulations of AdaLN, of all timesteps and labels: `(steps, labels, dim)`."""
-    if model.condition_embedding is None:
-        return {}
-    conditions = model.condition_embedding.table(timesteps, labels)
-    steps, rows, hidden_dim = conditions.shape
-    modulations = 6 * (model.encoder.num_layers + model.decoder.num_layers) + 2
-    size = steps * rows * modulations * hidden_dim * 4
-    if model.conditioning != "adaln_zero" or size > MAX_MODULATIONS:
-        return {"condition": conditions}
-    return {
-        "encoder_modulations": model.encoder.modulations(conditions),
-        "decoder_modulations": model.decoder.modulations(conditions),
-    }
-
-
 def _distinct(labels, num_classes):
     """The labels that occur, filled up to a number that the batch's size settles, and which of them each image has.
 
@@ -410,13 +310,6 @@ def _distinct(labels, num_classes):
     table = np.full(min(len(labels), num_classes) + 1, num_classes)
     table[: len(distinct)] = distinct
     return table, rows
-
-
-def _with_known_pixels(predict_noise, known, mask):
-    def predict(x, row, i):
-        return ops.where(mask, predict_noise(x, row, i), samplers.implied_noise(x, known, row))
-
-    return predict
 
 
 def _as_tensor(x):

@@ -71,19 +71,22 @@ def test_the_compiled_loop_equals_the_network_called_by_hand(small_model, noise,
 def test_modulations_that_do_not_fit_are_computed_in_each_step(latent_model, noise, monkeypatch):
     arguments = {"labels": [0, 1, 2, 0], "initial_noise": noise, "num_steps": 4, "eta": 0.0, "guidance_scale": 2.0}
     expected = latent_model.generate(**arguments)
-    monkeypatch.setattr("keras_umd.models.generation.MAX_MODULATIONS", 0)
+    monkeypatch.setattr("keras_umd.models.sampling_loop.MAX_MODULATIONS", 0)
     latent_model._compiled_functions.clear()
     np.testing.assert_allclose(latent_model.generate(**arguments), expected, atol=1e-4)
 
 
-def test_either_head_can_be_read(latent_model, noise):
-    """One step returns x_0: predicted, or implied by the predicted noise, which is the default."""
+def test_either_head_can_be_read_or_both(latent_model, noise):
+    """One step returns x_0: predicted, implied by the predicted noise, which is the default, or by the v of both."""
     timesteps = ops.full((1,), 700)
     prediction = latent_model.estimate(ops.convert_to_tensor(noise), timesteps)
     alpha_bar = latent_model.corruption.noise_schedule.alpha_bar[700]
     implied = (noise - np.sqrt(1 - alpha_bar) * array(prediction["noise"])) / np.sqrt(alpha_bar)
+    v = np.sqrt(alpha_bar) * array(prediction["noise"]) - np.sqrt(1 - alpha_bar) * array(prediction["x0"])
+    of_both = np.sqrt(alpha_bar) * noise - np.sqrt(1 - alpha_bar) * v
     arguments = {"initial_noise": noise, "sampler": samplers.DDIM(0.0, [700])}
-    for head, expected in (("x0", array(prediction["x0"])), ("eps", implied), (None, implied)):
+    heads = (("x0", array(prediction["x0"])), ("both", of_both), ("eps", implied), (None, implied))
+    for head, expected in heads:
         sample = latent_model.generate(**arguments, **({"predict_from": head} if head else {}))
         np.testing.assert_allclose(sample, expected, atol=1e-3)
 
@@ -325,6 +328,8 @@ def test_only_what_was_trained_is_read(small_model):
     model = small_model(corruption=Corruption(noisy_losses=["x0"]))
     with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
         model.generate(num_images=1)
+    with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='both'"):
+        model.generate(num_images=1, predict_from="both")
     assert model.generate(num_images=1, num_steps=2, predict_from="x0").shape == (1, 8, 8, 1)
     guided = {"num_images": 1, "guidance": guidance.Constant(2.0, weak_model=model)}
     with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
