@@ -45,7 +45,7 @@ def branches(model, batch_size):
     sizes = {"clean": num_clean, "noisy": batch_size - num_clean}
     visible = {name: num_visible(model.num_patches, ratio) for name, ratio in model.corruption.part_mask_ratios.items()}
     decoded = {name: model.corruption.num_decoded(model.num_patches - n) for name, n in visible.items()}
-    losses = {"clean": ("x0",), "noisy": model.corruption.noisy_losses}
+    losses = model.corruption.part_losses
     return [Branch(name, sizes[name], visible[name], decoded[name], losses[name]) for name in visible if sizes[name]]
 
 

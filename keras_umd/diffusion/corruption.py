@@ -94,10 +94,15 @@ class Corruption:
         return ratios
 
     @property
+    def part_losses(self):
+        """Which errors count in each part of the batch, `"x0"` and `"eps"`; the parts as of `part_mask_ratios`."""
+        losses = {"clean": ("x0",), "noisy": self.noisy_losses}
+        return {part: losses[part] for part in self.part_mask_ratios}
+
+    @property
     def loss_names(self):
         """Names of the losses that this corruption's views give, as of `image_losses`."""
-        losses = {"clean": ("x0",), "noisy": self.noisy_losses}
-        return [f"{part}_{name}_loss" for part in self.part_mask_ratios for name in losses[part]]
+        return [f"{part}_{name}_loss" for part, names in self.part_losses.items() for name in names]
 
     def check_num_patches(self, num_patches):
         """Raise a ValueError if a mask ratio leaves no patch visible of `num_patches`."""

@@ -7,6 +7,7 @@ from keras import ops
 from keras_umd.backend import shard_batch
 from keras_umd.backend.processes import to_numpy
 from keras_umd.diffusion import samplers
+from keras_umd.diffusion.corruption import NOISY_LOSSES
 from keras_umd.diffusion.guidance import Constant
 from keras_umd.diffusion.image_noise import noise_key
 from keras_umd.diffusion.objective import split_prediction
@@ -286,7 +287,7 @@ class Generation:
         if predict_from not in HEADS:
             raise ValueError(f"`predict_from` must be one of {HEADS}. Received: predict_from={predict_from!r}")
         trained = self.corruption.noisy_losses
-        read = HEADS[:2] if predict_from == "both" else (predict_from,)
+        read = NOISY_LOSSES if predict_from == "both" else (predict_from,)
         if self.corruption.clean_ratio < 1 and not set(read) <= set(trained):
             raise ValueError(
                 f"The model's corruption has noisy_losses={trained}: it has learned no other prediction. "
