@@ -5,6 +5,7 @@ The file is written on this backend; the others run in processes of their own.
 
 import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -16,39 +17,32 @@ from keras_umd import recipes
 
 BACKENDS = ["jax", "tensorflow", "torch"]
 
-USE_MODEL = """
-import sys
-import keras
-import keras_umd
-import numpy as np
 
-inputs = dict(np.load(sys.argv[2]))
-model = keras.models.load_model(sys.argv[1])
-to_numpy, to_tensor = keras.ops.convert_to_numpy, keras.ops.convert_to_tensor
-labels = to_tensor(inputs["labels"].astype("int32"))
-
-generate = {"num_steps": 20, "guidance_scale": 2.0, "seed": 0}
-draws = {name: to_tensor(inputs[name]) for name in ("timesteps", "noise", "mask_noise", "label_drop")}
-views = model.corruption.corrupt(model.prepare_images(inputs["images"]), draws, labels)
-results = {
-    "features": to_numpy(model.encode(inputs["images"])),
-    "samples": model.generate(inputs["labels"], **generate),
-    "loss": to_numpy(model.compute_loss(x=views, y_pred=model(views))),
-}
-before = int(model.optimizer.iterations)
-history = model.fit(inputs["images"], inputs["labels"], batch_size=8, verbose=0).history
-results["steps"] = int(model.optimizer.iterations) - before
-results["training_loss"] = history["loss"][0]
-np.savez(sys.argv[3], **{name: np.asarray(value) for name, value in results.items()})
-"""
+def use_model(path, inputs):
+    """What this process' backend makes of the file."""
+    model = keras.models.load_model(path)
+    to_numpy, to_tensor = keras.ops.convert_to_numpy, keras.ops.convert_to_tensor
+    labels = to_tensor(inputs["labels"].astype("int32"))
+    draws = {name: to_tensor(inputs[name]) for name in ("timesteps", "noise", "mask_noise", "label_drop")}
+    views = model.corruption.corrupt(model.prepare_images(inputs["images"]), draws, labels)
+    results = {
+        "features": to_numpy(model.encode(inputs["images"])),
+        "samples": model.generate(inputs["labels"], num_steps=20, guidance_scale=2.0, seed=0),
+        "loss": to_numpy(model.compute_loss(x=views, y_pred=model(views))),
+    }
+    before = int(model.optimizer.iterations)
+    history = model.fit(inputs["images"], inputs["labels"], batch_size=8, verbose=0).history
+    steps = int(model.optimizer.iterations) - before
+    return {**results, "steps": steps, "training_loss": history["loss"][0]}
 
 
-def use_elsewhere(backend, *paths):
+def use_elsewhere(backend, folder):
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", USE_MODEL, *map(str, paths)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tests.test_cross_backend", folder]
+    root = pathlib.Path(__file__).parents[1]
+    finished = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    return dict(np.load(paths[-1]))
+    return dict(np.load(folder / f"{backend}.npz"))
 
 
 @pytest.fixture
@@ -73,12 +67,10 @@ def file_and_inputs(small_model, images, labels, tmp_path):
 
 def test_every_backend_reads_the_file_alike(file_and_inputs):
     folder = file_and_inputs
-    installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
-    own = keras.backend.backend()
-    paths = folder / "model.keras", folder / "inputs.npz"
-    expected = use_elsewhere(own, *paths, folder / f"{own}.npz")
-    for backend in set(installed) - {own}:
-        results = use_elsewhere(backend, *paths, folder / f"{backend}.npz")
+    installed = {backend for backend in BACKENDS if importlib.util.find_spec(backend)}
+    expected = use_model(folder / "model.keras", dict(np.load(folder / "inputs.npz")))
+    for backend in installed - {keras.backend.backend()}:
+        results = use_elsewhere(backend, folder)
         np.testing.assert_allclose(results["features"], expected["features"], atol=1e-4)
         difference = np.abs(results["samples"].astype(int) - expected["samples"].astype(int))
         assert difference.max() <= 1  # noise drawn in every step is the same everywhere
@@ -86,3 +78,9 @@ def test_every_backend_reads_the_file_alike(file_and_inputs):
         np.testing.assert_allclose(results["loss"], expected["loss"], atol=1e-5)
         assert results["steps"] == expected["steps"] == 1
         assert np.isfinite(results["training_loss"])
+
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1])
+    results = use_model(folder / "model.keras", dict(np.load(folder / "inputs.npz")))
+    np.savez(folder / f"{keras.backend.backend()}.npz", **results)

@@ -142,11 +142,15 @@ class DenoisingModel(keras.Model):
 
     # Steps
 
+    def make_train_function(self, force=False):
+        """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice."""
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def train_step(self, *args):
         """One step of `fit`. On JAX it takes and returns the state too, as Keras' own does."""
         if keras.backend.backend() != "jax":
-            if not self.optimizer.built:  # before `after`: XLA can't lift new variables out of it
-                self.optimizer.build(self.trainable_variables)
             with after(args[0]):
                 logs = super().train_step((self._views(args[0], self.seed_generator, self.label_dropout),))
                 self._update_averages()

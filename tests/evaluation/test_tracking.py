@@ -21,6 +21,7 @@ from keras_umd.evaluation import (
     extract,
     rank_me,
 )
+from tests.conftest import QUICK_JIT
 
 needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
 
@@ -49,7 +50,7 @@ def test_features_are_probed_as_the_model_is_now(small_model, images, labels):
         assert track(model)[probe.name].value == accuracy
         ranks.append(rank(model)["RankMe"])
         np.testing.assert_allclose(ranks[-1], expected_rank, rtol=1e-5)
-        model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
+        model.compile(keras.optimizers.Adam(1e-2), jit_compile=QUICK_JIT)
         model.fit(images, batch_size=8, epochs=2, verbose=0)
     assert ranks[0] != ranks[1]
 

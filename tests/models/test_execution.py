@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption
-from tests.conftest import array, trained_like
+from tests.conftest import QUICK_JIT, array, trained_like
 
 WAYS = {"remat": {"remat": True}, "scan": {"scan_blocks": True}, "both": {"scan_blocks": True, "remat": True}}
 IS_JAX = keras.backend.backend() == "jax"
@@ -18,7 +18,7 @@ CASES = [
 
 def history(model, images, labels=None):
     """The losses of three steps, and the weights after them."""
-    model.compile(optimizer=keras.optimizers.AdamW(1e-2), jit_compile="auto" if IS_JAX else False)
+    model.compile(optimizer=keras.optimizers.AdamW(1e-2), jit_compile=QUICK_JIT)
     losses = model.fit(images, labels, batch_size=8, epochs=1, shuffle=False, verbose=0).history
     return losses, [array(variable) for variable in model.trainable_variables]
 

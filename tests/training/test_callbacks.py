@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_umd import callbacks, data
-from tests.conftest import array
+from tests.conftest import QUICK_JIT, array
 from tests.training.helpers import KillAfter, Killed
 
 
@@ -68,8 +68,7 @@ class Run:
         self.train = source(images, batch_size=8, seed=3)
         self.model = small_model()
         # XLA takes TensorFlow half a minute, and isn't what is tested.
-        jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
-        self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), jit_compile=jit_compile)
+        self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), jit_compile=QUICK_JIT)
         self.callbacks = callbacks.standard(directory, save_freq, dataset=self.train)
 
     def fit(self, *more, epochs=3, **kwargs):

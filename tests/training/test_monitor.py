@@ -9,7 +9,7 @@ import pytest
 
 from keras_umd import callbacks
 from keras_umd.training import monitor as monitor_module
-from tests.conftest import array
+from tests.conftest import QUICK_JIT, array
 from tests.training.helpers import Killed
 
 pytest.importorskip("matplotlib")
@@ -46,12 +46,8 @@ class Fit:
 
 def linear_model(**options):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "linear", True, "ones")])
-    model.compile(keras.optimizers.SGD(0.1), "mse", **options, **fast_to_compile())
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=QUICK_JIT, **options)
     return model
-
-
-def fast_to_compile():
-    return {"jit_compile": False} if BACKEND == "tensorflow" else {}
 
 
 @pytest.fixture
@@ -219,7 +215,7 @@ def test_the_training_goes_on_as_without(small_model, images, tmp_path):
         return {"samples": np.tile(model.generate(num_images=1, num_steps=2)[0], 3)}
 
     model = small_model()
-    model.compile("adamw", **fast_to_compile())
+    model.compile("adamw", jit_compile=QUICK_JIT)
     model.optimizer.build(model.trainable_variables)
     model.save_weights(tmp_path / "start.weights.h5")
 

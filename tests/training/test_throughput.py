@@ -8,6 +8,7 @@ import keras_umd
 from keras_umd import callbacks
 from keras_umd.costs import step_flops
 from keras_umd.training import throughput
+from tests.conftest import QUICK_JIT
 
 BACKEND = keras.backend.backend()
 needs_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
@@ -53,9 +54,7 @@ def fit(small_model, images, monkeypatch):
 
     def run(executions, data=None, steps_per_execution=1, validation=False, callback=None):
         model, ticks = small_model(), Ticks(executions)
-        # XLA takes TensorFlow half a minute, and isn't what is tested.
-        jit_compile = False if BACKEND == "tensorflow" else "auto"
-        model.compile("adamw", steps_per_execution=steps_per_execution, jit_compile=jit_compile)
+        model.compile("adamw", steps_per_execution=steps_per_execution, jit_compile=QUICK_JIT)
         monkeypatch.setattr(throughput, "clock", lambda: ticks.now)
         images_of_epoch = np.resize(images, (sum(executions), 8, 8, 1))
         history = model.fit(
@@ -133,7 +132,7 @@ def test_the_training_is_the_one_without_it_and_files_have_its_numbers(small_mod
     weights = []
     for more in ([], [callbacks.Throughput("TPU v4"), *callbacks.standard(tmp_path)]):
         model = small_model()
-        model.compile("adamw", jit_compile=False if BACKEND == "tensorflow" else "auto")
+        model.compile("adamw", jit_compile=QUICK_JIT)
         model.fit(images[:20], batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=more)
         weights.append(model.get_weights())
     for value, expected in zip(*weights, strict=True):
