@@ -73,11 +73,20 @@ def measure(args, parallelism, num_devices):
 
 
 def collectives(program):
-    """Bytes that a device gets, by kind. (What stands in a loop is counted once.)"""
+    """Bytes that a device gets in a step, by kind. What stands in a loop counts as often as that runs."""
     found = dict.fromkeys(KINDS, 0)
-    for result, kind in re.findall(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(", program):
-        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", result):
-            found[kind] += SIZES[dtype] * math.prod(int(size) for size in shape.split(",") if size)
+    runs = {}
+    # A function stands before those that call it, in XLA's text; so these come first here.
+    for name, body in reversed(re.findall(r"^(?:ENTRY )?%(\S+) [^\n]*\{\n(.*?)^\}", program, re.DOTALL | re.MULTILINE)):
+        times = runs.get(name, 1)
+        for line in body.splitlines():
+            loop = re.search(r" while\(.*body=%([\w.\-]+)", line)
+            if loop:
+                runs[loop[1]] = times * int(re.search(r'"known_trip_count":\{"n":"(\d+)"', line)[1])
+            exchange = re.search(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", exchange[1]) if exchange else ():
+                size = math.prod(int(length) for length in shape.split(",") if length)
+                found[exchange[2]] += times * SIZES[dtype] * size
     return found
 
 
