@@ -78,6 +78,8 @@ def main():
     model.compile(keras_umd.recipes.pretraining_optimizer(args.epochs * len(train), args.batch_size))
 
     def draw(model):
+        if model.corruption.clean_ratio == 1:  # MAE doesn't generate
+            return {}
         samples = model.generate(num_images=16, num_steps=20, sampler="dpmpp_2m", seed=0)
         return {"samples": plots.image_grid(samples, columns=8)}
 

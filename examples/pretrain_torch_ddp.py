@@ -78,7 +78,7 @@ def train_together(args):
         mean_loss = 0.0
         for images in train:
             loss = objective(images, seeds)
-            loss.backward()
+            model.optimizer.scale_loss(loss).backward()  # for float16
             with torch.no_grad():
                 gradients = [variable.value.grad for variable in model.trainable_variables]
                 model.optimizer.apply(gradients, model.trainable_variables)

@@ -92,6 +92,8 @@ def after(tensors):
 def ensure_shape(x, shape):
     """Fix what TensorFlow doesn't know of the shape of `x` while it traces; other tensors always know theirs.
 
+    What it knows to have another number of axes is left to the checks, which say what is wrong.
+
     Args:
         x: Array or tensor.
         shape: Tuple of integers, and `None` for sizes that are left as they are.
@@ -100,7 +102,9 @@ def ensure_shape(x, shape):
         return x
     import tensorflow as tf
 
-    return tf.ensure_shape(x, shape) if tf.is_tensor(x) and not tf.executing_eagerly() else x
+    if not tf.is_tensor(x) or tf.executing_eagerly() or x.shape.rank not in (None, len(shape)):
+        return x
+    return tf.ensure_shape(x, shape)
 
 
 def scale_for_replicas(loss):

@@ -55,7 +55,7 @@ def total_loss(losses, batch_size):
         errors = [loss for name, loss in losses.items() if name.startswith(part)]
         if errors:
             total += ops.sum(sum(errors)) / len(errors)
-    return total / ops.cast(batch_size, "float32")
+    return total / ops.cast(ops.maximum(batch_size, 1), "float32")  # a replica may get nothing of the last batch
 
 
 def _error(prediction, image, indices, patch_size):

@@ -13,6 +13,8 @@ class WeightAverage(keras.layers.Layer):
     After n updates the average is `sum_i decay^(n - i) w_i / sum_i decay^(n - i)`: free of the initial weights, so that
     short trainings can use it too, and for many updates the usual `average = decay * average + (1 - decay) * w`.
 
+    It is kept in float32, whatever the weights are: in bfloat16 it would soon stand still.
+
     Args:
         decay: Float in [0, 1).
         variables: list of Keras variables to average.
@@ -25,12 +27,11 @@ class WeightAverage(keras.layers.Layer):
         self.decay = decay
         # A tuple of variables that belong to other layers must not become weights of this one.
         self._sources = lambda: variables
-        self.num_updates = self.add_weight(shape=(), initializer="zeros", dtype="float32", name="num_updates")
+        # Not trainable themselves: the layer, frozen as it is, could be unfrozen with its model.
+        zeros = {"initializer": "zeros", "dtype": "float32", "trainable": False}
+        self.num_updates = self.add_weight(shape=(), name="num_updates", **zeros)
         # Each is named after its source, by which a `LayoutMap` puts it where that lies.
-        self.averages = [
-            self.add_weight(shape=v.shape, initializer="zeros", dtype=v.dtype, name=v.path.replace("/", "_"))
-            for v in variables
-        ]
+        self.averages = [self.add_weight(shape=v.shape, name=v.path.replace("/", "_"), **zeros) for v in variables]
         self.built = True
 
     def update(self):
@@ -40,11 +41,14 @@ class WeightAverage(keras.layers.Layer):
         if self.decay:  # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits
             weight = (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay))
         for average, variable in zip(self.averages, self._sources(), strict=True):
-            average.assign(average + ops.cast(weight, average.dtype) * (variable - average))
+            average.assign(average + weight * (ops.cast(variable, "float32") - average))
+
+    def is_updated(self):
+        return bool(np.asarray(ops.convert_to_numpy(self.num_updates)))
 
     def values_for(self, variables):
         """The values of `variables`, averaged where this average knows them; raw ones before the first update."""
-        if not np.asarray(ops.convert_to_numpy(self.num_updates)):
+        if not self.is_updated():
             return [variable.value for variable in variables]
         averages = {id(source): average for source, average in zip(self._sources(), self.averages, strict=True)}
-        return [averages.get(id(variable), variable).value for variable in variables]
+        return [ops.cast(averages.get(id(variable), variable).value, variable.dtype) for variable in variables]

@@ -76,7 +76,8 @@ class DenoisingModel(keras.Model):
     def compile(self, optimizer="adamw", **kwargs):
         """Configure the training. The objective is the model's own, so `loss` and `metrics` are not taken.
 
-        An optimizer with an `ema_decay` (see `keras_umd.recipes`) makes the model keep a moving average of its weights.
+        An optimizer with an `ema_decay` (see `keras_umd.recipes`) makes the model keep a moving average of its weights,
+        before the averages that it keeps already.
         Biases, class tokens and the mask token are excluded from the optimizer's weight decay.
 
         Args:
@@ -101,7 +102,7 @@ class DenoisingModel(keras.Model):
             innermost.exclude_from_weight_decay(var_list=excluded)
         ema_decay = getattr(innermost, "ema_decay", None)
         if ema_decay is not None:
-            self.track_average(ema_decay)
+            self.track_average([ema_decay, *(kept.decay for kept in self.averages if kept.decay != ema_decay)])
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -114,13 +115,16 @@ class DenoisingModel(keras.Model):
         config = keras.saving.deserialize_keras_object(config)
         if keras.backend.backend() == "torch":
             config["steps_per_execution"] = 1  # more is refused there, and changes no result
+        decays = [average.decay for average in self.averages]
         self.compile(**config)
+        self.track_average(decays)  # in the order of the file
         self.optimizer.build(self.trainable_variables)
 
     def track_average(self, decays):
         """Keep exponential moving averages of the weights from now on, updated after every training step.
 
-        They are saved with the model and used by `generate`. Asking again for the same decays changes nothing.
+        They are saved with the model and used by `generate`. An average that is asked for again goes on; one that is
+        not is dropped.
 
         Args:
             decays: Float in [0, 1) or a list of them, one average each.
@@ -128,9 +132,10 @@ class DenoisingModel(keras.Model):
         decays = [float(decay) for decay in np.atleast_1d(decays)]
         if decays == [average.decay for average in self.averages]:
             return
-        self.train_function = None  # traced without them
+        self.train_function = self.test_function = self.predict_function = None  # compiled without them
+        kept = {average.decay: average for average in self.averages}
         self.averages.clear()
-        self.averages.extend(WeightAverage(decay, self.network_weights) for decay in decays)
+        self.averages.extend(kept.get(decay) or WeightAverage(decay, self.network_weights) for decay in decays)
 
     def network_layers(self):
         """The layers whose weights are trained and averaged."""
@@ -276,7 +281,7 @@ class DenoisingModel(keras.Model):
                 "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
                 f"training=False, by another function of keras_umd.data. Received: {x}"
             )
-        return super().predict(self._checked(x, None), *args, **kwargs)
+        return super().predict(self._checked(x, None, takes_labels=False), *args, **kwargs)
 
     @contextlib.contextmanager
     def _on_device(self, steps, *datasets):
@@ -301,6 +306,8 @@ class DenoisingModel(keras.Model):
             self._set_device_layers(outer)
 
     def _set_device_layers(self, layers):
+        if layers != self._device_layers:
+            self.predict_function = None  # on several devices, JAX' is compiled for this number of variables
         self._device_layers.clear()
         self._device_layers.extend(layers)
 
@@ -312,8 +319,13 @@ class DenoisingModel(keras.Model):
                 setattr(self, f"{step}_function", None)
                 self._traced_device_layers[step] = None if layer is None else weakref.ref(layer)
 
-    def _checked(self, x, y):
+    def _checked(self, x, y, takes_labels=True):
         """Check what is on the host of `x` and `y`; returns `x`, or what stands for it where a batch was taken."""
+        if isinstance(x, (list, tuple)):
+            raise ValueError(
+                "Images must be one array or a data set, and labels the next argument. "
+                f"Received: x, a {type(x).__name__} of {len(x)}"
+            )
         first = (x, y)
         if hasattr(x, "sample_batch"):  # of keras_umd.data
             first = x.sample_batch()
@@ -334,7 +346,7 @@ class DenoisingModel(keras.Model):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
         if hasattr(images, "shape") and hasattr(images, "dtype"):
             check_images(images, self.image_shape, self.value_range)
-        if hasattr(labels, "shape") and hasattr(labels, "dtype"):
+        if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
             check_labels(labels, self.num_classes)
         return x
 

@@ -76,6 +76,7 @@ class FeatureExtractor(keras.Model):
         check_timesteps(timesteps, num_timesteps)
         self.timesteps = timesteps
         self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
+        self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed
         self.seed_generator = seed_generator(seed)
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
@@ -161,5 +162,6 @@ class FeatureExtractor(keras.Model):
             "timesteps": self.timesteps,
             "schedule": self.noise_schedule.name,
             "num_timesteps": self.noise_schedule.num_timesteps,
+            "seed": self.seed,
         }
         return {**super().get_config(), **config}

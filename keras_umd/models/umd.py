@@ -208,10 +208,10 @@ class UMD(Representation, Generation, DenoisingModel):
 
         Args:
             ema_decay: Float, the decay of one of the model's averages; 0 for the raw weights. Defaults to the first
-                average, or to the raw weights of a model without.
+                average that a training has updated, or to the raw weights of a model without.
         """
         if ema_decay is None:
-            ema_decay = self.averages[0].decay if self.averages else 0
+            ema_decay = next((average.decay for average in self.averages if average.is_updated()), 0)
         for average in self.averages:
             if average.decay == ema_decay:
                 return average.values_for(self.network_weights)

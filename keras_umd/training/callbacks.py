@@ -24,7 +24,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         backup_dir: String or path. Deleted when the training is complete.
         dataset: `keras_umd.data.ImageDataset`, the one that `fit` gets, without `steps_per_epoch`. Another one than
             that of the backup is refused. With `None`, for all other data, the epoch is repeated.
-        save_freq: `"epoch"`, or an integer, the steps between two backups.
+        save_freq: `"epoch"`, or an integer, the steps between two backups; after each epoch there is one anyway.
 
     Several processes that train together need the same directory. The first one writes; weights that are spread over
     the processes are written by all, through Orbax.
@@ -110,8 +110,7 @@ class BackupAndRestore(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._stop_ignoring_warnings()
         self._epoch, self._batch, self._num_skipped = epoch + 1, 0, 0
-        if self.save_freq == "epoch" or self._is_due():
-            self._save()
+        self._save()
 
     def _is_due(self):
         return self.save_freq != "epoch" and self._num_since_backup >= self.save_freq
@@ -162,9 +161,9 @@ def standard(directory, save_freq="epoch", dataset=None):
         directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; and while the training
             runs `backup/`, from which the same script goes on after it was stopped. Several processes that train
             together take the same directory; the first one writes.
-        save_freq: `"epoch"`, or an integer, the steps between two backups.
+        save_freq: `"epoch"`, or an integer, the steps between two backups; after each epoch there is one anyway.
         dataset: `keras_umd.data.ImageDataset` that `fit` gets, or `None`. With it, a stopped run goes on in the middle
-            of an epoch, with the batch that was next.
+            of an epoch, with the batch that was next. Of that epoch, the losses are those of what was left of it.
 
     Returns:
         List of Keras callbacks.

@@ -68,7 +68,9 @@ def remove_states(directory, but=None):
 
 
 def _variables(model):
-    return model.variables + model.optimizer.variables
+    """The model's and its optimizer's, without a data set that stays on the device while it trains."""
+    data = {id(variable) for layer in getattr(model, "_device_layers", ()) for variable in layer.variables}
+    return [variable for variable in model.variables if id(variable) not in data] + model.optimizer.variables
 
 
 def _values(model):

@@ -108,6 +108,24 @@ def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(small_mode
         model.fit(data, verbose=0)
 
 
+def test_a_forgotten_batch_axis_in_a_pipeline_is_refused(small_model):
+    images = pytest.importorskip("tensorflow").data.Dataset.from_tensor_slices(np.zeros((4, 8, 8, 1), "uint8"))
+    model = small_model()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"(?s)rank 4.*\(8, 8, 1\)"):
+        model.fit(images, verbose=0)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_images_and_labels_in_one_argument_are_refused(small_model, kind):
+    model = small_model(num_classes=3)
+    model.compile("sgd")
+    pair = kind([FLOATS, np.array([0, 1])])
+    for use in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(ValueError, match=f"labels the next argument. Received: x, a {kind.__name__} of 2"):
+            use(pair, verbose=0)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

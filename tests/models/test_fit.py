@@ -141,6 +141,8 @@ def test_predict_gives_the_representations_of_every_image(small_model, images):
     assert features.shape == (13, 16)
     np.testing.assert_allclose(features, array(model.encode(images[:13])), atol=1e-5)
     np.testing.assert_allclose(features, array(model(images[:13])), atol=1e-5)
+    labelled = Batches(images, np.full(24, 7))  # of whatever classes: they aren't read
+    np.testing.assert_allclose(model.predict(labelled, verbose=0)[:13], features, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])

@@ -38,5 +38,5 @@ if __name__ == "__main__":
     keras.distribution.set_distribution(distribution.ModelParallel(layout_map=layout_map, auto_shard_dataset=False))
     if part == "start":
         train(f"{folder}/whole")
-        train(f"{folder}/killed", KillAfter(5, kill=lambda: os._exit(1)))  # as if the machine were gone
+        train(f"{folder}/killed", KillAfter(4, kill=lambda: os._exit(1)))  # as if the machine were gone
     train(f"{folder}/killed")

@@ -67,7 +67,6 @@ class Run:
     def __init__(self, small_model, images, directory, source=data.from_arrays, save_freq=1, **optimizer):
         self.train = source(images, batch_size=8, seed=3)
         self.model = small_model()
-        # XLA takes TensorFlow half a minute, and isn't what is tested.
         self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), jit_compile=QUICK_JIT)
         self.callbacks = callbacks.standard(directory, save_freq, dataset=self.train)
 
@@ -90,6 +89,18 @@ def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(source, small_
     resumed = Run(small_model, images, tmp_path / "killed", source).fit()
     resumed.assert_equals(Run(small_model, images, tmp_path / "whole", source).fit())
     assert not (tmp_path / "killed" / "backup").exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras spreads weights on JAX")
+def test_data_on_the_device_are_no_part_of_what_spread_weights_leave(small_model, images, tmp_path, monkeypatch):
+    pytest.importorskip("orbax.checkpoint")
+    monkeypatch.setattr("keras_umd.training.state_files.is_spread", lambda value: True)
+    with pytest.raises(Killed):
+        Run(small_model, images, tmp_path, data.on_device).fit(KillAfter(5))
+    resumed = Run(small_model, images, tmp_path, data.on_device).fit()
+    saved = keras.models.load_model(tmp_path / "model.keras")
+    for value, expected in zip(saved.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
 
 
 needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
@@ -115,6 +126,15 @@ def test_wherever_it_is_killed_the_run_ends_the_same(killed_after, save_freq, sm
     with pytest.raises(Killed):
         Run(small_model, images, tmp_path / "killed", **options).fit(KillAfter(killed_after))
     Run(small_model, images, tmp_path / "killed", **options).fit().assert_equals(whole)
+
+
+@needs_one_backend
+def test_an_epoch_leaves_its_losses_once(small_model, images, tmp_path):
+    with pytest.raises(Killed):
+        Run(small_model, images, tmp_path, save_freq=5).fit(KillAfter(4))
+    Run(small_model, images, tmp_path, save_freq=5).fit()
+    epochs = [line.split(",")[0] for line in (tmp_path / "history.csv").read_text().splitlines()]
+    assert epochs == ["epoch", "0", "1", "2"]
 
 
 @needs_one_backend
