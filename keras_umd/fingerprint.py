@@ -3,7 +3,8 @@
 import hashlib
 
 import numpy as np
-from keras import ops
+
+from keras_umd.backend.processes import to_numpy
 
 
 def fingerprint(values):
@@ -17,5 +18,6 @@ def fingerprint(values):
     """
     digest = hashlib.sha256()
     for value in values:
-        digest.update(np.ascontiguousarray(ops.convert_to_numpy(value)).view("uint8").data)
+        value = getattr(value, "value", value)  # of a variable
+        digest.update(np.ascontiguousarray(to_numpy(value)).view("uint8").data)
     return digest.hexdigest()

@@ -20,7 +20,7 @@ def on_device(images, labels=None, image_size=None, batch_size=64, class_names=N
     >>> model.fit(keras_umd.data.on_device(images, batch_size=1024), epochs=800)
 
     Args:
-        images: uint8 array `(n, height, width, 1 or 3)`, square.
+        images: uint8 array `(n, height, width, 1 or 3)`.
         labels: Int array `(n,)`, or `None`.
         image_size: Integer. Defaults to the height of the images.
         batch_size: Integer.

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.images import check_images
+
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSet:
@@ -41,7 +43,8 @@ def extract(encoder, dataset, batch_size=256, verbose=False):
         `FeatureSet`; a list of them where the encoder gives a list.
 
     Raises:
-        ValueError: for an empty data set, and for features that are no finite vectors.
+        ValueError: for an empty data set or one that leaves images out, for images that don't fit the encoder, and for
+            features that are no finite vectors.
     """
     digest, outputs, labels = hashlib.sha256(), [], []
     progress = keras.utils.Progbar(None, unit_name="batch") if verbose else None
@@ -70,6 +73,8 @@ def outputs_of(model, batches):
     """
     full_size = 0
     for images, labels in batches:
+        if isinstance(getattr(model, "image_shape", None), tuple):  # of this package; in a program it sees no values
+            check_images(images, model.image_shape, model.value_range)
         count = len(images)
         full_size = max(full_size, count)
         filled = np.concatenate([images, np.repeat(images[:1], full_size - count, axis=0)])
@@ -119,6 +124,12 @@ def _whole_epoch(dataset):
             raise ValueError(
                 "Training data differ by epoch and repeated ones never end; evaluate data made with training=False. "
                 f"Received: {dataset}"
+            )
+        num_shards = dataset.identity.get("num_shards", 1)
+        if num_shards != 1 or len(dataset) * dataset.batch_size < dataset.num_images:
+            raise ValueError(
+                "Evaluation data must be whole; make them without shards and with drop_remainder=False. "
+                f"Received: {dataset}, one of {num_shards} shards, {len(dataset)} batches of {dataset.batch_size}"
             )
         dataset.go_to(dataset.get_state()["epoch"])
     elif isinstance(dataset, keras.utils.PyDataset):  # Python would read on until an IndexError

@@ -80,7 +80,7 @@ class FewShotProbe(Probe):
 
     Args:
         shots: Integer. Images of each class, drawn at random without repetition; `None` for all.
-        num_draws: Integer. How often to draw and fit anew.
+        num_draws: Integer. How often to draw and fit anew; once where all images are taken.
         l2: Positive float, see `RidgeClassifier`.
         seed: Integer, for the draws.
     """
@@ -90,7 +90,7 @@ class FewShotProbe(Probe):
             check_positive_integers(shots=shots)
         check_positive_integers(num_draws=num_draws)
         self.shots = shots
-        self.num_draws = num_draws
+        self.num_draws = num_draws if shots is not None else 1
         self.l2 = l2
         self.seed = seed
         self.classifier = RidgeClassifier(l2)

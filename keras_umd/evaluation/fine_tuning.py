@@ -5,6 +5,7 @@ import uuid
 import keras
 import numpy as np
 
+from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled
 from keras_umd.evaluation.provenance import Result, describe_model, describe_optimizer
 from keras_umd.fingerprint import fingerprint
@@ -41,7 +42,13 @@ def fine_tune(
 
     Returns:
         The classifier, a Keras model that gives logits; and the `Result`, its accuracy on the test set.
+
+    Raises:
+        ValueError: for arrays and data sets with more classes than `num_classes`, and for data that never end.
     """
+    check_positive_integers(num_classes=num_classes, epochs=epochs, batch_size=batch_size)
+    _check_classes(train, num_classes, "train")
+    _check_classes(test, num_classes, "test")
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(encoder))
     copy.set_weights(encoder.get_weights())
     copy.trainable = True
@@ -52,7 +59,7 @@ def fine_tune(
         )
     inputs = keras.Input(images.shape[1:], dtype=images.dtype)  # else Keras makes floats of uint8
     small = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
-    outputs = keras.layers.Dense(num_classes, kernel_initializer=small)(copy(inputs))
+    outputs = keras.layers.Dense(num_classes, kernel_initializer=small, dtype="float32")(copy(inputs))
     classifier = keras.Model(inputs, outputs)
     is_array = isinstance(train, tuple)
     batches = ShuffledBatches(np.asarray(train[0]), np.asarray(train[1]), batch_size, seed) if is_array else train
@@ -75,6 +82,20 @@ def fine_tune(
     }
     subject = {**describe_model(encoder), "seed": seed}
     return classifier, Result("fine-tuned accuracy", accuracy, protocol, subject)
+
+
+def _check_classes(dataset, num_classes, name):
+    if isinstance(dataset, tuple):
+        largest = int(np.max(dataset[1]))
+    else:
+        largest = len(getattr(dataset, "class_names", None) or ()) - 1
+    if largest >= num_classes:
+        raise ValueError(
+            f"`num_classes` must be above all labels. Received: num_classes={num_classes}, {name} with labels up to "
+            f"{largest}"
+        )
+    if getattr(dataset, "is_repeated", False):
+        raise ValueError(f"`{name}` must end with its epoch; leave out `repeat`. Received: {name}={dataset}")
 
 
 def _first_images(dataset, name):

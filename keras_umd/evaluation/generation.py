@@ -24,6 +24,7 @@ OTHER_NAMES = {"frechet": "frechet_distance", "inception_score": "classifier_sco
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
 NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
 SPLITS = 10
+FEWEST_IMAGES = {"inception_score": SPLITS, "kernel": 2, "neighbourhoods": 1 + max(NEIGHBOURS.values())}
 
 
 def evaluate_images(images, reference, network, metrics=None, subject=None, batch_size=64, verbose=True):
@@ -36,7 +37,8 @@ def evaluate_images(images, reference, network, metrics=None, subject=None, batc
         network: `FIDInception`, or any Keras model from images to features `(batch, dim)`, or to a dictionary of
             `features` and `logits`.
         metrics: List of `"frechet"`, `"inception_score"` (where the network has logits), `"kernel"` and
-            `"neighbourhoods"` (where the reference keeps its features). Defaults to all that are possible.
+            `"neighbourhoods"` (where the reference keeps its features). Defaults to all that are possible, with so many
+            images, too.
         subject: Dictionary of JSON values, what the images are; for the cards, beside a hash of the images. Defaults
             to what `generate_to` wrote beside the file.
         batch_size: Integer, images at a time.
@@ -158,6 +160,11 @@ def _judge(batches, reference, network, metrics, describe, batch_size, progress)
         if metrics is not None:
             raise ValueError(f"The network gives no `logits`. Received: metrics={metrics}, network={network.name}")
         chosen.remove("inception_score")
+    if metrics is None:
+        num_images = seen.statistics.num_images
+        num_both = num_images if reference.features is None else min(num_images, len(reference.features))
+        numbers = {"inception_score": num_images, "kernel": num_both, "neighbourhoods": num_both}
+        chosen = [name for name in chosen if numbers.get(name, 0) >= FEWEST_IMAGES.get(name, 0)]
     if seen.statistics.mean.shape != reference.mean.shape:
         raise ValueError(
             "The reference must be of the same network. "
@@ -205,7 +212,9 @@ def _inception_score(seen, reference):
 def _kernel(seen, reference):
     smaller = min(KID_SUBSETS["subset_size"], len(seen.features), len(reference.features))
     settings = {**KID_SUBSETS, "subset_size": smaller}
-    yield None, *kernel_distance(seen.features, reference.features, **settings), settings
+    value, deviation = kernel_distance(seen.features, reference.features, **settings)
+    is_whole = smaller == len(seen.features) == len(reference.features)  # every subset is the same
+    yield None, value, None if is_whole else deviation, settings
 
 
 def _neighbourhoods(seen, reference):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_umd.checks import check_positive_integers
-from keras_umd.evaluation.features import ShuffledBatches
+from keras_umd.evaluation.features import ShuffledBatches, batches_of, outputs_of
 from keras_umd.evaluation.probes import Probe, check_labelled
 from keras_umd.evaluation.provenance import describe_optimizer
 
@@ -43,14 +43,16 @@ class LinearProbe(Probe):
             norm = keras.layers.BatchNormalization(center=False, scale=False, dtype="float32")
             kernel = keras.initializers.GlorotUniform(seed)
             linear = keras.layers.Dense(num_classes, kernel_initializer=kernel, dtype="float32")
-            classifier = keras.Sequential([keras.Input((features.shape[1],)), norm, linear])
+            inputs = keras.Input((features.shape[1],), dtype="float32")
+            classifier = keras.Model(inputs, linear(norm(inputs)))  # a Sequential would follow the global policy
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             classifier.compile(self._optimizer(self.epochs * len(batches)), loss)
             classifier.fit(batches, epochs=self.epochs, shuffle=False, verbose=0)  # Keras would by its global seed
             # Instead of moving averages, which a short training leaves far behind.
             norm.moving_mean.assign(features.mean(axis=0, dtype="float64"))
             norm.moving_variance.assign(features.var(axis=0, dtype="float64"))
-            scores = classifier.predict(test_features.astype("float32"), batch_size=4096, verbose=0)
+            batches = batches_of(test_features.astype("float32"), 4096)
+            scores = np.concatenate([scores for scores, _, _ in outputs_of(classifier, batches)])
             accuracies.append(float(np.mean(scores.argmax(axis=1) == test_labels)))
         return accuracies
 

@@ -1,10 +1,14 @@
 """The pre-trained encoder as a model of its own."""
 
+import json
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend.processes import to_numpy
 from keras_umd.diffusion.schedule import NoiseSchedule
+from keras_umd.fingerprint import fingerprint
 from keras_umd.images import check_images, scale_images
 from keras_umd.layers.patches import as_pair
 from keras_umd.models.inputs import check_timesteps, is_between
@@ -140,10 +144,16 @@ class FeatureExtractor(keras.Model):
             pairs += zip(self.condition_embedding.weights, model.condition_embedding.weights, strict=True)
         for target, variable in pairs:
             # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
-            value = ops.convert_to_numpy(values[id(variable)])
+            value = to_numpy(values[id(variable)])
             if variable is positions:
                 value = source.position_embedding.interpolated(self.encoder.position_embedding.grid, value)
             target.assign(value)
+
+    def fingerprint(self):
+        """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
+        names = ("pooling", "layer", "timesteps", "schedule", "num_timesteps", "value_range")
+        settings = json.dumps({name: self.get_config()[name] for name in names})
+        return fingerprint([np.frombuffer(settings.encode(), "uint8"), *self.weights])
 
     def get_config(self):
         encoder = self.encoder

@@ -91,6 +91,9 @@ class Monitor(keras.callbacks.Callback):
     def _begin(self):
         self._record = _Record(self.directory if is_first_process() else None, self._step())
         self._epoch = self._record.last_epoch
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        # The optimizer counts its updates.
+        self._seen_step = self._step() * (optimizer.gradient_accumulation_steps or 1)
         if self.tensorboard and is_first_process():
             self._close()  # of a `fit` that was stopped
             self._events = _Events(os.path.join(self.directory, "tensorboard"), self._step())
@@ -99,7 +102,7 @@ class Monitor(keras.callbacks.Callback):
         if self._record is None:
             self._begin()
         self._epoch = epoch + 1
-        self._first_step = self._seen_step = self._step()
+        self._first_step = self._seen_step
 
     def on_train_batch_end(self, batch, logs=None):
         if self.every_steps is None:

@@ -85,3 +85,21 @@ def test_what_is_no_set_of_features_is_refused(small_model, images, labels):
     inputs = keras.Input((8, 8, 1))
     with pytest.raises(ValueError, match="finite"):
         extract(keras.Model(inputs, keras.ops.log(keras.layers.Flatten()(inputs) * 0.0)), images.astype("float32"))
+
+
+def test_images_of_a_wrong_range_are_refused_by_a_compiled_encoder(small_model, images):
+    for encoder in (small_model(), small_model().feature_extractor()):
+        with pytest.raises(ValueError, match="value_range.*from 0 to 255"):
+            extract(encoder, images.astype("float32") - images.min())
+
+
+def test_parts_of_a_data_set_are_refused(images):
+    encoder = mean_model()
+    for how, message in (
+        ({"shard_index": 0, "num_shards": 2}, "one of 2 shards"),
+        ({"drop_remainder": True}, "2 batch"),
+    ):
+        part = data.from_arrays(images, batch_size=10, training=False, **how)
+        with pytest.raises(ValueError, match=f"must be whole.*{message}"):
+            extract(encoder, part)
+    assert len(extract(encoder, data.from_arrays(images, batch_size=8, training=False, drop_remainder=True))) == 24

@@ -75,7 +75,7 @@ def test_shots_are_drawn_per_class_and_follow_the_seed():
 def test_all_shots_are_those_of_the_classifier():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 4)), np.arange(40) % 4
-    probe = FewShotProbe(shots=None, num_draws=1)
+    probe = FewShotProbe(shots=None)  # five draws would be five times the same
     assert probe.accuracies((x, y), (x, y)) == [RidgeClassifier().fit(x, y).accuracy(x, y)]
     assert probe.name == "ridge accuracy"
 

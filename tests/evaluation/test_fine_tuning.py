@@ -38,3 +38,16 @@ def test_data_sets_and_optimizers_of_the_users(grey, small_model):  # noqa: F811
     for wrong, message in (((grey[0][0] / 255.0, grey[0][1]), "float64 and uint8"), (iter([grey[0]]), "generator")):
         with pytest.raises(ValueError, match=message):
             fine_tune(small_model().feature_extractor(), wrong, test, 3, verbose=False)
+
+
+def test_labels_beyond_the_classes_are_refused(grey, small_model):  # noqa: F811
+    train, test = grey
+    encoder = small_model().feature_extractor()
+    for wrong, message in (
+        ((train, test, 2), "num_classes=2, train with labels up to 2"),
+        ((train, (test[0], test[1] + 1), 3), "num_classes=3, test with labels up to 3"),
+        ((data.from_arrays(*train, batch_size=10), test, 2), "num_classes=2, train with labels up to 2"),
+        ((data.from_arrays(*train, batch_size=10).repeat(), test, 3), "`train` must end"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fine_tune(encoder, *wrong, verbose=False)

@@ -188,3 +188,33 @@ def test_a_sweep_judges_every_combination_and_the_best_is_found(network, referen
     )
     np.testing.assert_allclose(row["frechet_distance"].value, alone["frechet_distance"].value, rtol=1e-5)
     assert (row["num_steps"], row["guidance_scale"]) == (2, 2.0)
+
+
+def test_features_of_another_layer_are_another_network(small_model, images, real):
+    model = small_model(num_layers=2)
+    reference = Reference.of(model.feature_extractor(layer=1), real, verbose=False)
+    with pytest.raises(ValueError, match="made with another network"):
+        evaluate_images(images, reference, model.feature_extractor(), ["frechet"], verbose=False)
+    assert evaluate_images(images, reference, model.feature_extractor(layer=1), ["frechet"], verbose=False)
+
+
+def test_few_images_have_the_scores_that_they_can(network, reference, images):
+    assert list(evaluate_images(images[:8], reference, network, verbose=False)) == [
+        "frechet_distance",
+        "kernel_distance",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    ]
+    assert list(evaluate_images(images[:5], reference, network, verbose=False)) == [
+        "frechet_distance",
+        "kernel_distance",
+    ]
+    with pytest.raises(ValueError, match="splits=10"):
+        evaluate_images(images[:8], reference, network, ["inception_score"], verbose=False)
+
+
+def test_a_kernel_distance_of_two_whole_sets_has_no_deviation(network, images, real):
+    reference = Reference.of(network, real[:24], verbose=False)
+    assert evaluate_images(images, reference, network, ["kernel"], verbose=False)["kernel_distance"].deviation is None

@@ -40,3 +40,15 @@ def test_any_optimizer_and_runs_that_repeat(digits):
 def test_fewer_images_than_a_batch(digits):
     train, test = [(x[:20], y[:20]) for x, y in digits]
     assert 0 <= LinearProbe(epochs=1).accuracies(train, test)[0] <= 1
+
+
+def test_the_global_precision_does_not_count(digits):
+    """Features whose differences bfloat16 doesn't see."""
+    (x, y), (x_test, y_test) = ((data[0] / 1000 + 10, data[1]) for data in digits)
+    probe = LinearProbe(epochs=3, batch_size=64)
+    expected = probe.accuracies((x, y), (x_test, y_test))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert probe.accuracies((x, y), (x_test, y_test)) == pytest.approx(expected, abs=0.01)
+    finally:
+        keras.config.set_dtype_policy("float32")

@@ -120,6 +120,16 @@ def test_tensorboard_has_losses_scores_and_pictures_of_each_step_once(tmp_path):
 
 @needs_one_backend
 @pytest.mark.usefixtures("without_progress")
+def test_steps_are_batches_also_where_gradients_are_accumulated(tmp_path):
+    model = linear_model()
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), "mse")
+    judge = callbacks.Monitor(tmp_path, lambda model: {"score": 0.5}, every_steps=4)
+    model.fit(X, Y, batch_size=8, epochs=4, verbose=0, callbacks=[judge])  # 12 batches
+    assert evaluated_steps(tmp_path) == [2, 4, 6]  # updates, after 4, 8 and 12 batches
+
+
+@needs_one_backend
+@pytest.mark.usefixtures("without_progress")
 def test_the_keys_of_a_dictionary_come_before_the_names(tmp_path):
     judges = {"raw": lambda model: {"accuracy": 0.1}, "ema": lambda model: {"accuracy": 0.2, "samples": PICTURE}}
     Fit(tmp_path, judges)(epochs=1)
