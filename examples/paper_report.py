@@ -173,12 +173,14 @@ def judge(scores, column, title, less_is_better, claim):
 
 
 def side_by_side(folder, names, guided):
-    """Guided samples of every setting beside real images, from either head."""
-    real, cells = load_picture(os.path.join(folder, "real.png")), []
-    for head in ("eps", "x0"):
+    """Guided samples of every setting beside real images, from either head and from both."""
+    real, rows = load_picture(os.path.join(folder, "real.png")), {}
+    for head in HEADS:
         paths = [os.path.join(folder, slug(name), "seed0", f"{head}_{guided}.png") for name in names]
-        cells.append([real, *(load_picture(path) if os.path.exists(path) else 0 * real + 255 for path in paths)])
-    return plots.captioned(cells, [f"{head}, guided" for head in ("eps", "x0")], ["real", *names])
+        if any(map(os.path.exists, paths)):
+            shown = [load_picture(path) if os.path.exists(path) else 0 * real + 255 for path in paths]
+            rows[f"{head}, guided"] = [real, *shown]
+    return plots.captioned(list(rows.values()), list(rows), ["real", *names])
 
 
 def load_picture(path):

@@ -89,6 +89,15 @@ def after(tensors):
     return tf.control_dependencies([tensor for tensor in keras.tree.flatten(tensors) if tensor is not None])
 
 
+def full_precision():
+    """A context in which JAX takes float32 products as they are; TPUs would make them of bfloat16, GPUs of TF32."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.default_matmul_precision("highest")
+
+
 def ensure_shape(x, shape):
     """Fix what TensorFlow doesn't know of the shape of `x` while it traces; other tensors always know theirs.
 

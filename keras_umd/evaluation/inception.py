@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend import full_precision
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
 from keras_umd.fingerprint import fingerprint
 
@@ -129,7 +130,8 @@ class FIDInception(keras.Model):
     """Images to the features of FID and to the logits of the Inception Score.
 
     BatchNorm is folded into the convolutions when the weights are read; the results agree with the network's to about
-    1e-5 of the largest value. It computes in float32, whatever the global policy, and isn't trained. Load the weights
+    1e-5 of the largest value. It computes in float32, whatever the global policy, and isn't trained. (On GPUs,
+    TensorFlow and PyTorch take TF32 for convolutions, with fewer digits, unless they are told not to.) Load the weights
     once and `save` them as `.keras`, which `keras.models.load_model` reads without PyTorch.
 
     Example:
@@ -200,10 +202,11 @@ class FIDInception(keras.Model):
             self._load(os.fspath(weights))
 
     def call(self, images):
-        x = self._prepare(images)
-        for block, step in NETWORK.items():
-            x = self._apply(step, x, block)
-        return self._outputs(x)
+        with full_precision():
+            x = self._prepare(images)
+            for block, step in NETWORK.items():
+                x = self._apply(step, x, block)
+            return self._outputs(x)
 
     def blocks(self, images):
         """What every block computes, to compare two networks.
@@ -215,11 +218,12 @@ class FIDInception(keras.Model):
             Dictionary of float32 tensors: `(batch, height, width, channels)` from `"Conv2d_1a_3x3"` to `"Mixed_7c"`,
             and what a call returns.
         """
-        x = self._prepare(images)
         outputs = {}
-        for block, step in NETWORK.items():
-            x = outputs[block] = self._apply(step, x, block)
-        return {**outputs, **self._outputs(x)}
+        with full_precision():
+            x = self._prepare(images)
+            for block, step in NETWORK.items():
+                x = outputs[block] = self._apply(step, x, block)
+            return {**outputs, **self._outputs(x)}
 
     @property
     def is_fid(self):

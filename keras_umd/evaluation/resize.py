@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_umd.cubic import cubic_weights
+
 RESIZE_MODES = ("tf1", "half_pixel", "clean")
 
 
@@ -60,12 +62,4 @@ def resize_matrix(size, new_size, mode):
     centers = new_pixels * step if mode == "tf1" else (new_pixels + 0.5) * step - 0.5
     if mode != "clean":
         return np.maximum(1 - np.abs(pixels - np.clip(centers, 0, size - 1)), 0)
-    weights = _cubic(np.abs(pixels - centers) / max(step, 1))
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _cubic(distances):
-    """The cubic convolution kernel with a = -1/2 (Keys, 1981), Eq. 15."""
-    near = 1.5 * distances**3 - 2.5 * distances**2 + 1
-    far = -0.5 * distances**3 + 2.5 * distances**2 - 4 * distances + 2
-    return np.where(distances < 1, near, np.where(distances < 2, far, 0))
+    return cubic_weights(np.abs(pixels - centers) / max(step, 1))

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.cubic import cubic_weights
+
 
 @keras.saving.register_keras_serializable("keras_umd")
 class PositionEmbedding(keras.layers.Layer):
@@ -177,12 +179,9 @@ class LabelEmbedding(_TwoLayerEmbedding):
 
 
 def _bicubic_matrix(old, new):
-    """Weights `(new, old)` of Keys' cubic kernel (a = -0.5), half-pixel centres, edges renormalised.
+    """Weights `(new, old)` of the cubic kernel with a = -0.5, at half-pixel centres.
 
     `keras.ops.image.resize` takes another kernel on PyTorch (a = -0.75), and features would depend on the backend.
     """
     centres = (np.arange(new) + 0.5) * old / new - 0.5
-    x = np.abs(centres[:, None] - np.arange(old))
-    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return cubic_weights(np.abs(centres[:, None] - np.arange(old)))

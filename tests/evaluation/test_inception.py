@@ -269,3 +269,12 @@ def test_it_computes_channels_last_in_float32_whatever_the_settings(arrays, save
 def test_wrong_arguments_are_named(use, message):
     with pytest.raises(ValueError, match=message):
         use()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX' programs say how exact their products are")
+def test_no_product_is_left_to_the_precision_of_the_device():
+    import jax
+
+    program = str(jax.make_jaxpr(FIDInception())(np.zeros((1, 8, 8, 3), "float32")))
+    num_products = program.count("conv_general_dilated[") + program.count("dot_general[")
+    assert num_products == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 3
