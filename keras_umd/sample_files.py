@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 
+from keras_umd.backend.processes import agreed, is_first_process, wait_for_all
 from keras_umd.checks import check_positive_integers
 from keras_umd.files import write_json, write_whole
 from keras_umd.samples import Samples
@@ -74,23 +75,25 @@ def generate_to(
 
     path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *shape))) + ".npz")
     store = _PngFiles(directory) if format == "png" else _Parts(directory)
-    done = num_images if os.path.exists(path) else store.num_images()
-    progress = keras.utils.Progbar(num_images, unit_name="image") if verbose else None
+    done = agreed(num_images if os.path.exists(path) else store.num_images())
+    writes = is_first_process()
+    progress = keras.utils.Progbar(num_images, unit_name="image") if verbose and writes else None
     for images in samples.batches(batch_size, start=done):
-        if not done:  # not before, so that a wrong option leaves the directory as it was
-            write_json(os.path.join(directory, "manifest.json"), manifest)
-        store.append(done, images)
+        if writes:
+            if not done:  # not before, so that a wrong option leaves the directory as it was
+                write_json(os.path.join(directory, "manifest.json"), manifest)
+            store.append(done, images)
         done += len(images)
         if progress is not None:
             progress.update(done)
-    if format == "png":
-        if samples.labels is not None:
-            np.savetxt(os.path.join(directory, "labels.txt"), samples.labels, fmt="%d")
-        return os.fspath(directory)
-    if not os.path.exists(path):
-        store.merge(path, samples.labels)
-    store.remove()
-    return path
+    if writes and format == "png" and samples.labels is not None:
+        np.savetxt(os.path.join(directory, "labels.txt"), samples.labels, fmt="%d")
+    if writes and format == "npz":
+        if not os.path.exists(path):
+            store.merge(path, samples.labels)
+        store.remove()
+    wait_for_all()
+    return path if format == "npz" else os.fspath(directory)
 
 
 def _check_manifest(directory, manifest):

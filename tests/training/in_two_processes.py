@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 
-from keras_umd import UMD, Corruption, callbacks, data, distribution, recipes
+from keras_umd import UMD, Corruption, callbacks, data, distribution, generate_to, recipes
 from tests.training.helpers import KillAfter
 
 
@@ -27,6 +27,7 @@ def train(folder, *more):
     monitor = callbacks.Monitor(folder, draw, tensorboard=False)
     run = callbacks.standard(folder, save_freq=2, dataset=dataset)
     model.fit(dataset, epochs=3, verbose=2 if distribution.is_first_process() else 0, callbacks=[monitor, *run, *more])
+    generate_to(f"{folder}/samples", model, num_images=3, batch_size=2, num_steps=2, verbose=False)
 
 
 if __name__ == "__main__":

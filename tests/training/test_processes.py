@@ -68,3 +68,10 @@ def test_both_draw_and_one_saves_the_picture(runs):
         assert (runs[0] / name / "progress.png").exists()
     pictures = [(runs[0] / name / "pictures" / "sample_0000009.png").read_bytes() for name in ("whole", "killed")]
     assert pictures[0] == pictures[1]
+
+
+def test_both_generate_and_one_writes_the_samples(runs):
+    paths = (runs[0] / name / "samples" / "samples_3x8x8x1.npz" for name in ("whole", "killed"))
+    whole, killed = (np.load(path)["arr_0"] for path in paths)
+    np.testing.assert_array_equal(whole, killed)
+    assert len(whole) == 3
