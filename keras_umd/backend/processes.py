@@ -78,15 +78,26 @@ def to_numpy(x):
 
 
 @contextlib.contextmanager
-def alone():
-    """A context in which a process makes variables of its own, in its host's memory.
+def alone(platform=None):
+    """A context in which a process makes variables of its own and computes with them, on its first device.
 
-    Keras makes some to save others; by the distribution it would wait there for all processes.
+    By the distribution it would wait for all processes there. Tensors of the training can be read, by `to_numpy`.
+
+    Args:
+        platform: `"cpu"` for its host's memory, or `None`.
     """
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
-        with keras.device("cpu:0") if num_processes() > 1 else contextlib.nullcontext():
+        with _own_device(platform):
             yield
     finally:
         keras.distribution.set_distribution(distribution)
+
+
+def _own_device(platform):
+    if keras.backend.backend() != "jax" or num_processes() == 1:
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.default_device(jax.local_devices(backend=platform)[0])

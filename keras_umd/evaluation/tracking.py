@@ -3,7 +3,10 @@
 They use the averaged weights where the model keeps an average; reconstructions, the raw ones.
 """
 
+import contextlib
+
 from keras_umd import plots
+from keras_umd.backend.processes import alone, num_processes
 from keras_umd.evaluation.features import extract
 from keras_umd.evaluation.few_shot import FewShotProbe
 from keras_umd.evaluation.generation import evaluate_generator
@@ -23,12 +26,15 @@ class _Features:
         self._ema_decay = ema_decay
         self._model, self._extractor = None, None
 
+    @contextlib.contextmanager
     def extractor(self, model):
-        if model is not self._model:
-            self._model, self._extractor = model, model.feature_extractor(**self._settings)
-        self._extractor.copy_weights(model, self._ema_decay)
-        self._extractor.seed_generator.state.assign([0, 0])  # the same noise each time
-        return self._extractor
+        """Within it, the extractor as the model is now; of several processes each has its own."""
+        with alone() if num_processes() > 1 else contextlib.nullcontext():
+            if model is not self._model:
+                self._model, self._extractor = model, model.feature_extractor(**self._settings)
+            self._extractor.copy_weights(model, self._ema_decay)
+            self._extractor.seed_generator.state.assign([0, 0])  # the same noise each time
+            yield self._extractor
 
 
 class TrackProbe(_Features):
@@ -48,9 +54,9 @@ class TrackProbe(_Features):
         self.batch_size = batch_size
 
     def __call__(self, model):
-        extractor = self.extractor(model)
-        sets = [extract(extractor, x, self.batch_size) for x in (self.train, self.test)]
-        return {self.probe.name: probe_result(self.probe, *sets, describe_model(extractor))}
+        with self.extractor(model) as extractor:
+            sets = [extract(extractor, x, self.batch_size) for x in (self.train, self.test)]
+            return {self.probe.name: probe_result(self.probe, *sets, describe_model(extractor))}
 
 
 class TrackRank(_Features):
@@ -68,7 +74,8 @@ class TrackRank(_Features):
         self.batch_size = batch_size
 
     def __call__(self, model):
-        return {"RankMe": rank_me(extract(self.extractor(model), self.images, self.batch_size).features)}
+        with self.extractor(model) as extractor:
+            return {"RankMe": rank_me(extract(extractor, self.images, self.batch_size).features)}
 
 
 class TrackGeneration:

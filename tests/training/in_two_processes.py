@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_umd import UMD, Corruption, callbacks, data, distribution, generate_to, recipes
+from keras_umd.evaluation import TrackRank
 from tests.training.helpers import KillAfter
 
 
@@ -24,7 +25,7 @@ def train(folder, *more):
     def draw(model):
         return {"sample": np.repeat(model.generate(num_images=2, num_steps=2, seed=0)[0], 3, axis=-1)}
 
-    monitor = callbacks.Monitor(folder, draw, tensorboard=False)
+    monitor = callbacks.Monitor(folder, [draw, TrackRank(images)], tensorboard=False)
     run = callbacks.standard(folder, save_freq=2, dataset=dataset)
     model.fit(dataset, epochs=3, verbose=2 if distribution.is_first_process() else 0, callbacks=[monitor, *run, *more])
     generate_to(f"{folder}/samples", model, num_images=3, batch_size=2, num_steps=2, verbose=False)

@@ -1,5 +1,6 @@
 """Two processes train one model, whose weights are spread over them. On JAX."""
 
+import json
 import os
 import pathlib
 import socket
@@ -61,6 +62,14 @@ def test_one_process_writes_and_speaks(runs):
     assert "Epoch" not in printed[1]
     assert not (folder / "killed" / "backup").exists()
     assert len((folder / "whole" / "history.csv").read_text().splitlines()) == 4
+
+
+def test_both_evaluate_and_one_writes_the_results(runs):
+    ranks = []
+    for name in ("whole", "killed"):
+        lines = (runs[0] / name / "evaluations.jsonl").read_text().splitlines()
+        ranks.append([line["values"]["RankMe"] for line in map(json.loads, lines) if "RankMe" in line["values"]])
+    assert ranks[0][-1] == ranks[1][-1] > 1
 
 
 def test_both_draw_and_one_saves_the_picture(runs):
