@@ -76,8 +76,8 @@ class DenoisingModel(keras.Model):
     def compile(self, optimizer="adamw", **kwargs):
         """Configure the training. The objective is the model's own, so `loss` and `metrics` are not taken.
 
-        An optimizer with an `ema_decay` (see `keras_umd.recipes`) makes the model keep a moving average of its weights,
-        before the averages that it keeps already.
+        An optimizer with an `ema_decay` (see `keras_umd.recipes`) makes the model keep moving averages of its weights,
+        before those that it keeps already.
         Biases, class tokens and the mask token are excluded from the optimizer's weight decay.
 
         Args:
@@ -102,7 +102,8 @@ class DenoisingModel(keras.Model):
             innermost.exclude_from_weight_decay(var_list=excluded)
         ema_decay = getattr(innermost, "ema_decay", None)
         if ema_decay is not None:
-            self.track_average([ema_decay, *(kept.decay for kept in self.averages if kept.decay != ema_decay)])
+            decays = [float(decay) for decay in np.atleast_1d(ema_decay)]
+            self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
 
     def get_compile_config(self):
         config = super().get_compile_config()
