@@ -20,12 +20,6 @@ from keras_umd.checkpoints import load_small_vision
 
 # Where the step isn't the subject, TensorFlow's graph of it does, which needs no XLA.
 QUICK_JIT = False if keras.backend.backend() == "tensorflow" else "auto"
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
-    # A third of the time to a first step, which is often the last.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
