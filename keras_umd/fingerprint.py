@@ -2,6 +2,7 @@
 
 import hashlib
 
+import keras
 import numpy as np
 
 from keras_umd.backend.processes import to_numpy
@@ -18,6 +19,6 @@ def fingerprint(values):
     """
     digest = hashlib.sha256()
     for value in values:
-        value = getattr(value, "value", value)  # of a variable
+        value = value.value if isinstance(value, keras.Variable) else value
         digest.update(np.ascontiguousarray(to_numpy(value)).view("uint8").data)
     return digest.hexdigest()
