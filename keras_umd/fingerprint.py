@@ -2,7 +2,6 @@
 
 import hashlib
 
-import keras
 import numpy as np
 
 from keras_umd.backend.processes import to_numpy
@@ -19,6 +18,5 @@ def fingerprint(values):
     """
     digest = hashlib.sha256()
     for value in values:
-        value = value.value if isinstance(value, keras.Variable) else value
         digest.update(np.ascontiguousarray(to_numpy(value)).view("uint8").data)
     return digest.hexdigest()

@@ -69,7 +69,8 @@ def is_spread(x):
 
 
 def to_numpy(x):
-    """The tensor `x` as a NumPy array. Where it is spread over processes, all must ask for it."""
+    """The tensor or variable `x` as a NumPy array. Where it is spread over processes, all must ask for it."""
+    x = x.value if isinstance(x, keras.Variable) else x
     if not is_spread(x):
         return ops.convert_to_numpy(x)
     from jax.experimental import multihost_utils

@@ -161,10 +161,9 @@ def _judge(batches, reference, network, metrics, describe, batch_size, progress)
             raise ValueError(f"The network gives no `logits`. Received: metrics={metrics}, network={network.name}")
         chosen.remove("inception_score")
     if metrics is None:
-        num_images = seen.statistics.num_images
-        num_both = num_images if reference.features is None else min(num_images, len(reference.features))
-        numbers = {"inception_score": num_images, "kernel": num_both, "neighbourhoods": num_both}
-        chosen = [name for name in chosen if numbers.get(name, 0) >= FEWEST_IMAGES.get(name, 0)]
+        both = (seen.features, reference.features)
+        needed = {"frechet": (), "inception_score": (seen.probabilities,), "kernel": both, "neighbourhoods": both}
+        chosen = [name for name in chosen if all(len(x) >= FEWEST_IMAGES[name] for x in needed[name])]
     if seen.statistics.mean.shape != reference.mean.shape:
         raise ValueError(
             "The reference must be of the same network. "

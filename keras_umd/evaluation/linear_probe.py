@@ -51,8 +51,8 @@ class LinearProbe(Probe):
             # Instead of moving averages, which a short training leaves far behind.
             norm.moving_mean.assign(features.mean(axis=0, dtype="float64"))
             norm.moving_variance.assign(features.var(axis=0, dtype="float64"))
-            batches = batches_of(test_features.astype("float32"), 4096)
-            scores = np.concatenate([scores for scores, _, _ in outputs_of(classifier, batches)])
+            outputs = outputs_of(classifier, batches_of(test_features.astype("float32"), 4096))
+            scores = np.concatenate([scores for scores, _, _ in outputs])
             accuracies.append(float(np.mean(scores.argmax(axis=1) == test_labels)))
         return accuracies
 
