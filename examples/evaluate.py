@@ -82,14 +82,14 @@ def main():
             samplers=("ddim", "dpmpp_2m"),
             num_steps=(10, 20, args.num_steps),
             guidance_scales=(1.0, 1.5, 2.0) if model.num_classes else (1.0,),
-            ema_decays=[0, *(average.decay for average in model.averages)],
+            weights=["raw", *(average.decay for average in model.averages)],
             batch_size=args.batch_size,
             verbose=False,
         )
         distance = table.columns[-1]
         save(args, "sweep", table, plots.heatmaps(table, distance, "guidance_scale", "num_steps", smallest=True))
         best = table.best(distance, smallest=True)
-        settings = {name: best[name] for name in ("ema_decay", "sampler", "num_steps", "guidance_scale")}
+        settings = {name: best[name] for name in ("weights", "sampler", "num_steps", "guidance_scale")}
         print(f"The best: {settings}")
     # Another seed than the sweep's, which has chosen what suits its own noise.
     scores = evaluation.evaluate_generator(

@@ -1,11 +1,16 @@
 """Unified Masked Diffusion for Keras 3: one pre-training for representations and for generation."""
 
-from keras_umd import checkpoints, data, distribution, evaluation, latents, layers, plots
-from keras_umd.devices import Device
-from keras_umd.diffusion import Corruption, NoiseSchedule, guidance, samplers
+import sys
+
+from keras_umd import data, distribution, evaluation, latents, layers, plots, weights
+from keras_umd.corruption import Corruption, NoiseSchedule
 from keras_umd.models import UMD, FeatureExtractor
-from keras_umd.planner import plan
-from keras_umd.sample_files import generate_to
+from keras_umd.planning import Device, plan
+from keras_umd.sampling import generate_to, guidance, samplers
 from keras_umd.training import callbacks, recipes
 
 __version__ = "0.1.0"
+
+# So that `from keras_umd.callbacks import Monitor` works as `keras_umd.callbacks.Monitor` does.
+for _module in (callbacks, guidance, recipes, samplers):
+    sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption
-from keras_umd.checkpoints import load_small_vision
+from keras_umd.weights import load_small_vision
 
 # Where the step isn't the subject, TensorFlow's graph of it does, which needs no XLA.
 QUICK_JIT = False if keras.backend.backend() == "tensorflow" else "auto"

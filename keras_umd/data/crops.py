@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers
 
 RATIO_RANGE = (3 / 4, 4 / 3)
 NUM_DRAWS = 5  # area, ratio, top, left, flip

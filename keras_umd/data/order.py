@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
 from keras_umd.data.crops import NUM_DRAWS
+from keras_umd.utils.checks import check_positive_integers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.images import check_images
+from keras_umd.utils.images import check_images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.probes import Probe, check_labelled
+from keras_umd.utils.checks import check_positive_integers
 
 BIAS_FEATURE = 100.0
 BLOCK = 8192  # feature vectors that are in memory as float64 at a time

@@ -5,11 +5,11 @@ import uuid
 import keras
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled
 from keras_umd.evaluation.provenance import Result, describe_model, describe_optimizer
-from keras_umd.fingerprint import fingerprint
 from keras_umd.training.recipes import cosine_with_warmup
+from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.fingerprint import fingerprint
 
 
 def fine_tune(

@@ -15,7 +15,7 @@ from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
 from keras_umd.evaluation.provenance import Result
 from keras_umd.evaluation.reference import ImageFeatures, network_identity, progress_bar, stored_images
 from keras_umd.evaluation.table import Table
-from keras_umd.samples import Samples
+from keras_umd.sampling.stream import Samples
 
 METRICS = ("frechet", "inception_score", "kernel", "neighbourhoods")
 # Only what is read from FID's own Inception may have the names of the literature.
@@ -113,7 +113,7 @@ def sweep_generation(
     samplers=("ddim",),
     num_steps=(50,),
     guidance_scales=(1.0,),
-    ema_decays=(None,),
+    weights=("average",),
     metrics=("frechet",),
     **options,
 ):
@@ -129,15 +129,15 @@ def sweep_generation(
         samplers: List of samplers, objects or names, as of `UMD.generate`.
         num_steps: List of integers.
         guidance_scales: List of floats.
-        ema_decays: List of decays of the model's averages; 0 for the raw weights, `None` for the first average.
+        weights: List of `"average"`, `"raw"` and decays of the model's averages.
         **options: As of `evaluate_generator`.
 
     Returns:
-        `Table` with the columns `ema_decay`, `sampler`, `num_steps`, `guidance_scale`, and one for each metric.
+        `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance_scale`, and one for each metric.
     """
-    names = ("ema_decay", "sampler", "num_steps", "guidance_scale")
+    names = ("weights", "sampler", "num_steps", "guidance_scale")
     table = Table()
-    for values in itertools.product(ema_decays, samplers, num_steps, guidance_scales):
+    for values in itertools.product(weights, samplers, num_steps, guidance_scales):
         chosen = dict(zip(names, values, strict=True))
         shown = {**chosen, "sampler": values[1] if isinstance(values[1], str) else type(values[1]).__name__}
         scores = evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)

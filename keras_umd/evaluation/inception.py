@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_umd.backend import full_precision
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
-from keras_umd.fingerprint import fingerprint
+from keras_umd.utils.fingerprint import fingerprint
 
 IMAGE_SIZE = 299
 NUM_LOGITS = 1008

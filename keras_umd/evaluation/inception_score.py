@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers
 
 
 def inception_score(probabilities, splits=10):

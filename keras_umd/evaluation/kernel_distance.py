@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.statistics import checked_sets
+from keras_umd.utils.checks import check_positive_integers
 
 
 def kernel_distance(features, reference, num_subsets=100, subset_size=1000, seed=0):

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, outputs_of
 from keras_umd.evaluation.probes import Probe, check_labelled
 from keras_umd.evaluation.provenance import describe_optimizer
+from keras_umd.utils.checks import check_positive_integers
 
 
 class LinearProbe(Probe):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.probes import Probe, check_labelled
+from keras_umd.utils.checks import check_positive_integers
 
 BLOCK = 512  # test images at a time
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
 from keras_umd.evaluation.statistics import checked_sets
+from keras_umd.utils.checks import check_positive_integers
 
 # Rows that are compared at once: two blocks of 2048 float64 features and their distances take 100 MB.
 BLOCK_SIZE = 2048

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from keras_umd.backend.devices import training_devices
-from keras_umd.files import write_json
-from keras_umd.fingerprint import fingerprint
+from keras_umd.utils.atomic import write_json
+from keras_umd.utils.fingerprint import fingerprint
 
 SHORT = 12  # digits of a hash
 

@@ -9,8 +9,8 @@ import numpy as np
 from keras_umd.evaluation.features import batches_of, checked, outputs_of
 from keras_umd.evaluation.inception_score import softmax
 from keras_umd.evaluation.statistics import FeatureStatistics
-from keras_umd.files import write_whole
-from keras_umd.fingerprint import fingerprint
+from keras_umd.utils.atomic import write_whole
+from keras_umd.utils.fingerprint import fingerprint
 
 
 class ImageFeatures:

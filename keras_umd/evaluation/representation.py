@@ -50,7 +50,7 @@ def sweep_features(
     layers=None,
     poolings=("cls", "mean", "cls+mean"),
     timesteps=(0, 50),
-    ema_decay=0,
+    weights="average",
     batch_size=256,
     seed=0,
     verbose=True,
@@ -72,7 +72,7 @@ def sweep_features(
         layers: List of integers, see `UMD.feature_extractor`. Defaults to all.
         poolings: List of `"cls"`, `"mean"` and `"cls+mean"`.
         timesteps: List of integers in [0, T].
-        ema_decay: As of `UMD.feature_extractor`.
+        weights: As of `UMD.feature_extractor`.
         batch_size: Integer, for data that are arrays.
         seed: Integer, for the noise.
         verbose: Bool. Whether to show progress bars.
@@ -89,9 +89,7 @@ def sweep_features(
     table = Table()
     for t in timesteps:
         # All layers and poolings from one pass over the images.
-        extractor = model.feature_extractor(
-            pooling="cls+mean", layer=layers, timesteps=t, ema_decay=ema_decay, seed=seed
-        )
+        extractor = model.feature_extractor(pooling="cls+mean", layer=layers, timesteps=t, weights=weights, seed=seed)
         pairs = zip(*(extract(extractor, x, batch_size, verbose) for x in (train, test)), strict=True)
         description = describe_model(extractor)
         for layer, pair in zip(layers, pairs, strict=True):

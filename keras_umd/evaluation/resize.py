@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_umd.cubic import cubic_weights
+from keras_umd.utils.cubic import cubic_weights
 
 RESIZE_MODES = ("tf1", "half_pixel", "clean")
 

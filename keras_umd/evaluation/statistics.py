@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_umd.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers
 
 # The product of a batch with itself costs the time to move a (dim, dim) matrix, however small the batch: with 2048
 # features 50 ms for 8 images as for 64. Images therefore wait until they are this many.

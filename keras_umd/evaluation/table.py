@@ -1,7 +1,7 @@
 """Results in rows and columns."""
 
 from keras_umd.evaluation.provenance import Result, best_of
-from keras_umd.files import write_json
+from keras_umd.utils.atomic import write_json
 
 
 class Table(list):

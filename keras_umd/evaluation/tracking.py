@@ -21,9 +21,9 @@ FEW_STEPS = {"num_steps": 20, "sampler": "dpmpp_2m", "seed": 0}
 class _Features:
     """Features of a model that trains, from an extractor that is made and compiled once."""
 
-    def __init__(self, pooling="cls", layer=None, timesteps=0, ema_decay=None):
+    def __init__(self, pooling="cls", layer=None, timesteps=0, weights="average"):
         self._settings = {"pooling": pooling, "layer": layer, "timesteps": timesteps, "seed": 0}
-        self._ema_decay = ema_decay
+        self._weights = weights
         self._model, self._extractor = None, None
 
     @contextlib.contextmanager
@@ -32,7 +32,7 @@ class _Features:
         with alone() if num_processes() > 1 else contextlib.nullcontext():
             if model is not self._model:
                 self._model, self._extractor = model, model.feature_extractor(**self._settings)
-            self._extractor.copy_weights(model, self._ema_decay)
+            self._extractor.copy_weights(model, self._weights)
             self._extractor.seed_generator.state.assign([0, 0])  # the same noise each time
             yield self._extractor
 
@@ -43,7 +43,7 @@ class TrackProbe(_Features):
     Args:
         train, test: Labelled images, as of `extract`. A few thousand are enough to see where a training goes.
         probe: Defaults to a `FewShotProbe()`.
-        pooling, layer, timesteps, ema_decay: As of `UMD.feature_extractor`, but for the averaged weights by default.
+        pooling, layer, timesteps, weights: As of `UMD.feature_extractor`.
         batch_size: Integer, for arrays.
     """
 
@@ -64,7 +64,7 @@ class TrackRank(_Features):
 
     Args:
         images: As of `extract`.
-        pooling, layer, timesteps, ema_decay: As of `TrackProbe`.
+        pooling, layer, timesteps, weights: As of `TrackProbe`.
         batch_size: Integer, for arrays.
     """
 

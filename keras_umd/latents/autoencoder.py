@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import compile_function, import_tensorflow, shard_batch
-from keras_umd.checks import check_positive_integers
-from keras_umd.fingerprint import fingerprint
-from keras_umd.images import check_images, scale_images, to_uint8
-from keras_umd.seeds import seed_generator
+from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.images import check_images, scale_images, to_uint8
+from keras_umd.utils.seeds import seed_generator
 
 # One over the deviation of Stable Diffusion's latents, so that theirs becomes about 1 (Rombach et al., appendix G).
 STABLE_DIFFUSION_SCALE = 0.18215

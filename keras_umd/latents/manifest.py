@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from keras_umd.files import write_json, write_whole
+from keras_umd.utils.atomic import write_json, write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"

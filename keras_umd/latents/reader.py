@@ -11,9 +11,9 @@ from keras import ops
 from keras_umd.data.image_dataset import PreparedDataset
 from keras_umd.data.options import Options
 from keras_umd.data.prefetch import prefetched
-from keras_umd.diffusion.image_noise import image_noise, noise_key
 from keras_umd.latents.manifest import complete_manifest
-from keras_umd.seeds import seed_generator
+from keras_umd.sampling.image_noise import image_noise, noise_key
+from keras_umd.utils.seeds import seed_generator
 
 MAX_OPEN_FILES = 256  # operating systems allow about a thousand
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.cubic import cubic_weights
+from keras_umd.utils.cubic import cubic_weights
 
 
 @keras.saving.register_keras_serializable("keras_umd")

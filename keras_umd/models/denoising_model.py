@@ -11,11 +11,11 @@ from keras import ops
 
 from keras_umd.backend import after, ensure_shape, scale_for_replicas
 from keras_umd.backend.sharding import gathered
-from keras_umd.diffusion.objective import image_losses, total_loss
-from keras_umd.images import check_images, scale_images
 from keras_umd.models.averages import WeightAverage
-from keras_umd.models.inputs import check_labels
-from keras_umd.seeds import seed_generator
+from keras_umd.objectives.objective import image_losses, total_loss
+from keras_umd.utils.checks import check_labels
+from keras_umd.utils.images import check_images, scale_images
+from keras_umd.utils.seeds import seed_generator
 
 UNDECAYED_NAMES = ("bias", "beta", "cls_tokens", "mask_token")
 EVALUATION_SEED = 0

@@ -7,13 +7,14 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend.processes import to_numpy
-from keras_umd.diffusion.schedule import NoiseSchedule
-from keras_umd.fingerprint import fingerprint
-from keras_umd.images import check_images, scale_images
+from keras_umd.corruption.schedules import NoiseSchedule
 from keras_umd.layers.patches import as_pair
-from keras_umd.models.inputs import check_timesteps, is_between
-from keras_umd.models.network import ConditionEmbedding, Encoder
-from keras_umd.seeds import seed_generator
+from keras_umd.models.condition import ConditionEmbedding
+from keras_umd.models.encoder import Encoder
+from keras_umd.utils.checks import check_timesteps, is_between
+from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.images import check_images, scale_images
+from keras_umd.utils.seeds import seed_generator
 
 POOLINGS = ("cls", "mean", "cls+mean", None)
 
@@ -129,14 +130,14 @@ class FeatureExtractor(keras.Model):
         mean = ops.mean(tokens, axis=1)
         return mean if self.pooling == "mean" else ops.concatenate([representation, mean], axis=-1)
 
-    def copy_weights(self, model, ema_decay=0):
+    def copy_weights(self, model, weights="average"):
         """Take over the weights of a UMD of the same sizes; other image sizes get interpolated positions.
 
         Args:
             model: `UMD`.
-            ema_decay: As of `UMD.weight_values`: 0 for the raw weights, `None` for the first average if there is one.
+            weights: `"average"`, `"raw"` or a decay, as of `UMD.weight_values`.
         """
-        values = dict(zip(map(id, model.network_weights), model.weight_values(ema_decay), strict=True))
+        values = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
         source = model.encoder
         positions = source.position_embedding.positions
         pairs = list(zip(self.encoder.weights, source.weights, strict=True))

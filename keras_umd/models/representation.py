@@ -4,14 +4,14 @@ import keras
 from keras import ops
 
 from keras_umd.models.feature_extractor import FeatureExtractor
-from keras_umd.models.inputs import check_timesteps
-from keras_umd.seeds import seed_generator
+from keras_umd.utils.checks import check_timesteps
+from keras_umd.utils.seeds import seed_generator
 
 
 class Representation:
     """The methods of `UMD` that give features."""
 
-    def encode(self, images, timesteps=0, labels=None, seed=None):
+    def encode(self, images, timesteps=0, labels=None, weights="average", seed=None):
         """The representation of images: the class token of the encoder, nothing masked (section 5).
 
         The whole batch is encoded at once; `predict` goes through a data set in batches.
@@ -21,6 +21,7 @@ class Representation:
             timesteps: Integer in [0, T]. Above 0 the images are noised to it first; the paper probes models that never
                 saw clean images at 50.
             labels: Int array `(batch,)`, or `None` for the null label.
+            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
 
         Returns:
@@ -38,7 +39,7 @@ class Representation:
         if timesteps:
             shape = ops.shape(inputs["images"])
             inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
-        return self._run(("encode",), self._encode, inputs)
+        return self._run(("encode",), self._encode, inputs, values=self.weight_values(weights))
 
     def _encode(self, inputs):
         images = inputs["images"]
@@ -46,7 +47,7 @@ class Representation:
             images = self.corruption.noise_schedule.add_noise(images, inputs["noise"], inputs["timesteps"])
         return self._representation(images, inputs["timesteps"], inputs.get("labels"))
 
-    def feature_extractor(self, image_shape=None, pooling="cls", layer=None, timesteps=0, ema_decay=0, seed=None):
+    def feature_extractor(self, image_shape=None, pooling="cls", layer=None, timesteps=0, weights="average", seed=None):
         """The encoder, with a copy of its weights, as a Keras model to embed in others.
 
         Args:
@@ -56,8 +57,7 @@ class Representation:
             layer: Integer in [1, num_layers], the block after which to take the features, or a list of them. Defaults
                 to the last.
             timesteps: Integer in [0, T]. Above 0 the images are noised to it first, as of `encode`.
-            ema_decay: Float, which of the model's averages to use; 0 for the raw weights, `None` for the first average
-                if there is one.
+            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
 
         Returns:
@@ -88,5 +88,5 @@ class Representation:
             seed=seed,
             dtype=self.dtype_policy,
         )
-        extractor.copy_weights(self, ema_decay)
+        extractor.copy_weights(self, weights)
         return extractor

@@ -6,19 +6,21 @@ from keras import ops
 
 from keras_umd.backend import compile_function
 from keras_umd.backend.processes import to_numpy
-from keras_umd.diffusion.corruption import Corruption
-from keras_umd.diffusion.objective import split_prediction
-from keras_umd.images import to_uint8
+from keras_umd.corruption.corruption import Corruption
+from keras_umd.distribution.layout import layout_map
 from keras_umd.layers.masking import random_split, restore
 from keras_umd.layers.patches import as_pair, patch_grid, unpatchify
+from keras_umd.methods.presets import preset_config
+from keras_umd.models.arguments import check_arguments, num_decoder_heads
+from keras_umd.models.condition import ConditionEmbedding
+from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.denoising_model import DenoisingModel
-from keras_umd.models.generation import Generation
-from keras_umd.models.inputs import check_arguments, num_decoder_heads
-from keras_umd.models.layout import layout_map
-from keras_umd.models.network import ConditionEmbedding, Decoder, Encoder
-from keras_umd.models.presets import preset_config
+from keras_umd.models.encoder import Encoder
 from keras_umd.models.representation import Representation
-from keras_umd.seeds import seed_generator
+from keras_umd.objectives.objective import split_prediction
+from keras_umd.sampling.generation import Generation
+from keras_umd.utils.images import to_uint8
+from keras_umd.utils.seeds import seed_generator
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -149,7 +151,7 @@ class UMD(Representation, Generation, DenoisingModel):
 
     @classmethod
     def from_preset(cls, preset, **overrides):
-        """A model with fresh weights and a named configuration; see `keras_umd.models.presets.preset_config`.
+        """A model with fresh weights and a named configuration; see `keras_umd.methods.presets.preset_config`.
 
         Args:
             preset: String, `{umd,mae,maskdit,dit}_{tiny,small,base,large}_patch{p}_{size}` for pixels, for example
@@ -160,7 +162,7 @@ class UMD(Representation, Generation, DenoisingModel):
 
     @staticmethod
     def layout_map(mesh):
-        """How several devices share the weights; see `keras_umd.models.layout.layout_map`.
+        """How several devices share the weights; see `keras_umd.distribution.layout.layout_map`.
 
         Args:
             mesh: `keras.distribution.DeviceMesh` with one axis, over which batch and weights are spread (FSDP), or with
@@ -203,24 +205,24 @@ class UMD(Representation, Generation, DenoisingModel):
     def _representation(self, images, timesteps, labels=None):
         return self.encoder(images, condition=self._condition(timesteps, labels))[0]
 
-    def weight_values(self, ema_decay=None):
+    def weight_values(self, weights="average"):
         """The values of the network's weights, averaged or not.
 
         Args:
-            ema_decay: Float, the decay of one of the model's averages; 0 for the raw weights. Defaults to the first
-                average that a training has updated, or to the raw weights of a model without.
+            weights: `"average"`, the first average that a training has updated, or the raw weights of a model without;
+                `"raw"`; or a float, the decay of one of the model's averages.
         """
-        if ema_decay is None:
-            ema_decay = next((average.decay for average in self.averages if average.is_updated()), 0)
-        for average in self.averages:
-            if average.decay == ema_decay:
-                return average.values_for(self.network_weights)
-        if ema_decay:
+        decays = [average.decay for average in self.averages]
+        if weights == "average":
+            weights = next((average.decay for average in self.averages if average.is_updated()), "raw")
+        if weights == "raw":
+            return [variable.value for variable in self.network_weights]
+        if weights not in decays:
             raise ValueError(
-                f"The model keeps averages with the decays {[average.decay for average in self.averages]}; ask for "
-                f"others with `track_average` before training. Received: ema_decay={ema_decay}"
+                "`weights` must be 'average', 'raw' or the decay of one of the model's averages, which `track_average` "
+                f"starts before training: {decays}. Received: weights={weights!r}"
             )
-        return [variable.value for variable in self.network_weights]
+        return self.averages[decays.index(weights)].values_for(self.network_weights)
 
     def _run(self, key, function, *tensors, models=None, values=None, jit_compile="auto"):
         """Run `function`, which reads the weights of `models`, compiled once for each `key` and shape."""
@@ -234,12 +236,13 @@ class UMD(Representation, Generation, DenoisingModel):
 
     # Images
 
-    def reconstruct(self, images, mask_ratio=0.75, seed=None):
+    def reconstruct(self, images, mask_ratio=0.75, weights="average", seed=None):
         """Mask clean images and fill the masked patches in again, as the masked autoencoder does.
 
         Args:
             images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`.
             mask_ratio: Float in [0, 1). Share of the patches to mask.
+            weights: As of `weight_values`.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for the mask.
 
         Returns:
@@ -262,7 +265,8 @@ class UMD(Representation, Generation, DenoisingModel):
                 unpatchify(mask, self.patch_size, self.grid),
             )
 
-        prediction, mask = self._run(("reconstruct", mask_ratio), fill_in, x0, mask_noise)
+        values = self.weight_values(weights)
+        prediction, mask = self._run(("reconstruct", mask_ratio), fill_in, x0, mask_noise, values=values)
         images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
         mask = to_numpy(mask).astype(bool)
         grey = 0.0

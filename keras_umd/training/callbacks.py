@@ -8,10 +8,10 @@ import warnings
 import keras
 
 from keras_umd.backend.processes import agreed, is_first_process, wait_for_all
-from keras_umd.files import write_json
 from keras_umd.training.monitor import Monitor as Monitor
 from keras_umd.training.state_files import load_state, remove_states, save_model, save_state
 from keras_umd.training.throughput import Throughput as Throughput
+from keras_umd.utils.atomic import write_json
 
 
 class BackupAndRestore(keras.callbacks.Callback):

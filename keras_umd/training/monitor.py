@@ -12,8 +12,8 @@ import numpy as np
 from keras_umd import plots
 from keras_umd.backend import undisturbed
 from keras_umd.backend.processes import agreed, is_first_process
-from keras_umd.checks import check_positive_integers
-from keras_umd.files import write_whole
+from keras_umd.utils.atomic import write_whole
+from keras_umd.utils.checks import check_positive_integers
 
 clock = time.perf_counter
 

@@ -4,7 +4,7 @@ import os
 import shutil
 
 from keras_umd.backend.processes import alone, is_first_process, is_spread, to_numpy, wait_for_all
-from keras_umd.files import write_whole
+from keras_umd.utils.atomic import write_whole
 
 
 def save_model(model, path):

@@ -6,9 +6,9 @@ import time
 import keras
 
 from keras_umd.backend.devices import training_devices
-from keras_umd.checks import check_positive_integers
-from keras_umd.costs import step_flops
-from keras_umd.devices import as_device, device_of_kind
+from keras_umd.planning.costs import step_flops
+from keras_umd.planning.devices import as_device, device_of_kind
+from keras_umd.utils.checks import check_positive_integers
 
 clock = time.perf_counter
 

@@ -176,15 +176,15 @@ def test_what_can_not_be_judged_is_named(network, real, reference, images, small
 def test_a_sweep_judges_every_combination_and_the_best_is_found(network, reference, small_model):
     model = small_model(num_classes=3)
     model.track_average([0.5])
-    settings = {"num_images": 8, "num_steps": (1, 2), "guidance_scales": (1.0, 2.0), "ema_decays": (0.5, 0)}
+    settings = {"num_images": 8, "num_steps": (1, 2), "guidance_scales": (1.0, 2.0), "weights": (0.5, "raw")}
     table = sweep_generation(model, reference, network, **settings, verbose=False)
     assert len(table) == 8
-    assert table.columns == ["ema_decay", "sampler", "num_steps", "guidance_scale", "frechet_distance"]
+    assert table.columns == ["weights", "sampler", "num_steps", "guidance_scale", "frechet_distance"]
     values = [row["frechet_distance"].value for row in table]
     assert table.best("frechet_distance", smallest=True)["frechet_distance"].value == min(values)
     row = table[3]
     alone = evaluate_generator(
-        model, reference, network, 8, num_steps=2, guidance_scale=2.0, ema_decay=0.5, metrics=["frechet"], verbose=False
+        model, reference, network, 8, num_steps=2, guidance_scale=2.0, weights=0.5, metrics=["frechet"], verbose=False
     )
     np.testing.assert_allclose(row["frechet_distance"].value, alone["frechet_distance"].value, rtol=1e-5)
     assert (row["num_steps"], row["guidance_scale"]) == (2, 2.0)

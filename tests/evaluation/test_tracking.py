@@ -39,7 +39,7 @@ def test_features_are_probed_as_the_model_is_now(small_model, images, labels):
     track, rank = TrackProbe((images[:12], labels[:12]), (images[12:], labels[12:]), probe), TrackRank(images)
 
     def expected():
-        extractor = model.feature_extractor(ema_decay=None)
+        extractor = model.feature_extractor()
         data = {"x": ((images[:12], labels[:12]), (images[12:], labels[12:]))}
         accuracy = evaluate_features(extractor, data, [probe], verbose=False)[0][probe.name].value
         return accuracy, rank_me(extract(extractor, images).features)

@@ -98,7 +98,7 @@ def outputs_of_kept_model(model):
     return {
         "predicted": model.predict(images[:4], verbose=0),
         "generated": model.generate(labels=[0, 2], num_steps=3, seed=0),
-        "features": array(model.feature_extractor(pooling="cls+mean", layer=1)(images[:4])),
+        "features": array(model.feature_extractor(pooling="cls+mean", layer=1, weights="raw")(images[:4])),
         "trainable": np.array([block.trainable for block in model.encoder.blocks]),
     }
 

@@ -74,7 +74,7 @@ def test_compiling_keeps_the_averages_that_were_asked_for(small_model, images, t
     model.fit(images[:8], batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    for decay in (None, 0.5, 0.9):
+    for decay in ("average", 0.5, 0.9):
         for value, expected in zip(loaded.weight_values(decay), model.weight_values(decay), strict=True):
             np.testing.assert_array_equal(array(value), array(expected))
     # An optimizer with another average: until that has seen a step, the one there is counts.

@@ -127,13 +127,16 @@ def test_averaged_weights_can_be_asked_for(small_model, images):
     model.track_average(0.5)
     model.compile(keras.optimizers.Adam(1e-2), jit_compile=QUICK_JIT)
     model.fit(images, batch_size=8, epochs=2, verbose=0)
-    averaged = model.feature_extractor(ema_decay=None)
+    averaged = model.feature_extractor()
     values = dict(zip(map(id, model.network_weights), model.weight_values(0.5), strict=True))
     for target, source in zip(averaged.encoder.weights, model.encoder.weights, strict=True):
         np.testing.assert_array_equal(array(target), array(values[id(source)]))
-    assert np.any(array(averaged(images)) != array(model.feature_extractor()(images)))
-    averaged.copy_weights(model)
-    np.testing.assert_array_equal(array(averaged(images)), array(model.feature_extractor()(images)))
+    raw = model.feature_extractor(weights="raw")
+    assert np.any(array(averaged(images)) != array(raw(images)))
+    np.testing.assert_allclose(array(model.encode(images)), array(averaged(images)), atol=1e-6)
+    np.testing.assert_allclose(array(model.encode(images, weights="raw")), array(raw(images)), atol=1e-6)
+    averaged.copy_weights(model, "raw")
+    np.testing.assert_array_equal(array(averaged(images)), array(raw(images)))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd.diffusion.guidance import guide
-from keras_umd.diffusion.objective import split_prediction
 from keras_umd.layers import patchify, random_split, restore, take_tokens, unpatchify
+from keras_umd.objectives.objective import split_prediction
+from keras_umd.sampling.guidance import guide
 from tests.conftest import array, assert_close
 
 VARIANTS = {"adaln_cls1": "adaln_zero", "noadaln_cls1": "token"}

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_umd import Corruption
 from keras_umd.backend import compile_function
-from keras_umd.checkpoints import load_small_vision
+from keras_umd.weights import load_small_vision
 from tests.conftest import array, assert_close
 
 CONDITIONING = {"adaln": "adaln_zero", "noadaln": "token"}

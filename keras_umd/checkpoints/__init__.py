@@ -1,3 +1,0 @@
-"""Weights from other codebases."""
-
-from keras_umd.checkpoints.small_vision import load_small_vision

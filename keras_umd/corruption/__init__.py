@@ -1,0 +1,4 @@
+"""What is done to images before the network sees them: noise, and dropped patches."""
+
+from keras_umd.corruption.corruption import Corruption
+from keras_umd.corruption.schedules import NoiseSchedule

@@ -1,0 +1,36 @@
+"""This process' part of the work."""
+
+import keras
+
+from keras_umd.backend.processes import num_processes, process_index
+
+
+def share(batch_size):
+    """This process' part of each batch and of the images, as all functions of `keras_umd.data` take it.
+
+    Example:
+
+    >>> train = data.from_folder("photos", image_size=64, **distribution.share(batch_size=1024))
+
+    Args:
+        batch_size: Integer, of all processes together.
+
+    Returns:
+        Dictionary with `batch_size`, `shard_index` and `num_shards`.
+
+    Raises:
+        ValueError: if the devices can't have equal parts of the batch.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        shard_index, num_shards = process_index(), num_processes()
+        num_parts = num_shards
+    else:
+        num_parts = distribution.num_model_replicas
+        shard_index, num_shards = distribution.data_shard_id, min(num_processes(), num_parts)
+    if batch_size % num_parts:
+        raise ValueError(
+            f"`batch_size` must be divisible by {num_parts}, the devices among which it is divided. "
+            f"Received: batch_size={batch_size}"
+        )
+    return {"batch_size": batch_size // num_shards, "shard_index": shard_index, "num_shards": num_shards}

@@ -1,0 +1,1 @@
+"""The published methods as settings of one model, and named configurations."""

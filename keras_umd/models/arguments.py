@@ -1,0 +1,48 @@
+"""Checks of the arguments of `UMD`."""
+
+import numpy as np
+
+from keras_umd.corruption.corruption import Corruption
+from keras_umd.utils.checks import check_positive_integers
+
+
+def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range):
+    """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
+    if np.shape(image_shape) != (3,) or not all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape):
+        raise ValueError(
+            "`image_shape` must be three positive integers (height, width, channels). "
+            f"Received: image_shape={image_shape}"
+        )
+    num_classes = sizes["num_classes"]
+    for name, size in sizes.items():
+        if size is None and name == "num_classes":
+            continue
+        check_positive_integers(**{name: size})
+    if not isinstance(corruption, Corruption):
+        raise ValueError(
+            "`corruption` must be a keras_umd.Corruption, for example Corruption.mae(). "
+            f"Received: corruption={corruption!r}"
+        )
+    if not 0 <= label_dropout < 1:
+        raise ValueError(f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout}")
+    if num_classes is not None and conditioning is None:
+        raise ValueError(
+            "A model with classes needs conditioning 'adaln_zero' or 'token'. "
+            f"Received: num_classes={num_classes}, conditioning=None"
+        )
+    if value_range is not None and not (np.shape(value_range) == (2,) and value_range[0] < value_range[1]):
+        raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
+
+
+def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
+    """How many heads, as wide as the encoder's, make a decoder of this width; `None` is the encoder's width."""
+    if decoder_hidden_dim is None:
+        return num_heads
+    check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)
+    head_dim = hidden_dim // num_heads
+    if decoder_hidden_dim % head_dim:
+        raise ValueError(
+            f"`decoder_hidden_dim` must be a multiple of {head_dim}, the width of the encoder's heads "
+            f"(hidden_dim // num_heads). Received: decoder_hidden_dim={decoder_hidden_dim}"
+        )
+    return decoder_hidden_dim // head_dim

@@ -1,0 +1,66 @@
+"""The condition of the network: timestep and label."""
+
+import keras
+from keras import ops
+
+from keras_umd.layers.embeddings import LabelEmbedding, TimestepEmbedding
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class ConditionEmbedding(keras.layers.Layer):
+    """Timestep and label as one vector: the sum of both embeddings.
+
+    With `"adaln_zero"` SiLU is applied here, once for all blocks.
+
+    Args:
+        hidden_dim: Integer. Width of the vector.
+        num_classes: Integer, or `None` for a model without labels.
+        conditioning: `"adaln_zero"` or `"token"`.
+
+    Call arguments:
+        timesteps: Int tensor of shape `(batch or 1,)`.
+        labels: Int tensor of shape `(batch or 1,)` in `[0, num_classes]`, `None` for the null label.
+        drop: Bool tensor of the shape of `labels`, `True` where the null label takes the place of the label.
+
+    Returns:
+        Float tensor of shape `(batch or 1, hidden_dim)`.
+    """
+
+    def __init__(self, hidden_dim, num_classes=None, conditioning="adaln_zero", **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_classes = num_classes
+        self.conditioning = conditioning
+        self.timestep_embedding = TimestepEmbedding(hidden_dim, dtype=self.dtype_policy, name="timestep_embedding")
+        self.label_embedding = None
+        if num_classes is not None:
+            self.label_embedding = LabelEmbedding(
+                num_classes, hidden_dim, dtype=self.dtype_policy, name="label_embedding"
+            )
+
+    def build(self, timesteps_shape, labels_shape=None, drop_shape=None):
+        self.timestep_embedding.build(timesteps_shape)
+        if self.label_embedding is not None:
+            self.label_embedding.build(timesteps_shape)
+
+    def call(self, timesteps, labels=None, drop=None):
+        condition = self.timestep_embedding(timesteps)
+        if self.label_embedding is not None:
+            if labels is None:
+                labels = ops.full((1,), self.num_classes, dtype="int32")
+            condition = condition + self.label_embedding(labels, drop=drop)
+        return self._activated(condition)
+
+    def table(self, timesteps, labels):
+        """The conditions of all pairs of `timesteps` `(n,)` and `labels` `(m,)`: `(n, m, hidden_dim)`."""
+        condition = self.timestep_embedding(timesteps)[:, None]
+        if self.label_embedding is not None:
+            condition = condition + self.label_embedding(labels)
+        return self._activated(condition)  # (n, m or 1, hidden_dim)
+
+    def _activated(self, condition):
+        return ops.silu(condition) if self.conditioning == "adaln_zero" else condition
+
+    def get_config(self):
+        config = {"hidden_dim": self.hidden_dim, "num_classes": self.num_classes, "conditioning": self.conditioning}
+        return {**super().get_config(), **config}

@@ -1,0 +1,3 @@
+"""From tokens to predictions for each patch."""
+
+from keras_umd.models.decoders.decoder import Decoder

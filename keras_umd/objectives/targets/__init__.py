@@ -1,0 +1,5 @@
+"""What is predicted for each patch."""
+
+from keras_umd.objectives.targets.denoising import X0, Eps
+from keras_umd.objectives.targets.pixels import Pixels
+from keras_umd.objectives.targets.target import Target

@@ -1,0 +1,56 @@
+"""The interface of a target."""
+
+from keras import ops
+
+
+class Target:
+    """What is predicted for each patch of a view. It is computed before the gradient is taken.
+
+    A target is a small object without weights: a subclass sets `name`, computes its values in `__call__`, and says in
+    `num_values` how wide they are. It imports no model. Register it with Keras to save models that use it.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable("mine")
+    ... class Brightness(Target):
+    ...     name = "brightness"
+    ...     def num_values(self, patch_dim):
+    ...         return 1
+    ...     def __call__(self, view, patch_size, teacher=None):
+    ...         return ops.mean(patchify(view["x0"], patch_size), axis=-1, keepdims=True)
+    """
+
+    name = None  # of the prediction, of its head and of its loss
+
+    def num_values(self, patch_dim):
+        """The width of the prediction for a patch of `patch_dim` numbers."""
+        return patch_dim
+
+    def __call__(self, view, patch_size, teacher=None):
+        """The values to predict.
+
+        Args:
+            view: Dictionary of tensors, one view as `Corruption.corrupt` makes it.
+            patch_size: Tuple of integers, one for each space axis.
+            teacher: A teacher that gives features of images, or `None`.
+
+        Returns:
+            Float tensor of shape `(n, num_patches, num_values)`, for all patches in row-major order.
+        """
+        raise NotImplementedError
+
+    def errors(self, prediction, target):
+        """The error of each patch, `(n, patches)`, float32: the mean of squares.
+
+        Args:
+            prediction, target: Float tensors of shape `(n, patches, num_values)`.
+        """
+        difference = ops.cast(prediction, "float32") - ops.cast(target, "float32")
+        return ops.mean(ops.square(difference), axis=-1)
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

@@ -1,0 +1,214 @@
+"""What a training will take: FLOPs, memory, hours and energy, before it is started."""
+
+import dataclasses
+
+from keras_umd.planning.costs import Memory, PartFlops, step_flops, step_memory
+from keras_umd.planning.devices import Device, as_device
+from keras_umd.utils.checks import check_positive_integers
+
+
+def plan(
+    model, batch_size, device=None, num_devices=1, shard_weights=False, utilization=0.4, num_images=None, epochs=1
+):
+    """Plan a training: the FLOPs and the memory of one step, and what many steps take on given devices.
+
+    Example:
+
+    >>> model = keras_umd.UMD.from_preset("umd_base_patch4_64", dtype="mixed_bfloat16")
+    >>> print(keras_umd.plan(model, 1024, "TPU v4", num_devices=4, num_images=1_281_167, epochs=800))
+
+    Args:
+        model: `UMD`. Its corruption, precision, `remat`, optimizer (AdamW if it isn't compiled) and averages count.
+            Where it has classes, labels are given.
+        batch_size: Integer, the images of one step on all devices.
+        device: The name of one of `keras_umd.devices.DEVICES`, a `keras_umd.Device`, or `None`, for no times.
+        num_devices: Integer, a divisor of the batch size; each has its share of the batch.
+        shard_weights: Bool. Whether each holds only its share of the weights, too, as by `UMD.layout_map` of a mesh of
+            one axis, and with them of the optimizer and the averages.
+        utilization: Float in (0, 1], the share of the device's peak that the step's matrix products will reach: an
+            assumption. By this count, the paper's pre-trainings on pixels reached 0.41 to 0.46 on TPU v4.
+        num_images: Integer, the images of the data set, for the time of the whole training.
+        epochs: Integer, how often they are seen.
+
+    Returns:
+        `Plan`.
+    """
+    check_positive_integers(batch_size=batch_size, num_devices=num_devices, epochs=epochs)
+    if num_images is not None:
+        check_positive_integers(num_images=num_images)
+    if batch_size % num_devices:
+        raise ValueError(
+            "`batch_size` must be divisible by `num_devices`. "
+            f"Received: batch_size={batch_size}, num_devices={num_devices}"
+        )
+    if not 0 < utilization <= 1:
+        raise ValueError(f"`utilization` must lie in (0, 1]. Received: utilization={utilization}")
+    return Plan(
+        batch_size=batch_size,
+        dtype=model.compute_dtype,
+        parts=tuple(step_flops(model, batch_size)),
+        memory=step_memory(model, batch_size // num_devices, num_devices if shard_weights else 1),
+        device=as_device(device),
+        num_devices=num_devices,
+        utilization=utilization,
+        num_images=None if num_images is None else num_images * epochs,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What `plan` found. `print` shows it as tables.
+
+    Args:
+        batch_size: Integer, images in a step.
+        dtype: String, the type in which the layers compute.
+        parts: Tuple of `PartFlops`, the FLOPs of matrix products by branch of the batch and part of the network.
+        memory: `Memory`, the bytes on each device.
+        device: `Device` or `None`.
+        num_devices: Integer.
+        utilization: Float, the assumed share of the peak.
+        num_images: Integer or `None`, the images of the whole training, repeated ones counted again.
+    """
+
+    batch_size: int
+    dtype: str
+    parts: tuple[PartFlops, ...]
+    memory: Memory
+    device: Device | None
+    num_devices: int
+    utilization: float
+    num_images: int | None
+
+    @property
+    def model_flops(self):
+        """FLOPs of a step, forward and backward: what "model FLOPs utilization" counts."""
+        return sum(part.forward + part.backward for part in self.parts)
+
+    @property
+    def hardware_flops(self):
+        """The same with what `remat` computes twice: what the devices do."""
+        return sum(part.total for part in self.parts)
+
+    @property
+    def peak_flops(self):
+        """FLOP/s of all devices at their peak; `None` without a device."""
+        return None if self.device is None else self.num_devices * self.device.peak_flops(self.dtype)
+
+    @property
+    def step_seconds(self):
+        return None if self.device is None else self.hardware_flops / (self.utilization * self.peak_flops)
+
+    @property
+    def images_per_second(self):
+        return None if self.device is None else self.batch_size / self.step_seconds
+
+    @property
+    def hours(self):
+        """Of the whole training; `None` without a device or `num_images`."""
+        if self.device is None or self.num_images is None:
+            return None
+        return self.num_images / self.images_per_second / 3600
+
+    @property
+    def kilowatt_hours(self):
+        """Of the boards alone, at the power that their maker states; `None` where that isn't known."""
+        if self.hours is None or self.device.watts is None:
+            return None
+        return self.hours * self.num_devices * self.device.watts / 1000
+
+    @property
+    def fits(self):
+        """Whether a device has the memory, by the estimate; `None` without a device."""
+        return None if self.device is None else self.memory.total <= self.device.memory
+
+    def compare(self, step_seconds):
+        """What a measured time of one step, in seconds, means: a `Comparison`."""
+        if not step_seconds > 0:
+            raise ValueError(f"`step_seconds` must be positive. Received: step_seconds={step_seconds}")
+        share = None if self.device is None else 1 / (step_seconds * self.peak_flops)
+        return Comparison(
+            step_seconds=step_seconds,
+            images_per_second=self.batch_size / step_seconds,
+            model_flops_per_second=self.model_flops / step_seconds,
+            hardware_flops_per_second=self.hardware_flops / step_seconds,
+            model_utilization=None if share is None else share * self.model_flops,
+            hardware_utilization=None if share is None else share * self.hardware_flops,
+            over_plan=None if share is None else step_seconds / self.step_seconds - 1,
+        )
+
+    def __str__(self):
+        return "\n\n".join([self._flops_table(), self._memory_lines(), *self._time_lines()])
+
+    def _flops_table(self):
+        rows = []
+        for name in dict.fromkeys(part.part for part in self.parts):
+            parts = [part for part in self.parts if part.part == name]
+            if any(part.total for part in parts):
+                rows.append((name, parts))
+        rows.append(("all", self.parts))
+        lines = ["GFLOP a step         |      clean |      noisy |    forward |   backward | recomputed | share"]
+        lines.append("-" * 21 + "|" + ("-" * 12 + "|") * 5 + "-" * 6)
+        for name, parts in rows:
+            by_branch = [sum(part.total for part in parts if part.branch == branch) for branch in ("clean", "noisy")]
+            by_pass = [sum(getattr(part, way) for part in parts) for way in ("forward", "backward", "recomputed")]
+            cells = "".join(f" | {flops / 1e9:10,.1f}" for flops in by_branch + by_pass)
+            lines.append(f"{name:20}{cells} | {sum(by_pass) / self.hardware_flops:5.1%}")
+        lines.append(f"{self.model_flops / self.batch_size / 1e9:,.2f} GFLOP an image, forward and backward")
+        return "\n".join(lines)
+
+    def _memory_lines(self):
+        parts = {name.replace("_", " "): size for name, size in dataclasses.asdict(self.memory).items() if size}
+        listed = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
+        images = self.batch_size // self.num_devices
+        total = f"{self.memory.total / 1e9:.2f} GB on each device, {images} images: {listed}"
+        if self.device is None:
+            return total
+        verdict = "enough" if self.fits else "not enough"
+        return f"{total}\n{self.device.memory / 1e9:.1f} GB of a {self.device.name} are {verdict}, by this estimate"
+
+    def _time_lines(self):
+        if self.device is None:
+            return []
+        lines = [
+            f"{self.num_devices} x {self.device.name} at {self.utilization:.0%} of {self.dtype}'s peak (assumed): "
+            f"{self.step_seconds:.3g} s a step, {self.images_per_second:,.0f} images/s"
+        ]
+        if self.hours is not None:
+            energy = "" if self.kilowatt_hours is None else f", {self.kilowatt_hours:,.1f} kWh (boards alone)"
+            lines.append(f"{self.num_images / 1e6:,.1f} million images: {self.hours:,.1f} hours{energy}")
+        return lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A measured step beside its `Plan`; shares of a peak are `None` where the plan has no device.
+
+    Args:
+        step_seconds: Float, as measured.
+        images_per_second: Float.
+        model_flops_per_second: Float, without what `remat` computes twice.
+        hardware_flops_per_second: Float, with it.
+        model_utilization: Float, the first as a share of the devices' peak ("MFU").
+        hardware_utilization: Float, the second ("HFU"), which the plan's `utilization` assumes.
+        over_plan: Float, how much longer the step took than planned, as a share of the planned time.
+    """
+
+    step_seconds: float
+    images_per_second: float
+    model_flops_per_second: float
+    hardware_flops_per_second: float
+    model_utilization: float | None
+    hardware_utilization: float | None
+    over_plan: float | None
+
+    def __str__(self):
+        text = (
+            f"{self.step_seconds:.4g} s a step, {self.images_per_second:,.1f} images/s, "
+            f"{self.model_flops_per_second / 1e12:.3g} TFLOP/s"
+        )
+        if self.model_utilization is None:
+            return text
+        return (
+            f"{text}: {self.model_utilization:.1%} of the peak, {self.hardware_utilization:.1%} with recomputation; "
+            f"{self.over_plan:+.0%} beside the plan"
+        )

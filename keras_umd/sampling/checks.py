@@ -1,0 +1,111 @@
+"""Checks of what `generate` and its relatives are given."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.utils.checks import check_positive_integers
+
+
+def check_generation(labels, num_images, initial_noise, image_indices):
+    """Check what sampling is told about the number of images, and return it.
+
+    `labels` and `initial_noise` are prepared, or `None`.
+    """
+    if num_images is not None:
+        check_positive_integers(num_images=num_images)
+    counts = {"num_images": num_images}
+    if labels is not None:
+        counts["labels"] = labels.shape[0]
+    if image_indices is not None:
+        indices = np.asarray(image_indices)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu" or indices.min(initial=0) < 0:
+            raise ValueError(
+                f"`image_indices` must be a list of integers of at least 0. Received: image_indices={image_indices}"
+            )
+        counts["image_indices"] = len(image_indices)
+    if initial_noise is not None:
+        counts["initial_noise"] = initial_noise.shape[0]
+    counts = {name: count for name, count in counts.items() if count is not None}
+    if set(counts) <= {"image_indices"} or len(set(counts.values())) != 1:
+        raise ValueError(
+            "`labels`, `num_images`, `initial_noise` and `image_indices` must agree on the number of images, and one "
+            "of the first three must be given. "
+            f"Received numbers: {counts}"
+        )
+    return next(iter(counts.values()))
+
+
+def prepare_noise(noise, image_shape):
+    """The noise or the noisy images that sampling starts from, checked and as a float32 tensor; `None` stays."""
+    if noise is None:
+        return None
+    noise = noise if hasattr(noise, "shape") else np.asarray(noise, "float32")
+    shape, dtype = tuple(noise.shape), keras.backend.standardize_dtype(noise.dtype)
+    if shape[1:] != image_shape or "float" not in dtype or not np.all(np.isfinite(ops.convert_to_numpy(noise))):
+        raise ValueError(
+            "The noise or the noisy images to start from must be finite floats of shape "
+            f"(num_images, {', '.join(map(str, image_shape))}). Received: an array of shape {shape} and type {dtype}"
+        )
+    return ops.convert_to_tensor(noise, dtype="float32")
+
+
+def check_mask(mask, images_shape):
+    """A mask of pixels as a bool array `(batch or 1, height, width, 1)`."""
+    mask = np.asarray(ops.convert_to_numpy(mask) if hasattr(mask, "shape") else mask)
+    batch, height, width = images_shape[:3]
+    if mask.dtype != bool or mask.shape not in {(batch, height, width, 1), (1, height, width, 1)}:
+        raise ValueError(
+            f"`mask` must be bool, True where to generate, and of shape ({batch} or 1, {height}, {width}, 1). "
+            f"Received: mask of shape {mask.shape} and type {mask.dtype}"
+        )
+    return mask
+
+
+def check_guidance(guidance):
+    """Check that it can say how much to guide where."""
+    if not (hasattr(guidance, "scales") and hasattr(guidance, "weak_model")):
+        raise ValueError(
+            "`guidance` must be an object from keras_umd.guidance; a number goes to `guidance_scale`. "
+            f"Received: guidance={guidance!r}"
+        )
+
+
+def check_weak_model(model, weak, labels, guidance):
+    """Check that `model`, with `labels` or without, can be guided away from `weak`, which may be itself."""
+    if weak is model:
+        if model.num_classes is None or labels is None:
+            raise ValueError(
+                "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to, or a `weak_model`. "
+                f"Received: guidance_scale={guidance.scale}, labels={labels}, num_classes={model.num_classes}"
+            )
+        return
+    names = ("image_shape", "value_range")
+    own, other = ({name: getattr(m, name) for name in names} for m in (model, weak))
+    for m, settings in ((model, own), (weak, other)):
+        settings["schedule"] = (m.corruption.noise_schedule.name, m.corruption.num_timesteps)
+    if own != other or weak.num_classes not in (None, model.num_classes):
+        raise ValueError(
+            "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model. "
+            f"Received: {other} and {weak.num_classes} classes beside {own} and {model.num_classes}"
+        )
+
+
+def check_autoencoder(autoencoder, image_shape, value_range):
+    """Check that it, if not `None`, can decode what a model of `image_shape` and `value_range` makes."""
+    if autoencoder is None:
+        return
+    if value_range is not None:
+        raise ValueError(
+            "Only a model of latents, one with value_range=None, takes an `autoencoder`. "
+            f"Received: autoencoder={autoencoder!r} for a model with value_range={value_range}"
+        )
+    if not all(hasattr(autoencoder, name) for name in ("decode", "latent_channels", "image_shape", "fingerprint")):
+        raise ValueError(
+            f"`autoencoder` must be an object from keras_umd.latents. Received: autoencoder={autoencoder!r}"
+        )
+    if autoencoder.latent_channels != image_shape[-1]:
+        raise ValueError(
+            f"The `autoencoder` must have latents of {image_shape[-1]} channels, as the model. "
+            f"Received: an autoencoder of {autoencoder.latent_channels} channels"
+        )

@@ -1,0 +1,92 @@
+"""Many images of one model: in batches, each image by its index, and what tells them from others."""
+
+import json
+
+import numpy as np
+
+from keras_umd.sampling import samplers
+from keras_umd.utils.checks import check_labels, check_positive_integers
+from keras_umd.utils.fingerprint import fingerprint
+
+
+class Samples:
+    """Images that a model is to generate. Image i depends on the seed and on i, not on the batches.
+
+    Args:
+        model: `UMD`.
+        num_images: Integer.
+        labels: `"balanced"`, where image i gets the label i modulo the number of classes (no label from a model without
+            classes); an int array `(num_images,)`; or `None` for no labels.
+        seed: Integer.
+        options: Dictionary, as of `UMD.generate`: `num_steps`, `guidance_scale`, `sampler`, ...
+    """
+
+    def __init__(self, model, num_images, labels, seed, options):
+        check_positive_integers(num_images=num_images)
+        if not isinstance(seed, (int, np.integer)):
+            raise ValueError(f"`seed` must be an integer, so that the images can be made again. Received: seed={seed}")
+        for name in {"initial_noise", "image_indices"} & set(options):
+            raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
+        self.model = model
+        self.num_images = num_images
+        self.labels = _labels(labels, num_images, model.num_classes)
+        self.seed = int(seed)
+        self.options = options
+
+    def batches(self, batch_size, start=0):
+        """The images in their order, from image `start` on."""
+        batch_size = min(batch_size, self.num_images)
+        for first in range(start, self.num_images, batch_size):
+            # The last batch is filled up with images that aren't kept: no second program for its size.
+            indices = np.arange(first, first + batch_size) % self.num_images
+            images = self.model.generate(
+                labels=None if self.labels is None else self.labels[indices],
+                num_images=batch_size,
+                image_indices=indices,
+                seed=self.seed,
+                **self.options,
+            )
+            yield images[: self.num_images - first]
+
+    def description(self):
+        """What the images are made of, as JSON values."""
+        settings = {}
+        for name, value in self.options.items():
+            if name == "sampler" and value is not None:
+                value = samplers.get(value)
+            if hasattr(value, "get_config"):
+                weak_model = getattr(value, "weak_model", None)
+                value = {"class": type(value).__name__, **value.get_config()}
+                if weak_model is not None:
+                    value["weak_model"] = _describe(weak_model)
+            settings[name] = value
+        autoencoder = self.model.autoencoder
+        description = {
+            "model": _describe(self.model, self.options.get("weights", "average")),
+            "autoencoder": None if autoencoder is None else autoencoder.fingerprint(),
+            "num_images": self.num_images,
+            "labels": None if self.labels is None else fingerprint([self.labels.astype("int64")]),
+            "seed": self.seed,
+            "options": settings,
+        }
+        return json.loads(json.dumps(description, default=lambda value: np.asarray(value).tolist()))
+
+
+def _labels(labels, num_images, num_classes):
+    if isinstance(labels, str) and labels == "balanced":
+        return None if num_classes is None else np.arange(num_images) % num_classes
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    check_labels(labels, num_classes)
+    if labels.shape != (num_images,):
+        raise ValueError(
+            f"`labels` must be 'balanced', None or of shape ({num_images},). Received: labels of shape {labels.shape}"
+        )
+    return labels
+
+
+def _describe(model, weights="average"):
+    config = {**model.get_config(), "corruption": model.corruption.get_config()}
+    chosen = {name: config[name] for name in ("image_shape", "num_heads", "conditioning", "value_range", "corruption")}
+    return {**chosen, "weights": fingerprint(model.weight_values(weights))}

@@ -1,0 +1,1 @@
+"""Without a subject of their own: atomic files, checks, seeds, value ranges, fingerprints."""

@@ -1,0 +1,3 @@
+"""Weights from other codebases."""
+
+from keras_umd.weights.small_vision import load_small_vision
