@@ -6,7 +6,7 @@ from keras import ops
 from keras_umd.backend.sharding import own_rows
 from keras_umd.corruption.batch_split import BatchSplit
 from keras_umd.corruption.schedules import NoiseSchedule
-from keras_umd.layers.masking import check_mask_ratio, num_visible, random_split
+from keras_umd.layers.masking import check_mask_ratio, num_visible, split_by_score
 from keras_umd.utils.seeds import seed_generator
 
 NOISY_LOSSES = ("x0", "eps")
@@ -185,7 +185,7 @@ class Corruption:
     def _masks(self, mask_noise, mask_ratio):
         if mask_ratio == 0:
             return {}
-        visible, masked = random_split(mask_noise, mask_ratio)
+        visible, masked = split_by_score(mask_noise, mask_ratio)
         # They come in random order: the first ones are a random subset.
         return {"visible": visible, "masked": masked[:, : self.num_decoded(masked.shape[1])]}
 

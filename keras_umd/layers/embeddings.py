@@ -1,5 +1,7 @@
 """Embeddings of position, timestep and label."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -17,12 +19,13 @@ class PositionEmbedding(keras.layers.Layer):
     (2, 128, 192)
 
     Args:
-        grid: Pair `(rows, columns)` of patches in an image.
+        grid: Tuple of integers, the number of patches along each of one to four space axes: `(rows, columns)` of an
+            image, `(length,)` of a sequence.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
-        indices: Int tensor of shape `(batch, n)`, the place of each token in `[0, rows * columns)`. Without it the
-            tokens are all patches in row-major order.
+        indices: Int tensor of shape `(batch, n)`, the place of each token in `[0, prod(grid))`. Without it the tokens
+            are all patches in row-major order.
 
     Returns:
         Float tensor of the shape of `tokens`.
@@ -30,10 +33,15 @@ class PositionEmbedding(keras.layers.Layer):
 
     def __init__(self, grid, **kwargs):
         super().__init__(**kwargs)
-        self.grid = tuple(grid)
+        if np.ndim(grid) != 1 or not 1 <= len(grid) <= 4 or not all(isinstance(n, (int, np.integer)) for n in grid):
+            raise ValueError(
+                "`grid` must be a tuple of 1 to 4 integers, the number of patches along each space axis; (n,) for a "
+                f"sequence of n tokens. Received: grid={grid}"
+            )
+        self.grid = tuple(map(int, grid))
 
     def build(self, tokens_shape, indices_shape=None):
-        num_patches = self.grid[0] * self.grid[1]
+        num_patches = math.prod(self.grid)
         # The authors' choice: the spread follows the number of patches, not the width.
         initializer = keras.initializers.RandomNormal(stddev=num_patches**-0.5)
         self.positions = self.add_weight(
@@ -41,18 +49,27 @@ class PositionEmbedding(keras.layers.Layer):
         )
 
     def call(self, tokens, indices=None):
+        num_patches = math.prod(self.grid)
+        if indices is None and tokens.shape[1] not in (num_patches, None):
+            raise ValueError(
+                f"Without `indices` there must be one token for each of the {num_patches} patches of the grid "
+                f"{self.grid}. Received: tokens of shape {tuple(tokens.shape)}"
+            )
         return tokens + (self.positions if indices is None else ops.take(self.positions, indices, axis=0))
 
     def interpolated(self, grid, positions=None):
-        """Positions, by default the learned ones, resized bicubically to another grid.
+        """Positions, by default the learned ones, resized bicubically to another grid of as many axes.
 
         Returns:
-            NumPy array of shape `(rows * columns, hidden_dim)`.
+            NumPy array of shape `(prod(grid), hidden_dim)`.
         """
         positions = self.positions.value if positions is None else positions
         table = ops.convert_to_numpy(positions).reshape(*self.grid, -1)
-        rows, columns = (_bicubic_matrix(old, new) for old, new in zip(self.grid, grid, strict=True))
-        return np.einsum("ri,cj,ijd->rcd", rows, columns, table).reshape(-1, table.shape[-1]).astype(table.dtype)
+        matrices = [_bicubic_matrix(old, new) for old, new in zip(self.grid, grid, strict=True)]
+        old, new = "ijkl"[: len(grid)], "rcst"[: len(grid)]
+        pairs = ",".join(map("".join, zip(new, old, strict=True)))  # "ri,cj" for two axes
+        resized = np.einsum(f"{pairs},{old}d->{new}d", *matrices, table)
+        return resized.reshape(-1, table.shape[-1]).astype(table.dtype)
 
     def compute_output_shape(self, tokens_shape, indices_shape=None):
         return tokens_shape
@@ -78,6 +95,9 @@ class _TwoLayerEmbedding(keras.layers.Layer):
 
     def project(self, vectors):
         return self.output_projection(self.hidden(ops.cast(vectors, self.compute_dtype)))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, self.hidden_dim)
 
     def get_config(self):
         return {**super().get_config(), "hidden_dim": self.hidden_dim}
@@ -172,6 +192,9 @@ class LabelEmbedding(_TwoLayerEmbedding):
         if drop is not None:
             labels = ops.where(drop, self.num_classes, labels)
         return self.project(ops.take(self.table, labels, axis=0))  # (batch, hidden_dim)
+
+    def compute_output_shape(self, labels_shape, drop_shape=None):
+        return (*labels_shape, self.hidden_dim)
 
     def get_config(self):
         config = {"num_classes": self.num_classes, "dropout": self.dropout, "seed": self.seed}

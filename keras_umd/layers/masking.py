@@ -22,22 +22,22 @@ def num_visible(num_patches, mask_ratio):
     return visible
 
 
-def random_split(mask_noise, mask_ratio):
-    """Choose the visible patches: those with the smallest noise (MAE, section 3).
+def split_by_score(scores, mask_ratio):
+    """Choose the visible patches: those with the smallest scores; with uniform ones, a random subset (MAE, section 3).
 
     Args:
-        mask_noise: Float tensor of shape `(batch, num_patches)`, uniform random numbers.
+        scores: Float tensor of shape `(batch, num_patches)`.
         mask_ratio: Float in [0, 1). Share of the patches to mask.
 
     Returns:
-        Two int32 tensors of patch indices in random order, the visible `(batch, visible)` and the masked
+        Two int32 tensors of patch indices by rising score, the visible `(batch, visible)` and the masked
         `(batch, num_patches - visible)`.
 
     Raises:
         ValueError: if the ratio is out of range or leaves no patch visible.
     """
-    visible = num_visible(mask_noise.shape[1], mask_ratio)
-    order = ops.cast(ops.argsort(mask_noise, axis=1), "int32")
+    visible = num_visible(scores.shape[1], mask_ratio)
+    order = ops.cast(ops.argsort(scores, axis=1), "int32")
     return order[:, :visible], order[:, visible:]
 
 
@@ -51,7 +51,7 @@ def restore(tokens, visible, masked):
 
     Args:
         tokens: Tensor of shape `(batch, num_patches, dim)`.
-        visible, masked: The indices that `random_split` returned.
+        visible, masked: The indices that `split_by_score` returned.
 
     Returns:
         Tensor of shape `(batch, num_patches, dim)`, row-major over the image.
@@ -93,13 +93,26 @@ class RandomMasking(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, tokens_shape, mask_noise_shape=None):
+        if len(tokens_shape) != 3:
+            raise ValueError(
+                "RandomMasking takes tokens (batch, num_patches, dim), of images those of PatchEmbedding or patchify. "
+                f"Received: inputs of shape {tuple(tokens_shape)}"
+            )
         num_visible(tokens_shape[1], self.mask_ratio)
 
     def call(self, tokens, mask_noise=None):
         if mask_noise is None:
             mask_noise = keras.random.uniform(ops.shape(tokens)[:2], dtype="float32", seed=self.seed_generator)
-        visible, masked = random_split(mask_noise, self.mask_ratio)
+        visible, masked = split_by_score(mask_noise, self.mask_ratio)
         return take_tokens(ops.cast(tokens, self.compute_dtype), visible), visible, masked
+
+    # By tracing: by `compute_output_shape` alone, Keras would take the indices for floats.
+    compute_output_spec = keras.Operation.compute_output_spec
+
+    def compute_output_shape(self, tokens_shape, mask_noise_shape=None):
+        batch, num_patches, dim = tokens_shape
+        visible = num_visible(num_patches, self.mask_ratio)
+        return (batch, visible, dim), (batch, visible), (batch, num_patches - visible)
 
     def get_config(self):
         return {**super().get_config(), "mask_ratio": self.mask_ratio, "seed": self.seed}

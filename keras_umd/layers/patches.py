@@ -1,67 +1,85 @@
 """Images to patches, patches to tokens, and back."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.conditioning import Modulations, condition_width, modulation_of
 
-def as_pair(patch_size):
-    """`4` or `(4, 8)` as a pair `(height, width)` of positive integers."""
-    pair = (patch_size, patch_size) if np.ndim(patch_size) == 0 else tuple(patch_size)
-    if len(pair) != 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in pair):
+MAX_AXES = 4
+
+
+def as_tuple(patch_size, num_axes=None):
+    """`patch_size` as a tuple of positive integers, one for each space axis.
+
+    Args:
+        patch_size: Integer, for all axes, or a tuple of integers.
+        num_axes: Integer from 1 to 4. `None` where it isn't known yet: an integer is then checked and stays one.
+    """
+    is_integer = np.ndim(patch_size) == 0
+    sizes = (patch_size,) * (num_axes or 1) if is_integer else tuple(patch_size)
+    is_valid = all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes)
+    if not is_valid or not 1 <= len(sizes) <= MAX_AXES or len(sizes) != (num_axes or len(sizes)):
+        number = f"1 to {MAX_AXES}" if num_axes is None else num_axes
         raise ValueError(
-            f"`patch_size` must be a positive integer or a pair of them. Received: patch_size={patch_size}"
+            f"`patch_size` must be a positive integer or a tuple of {number} of them, one for each space axis. "
+            f"Received: patch_size={patch_size}"
         )
-    return int(pair[0]), int(pair[1])
+    return int(patch_size) if is_integer and num_axes is None else tuple(map(int, sizes))
 
 
 def patch_grid(image_shape, patch_size):
-    """Rows and columns of patches in an image of shape `(height, width, channels)`."""
-    height, width = image_shape[:2]
-    patch_height, patch_width = as_pair(patch_size)
-    if not height or not width or height % patch_height or width % patch_width:
+    """How many patches an image of shape `(*space, channels)` has along each of its space axes, a tuple."""
+    space = tuple(image_shape[:-1])
+    sizes = as_tuple(patch_size, len(space))
+    if any(not length or length % size for length, size in zip(space, sizes, strict=True)):
         raise ValueError(
-            "The image's height and width must be known and divisible by the patch size; resize or crop the images, "
+            "All space axes of an image must be known and divisible by the patch size; resize or crop the images, "
             f"or choose another patch size. Received: image_shape={tuple(image_shape)}, patch_size={patch_size}"
         )
-    return height // patch_height, width // patch_width
+    return tuple(length // size for length, size in zip(space, sizes, strict=True))
 
 
 def patchify(images, patch_size):
-    """Cut images into patches, row by row.
+    """Cut images into patches, in row-major order.
 
     Args:
-        images: Tensor of shape `(batch, height, width, channels)`.
-        patch_size: Integer or pair `(patch_height, patch_width)`.
+        images: Tensor of shape `(batch, *space, channels)`, with one to four space axes.
+        patch_size: Integer or a tuple of integers, one for each space axis.
 
     Returns:
-        Tensor of shape `(batch, num_patches, patch_height * patch_width * channels)`.
+        Tensor of shape `(batch, num_patches, prod(patch_size) * channels)`.
     """
-    patch_height, patch_width = as_pair(patch_size)
-    rows, columns = patch_grid(images.shape[1:], patch_size)
-    channels = images.shape[-1]
-    x = ops.reshape(images, (-1, rows, patch_height, columns, patch_width, channels))
-    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-    return ops.reshape(x, (-1, rows * columns, patch_height * patch_width * channels))
+    space, channels = images.shape[1:-1], images.shape[-1]
+    grid, sizes = patch_grid(images.shape[1:], patch_size), as_tuple(patch_size, len(space))
+    x = ops.reshape(images, (-1, *_interleaved(grid, sizes), channels))
+    n = len(sizes)
+    x = ops.transpose(x, (0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1))
+    return ops.reshape(x, (-1, math.prod(grid), math.prod(sizes) * channels))
 
 
 def unpatchify(patches, patch_size, grid):
     """Put patches together to images; the inverse of `patchify`.
 
     Args:
-        patches: Tensor of shape `(batch, rows * columns, patch_height * patch_width * channels)`.
-        patch_size: Integer or pair `(patch_height, patch_width)`.
-        grid: Pair `(rows, columns)`.
+        patches: Tensor of shape `(batch, prod(grid), prod(patch_size) * channels)`.
+        patch_size: Integer or a tuple of integers, one for each space axis.
+        grid: Tuple of integers, the number of patches along each space axis.
 
     Returns:
-        Tensor of shape `(batch, rows * patch_height, columns * patch_width, channels)`.
+        Tensor of shape `(batch, *space, channels)`.
     """
-    patch_height, patch_width = as_pair(patch_size)
-    rows, columns = grid
-    channels = patches.shape[-1] // (patch_height * patch_width)
-    x = ops.reshape(patches, (-1, rows, columns, patch_height, patch_width, channels))
-    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-    return ops.reshape(x, (-1, rows * patch_height, columns * patch_width, channels))
+    sizes = as_tuple(patch_size, len(grid))
+    n, channels = len(sizes), patches.shape[-1] // math.prod(sizes)
+    x = ops.reshape(patches, (-1, *grid, *sizes, channels))
+    x = ops.transpose(x, (0, *_interleaved(range(1, n + 1), range(n + 1, 2 * n + 1)), 2 * n + 1))
+    return ops.reshape(x, (-1, *(count * size for count, size in zip(grid, sizes, strict=True)), channels))
+
+
+def _interleaved(first, second):
+    return [x for pair in zip(first, second, strict=True) for x in pair]
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -77,12 +95,13 @@ class PatchEmbedding(keras.layers.Layer):
     (2, 128, 192)
 
     Args:
-        patch_size: Integer or pair `(patch_height, patch_width)`.
+        patch_size: Integer or a tuple of integers, one for each space axis.
         hidden_dim: Integer. Width of the tokens.
 
     Call arguments:
-        inputs: Float tensor, images `(batch, height, width, channels)` or the patches that `patchify` makes of them,
-            `(batch, num_patches, patch_height * patch_width * channels)`.
+        inputs: Float tensor, images `(batch, *space, channels)` or the patches that `patchify` makes of them,
+            `(batch, num_patches, patch_dim)`. With one space axis, a tuple of one as `patch_size`, both have rank 3:
+            then it is images, and `embed` takes patches.
 
     Returns:
         Float tensor of shape `(batch, num_patches, hidden_dim)`.
@@ -90,32 +109,42 @@ class PatchEmbedding(keras.layers.Layer):
 
     def __init__(self, patch_size, hidden_dim, **kwargs):
         super().__init__(**kwargs)
-        self.patch_size = as_pair(patch_size)
+        self.patch_size = as_tuple(patch_size)
         self.hidden_dim = hidden_dim
         self.projection = keras.layers.Dense(
             hidden_dim, kernel_initializer="lecun_normal", dtype=self.dtype_policy, name="projection"
         )
 
     def build(self, input_shape):
-        if len(input_shape) == 4:
-            patch_grid(input_shape[1:], self.patch_size)
-            input_shape = (None, None, self.patch_size[0] * self.patch_size[1] * input_shape[-1])
-        elif len(input_shape) != 3:
-            raise ValueError(
-                "PatchEmbedding takes images (batch, height, width, channels) or patches (batch, num_patches, "
-                f"patch_dim). Received: inputs of shape {tuple(input_shape)}"
-            )
-        self.projection.build(input_shape)
+        patch_dim = input_shape[-1]
+        if self._takes_images(input_shape):
+            sizes = as_tuple(self.patch_size, len(input_shape) - 2)
+            patch_grid(input_shape[1:], sizes)
+            patch_dim *= math.prod(sizes)
+        self.projection.build((None, None, patch_dim))
 
     def call(self, inputs):
-        patches = patchify(inputs, self.patch_size) if len(inputs.shape) == 4 else inputs
-        return self.projection(patches)  # (batch, num_patches, hidden_dim)
+        return self.embed(patchify(inputs, self.patch_size) if self._takes_images(inputs.shape) else inputs)
+
+    def embed(self, patches):
+        """Tokens `(batch, n, hidden_dim)` of patches `(batch, n, patch_dim)`, whatever the number of axes."""
+        return self.projection(patches)
+
+    def _takes_images(self, input_shape):
+        rank = len(input_shape)
+        image_ranks = range(4, MAX_AXES + 3) if np.ndim(self.patch_size) == 0 else (len(self.patch_size) + 2,)
+        if rank != 3 and rank not in image_ranks:
+            raise ValueError(
+                "PatchEmbedding takes images (batch, *space, channels), with as many space axes as `patch_size` has "
+                f"numbers, or patches (batch, num_patches, patch_dim). Received: inputs of shape {tuple(input_shape)} "
+                f"with patch_size={self.patch_size}"
+            )
+        return rank in image_ranks
 
     def compute_output_shape(self, input_shape):
         num_patches = input_shape[1]
-        if len(input_shape) == 4:
-            rows, columns = patch_grid(input_shape[1:], self.patch_size)
-            num_patches = rows * columns
+        if self._takes_images(input_shape):
+            num_patches = math.prod(patch_grid(input_shape[1:], self.patch_size))
         return (input_shape[0], num_patches, self.hidden_dim)
 
     def get_config(self):
@@ -134,19 +163,19 @@ class PatchHead(keras.layers.Layer):
     (2, 128, 96)
 
     Args:
-        patch_size: Integer or pair `(patch_height, patch_width)`.
+        patch_size: Tuple of integers, one for each space axis; an integer stands for two equal ones.
         channels: Integer. Values predicted for each pixel.
         conditioning: `"adaln_zero"`, where the condition shifts and scales the tokens first, or `None`.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, num_patches, hidden_dim)`.
-        condition: Float tensor of shape `(batch or 1, condition_dim)`, already activated. Required by `"adaln_zero"`.
-        modulation: Float tensor of shape `(batch or 1, 2 * hidden_dim)`, what the `modulation` layer makes of the
-            condition, instead of one.
-        channels: Pair `(first, last)`, to predict only these channels of each pixel, without `last`. Defaults to all.
+        condition: Float tensor of shape `(batch or 1, condition_dim)`, already activated. Required by `"adaln_zero"`;
+            or `Modulations`, with what the `modulation` layer makes of it.
+        channel_range: Pair `(first, last)`, to predict only these channels of each pixel, without `last`. Defaults to
+            all.
 
     Returns:
-        Float tensor of shape `(batch, num_patches, patch_height * patch_width * channels)`, for `unpatchify`.
+        Float tensor of shape `(batch, num_patches, prod(patch_size) * channels)`, for `unpatchify`.
     """
 
     def __init__(self, patch_size, channels, conditioning=None, **kwargs):
@@ -155,41 +184,52 @@ class PatchHead(keras.layers.Layer):
             raise ValueError(
                 f"`conditioning` of PatchHead must be 'adaln_zero' or None. Received: conditioning={conditioning!r}"
             )
-        self.patch_size = as_pair(patch_size)
+        self.patch_size = as_tuple(patch_size, 2 if np.ndim(patch_size) == 0 else None)
         self.channels = channels
         self.conditioning = conditioning
         self.projection = keras.layers.Dense(
-            self.patch_size[0] * self.patch_size[1] * channels,
+            math.prod(self.patch_size) * channels,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             dtype=self.dtype_policy,
             name="projection",
         )
 
-    def build(self, tokens_shape, condition_shape=None, modulation_shape=None):
+    def build(self, tokens_shape, condition_shape=None):
         hidden_dim = tokens_shape[-1]
-        condition_dim = hidden_dim if condition_shape is None else condition_shape[-1]
         self.projection.build(tokens_shape)
         self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
         if self.conditioning == "adaln_zero":
             self.modulation = keras.layers.Dense(
                 2 * hidden_dim, kernel_initializer="zeros", dtype=self.dtype_policy, name="modulation"
             )
-            self.modulation.build((None, condition_dim))
+            self.modulation.build((None, condition_width(condition_shape, hidden_dim)))
 
-    def call(self, tokens, condition=None, modulation=None, channels=None):
+    def modulations(self, condition):
+        """What the head makes of a condition `(..., dim)`, as `Modulations` `(..., 2 * hidden_dim)`."""
+        return Modulations((self.modulation(condition),))
+
+    def call(self, tokens, condition=None, channel_range=None):
         if self.conditioning == "adaln_zero":
-            modulation = self.modulation(condition) if modulation is None else modulation
-            shift, scale = ops.split(modulation[:, None], 2, axis=-1)  # (batch, 1, hidden_dim) each
+            if condition is None:
+                raise ValueError("A head with conditioning='adaln_zero' needs a `condition`. Received: None")
+            # (batch, 1, hidden_dim) each
+            shift, scale = ops.split(modulation_of(self, condition)[:, None], 2, axis=-1)
             shift, scale = ops.cast(shift, "float32"), ops.cast(scale, "float32")
             tokens = ops.cast(ops.cast(tokens, "float32") * (1 + scale) + shift, self.compute_dtype)
-        pixels = self.patch_size[0] * self.patch_size[1]
-        if channels is None:
+        pixels = math.prod(self.patch_size)
+        if channel_range is None:
             return self.projection(tokens) + ops.tile(self.bias, pixels)  # (batch, num_patches, patch_dim)
-        wanted = slice(*channels)
+        wanted = slice(*channel_range)
         kernel = ops.reshape(self.projection.kernel, (-1, pixels, self.channels))[:, :, wanted]
         kernel = ops.reshape(kernel, (kernel.shape[0], -1))
         return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)
+
+    # By tracing: Keras would not tell `compute_output_shape` of `channel_range`.
+    compute_output_spec = keras.Operation.compute_output_spec
+
+    def compute_output_shape(self, tokens_shape, condition_shape=None):
+        return (*tokens_shape[:-1], math.prod(self.patch_size) * self.channels)
 
     def get_config(self):
         config = {"patch_size": self.patch_size, "channels": self.channels, "conditioning": self.conditioning}

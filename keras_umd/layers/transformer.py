@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import attention, layer_norm, project
+from keras_umd.layers.conditioning import condition_width, modulation_of
 
 CONDITIONINGS = ("adaln_zero", "token", None)
 
@@ -27,6 +28,9 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     def __init__(self, epsilon=1e-6, **kwargs):
         super().__init__(epsilon=epsilon, **kwargs)
+
+    def build(self, tokens_shape, shift_shape=None, scale_shape=None):
+        super().build(tokens_shape)
 
     def call(self, tokens, shift=None, scale=None):
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
@@ -83,6 +87,12 @@ class SelfAttention(keras.layers.Layer):
     def _heads(self, x):
         return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
 
+    # By tracing: Keras would not tell `compute_output_shape` of `num_outputs`.
+    compute_output_spec = keras.Operation.compute_output_spec
+
+    def compute_output_shape(self, tokens_shape):
+        return tokens_shape
+
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads}
 
@@ -109,9 +119,8 @@ class TransformerBlock(keras.layers.Layer):
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, already activated (with `"adaln_zero"`, SiLU is
-            applied once for all blocks, and the width may be another). Not used where `conditioning` is `None`.
-        modulation: Float tensor of shape `(batch or 1, 6 * hidden_dim)`, what the block's `modulation` layer makes of
-            the condition, for those who know it already; with `"adaln_zero"`, instead of a condition.
+            applied once for all blocks, and the width may be another). Not used where `conditioning` is `None`. With
+            `"adaln_zero"` it may be `Modulations`, with what the block's `modulation` layer makes of the condition.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
 
     Returns:
@@ -129,9 +138,8 @@ class TransformerBlock(keras.layers.Layer):
         self.attention = SelfAttention(num_heads, dtype=self.dtype_policy, name="attention")
         self.mlp_norm = LayerNorm(dtype=self.dtype_policy, name="mlp_norm")
 
-    def build(self, tokens_shape, condition_shape=None, modulation_shape=None):
+    def build(self, tokens_shape, condition_shape=None):
         hidden_dim = tokens_shape[-1]
-        condition_dim = hidden_dim if condition_shape is None else condition_shape[-1]
         mlp_dim = int(hidden_dim * self.mlp_ratio)
         small = keras.initializers.RandomNormal(stddev=1e-6)
         options = {"dtype": self.dtype_policy, "bias_initializer": small}
@@ -144,14 +152,13 @@ class TransformerBlock(keras.layers.Layer):
             self.modulation = keras.layers.Dense(
                 6 * hidden_dim, kernel_initializer="zeros", dtype=self.dtype_policy, name="modulation"
             )
-            self.modulation.build((None, condition_dim))
+            self.modulation.build((None, condition_width(condition_shape, hidden_dim)))
 
-    def call(self, tokens, condition=None, modulation=None, num_outputs=None):
-        if self.conditioning is not None and condition is None and modulation is None:
+    def call(self, tokens, condition=None, num_outputs=None):
+        if self.conditioning is not None and condition is None:
             raise ValueError(f"A block with conditioning={self.conditioning!r} needs a `condition`. Received: None")
         if self.conditioning == "adaln_zero":
-            modulation = self.modulation(condition) if modulation is None else modulation
-            return self._modulated(tokens, modulation, num_outputs)
+            return self._modulated(tokens, modulation_of(self, condition), num_outputs)
         if self.conditioning == "token":
             num_outputs = num_outputs or tokens.shape[1]
             condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
@@ -171,6 +178,12 @@ class TransformerBlock(keras.layers.Layer):
 
     def _mlp(self, x):
         return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
+
+    # By tracing: Keras would not tell `compute_output_shape` of `num_outputs`.
+    compute_output_spec = keras.Operation.compute_output_spec
+
+    def compute_output_shape(self, tokens_shape, condition_shape=None):
+        return tokens_shape
 
     def get_config(self):
         config = {"num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio, "conditioning": self.conditioning}

@@ -61,6 +61,10 @@ class ConditionEmbedding(keras.layers.Layer):
     def _activated(self, condition):
         return ops.silu(condition) if self.conditioning == "adaln_zero" else condition
 
+    def compute_output_shape(self, timesteps_shape, labels_shape=None, drop_shape=None):
+        batch = timesteps_shape[0]
+        return (labels_shape[0] if batch == 1 and labels_shape is not None else batch, self.hidden_dim)
+
     def get_config(self):
         config = {"hidden_dim": self.hidden_dim, "num_classes": self.num_classes, "conditioning": self.conditioning}
         return {**super().get_config(), **config}

@@ -14,6 +14,7 @@ from keras_umd.backend.sharding import gathered
 from keras_umd.models.averages import WeightAverage
 from keras_umd.objectives.objective import image_losses, total_loss
 from keras_umd.utils.checks import check_labels
+from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.images import check_images, scale_images
 from keras_umd.utils.seeds import seed_generator
 
@@ -67,9 +68,7 @@ class DenoisingModel(keras.Model):
         """Called when all weights exist."""
         self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.corruption.loss_names]
         self.built = True
-        if not self.trainable:  # loaded as frozen: the layers made since then follow
-            self.trainable = True  # TensorFlow skips an assignment that changes nothing
-            self.trainable = False
+        propagate_trainable(self)
 
     # Compiling
 

@@ -1,20 +1,15 @@
 """The encoder: a ViT over the visible patches."""
 
+import math
+
 import keras
 from keras import ops
 
-from keras_umd.backend.stack import run_blocks
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
-from keras_umd.layers.patches import PatchEmbedding, as_pair, patch_grid, patchify
-from keras_umd.layers.transformer import LayerNorm, TransformerBlock
-
-
-def _blocks(num_layers, num_heads, conditioning, dtype):
-    return [
-        TransformerBlock(num_heads, conditioning=conditioning, dtype=dtype, name=f"block_{i}")
-        for i in range(num_layers)
-    ]
+from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
+from keras_umd.layers.stack import BlockStack
+from keras_umd.layers.transformer import LayerNorm
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -24,22 +19,28 @@ class Encoder(keras.layers.Layer):
     The representation of an image is the mean of the class tokens after the last LayerNorm (section 5).
 
     Args:
-        patch_size: Integer or pair `(patch_height, patch_width)`.
+        patch_size: Integer or a tuple of integers, one for each space axis.
         hidden_dim: Integer. Width of the tokens.
         num_layers: Integer. Number of transformer blocks.
         num_heads: Integer, a divisor of `hidden_dim`.
         num_cls_tokens: Integer, at least 1. The paper has 1; 4 in the authors' code act as one counted four times.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
-        scan_blocks, remat: Bools, how the blocks are run (see `UMD`). The attributes may be changed before `compile`.
+        scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
+            changed there before `compile`.
 
     Call arguments:
-        images: Float tensor of shape `(batch, height, width, channels)`.
-        condition: Float tensor of shape `(batch or 1, hidden_dim)`, as `ConditionEmbedding` makes it.
+        images: Float tensor of shape `(batch, *space, channels)`, with one to four space axes.
+        condition: Float tensor of shape `(batch or 1, hidden_dim)`, as `ConditionEmbedding` makes it, or the
+            `Modulations` that `modulations(condition)` makes of it.
         visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
-        modulations: List of what `modulations(condition)` returns, instead of a condition.
+        collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first, and
+            `num_layers` the last with the LayerNorm behind it.
+        depth: Integer in [1, num_layers], how many of the blocks to run; the LayerNorm follows the last only. Defaults
+            to all.
 
     Returns:
-        The representation `(batch, hidden_dim)` and the patches' tokens `(batch, visible, hidden_dim)`.
+        The representation `(batch, hidden_dim)` and the patches' tokens `(batch, visible, hidden_dim)`; with `collect`,
+        also a list of such pairs, one for each of these blocks.
     """
 
     def __init__(
@@ -55,20 +56,27 @@ class Encoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.patch_size = as_pair(patch_size)
+        self.patch_size = as_tuple(patch_size)
         self.hidden_dim = hidden_dim
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.num_cls_tokens = num_cls_tokens
         self.conditioning = conditioning
-        self.scan_blocks = scan_blocks
-        self.remat = remat
         dtype = self.dtype_policy
         self.patch_embedding = PatchEmbedding(self.patch_size, hidden_dim, dtype=dtype, name="patch_embedding")
-        self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
+        how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": dtype}
+        self.blocks = BlockStack(num_layers, num_heads, conditioning=conditioning, name="blocks", **how)
         self.norm = LayerNorm(dtype=dtype, name="norm")
 
-    def build(self, images_shape, condition_shape=None, visible_shape=None, modulations_shape=None):
+    @property
+    def scan_blocks(self):
+        return self.blocks.scan_blocks
+
+    @property
+    def remat(self):
+        return self.blocks.remat
+
+    def build(self, images_shape, condition_shape=None, visible_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)
         tokens_shape = (None, None, self.hidden_dim)
         self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
@@ -79,46 +87,43 @@ class Encoder(keras.layers.Layer):
             name="cls_tokens",
         )
         self.patch_embedding.build((None, *images_shape[1:]))
-        for layer in (self.position_embedding, *self.blocks, self.norm):
+        # Each block before the stack: so their variables have the paths that files with frozen layers name.
+        for layer in (self.position_embedding, *self.blocks, self.blocks, self.norm):
             layer.build(tokens_shape)
 
     def modulations(self, condition):
-        """What each block makes of a condition `(..., hidden_dim)` with AdaLN: a list of `(..., 6 * hidden_dim)`."""
-        return [block.modulation(condition) for block in self.blocks]
+        """What the blocks make of a condition `(..., hidden_dim)` with AdaLN, as `Modulations`."""
+        return self.blocks.modulations(condition)
 
-    def call(self, images, condition=None, visible=None, modulations=None):
-        tokens = self._embedded(images, visible)
-        tokens = run_blocks(self.blocks, tokens, condition, modulations, scan=self.scan_blocks, remat=self.remat)
-        return self._split(self.norm(tokens))
-
-    def layer_outputs(self, images, layers, condition=None):
-        """What `call` returns, after each of some blocks instead of the last, with nothing masked.
-
-        Args:
-            images, condition: As of `call`.
-            layers: List of integers in [1, num_layers]: 1 is the first block, and `num_layers` the last with the
-                LayerNorm behind it.
-
-        Returns:
-            List of pairs `(batch, hidden_dim)` and `(batch, num_patches, hidden_dim)`.
-        """
-        tokens, outputs = self._embedded(images), {}
-        for number, block in enumerate(self.blocks[: max(layers)], start=1):
-            tokens = block(tokens, condition=condition)
-            if number in layers:
-                outputs[number] = self._split(self.norm(tokens) if number == self.num_layers else tokens)
-        return [outputs[layer] for layer in layers]
+    def call(self, images, condition=None, visible=None, collect=(), depth=None):
+        tokens = self.blocks(self._embedded(images, visible), condition=condition, collect=collect, depth=depth)
+        tokens, collected = tokens if len(collect) else (tokens, [])
+        outputs = self._split(self.norm(tokens) if depth in (None, self.num_layers) else tokens)
+        if not len(collect):
+            return outputs
+        pairs = zip(collect, collected, strict=True)
+        return *outputs, [outputs if number == self.num_layers else self._split(tokens) for number, tokens in pairs]
 
     def _embedded(self, images, visible=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
-        tokens = self.position_embedding(self.patch_embedding(patches), indices=visible)  # (batch, visible, hidden_dim)
+        tokens = self.patch_embedding.embed(patches)
+        tokens = self.position_embedding(tokens, indices=visible)  # (batch, visible, hidden_dim)
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
     def _split(self, tokens):
         return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
+
+    # By tracing: Keras would not tell `compute_output_shape` of `collect`.
+    compute_output_spec = keras.Operation.compute_output_spec
+
+    def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):
+        batch, num_patches = images_shape[0], math.prod(patch_grid(images_shape[1:], self.patch_size))
+        if visible_shape is not None:
+            num_patches = visible_shape[1]
+        return (batch, self.hidden_dim), (batch, num_patches, self.hidden_dim)
 
     def get_config(self):
         config = {

@@ -8,11 +8,12 @@ from keras import ops
 
 from keras_umd.backend.processes import to_numpy
 from keras_umd.corruption.schedules import NoiseSchedule
-from keras_umd.layers.patches import as_pair
+from keras_umd.layers.patches import as_tuple
 from keras_umd.models.condition import ConditionEmbedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import check_timesteps, is_between
 from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.images import check_images, scale_images
 from keras_umd.utils.seeds import seed_generator
 
@@ -88,7 +89,7 @@ class FeatureExtractor(keras.Model):
         self.value_range = value_range
         self.pooling = pooling
         self.encoder = Encoder(
-            as_pair(patch_size),
+            as_tuple(patch_size, len(image_shape) - 1),
             hidden_dim,
             num_layers,
             num_heads,
@@ -105,9 +106,7 @@ class FeatureExtractor(keras.Model):
             )
             self.condition_embedding.build((None,))
         self.built = True
-        if not self.trainable:  # loaded as frozen: the layers made since then follow
-            self.trainable = True  # TensorFlow skips an assignment that changes nothing
-            self.trainable = False
+        propagate_trainable(self)
 
     def call(self, images):
         check_images(images, self.image_shape, self.value_range)
@@ -119,7 +118,9 @@ class FeatureExtractor(keras.Model):
         condition = None
         if self.condition_embedding is not None:
             condition = self.condition_embedding(timesteps)
-        outputs = [self._pooled(*output) for output in self.encoder.layer_outputs(images, self._layers_read, condition)]
+        read = self._layers_read
+        *_, outputs = self.encoder(images, condition=condition, collect=read, depth=max(read))
+        outputs = [self._pooled(*output) for output in outputs]
         return outputs if np.ndim(self.layer) else outputs[0]
 
     def _pooled(self, representation, tokens):

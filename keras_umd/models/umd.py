@@ -1,5 +1,7 @@
 """UMD: one network, trained on both corruptions, used for features and for images."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,8 +10,8 @@ from keras_umd.backend import compile_function
 from keras_umd.backend.processes import to_numpy
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution.layout import layout_map
-from keras_umd.layers.masking import random_split, restore
-from keras_umd.layers.patches import as_pair, patch_grid, unpatchify
+from keras_umd.layers.masking import restore, split_by_score
+from keras_umd.layers.patches import as_tuple, patch_grid, unpatchify
 from keras_umd.methods.presets import preset_config
 from keras_umd.models.arguments import check_arguments, num_decoder_heads
 from keras_umd.models.condition import ConditionEmbedding
@@ -17,10 +19,13 @@ from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.denoising_model import DenoisingModel
 from keras_umd.models.encoder import Encoder
 from keras_umd.models.representation import Representation
-from keras_umd.objectives.objective import split_prediction
+from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling.generation import Generation
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
+
+# What a view holds, the prediction of it, and for which patches the losses read it.
+READS = (("x0", "x0", "masked"), ("noise", "eps", "visible"))
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -99,12 +104,12 @@ class UMD(Representation, Generation, DenoisingModel):
         check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range)
         decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
-        corruption.check_num_patches(grid[0] * grid[1])
+        corruption.check_num_patches(math.prod(grid))
         super().__init__(
             corruption=corruption,
             image_shape=tuple(image_shape),
-            patch_size=as_pair(patch_size),
-            num_patches=grid[0] * grid[1],
+            patch_size=as_tuple(patch_size, len(grid)),
+            num_patches=math.prod(grid),
             num_classes=num_classes,
             label_dropout=label_dropout,
             value_range=None if value_range is None else tuple(value_range),
@@ -141,6 +146,7 @@ class UMD(Representation, Generation, DenoisingModel):
             conditioning,
             **how,
             hidden_dim=decoder_hidden_dim,
+            pixel_predictions=PIXEL_PREDICTIONS,
             name="decoder",
         )
         self.decoder.build((None, hidden_dim), (None, None, hidden_dim))
@@ -185,7 +191,7 @@ class UMD(Representation, Generation, DenoisingModel):
             return self._representation(self.prepare_images(inputs), ops.zeros((1,), "int32"))
         views = {part: inputs[part] for part in ("clean", "noisy") if part in inputs}
         return {
-            part: self._predict_view(view, targets=tuple(name for name in ("x0", "noise") if name in view))
+            part: self._predict_view(view, {read: where for key, read, where in READS if key in view})
             for part, view in views.items()
         }
 
@@ -194,13 +200,11 @@ class UMD(Representation, Generation, DenoisingModel):
             return None
         return self.condition_embedding(timesteps, labels=labels, drop=drop)
 
-    def _predict_view(self, view, targets=None):
+    def _predict_view(self, view, read=None):
         condition = self._condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         representation, tokens = self.encoder(view["images"], condition=condition, visible=visible)
-        return self.decoder(
-            representation, tokens, condition=condition, visible=visible, masked=masked, targets=targets
-        )
+        return self.decoder(representation, tokens, condition=condition, visible=visible, masked=masked, read=read)
 
     def _representation(self, images, timesteps, labels=None):
         return self.encoder(images, condition=self._condition(timesteps, labels))[0]
@@ -255,11 +259,11 @@ class UMD(Representation, Generation, DenoisingModel):
         mask_noise = keras.random.uniform((x0.shape[0], self.num_patches), dtype="float32", seed=seed_generator(seed))
 
         def fill_in(x0, mask_noise):
-            visible, masked = random_split(mask_noise, mask_ratio)
+            visible, masked = split_by_score(mask_noise, mask_ratio)
             view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
-            prediction, _ = split_prediction(self._predict_view(view), self.patch_size)
+            prediction = self._predict_view(view, {"x0": "all"})["x0"]
             hidden = ops.concatenate([ops.zeros_like(visible), ops.ones_like(masked)], axis=1)[:, :, None]
-            mask = restore(ops.tile(hidden, (1, 1, self.patch_size[0] * self.patch_size[1])), visible, masked)
+            mask = restore(ops.tile(hidden, (1, 1, math.prod(self.patch_size))), visible, masked)
             return (
                 unpatchify(restore(prediction, visible, masked), self.patch_size, self.grid),
                 unpatchify(mask, self.patch_size, self.grid),

@@ -6,22 +6,6 @@ from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import patchify
 
 
-def split_prediction(patches, patch_size):
-    """Split what the head predicts for each pixel into x_0 (the first channels) and noise (the last).
-
-    Args:
-        patches: Tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`.
-        patch_size: Pair `(patch_height, patch_width)`.
-
-    Returns:
-        Two tensors of shape `(batch, num_patches, patch_height * patch_width * channels)`, x_0 and noise.
-    """
-    pixels = patch_size[0] * patch_size[1]
-    num_patches, dim = patches.shape[1:]
-    x0, noise = ops.split(ops.reshape(patches, (-1, num_patches, pixels, dim // pixels)), 2, axis=-1)
-    return (ops.reshape(x0, (-1, num_patches, dim // 2)), ops.reshape(noise, (-1, num_patches, dim // 2)))
-
-
 def image_losses(views, predictions, patch_size):
     """The loss terms of every image: Eq. 5 for clean images, Eq. 4 for noisy ones.
 
@@ -31,7 +15,8 @@ def image_losses(views, predictions, patch_size):
     Args:
         views: Dictionary as returned by `Corruption.corrupt`.
         predictions: Dictionary with a dictionary for each part, of what its view has: `x0`, predictions for the masked
-            patches, and `noise`, for the visible ones, `(part, n, patch_dim)`; for all patches where none is masked.
+            patches, and `eps`, of the noise for the visible ones, `(part, n, patch_dim)`; for all patches where none is
+            masked.
         patch_size: Pair `(patch_height, patch_width)`.
 
     Returns:
@@ -44,7 +29,7 @@ def image_losses(views, predictions, patch_size):
         if "x0" in view:
             losses[f"{part}_x0_loss"] = _error(predicted["x0"], view["x0"], view.get("masked"), patch_size)
         if "noise" in view:
-            losses[f"{part}_eps_loss"] = _error(predicted["noise"], view["noise"], view.get("visible"), patch_size)
+            losses[f"{part}_eps_loss"] = _error(predicted["eps"], view["noise"], view.get("visible"), patch_size)
     return losses
 
 

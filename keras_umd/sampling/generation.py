@@ -8,7 +8,6 @@ from keras_umd.backend import shard_batch
 from keras_umd.backend.processes import to_numpy
 from keras_umd.corruption.corruption import NOISY_LOSSES
 from keras_umd.layers.patches import unpatchify
-from keras_umd.objectives.objective import split_prediction
 from keras_umd.sampling import samplers
 from keras_umd.sampling.checks import (
     check_autoencoder,
@@ -192,16 +191,14 @@ class Generation:
         Returns:
             Dictionary of float tensors of the shape of `x_t`, `x0` and `noise`.
         """
-        return self._estimate(x_t, condition=self._condition(timesteps, labels))
+        return self._estimate(x_t, *[self._condition(timesteps, labels)] * 2)
 
-    def _estimate(self, x_t, condition=None, encoder_modulations=None, decoder_modulations=None):
-        representation, tokens = self.encoder(x_t, condition=condition, modulations=encoder_modulations)
-        patches = self.decoder(representation, tokens, condition=condition, modulations=decoder_modulations)
-        x0, noise = split_prediction(patches, self.patch_size)
-        return {
-            "x0": unpatchify(x0, self.patch_size, self.grid),
-            "noise": unpatchify(noise, self.patch_size, self.grid),
-        }
+    def _estimate(self, x_t, of_encoder=None, of_decoder=None):
+        """Estimates from the conditions of encoder and decoder."""
+        representation, tokens = self.encoder(x_t, condition=of_encoder)
+        predictions = self.decoder(representation, tokens, condition=of_decoder)
+        x0, noise = (unpatchify(predictions[name], self.patch_size, self.grid) for name in ("x0", "eps"))
+        return {"x0": x0, "noise": noise}
 
     def _as_images(self, samples):
         if self.value_range is not None:

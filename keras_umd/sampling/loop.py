@@ -105,10 +105,10 @@ def _condition_tables(model, timesteps, labels):
     modulations = 6 * (model.encoder.num_layers + model.decoder.num_layers) + 2
     size = steps * rows * modulations * hidden_dim * 4
     if model.conditioning != "adaln_zero" or size > MAX_MODULATIONS:
-        return {"condition": conditions}
+        return {"of_encoder": conditions, "of_decoder": conditions}
     return {
-        "encoder_modulations": model.encoder.modulations(conditions),
-        "decoder_modulations": model.decoder.modulations(conditions),
+        "of_encoder": model.encoder.modulations(conditions),
+        "of_decoder": model.decoder.modulations(conditions),
     }
 
 

@@ -19,8 +19,14 @@ def load_small_vision(model, params):
             `"Encoder.Encoder1DBlock_0.MlpBlock_0.Dense_0.kernel"` (`/` may stand for `.`).
 
     Raises:
-        ValueError: naming every entry that is missing, unknown or of a wrong shape.
+        ValueError: naming every entry that is missing, unknown or of a wrong shape; and for a model of data with other than
+            two space axes.
     """
+    if len(model.patch_size) != 2:
+        raise ValueError(
+            "The authors' models are of images, with two space axes. "
+            f"Received: a model with patch_size={model.patch_size}"
+        )
     if isinstance(params, (str, os.PathLike)):
         with np.load(params) as arrays:
             params = dict(arrays)

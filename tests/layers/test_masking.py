@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd.layers import RandomMasking, random_split, restore
+from keras_umd.layers import RandomMasking, restore, split_by_score
 from keras_umd.layers.masking import num_visible
 from tests.conftest import array
 
@@ -21,7 +21,7 @@ def test_keep_counts_equal_the_authors(golden):
 
 def test_the_patches_with_the_smallest_noise_stay_visible():
     noise = np.random.default_rng(0).uniform(size=(4, 16)).astype("float32")
-    visible, masked = (array(x) for x in random_split(ops.convert_to_tensor(noise), 0.75))
+    visible, masked = (array(x) for x in split_by_score(ops.convert_to_tensor(noise), 0.75))
     np.testing.assert_array_equal(np.concatenate([visible, masked], axis=1), np.argsort(noise, axis=1))
     assert visible.shape == (4, 4)
 

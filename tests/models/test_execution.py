@@ -72,12 +72,11 @@ def test_the_step_predicts_what_its_losses_read_and_no_more(small_model, images,
     views = corruption.corrupt(model.prepare_images(images[:8]), draws)
     for part, predictions in model(views).items():
         view = views[part]
-        whole = array(model._predict_view(view))
-        whole = whole.reshape(*whole.shape[:2], 4, 2)  # pixels, x_0 and noise of one channel
+        whole = {name: array(x) for name, x in model._predict_view(view).items()}
         masked = 16 if "masked" not in view else view["masked"].shape[1]
-        expected = {"x0": whole[:, -masked:, :, 0]}
+        expected = {"x0": whole["x0"][:, -masked:]}
         if part == "noisy":
-            expected["noise"] = whole[:, : 16 if masked == 16 else view["visible"].shape[1], :, 1]
+            expected["eps"] = whole["eps"][:, : 16 if masked == 16 else view["visible"].shape[1]]
         assert set(predictions) == set(expected)
         for name, values in expected.items():
             np.testing.assert_allclose(array(predictions[name]), values, atol=1e-5)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd.layers import patchify, random_split, restore, take_tokens, unpatchify
-from keras_umd.objectives.objective import split_prediction
+from keras_umd.layers import patchify, restore, split_by_score, take_tokens, unpatchify
 from keras_umd.sampling.guidance import guide
 from tests.conftest import array, assert_close
 
@@ -18,6 +17,13 @@ CASES = {  # noise level, label, and mask ratio of each golden case
 }
 
 
+def both_predictions(model, view):
+    """x_0 and noise of all patches as the authors' head gives them: for each pixel the channels of both."""
+    x0, eps = (array(x) for x in model._predict_view(view).values())
+    x0, eps = (x.reshape(*x.shape[:2], 16, 3) for x in (x0, eps))
+    return ops.convert_to_tensor(np.concatenate([x0, eps], axis=-1).reshape(*x0.shape[:2], -1))
+
+
 def forward(model, inputs, t=False, y=False, mask=None):
     """Prediction as an image of 2 * channels, representation, and the mask, as the golden files have them."""
     timesteps = inputs["t"][:, 0] if t else np.zeros(4, "int32")
@@ -25,11 +31,11 @@ def forward(model, inputs, t=False, y=False, mask=None):
     if y:
         view["labels"] = ops.convert_to_tensor(inputs["y"])
     if mask:
-        view["visible"], view["masked"] = random_split(ops.convert_to_tensor(inputs[mask[1]]), mask[0])
+        view["visible"], view["masked"] = split_by_score(ops.convert_to_tensor(inputs[mask[1]]), mask[0])
     representation, _ = model.encoder(
         view["images"], condition=model._condition(view["timesteps"], view.get("labels")), visible=view.get("visible")
     )
-    patches = model._predict_view(view)
+    patches = both_predictions(model, view)
     if mask:
         patches = restore(patches, view["visible"], view["masked"])
     return unpatchify(patches, model.patch_size, model.grid), representation, view
@@ -89,7 +95,7 @@ def test_inner_values_equal_the_authors(golden, golden_model, variant):
     assert_close(embedding.label_embedding(y), expected["mid.y_cond_f64"], 2e-5)
     assert_close(embedding(t, labels=y), expected["mid.cond_f64"], 2e-5)
     assert_close(model.encoder.patch_embedding(inputs["image"]), expected["mid.patch_embed_f64"], 2e-5)
-    visible, masked = random_split(ops.convert_to_tensor(inputs["mask_noise_375"]), 0.375)
+    visible, masked = split_by_score(ops.convert_to_tensor(inputs["mask_noise_375"]), 0.375)
     order = np.argsort(np.concatenate([array(visible), array(masked)], axis=1), axis=1)
     np.testing.assert_array_equal(order, expected["mid.ids_restore"])
     visible_patches = take_tokens(patchify(ops.convert_to_tensor(inputs["image"]), (4, 4)), visible)
@@ -98,11 +104,3 @@ def test_inner_values_equal_the_authors(golden, golden_model, variant):
     condition = embedding(t, labels=y)
     _, tokens = model.encoder(inputs["image"], condition=condition, visible=visible)
     assert_close(tokens, expected["mid.encoded_visible_f64"], 2e-5)
-
-
-def test_split_prediction_takes_the_first_channels_as_x0():
-    patches = np.arange(2 * 3 * 4 * 2, dtype="float32").reshape(1, 2, 24)  # 2x2 pixels, 2 * 3 channels
-    x0, noise = split_prediction(ops.convert_to_tensor(patches), (2, 2))
-    pixels = patches.reshape(1, 2, 4, 6)
-    np.testing.assert_array_equal(array(x0), pixels[..., :3].reshape(1, 2, 12))
-    np.testing.assert_array_equal(array(noise), pixels[..., 3:].reshape(1, 2, 12))

@@ -9,6 +9,7 @@ from keras_umd import Corruption
 from keras_umd.backend import compile_function
 from keras_umd.weights import load_small_vision
 from tests.conftest import array, assert_close
+from tests.models.test_golden_forward import both_predictions
 
 CONDITIONING = {"adaln": "adaln_zero", "noadaln": "token"}
 
@@ -155,7 +156,7 @@ def test_each_method_is_a_setting_of_umd(golden, golden_model, method):
     views = corruption.corrupt(ops.convert_to_tensor(inputs["images"]), draws)
     part = "clean" if method == "mae" else "noisy"
     view = views[part]
-    patches = model._predict_view(view)
+    patches = both_predictions(model, view)
     mask = np.zeros((8, 16), bool)
     if "masked" in view:
         patches = restore(patches, view["visible"], view["masked"])

@@ -1,54 +1,55 @@
 """The decoder: self-attention over the encoder's tokens and mask tokens."""
 
+import math
+
 import keras
 from keras import ops
 
 from keras_umd.backend.kernels import project
-from keras_umd.backend.stack import run_blocks
+from keras_umd.layers.conditioning import Modulations
 from keras_umd.layers.embeddings import PositionEmbedding
-from keras_umd.layers.patches import PatchHead, as_pair
-from keras_umd.layers.transformer import LayerNorm, TransformerBlock
+from keras_umd.layers.patches import PatchHead, as_tuple
+from keras_umd.layers.stack import BlockStack
+from keras_umd.layers.transformer import LayerNorm
 
-
-def _blocks(num_layers, num_heads, conditioning, dtype):
-    return [
-        TransformerBlock(num_heads, conditioning=conditioning, dtype=dtype, name=f"block_{i}")
-        for i in range(num_layers)
-    ]
+PATCHES = ("masked", "visible", "all")
 
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Decoder(keras.layers.Layer):
-    """Predicts x_0 and noise for every patch, from the encoder's tokens and a mask token for each masked patch.
+    """Predicts what is read of every patch, from the encoder's tokens and a mask token for each masked patch.
 
     Attention doesn't care about order and every token carries its position, so the patches stay in the order visible,
     masked; `keras_umd.layers.restore` puts them back where a picture is wanted.
 
     Args:
-        patch_size: Integer or pair `(patch_height, patch_width)`.
-        grid: Pair `(rows, columns)` of patches in an image.
-        channels: Integer. Channels of the image; the head predicts twice as many.
+        patch_size: Integer or a tuple of integers, one for each space axis.
+        grid: Tuple of integers, the number of patches along each space axis.
+        channels: Integer. Channels of the image.
         num_layers: Integer. Number of transformer blocks.
         num_heads: Integer, a divisor of the blocks' width.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: As of `Encoder`.
         hidden_dim: Integer, the width of the blocks. Another than the encoder's is reached by a linear map of its
             tokens (MAE, section 3). Defaults to the encoder's, without a map.
+        pixel_predictions: Tuple of names. For each, one head predicts `channels` values for each pixel of a patch.
+        heads: Dictionary of names and widths. Each other prediction has a linear map of its own, to so many values for
+            a patch.
 
     Call arguments:
         representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder.
         tokens: Float tensor of shape `(batch, visible, hidden_dim)`, from the encoder.
-        condition: Float tensor of shape `(batch or 1, hidden_dim)`.
+        condition: Float tensor of shape `(batch or 1, hidden_dim)`, or the `Modulations` that `modulations(condition)`
+            makes of it.
         visible, masked: Int tensors, the patches that `tokens` stand for `(batch, visible)`, and the others
             `(batch, masked)`. Without them: all patches, in row-major order.
-        modulations: List of what `modulations(condition)` returns, instead of a condition.
-        targets: Tuple of what losses compare with, of `"x0"` and `"noise"`: then only that is computed which a loss
-            reads.
+        read: Dictionary of names of predictions and of the patches that they are wanted for, `"masked"`, `"visible"`
+            or `"all"`; only that is computed. All patches are meant where none is masked. Defaults to the pixel
+            predictions of all patches.
 
     Returns:
-        Float tensor of shape `(batch, num_patches, patch_height * patch_width * 2 * channels)`. With `targets`, a
-        dictionary of tensors `(batch, n, patch_height * patch_width * channels)`: `x0` of the masked patches and
-        `noise` of the visible ones, both of all patches where none is masked.
+        Dictionary of float tensors `(batch, n, values)`, for all patches in the order visible, masked. The values of
+        pixel predictions are `prod(patch_size) * channels`, for `unpatchify`.
     """
 
     def __init__(
@@ -62,35 +63,50 @@ class Decoder(keras.layers.Layer):
         scan_blocks=False,
         remat=False,
         hidden_dim=None,
+        *,
+        pixel_predictions,
+        heads=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.patch_size = as_pair(patch_size)
         self.grid = tuple(grid)
+        self.patch_size = as_tuple(patch_size, len(self.grid))
         self.channels = channels
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.conditioning = conditioning
-        self.scan_blocks = scan_blocks
-        self.remat = remat
         self.hidden_dim = hidden_dim
+        self.pixel_predictions = tuple(pixel_predictions)
+        heads = dict(heads or {})
+        if not self.pixel_predictions or not set(heads).isdisjoint(self.pixel_predictions):
+            raise ValueError(
+                "There must be pixel predictions, of other names than the `heads`. "
+                f"Received: pixel_predictions={self.pixel_predictions}, heads={heads}"
+            )
         dtype = self.dtype_policy
         self.embedding = self.condition_projection = None
         self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
-        self.blocks = _blocks(num_layers, num_heads, conditioning, dtype)
+        how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": dtype}
+        self.blocks = BlockStack(num_layers, num_heads, conditioning=conditioning, name="blocks", **how)
         self.norm = LayerNorm(dtype=dtype, name="norm")
         head_conditioning = "adaln_zero" if conditioning == "adaln_zero" else None
-        self.head = PatchHead(self.patch_size, 2 * channels, head_conditioning, dtype=dtype, name="head")
+        outputs = channels * len(self.pixel_predictions)
+        self.head = PatchHead(self.patch_size, outputs, head_conditioning, dtype=dtype, name="head")
+        initializer = keras.initializers.RandomNormal(stddev=0.02)  # as of the head for pixels
+        self.heads = {
+            name: keras.layers.Dense(values, kernel_initializer=initializer, dtype=dtype, name=f"{name}_head")
+            for name, values in heads.items()
+        }
 
-    def build(
-        self,
-        representation_shape,
-        tokens_shape,
-        condition_shape=None,
-        visible_shape=None,
-        masked_shape=None,
-        modulations_shape=None,
-    ):
+    @property
+    def scan_blocks(self):
+        return self.blocks.scan_blocks
+
+    @property
+    def remat(self):
+        return self.blocks.remat
+
+    def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
         encoder_dim = representation_shape[-1]
         hidden_dim = encoder_dim if self.hidden_dim is None else self.hidden_dim
         if hidden_dim != encoder_dim:
@@ -102,9 +118,10 @@ class Decoder(keras.layers.Layer):
             initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="mask_token",
         )
-        for layer in (self.position_embedding, self.norm):
+        for layer in (self.position_embedding, self.norm, *self.heads.values()):
             layer.build((None, None, hidden_dim))
-        for layer in (*self.blocks, self.head):
+        # Each block before the stack, as in the encoder.
+        for layer in (*self.blocks, self.blocks, self.head):
             layer.build((None, None, hidden_dim), (None, encoder_dim))
 
     def _dense(self, input_dim, units, name):
@@ -113,33 +130,83 @@ class Decoder(keras.layers.Layer):
         return dense
 
     def modulations(self, condition):
-        """What blocks and head make of a condition `(..., hidden_dim)` with AdaLN, as of `Encoder`."""
-        return [layer.modulation(condition) for layer in (*self.blocks, self.head)]
+        """What blocks and head make of a condition `(..., hidden_dim)` with AdaLN, as `Modulations`."""
+        of_layers = (*self.blocks.modulations(condition).of_layers, *self.head.modulations(condition).of_layers)
+        return Modulations(of_layers)
 
-    def call(self, representation, tokens, condition=None, visible=None, masked=None, modulations=None, targets=None):
+    def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None):
+        read = dict.fromkeys(self.pixel_predictions, "all") if read is None else read
+        self._check(read)
+        of_blocks, of_head = self._conditions(condition)
         if self.embedding is not None:
             representation, tokens = self.embedding(representation), project(self.embedding, tokens)
-        block_condition = condition if self.condition_projection is None else self.condition_projection(condition)
         order = None
         if masked is not None:
             mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
             tokens = ops.concatenate([tokens, ops.cast(mask_tokens, tokens.dtype)], axis=1)
             order = ops.concatenate([visible, masked], axis=1)
         tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
-        num_outputs = tokens.shape[1] if masked is None or targets != ("x0",) else masked.shape[1]
+        only_masked = masked is not None and set(read.values()) == {"masked"}
+        num_outputs = masked.shape[1] if only_masked else tokens.shape[1]
         tokens = ops.concatenate([representation[:, None], tokens], axis=1)
-        *of_blocks, of_head = modulations or (None,)
-        how = {"num_outputs": num_outputs, "scan": self.scan_blocks, "remat": self.remat}
-        tokens = self.norm(run_blocks(self.blocks, tokens, block_condition, of_blocks or None, **how))
-        if of_head is None and self.head.conditioning == "adaln_zero":
-            of_head = self.head.modulation(condition)  # once for both predictions
-        given = {"condition": condition, "modulation": of_head}
-        if targets is None:
-            return self.head(tokens, **given)  # (batch, num_patches, patch_dim)
-        num_masked = tokens.shape[1] if masked is None else masked.shape[1]
-        read = {"x0": tokens[:, -num_masked:], "noise": tokens if masked is None else tokens[:, :-num_masked]}
-        channels = {"x0": (0, self.channels), "noise": (self.channels, 2 * self.channels)}
-        return {name: self.head(read[name], channels=channels[name], **given) for name in targets}
+        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=num_outputs))
+        patches = dict.fromkeys(PATCHES, tokens)
+        if masked is not None:
+            num_masked = masked.shape[1]
+            patches.update(masked=tokens[:, -num_masked:], visible=tokens[:, :-num_masked])
+        if all(read.get(name) == "all" for name in self.pixel_predictions):
+            predictions = self._all_pixels(tokens, of_head)
+        else:
+            predictions = self._some_pixels({name: patches[where] for name, where in read.items()}, of_head)
+        return {
+            name: predictions[name] if name in predictions else project(self.heads[name], patches[where])
+            for name, where in read.items()
+        }
+
+    def _check(self, read):
+        names = (*self.pixel_predictions, *self.heads)
+        if not read or not set(read) <= set(names) or not set(read.values()) <= set(PATCHES):
+            raise ValueError(
+                f"`read` must be a dictionary with some of the predictions {names} as keys, and one of {PATCHES} for "
+                f"each. Received: read={read}"
+            )
+
+    def _conditions(self, condition):
+        """The condition of the blocks and that of the head, whose modulation serves all pixel predictions."""
+        if isinstance(condition, Modulations):
+            return Modulations(condition.of_layers[:-1]), Modulations(condition.of_layers[-1:])
+        of_head = None
+        if self.head.conditioning == "adaln_zero" and condition is not None:
+            of_head = self.head.modulations(condition)
+        return condition if self.condition_projection is None else self.condition_projection(condition), of_head
+
+    def _some_pixels(self, tokens, condition):
+        """Of a dictionary of tokens, the pixel predictions that are named in it."""
+        first = {name: i * self.channels for i, name in enumerate(self.pixel_predictions) if name in tokens}
+        return {
+            name: self.head(tokens[name], condition=condition, channel_range=(start, start + self.channels))
+            for name, start in first.items()
+        }
+
+    def _all_pixels(self, tokens, condition):
+        """All pixel predictions of the same patches, by one product."""
+        pixels, number = math.prod(self.patch_size), len(self.pixel_predictions)
+        shape = (-1, tokens.shape[1], pixels, number * self.channels)
+        parts = ops.split(ops.reshape(self.head(tokens, condition=condition), shape), number, axis=-1)
+        shape = (-1, tokens.shape[1], pixels * self.channels)
+        return {name: ops.reshape(part, shape) for name, part in zip(self.pixel_predictions, parts, strict=True)}
+
+    # By tracing: Keras would not tell `compute_output_shape` of `read`.
+    compute_output_spec = keras.Operation.compute_output_spec
+
+    def compute_output_shape(
+        self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None
+    ):
+        batch, num_patches = tokens_shape[:2]
+        if masked_shape is not None:
+            num_patches += masked_shape[1]
+        shape = (batch, num_patches, math.prod(self.patch_size) * self.channels)
+        return dict.fromkeys(self.pixel_predictions, shape)
 
     def get_config(self):
         config = {
@@ -152,5 +219,7 @@ class Decoder(keras.layers.Layer):
             "scan_blocks": self.scan_blocks,
             "remat": self.remat,
             "hidden_dim": self.hidden_dim,
+            "pixel_predictions": self.pixel_predictions,
+            "heads": {name: head.units for name, head in self.heads.items()},
         }
         return {**super().get_config(), **config}

@@ -5,6 +5,9 @@ import keras
 from keras_umd.layers.patches import patchify
 from keras_umd.objectives.targets.target import Target
 
+# What the head for pixels predicts, in the order of its channels.
+PIXEL_PREDICTIONS = ("x0", "eps")
+
 
 class DenoisingTarget(Target):
     """A target from which x_0 and the noise of a noisy image follow.
