@@ -1,4 +1,6 @@
 """What is done to images before the network sees them: noise, and dropped patches."""
 
+from keras_umd.corruption import levels, masks, noise, schedules
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.schedules import NoiseSchedule
+from keras_umd.corruption.view import View

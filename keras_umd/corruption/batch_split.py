@@ -1,68 +1,95 @@
-"""Which images of a batch stay clean."""
-
-import math
+"""Which images of a batch belong to which view."""
 
 import numpy as np
 from keras import ops
 
 
 class BatchSplit:
-    """Splits a batch into a clean and a noisy part whose members alternate as evenly as they can.
+    """Splits a batch into views whose members alternate as evenly as they can.
 
-    n = round(batch_size * clean_ratio) images stay clean, at least 1 and at most all but 1 where both parts exist.
-    Image i is clean when floor((i + 1) n / B) > floor(i n / B). So a batch sharded over devices stays balanced, and
-    where the pattern's period divides each device's share, nothing moves between devices.
+    Of a batch of B images, n = round(B * share) belong to the first view, at least 1 and at most B - 1: image i does
+    when floor((i + 1) n / B) > floor(i n / B). The other images are split by the same rule among the other views. So a
+    batch sharded over devices stays balanced, and where the pattern's period divides each device's share, nothing
+    moves between devices.
 
     Args:
         batch_size: Integer, or a scalar tensor where TensorFlow traces a batch of unknown size.
-        clean_ratio: Float in [0, 1].
+        shares: List of floats that add up to 1, one for each view.
     """
 
-    def __init__(self, batch_size, clean_ratio):
-        self._is_static = isinstance(batch_size, int)
+    def __init__(self, batch_size, shares):
         self._batch_size = batch_size
-        num_clean = self._num_clean(clean_ratio)
+        self._is_static = isinstance(batch_size, int)
+        self.counts = _counts(batch_size, shares, self._is_static)
+        self.is_member = _members(batch_size, self.counts, self._is_static)  # a bool array (batch,) for each view
         if self._is_static:
-            period = batch_size // math.gcd(num_clean, batch_size)
-            self.is_clean = _is_clean(np.arange(batch_size), num_clean, batch_size)
-            self._period = period
-            self._clean_rows = np.flatnonzero(self.is_clean[:period])
-            self._noisy_rows = np.flatnonzero(~self.is_clean[:period])
-            self.has_clean, self.has_noisy = num_clean > 0, num_clean < batch_size
+            self._period = _period(self.is_member)
+            self._rows = [np.flatnonzero(is_member[: self._period]) for is_member in self.is_member]
         else:
-            num_noisy = batch_size - num_clean
-            self.is_clean = _is_clean(ops.arange(batch_size), num_clean, batch_size)
-            # The images where the counts of the rule above step up, in closed form: shapes stay simple for XLA.
-            self._clean_rows = -(-(ops.arange(num_clean) + 1) * batch_size // num_clean) - 1
-            self._noisy_rows = ops.arange(num_noisy) * batch_size // num_noisy
-            self.has_clean, self.has_noisy = clean_ratio > 0, clean_ratio < 1
+            self._rows = _dynamic_rows(batch_size, self.counts)
 
-    def clean(self, x):
-        """The rows of `x`, `(batch, ...)`, that belong to clean images."""
-        return self._take(x, self._clean_rows)
+    def has(self, view):
+        """Whether the view with this index gets an image; `True` where the batch's size isn't known."""
+        return not self._is_static or self.counts[view] > 0
 
-    def noisy(self, x):
-        """The rows of `x`, `(batch, ...)`, that belong to noisy images."""
-        return self._take(x, self._noisy_rows)
-
-    def _num_clean(self, clean_ratio):
-        if clean_ratio in (0, 1):
-            return self._batch_size * int(clean_ratio)
-        if self._is_static:
-            low, high = min(1, self._batch_size - 1), max(1, self._batch_size - 1)
-            return min(max(round(self._batch_size * clean_ratio), low), high)
-        low, high = ops.minimum(1, self._batch_size - 1), ops.maximum(1, self._batch_size - 1)
-        num_clean = ops.cast(ops.round(ops.cast(self._batch_size, "float32") * clean_ratio), "int32")
-        return ops.clip(num_clean, low, high)
-
-    def _take(self, x, rows):
+    def take(self, x, view):
+        """The rows of `x`, `(batch, ...)`, that belong to the view with this index."""
+        if len(self.counts) == 1:
+            return x
         if not self._is_static:
-            return ops.take(x, rows, axis=0)
+            return ops.take(x, self._rows[view], axis=0)
         # Periods to the front: taking along the second axis leaves a sharded first axis where it is.
         x = ops.reshape(x, (self._batch_size // self._period, self._period, *x.shape[1:]))
-        x = ops.take(x, rows, axis=1)
+        x = ops.take(x, self._rows[view], axis=1)
         return ops.reshape(x, (-1, *x.shape[2:]))
 
 
-def _is_clean(index, num_clean, batch_size):
-    return (index + 1) * num_clean // batch_size > index * num_clean // batch_size
+def _counts(batch_size, shares, is_static):
+    """How many images each view gets."""
+    counts, left = [], batch_size
+    for i, share in enumerate(shares[:-1]):
+        share = share / sum(shares[i:]) if i else share
+        if is_static:
+            low, high = min(1, left - 1), max(1, left - 1)
+            count = max(min(max(round(left * share), low), high), 0)
+        else:
+            low, high = ops.minimum(1, left - 1), ops.maximum(1, left - 1)
+            count = ops.cast(ops.round(ops.cast(left, "float32") * share), "int32")
+            count = ops.maximum(ops.clip(count, low, high), 0)
+        counts.append(count)
+        left = left - count
+    return [*counts, left]
+
+
+def _members(batch_size, counts, is_static):
+    index = np.arange(batch_size) if is_static else ops.arange(batch_size)
+    is_left, size, members = index >= 0, batch_size, []
+    for count in counts[:-1]:
+        divisor = max(size, 1) if is_static else ops.maximum(size, 1)
+        before, after = index * count // divisor, (index + 1) * count // divisor
+        members.append(is_left & (after > before))
+        is_left = is_left & (after == before)
+        index, size = index - after, size - count  # the image's place among those that are left
+    return [*members, is_left]
+
+
+def _period(members):
+    """After how many images the pattern repeats, a divisor of the batch's size."""
+    batch_size = len(members[0])
+    pattern = np.argmax(members, axis=0)
+    for period in range(1, batch_size):
+        if batch_size % period == 0 and np.array_equal(pattern, np.tile(pattern[:period], batch_size // period)):
+            return period
+    return max(batch_size, 1)
+
+
+def _dynamic_rows(batch_size, counts):
+    """The images at which the counts of the rule step up, in closed form: shapes stay simple for XLA."""
+    rows, left, size = [], None, batch_size
+    for count in counts[:-1]:
+        chosen = -(-(ops.arange(count) + 1) * size // count) - 1
+        others = ops.arange(size - count) * size // (size - count)
+        rows.append(chosen if left is None else ops.take(left, chosen))
+        left = others if left is None else ops.take(left, others)
+        size = size - count
+    return [*rows, left]

@@ -1,63 +1,88 @@
-"""What is done to an image before the network sees it: Gaussian noise, and dropped patches."""
+"""What is done to a batch of images before the network sees it: a list of views."""
+
+import math
 
 import keras
 from keras import ops
 
 from keras_umd.backend.sharding import own_rows
+from keras_umd.corruption import schedules
 from keras_umd.corruption.batch_split import BatchSplit
-from keras_umd.corruption.schedules import NoiseSchedule
-from keras_umd.layers.masking import check_mask_ratio, num_visible, split_by_score
+from keras_umd.corruption.levels import Uniform
+from keras_umd.corruption.masks.random import Random
+from keras_umd.corruption.noise.gaussian import Gaussian
+from keras_umd.corruption.view import View
+from keras_umd.layers.masking import check_mask_ratio
+from keras_umd.layers.patches import patch_grid
+from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
 NOISY_LOSSES = ("x0", "eps")
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class Corruption:
-    """Turns a batch of images into views: what the network sees, and what it must predict (section 4).
+class Corruption(Configurable):
+    """Turns a batch of images into views: what the network sees (section 4).
 
-    A share of the batch stays clean and loses many patches, as in MAE; the rest gets Gaussian noise and loses fewer, as
-    in MaskDiT. `Corruption.mae()`, `.maskdit()`, `.dit()` and `.umd()` are the settings of those methods.
+    By default there are two. A share of the batch stays clean and loses many patches, as in MAE; the rest gets Gaussian
+    noise and loses fewer, as in MaskDiT. `Corruption.mae()`, `.maskdit()`, `.dit()` and `.umd()` are the settings of
+    those methods; `views` says anything else.
 
     Random numbers are drawn by `draw` and applied by `corrupt`, so that everything random about a step can be supplied.
 
+    Example:
+
+    >>> Corruption(clean_ratio=0.25, schedule="linear")
+    >>> Corruption(views=[View("clean", mask=masks.ColorNoise("green", ratio=0.75))])
+
     Args:
-        schedule: `"cosine"` or `"linear"`, see `NoiseSchedule`.
-        num_timesteps: Integer, T. Noisy images get a timestep from 1 to T.
+        schedule: `"cosine"`, `"linear"` or a `NoiseSchedule`.
+        num_timesteps: Integer, T, of a schedule by name; 1000 by default. Noisy images get a timestep from 1 to T.
         clean_ratio: Float in [0, 1], the paper's r_t0. Share of the batch that stays clean.
         clean_mask_ratio: Float in [0, 1), the paper's m_t0. Share of patches masked in clean images.
         noisy_mask_ratio: Float in [0, 1), the paper's m_t. Share of patches masked in noisy images.
         decoded_ratio: Float in (0, 1]. Share of the masked patches that are decoded and predicted in training, a random
             subset (Fu et al., "CrossMAE", 2024). Half of them takes a sixth off a training step;
             `benchmarks/cheaper_settings.py` has what it costs. `reconstruct` and `generate` decode all.
-        noisy_losses: Which errors count in noisy images, of `"x0"`, over the masked patches, and `"eps"`, over the
-            visible ones; both by default (Eq. 4). `generate` can only read what was trained.
+        noisy_losses: Which errors `Objective.denoising` counts in noisy images, of `"x0"`, over the masked patches, and
+            `"eps"`, over the visible ones; both by default (Eq. 4). `generate` can only read what was trained.
+        views: List of `View`, instead of the two that the ratios describe.
     """
 
     def __init__(
         self,
         schedule="cosine",
-        num_timesteps=1000,
+        num_timesteps=None,
         clean_ratio=0.5,
         clean_mask_ratio=0.75,
         noisy_mask_ratio=0.375,
         decoded_ratio=1.0,
         noisy_losses=NOISY_LOSSES,
+        *,
+        views=None,
     ):
         if not 0 <= clean_ratio <= 1:
             raise ValueError(f"`clean_ratio` must lie in [0, 1]. Received: clean_ratio={clean_ratio}")
         check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")
         check_mask_ratio(noisy_mask_ratio, "noisy_mask_ratio")
-        if not 0 < decoded_ratio <= 1:
-            raise ValueError(f"`decoded_ratio` must lie in (0, 1]. Received: decoded_ratio={decoded_ratio}")
         if isinstance(noisy_losses, str) or not noisy_losses or not set(noisy_losses) <= set(NOISY_LOSSES):
             raise ValueError(f"`noisy_losses` must be one or both of {NOISY_LOSSES}. Received: {noisy_losses!r}")
-        self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
-        self.clean_ratio = clean_ratio
-        self.clean_mask_ratio = clean_mask_ratio
-        self.noisy_mask_ratio = noisy_mask_ratio
-        self.decoded_ratio = decoded_ratio
+        self.noise_schedule = schedules.get(schedule, num_timesteps)
         self.noisy_losses = tuple(name for name in NOISY_LOSSES if name in noisy_losses)
+        self._ratios = {
+            "clean_ratio": clean_ratio,
+            "clean_mask_ratio": clean_mask_ratio,
+            "noisy_mask_ratio": noisy_mask_ratio,
+            "decoded_ratio": decoded_ratio,
+        }
+        self._given_views = views
+        if views is None:
+            views = []
+            if clean_ratio > 0:
+                views.append(View("clean", None, Random(clean_mask_ratio), clean_ratio, decoded_ratio))
+            if clean_ratio < 1:
+                views.append(View("noisy", Gaussian(), Random(noisy_mask_ratio), 1 - clean_ratio, decoded_ratio))
+        self.views = check_views(views)
 
     @classmethod
     def umd(cls, **overrides):
@@ -79,127 +104,161 @@ class Corruption:
         """Diffusion transformer: all images noisy, nothing masked."""
         return cls(**{"clean_ratio": 0.0, "noisy_mask_ratio": 0.0, **overrides})
 
+    def for_finetuning(self):
+        """The paper's fine-tuning of this corruption: at most 5% of the batch clean, no patch of a noisy image masked.
+
+        Returns:
+            A corruption of the same class.
+        """
+        config = self.get_config()
+        if self._given_views is None:
+            config.update(clean_ratio=min(config["clean_ratio"], 0.05), noisy_mask_ratio=0.0)
+            return type(self).from_config(config)
+        views = list(self.views)
+        if all(view.noise is None for view in views):
+            views.append(View("noisy", Gaussian()))
+        clean = [view for view in views if view.noise is None]
+        total = sum(view.share or 1.0 for view in views)
+        clean_share = sum(view.share or 1.0 for view in clean) / total
+        kept = min(clean_share, 0.05)
+        finetuned = []
+        for view in views:
+            share = (view.share or 1.0) / total
+            if view in clean:
+                view = View(view.name, None, view.mask, share * kept / clean_share, view.decoded_ratio)
+            else:
+                view = View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
+            finetuned.append(view)
+        return type(self).from_config({**config, "views": finetuned})
+
+    @property
+    def clean_ratio(self):
+        """The share of the batch that stays clean; of views of every image, 1 where all of them are clean."""
+        if self.views[0].share is None:
+            return float(all(view.noise is None for view in self.views))
+        return sum(view.share for view in self.views if view.noise is None)
+
     @property
     def num_timesteps(self):
         return self.noise_schedule.num_timesteps
 
-    @property
-    def part_mask_ratios(self):
-        """Mask ratio of each part of the batch that this corruption makes, `"clean"` and `"noisy"`."""
-        ratios = {}
-        if self.clean_ratio > 0:
-            ratios["clean"] = self.clean_mask_ratio
-        if self.clean_ratio < 1:
-            ratios["noisy"] = self.noisy_mask_ratio
-        return ratios
+    def check_grid(self, grid):
+        """Raise a ValueError if a mask leaves none of the patches visible."""
+        for view in self.views:
+            view.num_visible(grid)
 
-    @property
-    def part_losses(self):
-        """Which errors count in each part of the batch, `"x0"` and `"eps"`; the parts as of `part_mask_ratios`."""
-        losses = {"clean": ("x0",), "noisy": self.noisy_losses}
-        return {part: losses[part] for part in self.part_mask_ratios}
-
-    @property
-    def loss_names(self):
-        """Names of the losses that this corruption's views give, as of `image_losses`."""
-        return [f"{part}_{name}_loss" for part, names in self.part_losses.items() for name in names]
-
-    def check_num_patches(self, num_patches):
-        """Raise a ValueError if a mask ratio leaves no patch visible of `num_patches`."""
-        for ratio in self.part_mask_ratios.values():
-            num_visible(num_patches, ratio)
-
-    def num_decoded(self, num_masked):
-        """How many of an image's `num_masked` masked patches are decoded in training: at least one, if there is one."""
-        return min(max(1, round(num_masked * self.decoded_ratio)), num_masked)
-
-    def draw(self, image_batch_shape, num_patches, seed, label_dropout=0.0):
+    def draw(self, image_batch_shape, patch_size, seed, label_dropout=0.0):
         """Draw all random numbers of one step.
 
         Args:
-            image_batch_shape: Tuple `(batch, height, width, channels)`.
-            num_patches: Integer.
+            image_batch_shape: Tuple `(batch, *image_shape)`.
+            patch_size: Integer or tuple of integers, one for each space axis.
             seed: Integer, `keras.random.SeedGenerator` or `None`.
             label_dropout: Float in [0, 1). Probability that an image's label is dropped.
 
         Returns:
-            Dictionary of tensors: `timesteps` `(batch,)`, int32, 0 for clean images and else uniform in 1 to T;
-            `noise`, normal, of the images' shape; `mask_noise` `(batch, num_patches)`, uniform in [0, 1);
-            `label_drop` `(batch,)`, bool.
+            Dictionary of tensors: `timesteps` `(batch,)`, 0 for clean images and else as the view's levels draw them,
+            by default int32, uniform in 1 to T; `noise`, normal, of the images' shape; `mask_noise`
+            `(batch, num_patches)`, or wider where a mask wants more numbers, uniform in [0, 1); `label_drop`
+            `(batch,)`, bool.
         """
         seed = seed_generator(seed)
         batch_size, *image_shape = image_batch_shape
+        grid = patch_grid(image_shape, patch_size)
 
         def draw(distribution, *shape, **options):
             return own_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
 
-        timesteps = draw(keras.random.randint, minval=1, maxval=self.num_timesteps + 1, dtype="int32")
-        return {
-            "timesteps": ops.where(BatchSplit(batch_size, self.clean_ratio).is_clean, 0, timesteps),
+        def draw_levels(levels):
+            return own_rows(lambda size: levels.draw(size, self.noise_schedule, seed), batch_size)
+
+        noisy = [view for view in self.views if view.noise is not None]
+        levels = noisy[0].noise.levels if noisy else Uniform()
+        timesteps = draw_levels(levels)
+        width = max(math.prod(grid), *(view.num_draws(grid) for view in self.views))
+        draws = {
             "noise": draw(keras.random.normal, *image_shape, dtype="float32"),
-            "mask_noise": draw(keras.random.uniform, num_patches, dtype="float32"),
+            "mask_noise": draw(keras.random.uniform, width, dtype="float32"),
             "label_drop": draw(keras.random.uniform, dtype="float32") < label_dropout,
         }
+        split = self._split(batch_size)
+        for index, view in enumerate(self.views):
+            if split is None:  # each view knows for itself what it does to every image
+                break
+            if view.noise is None:
+                timesteps = ops.where(split.is_member[index], 0, timesteps)
+            elif view.noise.levels is not levels:
+                timesteps = ops.where(split.is_member[index], draw_levels(view.noise.levels), timesteps)
+        return {"timesteps": timesteps, **draws}
 
-    def corrupt(self, images, draws, labels=None):
+    def corrupt(self, images, draws, patch_size, labels=None, hints=None):
         """Apply what was drawn. A pure function: the same input gives the same output.
 
         Args:
-            images: Float32 tensor of shape `(batch, height, width, channels)`.
+            images: Float32 tensor of shape `(batch, *image_shape)`.
             draws: Dictionary as returned by `draw`.
+            patch_size: Integer or tuple of integers, one for each space axis.
             labels: Int tensor of shape `(batch,)`, or `None`. Clean images never carry one.
+            hints: Dictionary of tensors about the images, `(batch, ...)`, for masks that look at them, or `None`.
 
         Returns:
-            The views, a dictionary: `batch_timesteps` `(batch,)`, and for each part that the batch has, `clean` and
-            `noisy`, a dictionary of tensors with the images of that part: `images` as the network sees them; what it
-            must predict, `x0`, in the noisy part also or instead `noise`; `timesteps`; `labels` and `label_drop` where
-            there are labels; where patches are masked, the indices of the `visible` and of the `masked` ones, of these
-            only those that are decoded.
+            The views, a dictionary with a dictionary of tensors for each view that gets an image: `images` as the
+            network sees them; what may have to be predicted, `x0` and, of noisy ones, `noise`; `timesteps`; of noisy
+            ones `labels` and `label_drop` where there are labels; where patches are masked, the indices of the
+            `visible` and of the `masked` ones, of these only those that are decoded.
         """
-        # Keras weighs its loss tracker by the first leaf's batch size, and this key sorts first.
-        views = {"batch_timesteps": draws["timesteps"]}
-        split = BatchSplit(ops.shape(images)[0], self.clean_ratio)
-        if split.has_clean:
-            x0 = split.clean(images)
-            views["clean"] = {
-                "images": x0,
-                "x0": x0,
-                "timesteps": split.clean(draws["timesteps"]),
-                **self._masks(split.clean(draws["mask_noise"]), self.clean_mask_ratio),
-            }
-        if split.has_noisy:
-            x0, noise = split.noisy(images), split.noisy(draws["noise"])
-            timesteps = split.noisy(draws["timesteps"])
-            views["noisy"] = {
-                "images": self.noise_schedule.add_noise(x0, noise, timesteps),
-                **({"x0": x0} if "x0" in self.noisy_losses else {}),
-                **({"noise": noise} if "eps" in self.noisy_losses else {}),
-                "timesteps": timesteps,
-                **self._masks(split.noisy(draws["mask_noise"]), self.noisy_mask_ratio),
-            }
-            if labels is not None:
-                views["noisy"]["labels"] = split.noisy(labels)
-                views["noisy"]["label_drop"] = split.noisy(draws["label_drop"])
+        grid = patch_grid(images.shape[1:], patch_size)
+        split = self._split(ops.shape(images)[0])
+        views = {}
+        for index, view in enumerate(self.views):
+            if split is not None and not split.has(index):
+                continue
+
+            def take(x, index=index):
+                return x if split is None else split.take(x, index)
+
+            x0, timesteps = take(images), take(draws["timesteps"])
+            if view.noise is None:
+                tensors = {"images": x0, "x0": x0, "timesteps": timesteps}
+                if split is None:
+                    tensors["timesteps"] = ops.zeros_like(timesteps)
+            else:
+                noise = take(draws["noise"])
+                seen = view.noise(x0, noise, timesteps, self.noise_schedule)
+                tensors = {"images": seen, "x0": x0, "noise": noise, "timesteps": timesteps}
+                if labels is not None:
+                    tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
+            if view.mask is not None:
+                own_hints = None if hints is None else {name: take(hint) for name, hint in hints.items()}
+                tensors.update(view.split(take(draws["mask_noise"]), grid, own_hints))
+            views[view.name] = tensors
         return views
 
-    def _masks(self, mask_noise, mask_ratio):
-        if mask_ratio == 0:
-            return {}
-        visible, masked = split_by_score(mask_noise, mask_ratio)
-        # They come in random order: the first ones are a random subset.
-        return {"visible": visible, "masked": masked[:, : self.num_decoded(masked.shape[1])]}
+    def _split(self, batch_size):
+        """The split of the batch among the views; `None` where each of them sees every image."""
+        shares = [view.share for view in self.views]
+        return None if shares[0] is None else BatchSplit(batch_size, shares)
 
     def get_config(self):
-        return {
-            "schedule": self.noise_schedule.name,
-            "num_timesteps": self.num_timesteps,
-            "clean_ratio": self.clean_ratio,
-            "clean_mask_ratio": self.clean_mask_ratio,
-            "noisy_mask_ratio": self.noisy_mask_ratio,
-            "decoded_ratio": self.decoded_ratio,
-            "noisy_losses": self.noisy_losses,
-        }
+        config = {**schedules.schedule_config(self.noise_schedule), "noisy_losses": self.noisy_losses}
+        return {**config, **(self._ratios if self._given_views is None else {"views": self.views})}
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
+
+def check_views(views):
+    """The views as a list, checked: different names, and shares that add up to 1 or none at all."""
+    views = list(views)
+    if not views or not all(isinstance(view, View) for view in views):
+        raise ValueError(f"`views` must be a list of View. Received: views={views}")
+    names = [view.name for view in views]
+    if len(set(names)) < len(names):
+        raise ValueError(f"The names of `views` must differ. Received: {names}")
+    shares = [view.share for view in views]
+    if any(share is None for share in shares):
+        if any(share is not None for share in shares):
+            raise ValueError(f"Either all `views` have a share, or none has. Received: {shares}")
+        levels = {repr(view.noise.levels) for view in views if view.noise is not None}
+        if len(levels) > 1:
+            raise ValueError(f"Noisy views of the same images must have the same levels. Received: {levels}")
+    elif abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(f"The shares of all `views` must add up to 1. Received: {shares}")
+    return views

@@ -1,50 +1,45 @@
-"""The noise schedule: how much of an image is left at each timestep."""
+"""Noise schedules: how much of an image is left at each noise level."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.utils.configurable import Configurable
 
-class NoiseSchedule:
-    """Variance-preserving noise with an added noise-free step (Eq. 1 and section 4).
 
-        x_t = sqrt(alpha_bar[t]) * x_0 + sqrt(1 - alpha_bar[t]) * noise
+class NoiseSchedule(Configurable):
+    """The factors of image and noise at each timestep: x_t = signal * x_0 + sigma * noise.
 
-    `alpha_bar` has `num_timesteps + 1` entries: entry 0 is the clean image, `alpha_bar[0] = 1`, and entries 1 to T are
-    those of DDPM. Tables are made in float64 and used in float32.
+    Timestep 0 is the clean image, T = `num_timesteps` the most noise. `Cosine` and `Linear` are the paper's. Another
+    one comes from its betas, by `NoiseSchedule.from_betas`, or from a subclass that says what `levels` and
+    `signal_and_sigma` are.
 
     Args:
-        name: `"cosine"` (Nichol and Dhariwal, Eq. 17; for pixels) or `"linear"` (DDPM; for latents).
         num_timesteps: Integer, T.
     """
 
-    def __init__(self, name="cosine", num_timesteps=1000):
-        if not isinstance(num_timesteps, int) or num_timesteps < 1:
+    name = None  # by which `Corruption(schedule=...)` knows it
+
+    def __init__(self, num_timesteps=1000):
+        if not isinstance(num_timesteps, (int, np.integer)) or num_timesteps < 1:
             raise ValueError(f"`num_timesteps` must be a positive integer. Received: num_timesteps={num_timesteps}")
-        self.name = name
-        self.num_timesteps = num_timesteps
-        self.alpha_bar = np.concatenate([[1.0], np.cumprod(1.0 - _betas(name, num_timesteps))])
-        self._signal = np.sqrt(self.alpha_bar).astype("float32")
-        self._sigma = np.sqrt(1.0 - self.alpha_bar).astype("float32")
-        with np.errstate(divide="ignore"):
-            self._log_snr = np.log(self.alpha_bar) - np.log1p(-self.alpha_bar)
+        self.num_timesteps = int(num_timesteps)
 
-    def log_snr(self, timesteps):
-        """log(alpha_bar / (1 - alpha_bar)) at timesteps that may lie between two integers, in float64 on the host.
+    @staticmethod
+    def from_betas(betas):
+        """A variance-preserving schedule from its betas, see `VariancePreserving`."""
+        return VariancePreserving(betas)
 
-        Between integers it is linear, so that a sampler can take any steps it likes.
+    def levels(self, timesteps):
+        """The noise levels at timesteps that may lie between two integers, on the host.
 
         Args:
-            timesteps: Array of numbers, each 0 (infinite) or in [1, T].
-        """
-        timesteps = np.asarray(timesteps, "float64")
-        steps = np.arange(1, self.num_timesteps + 1)
-        return np.where(timesteps == 0, np.inf, np.interp(timesteps, steps, self._log_snr[1:]))
+            timesteps: Array of numbers, each 0 or in [1, T].
 
-    def timesteps_at(self, log_snr):
-        """The timesteps in [1, T] of given log-SNRs: the inverse of `log_snr`."""
-        steps = np.arange(self.num_timesteps, 0, -1)
-        return np.interp(log_snr, self._log_snr[:0:-1], steps)
+        Returns:
+            Dictionary of float64 arrays of their shape: `timestep`, `signal`, `sigma`.
+        """
+        raise NotImplementedError
 
     def signal_and_sigma(self, timesteps, rank=4):
         """Factors of the image and of the noise at `timesteps`, each of shape `(batch, 1, 1, 1)` for rank 4.
@@ -53,6 +48,84 @@ class NoiseSchedule:
             timesteps: Tensor of shape `(batch,)`: integers in [0, T], or floats, 0 or in [1, T].
             rank: Integer, that of the images.
         """
+        raise NotImplementedError
+
+    def log_snr(self, timesteps):
+        """log(signal^2 / sigma^2) at `timesteps`, as of `levels`; infinite at 0."""
+        levels = self.levels(timesteps)
+        with np.errstate(divide="ignore"):
+            return 2 * (np.log(levels["signal"]) - np.log(levels["sigma"]))
+
+    def timesteps_at(self, log_snr):
+        """The timesteps in [1, T] of given log-SNRs: the inverse of `log_snr`."""
+        steps = np.arange(self.num_timesteps, 0, -1)
+        return np.interp(log_snr, self.log_snr(steps), steps)
+
+    def add_noise(self, images, noise, timesteps):
+        """x_t from x_0 (Eq. 1).
+
+        Args:
+            images, noise: Float tensors of one shape, `(batch, ...)`.
+            timesteps: Tensor of shape `(batch,)`, as of `signal_and_sigma`.
+        """
+        signal, sigma = self.signal_and_sigma(timesteps, len(images.shape))
+        return signal * images + sigma * noise
+
+    def predict_x0(self, x_t, noise, timesteps):
+        """The x_0 that `noise` implies at `x_t`: Eq. 1 solved for the image, where there is a signal."""
+        signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
+        return (x_t - sigma * noise) / signal
+
+    def predict_noise(self, x_t, x0, timesteps):
+        """The noise that `x0` implies at `x_t`, for `timesteps` of at least 1: Eq. 1 solved for the noise."""
+        signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
+        return (x_t - signal * x0) / sigma
+
+    def get_config(self):
+        return {"num_timesteps": self.num_timesteps}
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class VariancePreserving(NoiseSchedule):
+    """Variance-preserving noise with an added noise-free step (Eq. 1 and section 4).
+
+        x_t = sqrt(alpha_bar[t]) * x_0 + sqrt(1 - alpha_bar[t]) * noise
+
+    `alpha_bar` has T + 1 entries: entry 0 is the clean image, `alpha_bar[0] = 1`, and entries 1 to T are those of DDPM.
+    Tables are made in float64 and used in float32.
+
+    Example:
+
+    >>> corruption = Corruption(schedule=NoiseSchedule.from_betas(np.linspace(1e-4, 0.02, 500)))
+
+    Args:
+        betas: List or array of shape `(T,)`, numbers in (0, 1).
+    """
+
+    def __init__(self, betas):
+        betas = np.asarray(betas, "float64")
+        if betas.ndim != 1 or not len(betas) or not np.all((betas > 0) & (betas < 1)):
+            raise ValueError(f"`betas` must be a list of numbers between 0 and 1. Received: betas={betas}")
+        super().__init__(len(betas))
+        self.betas = betas
+        self.alpha_bar = np.concatenate([[1.0], np.cumprod(1.0 - betas)])
+        self._signal = np.sqrt(self.alpha_bar).astype("float32")
+        self._sigma = np.sqrt(1.0 - self.alpha_bar).astype("float32")
+        with np.errstate(divide="ignore"):
+            self._log_snr = np.log(self.alpha_bar) - np.log1p(-self.alpha_bar)
+
+    def log_snr(self, timesteps):
+        # Between integers it is linear, so that a sampler can take any steps it likes.
+        timesteps = np.asarray(timesteps, "float64")
+        steps = np.arange(1, self.num_timesteps + 1)
+        return np.where(timesteps == 0, np.inf, np.interp(timesteps, steps, self._log_snr[1:]))
+
+    def levels(self, timesteps):
+        log_snr = self.log_snr(timesteps)
+        signal, sigma = 1 / np.sqrt(1 + np.exp(-log_snr)), 1 / np.sqrt(1 + np.exp(log_snr))
+        return {"timestep": np.asarray(timesteps, "float64"), "signal": signal, "sigma": sigma}
+
+    def signal_and_sigma(self, timesteps, rank=4):
         shape = (-1,) + (1,) * (rank - 1)
         if "int" in keras.backend.standardize_dtype(timesteps.dtype):
             signal = ops.take(ops.convert_to_tensor(self._signal), timesteps)
@@ -66,35 +139,80 @@ class NoiseSchedule:
             signal, sigma = ops.sqrt(ops.sigmoid(log_snr)), ops.sqrt(ops.sigmoid(-log_snr))
         return ops.reshape(signal, shape), ops.reshape(sigma, shape)
 
-    def add_noise(self, images, noise, timesteps):
-        """x_t from x_0 (Eq. 1).
+    def get_config(self):
+        return {"betas": self.betas.tolist()}
 
-        Args:
-            images, noise: Float tensors of one shape, `(batch, ...)`.
-            timesteps: Tensor of shape `(batch,)`, as of `signal_and_sigma`.
-        """
-        signal, sigma = self.signal_and_sigma(timesteps, len(images.shape))
-        return signal * images + sigma * noise
-
-    def predict_x0(self, x_t, noise, timesteps):
-        """The x_0 that `noise` implies at `x_t`: Eq. 1 solved for the image."""
-        signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
-        return (x_t - sigma * noise) / signal
-
-    def predict_noise(self, x_t, x0, timesteps):
-        """The noise that `x0` implies at `x_t`, for `timesteps` of at least 1: Eq. 1 solved for the noise."""
-        signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
-        return (x_t - signal * x0) / sigma
+    def __repr__(self):
+        return f"{type(self).__name__}(num_timesteps={self.num_timesteps})"
 
 
-def _betas(name, num_timesteps):
-    if name == "cosine":
+@keras.saving.register_keras_serializable("keras_umd")
+class Cosine(VariancePreserving):
+    """The cosine schedule (Nichol and Dhariwal, 2021, Eq. 17), the paper's for pixels.
+
+    Args:
+        num_timesteps: Integer, T.
+    """
+
+    name = "cosine"
+
+    def __init__(self, num_timesteps=1000):
+        NoiseSchedule.__init__(self, num_timesteps)  # checks it
         edges = np.cos((np.arange(num_timesteps + 1) / num_timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
-        return np.minimum(1.0 - edges[1:] / edges[:-1], 0.999)
-    if name == "linear":
+        super().__init__(np.minimum(1.0 - edges[1:] / edges[:-1], 0.999))
+
+    def get_config(self):
+        return {"num_timesteps": self.num_timesteps}
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Linear(VariancePreserving):
+    """Betas that rise linearly (DDPM), the paper's for latents.
+
+    Args:
+        num_timesteps: Integer, T, over 20. The betas are scaled so that as much noise is added as in 1000 steps.
+    """
+
+    name = "linear"
+
+    def __init__(self, num_timesteps=1000):
+        NoiseSchedule.__init__(self, num_timesteps)
         scale = 1000.0 / num_timesteps
         betas = np.linspace(1e-4 * scale, 0.02 * scale, num_timesteps)
         if betas[-1] >= 1:
             raise ValueError(f"The linear schedule needs over 20 timesteps. Received: num_timesteps={num_timesteps}")
-        return betas
-    raise ValueError(f"`schedule` must be 'cosine' or 'linear'. Received: schedule={name!r}")
+        super().__init__(betas)
+
+    def get_config(self):
+        return {"num_timesteps": self.num_timesteps}
+
+
+SCHEDULES = {schedule.name: schedule for schedule in (Cosine, Linear)}
+
+
+def get(schedule, num_timesteps=None):
+    """A schedule from its name, or itself.
+
+    Args:
+        schedule: `"cosine"`, `"linear"` or a `NoiseSchedule`.
+        num_timesteps: Integer, T, of a schedule by name. Defaults to 1000.
+    """
+    if isinstance(schedule, NoiseSchedule):
+        if num_timesteps not in (None, schedule.num_timesteps):
+            raise ValueError(
+                f"`num_timesteps` is set by the schedule object. Received: num_timesteps={num_timesteps} and {schedule}"
+            )
+        return schedule
+    if not isinstance(schedule, str) or schedule not in SCHEDULES:
+        raise ValueError(
+            f"`schedule` must be one of {', '.join(map(repr, SCHEDULES))}, or a NoiseSchedule, for example "
+            f"NoiseSchedule.from_betas(betas). Received: schedule={schedule!r}"
+        )
+    return SCHEDULES[schedule](1000 if num_timesteps is None else num_timesteps)
+
+
+def schedule_config(schedule):
+    """The arguments `schedule` and `num_timesteps` that give this schedule again, in a config."""
+    if type(schedule) is SCHEDULES.get(schedule.name):
+        return {"schedule": schedule.name, "num_timesteps": schedule.num_timesteps}
+    return {"schedule": schedule}

@@ -1,1 +1,4 @@
-"""The published methods as settings of one model, and named configurations."""
+"""The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
+
+from keras_umd.methods.denoising import dit, mae, maskdit, umd
+from keras_umd.methods.method import method

@@ -3,15 +3,17 @@
 import numpy as np
 
 from keras_umd.corruption.corruption import Corruption
+from keras_umd.objectives.objective import Objective
 from keras_umd.utils.checks import check_positive_integers
 
 
-def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range):
+def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range):
     """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
-    if np.shape(image_shape) != (3,) or not all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape):
+    is_shape = np.ndim(image_shape) == 1 and 2 <= len(image_shape) <= 5
+    if not is_shape or not all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape):
         raise ValueError(
-            "`image_shape` must be three positive integers (height, width, channels). "
-            f"Received: image_shape={image_shape}"
+            "`image_shape` must be positive integers: one to four space axes and the channels, for images (height, "
+            f"width, channels). Received: image_shape={image_shape}"
         )
     num_classes = sizes["num_classes"]
     for name, size in sizes.items():
@@ -22,6 +24,14 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         raise ValueError(
             "`corruption` must be a keras_umd.Corruption, for example Corruption.mae(). "
             f"Received: corruption={corruption!r}"
+        )
+    if not isinstance(objective, Objective):
+        raise ValueError(f"`objective` must be a keras_umd.Objective. Received: objective={objective!r}")
+    views = {view.name for view in corruption.views}
+    if not {term.view for term in objective.terms} <= views:
+        raise ValueError(
+            f"The terms of `objective` must be of the corruption's views {sorted(views)}. "
+            f"Received: {[term.loss_name for term in objective.terms]}"
         )
     if not 0 <= label_dropout < 1:
         raise ValueError(f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout}")

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend.processes import to_numpy
-from keras_umd.corruption.schedules import NoiseSchedule
+from keras_umd.corruption import schedules
 from keras_umd.layers.patches import as_tuple
 from keras_umd.models.condition import ConditionEmbedding
 from keras_umd.models.encoder import Encoder
@@ -66,7 +66,7 @@ class FeatureExtractor(keras.Model):
         layer=None,
         timesteps=0,
         schedule="cosine",
-        num_timesteps=1000,
+        num_timesteps=None,
         seed=None,
         **kwargs,
     ):
@@ -79,9 +79,9 @@ class FeatureExtractor(keras.Model):
             raise ValueError(
                 f"`layer` must be None, an integer from 1 to {num_layers} or a list of them. Received: layer={layer}"
             )
-        check_timesteps(timesteps, num_timesteps)
+        self.noise_schedule = schedules.get(schedule, num_timesteps)
+        check_timesteps(timesteps, self.noise_schedule.num_timesteps)
         self.timesteps = timesteps
-        self.noise_schedule = NoiseSchedule(schedule, num_timesteps)
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed
         self.seed_generator = seed_generator(seed)
         self.image_shape = tuple(image_shape)
@@ -172,8 +172,7 @@ class FeatureExtractor(keras.Model):
             "pooling": self.pooling,
             "layer": self.layer,
             "timesteps": self.timesteps,
-            "schedule": self.noise_schedule.name,
-            "num_timesteps": self.noise_schedule.num_timesteps,
+            **keras.saving.serialize_keras_object(schedules.schedule_config(self.noise_schedule)),
             "seed": self.seed,
         }
         return {**super().get_config(), **config}

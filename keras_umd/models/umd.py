@@ -1,4 +1,4 @@
-"""UMD: one network, trained on both corruptions, used for features and for images."""
+"""UMD: one network, trained on all views of its corruption, used for features and for images."""
 
 import math
 
@@ -6,30 +6,34 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend import compile_function
-from keras_umd.backend.processes import to_numpy
+from keras_umd.backend import compile_function, ensure_shape
+from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution.layout import layout_map
-from keras_umd.layers.masking import restore, split_by_score
-from keras_umd.layers.patches import as_tuple, patch_grid, unpatchify
-from keras_umd.methods.presets import preset_config
+from keras_umd.layers.patches import as_tuple, patch_grid
+from keras_umd.models import compiling, features, fine_tuning, fit_inputs, training
 from keras_umd.models.arguments import check_arguments, num_decoder_heads
+from keras_umd.models.averages import WeightAverage
 from keras_umd.models.condition import ConditionEmbedding
 from keras_umd.models.decoders.decoder import Decoder
-from keras_umd.models.denoising_model import DenoisingModel
 from keras_umd.models.encoder import Encoder
-from keras_umd.models.representation import Representation
+from keras_umd.models.presets import preset_config
+from keras_umd.models.reconstruction import reconstruct
+from keras_umd.models.training import compute_loss, make_views
+from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling.generation import Generation
-from keras_umd.utils.images import to_uint8
+from keras_umd.utils.checks import check_labels
+from keras_umd.utils.configurable import revive
+from keras_umd.utils.freezing import propagate_trainable
+from keras_umd.utils.images import check_images, scale_images
 from keras_umd.utils.seeds import seed_generator
 
-# What a view holds, the prediction of it, and for which patches the losses read it.
-READS = (("x0", "x0", "masked"), ("noise", "eps", "visible"))
+EVALUATION_SEED = 0
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class UMD(Representation, Generation, DenoisingModel):
+class UMD(Generation, keras.Model):
     """Unified Masked Diffusion: a masked autoencoder and a masked diffusion transformer in one.
 
     `fit` trains it, on images alone or with labels. `model(images)` and `predict` give the representation; `generate`
@@ -44,8 +48,9 @@ class UMD(Representation, Generation, DenoisingModel):
     (batch, 64)
 
     Args:
-        image_shape: Tuple `(height, width, channels)`, divisible by the patch size.
-        patch_size: Integer or pair `(patch_height, patch_width)`.
+        image_shape: Tuple `(*space, channels)` with 1 to 4 space axes, for images `(height, width, channels)`,
+            divisible by the patch size.
+        patch_size: Integer, or tuple of integers, one for each space axis.
         hidden_dim: Integer, even and divisible by `num_heads`. Width of the encoder and, by default, the decoder.
         num_layers: Integer. Blocks of the encoder.
         num_heads: Integer.
@@ -55,6 +60,7 @@ class UMD(Representation, Generation, DenoisingModel):
         num_cls_tokens: Integer, at least 1. The paper has 1, the authors' code 4, which start and stay equal.
         conditioning: `"adaln_zero"`, `"token"`, or `None` for a network that sees neither timestep nor label.
         corruption: `Corruption`. Defaults to the paper's UMD.
+        objective: `Objective`. Defaults to the paper's for this corruption, `Objective.denoising(corruption)`.
         value_range: Pair of floats. Float images must lie in it; uint8 images are scaled to it. `None` is for latents:
             no uint8, no range, and no clipping of x_0 in sampling.
         decoder_hidden_dim: Integer, a multiple of `hidden_dim // num_heads`. Width of the decoder, whose heads are as
@@ -71,6 +77,8 @@ class UMD(Representation, Generation, DenoisingModel):
     Reference:
         Hansen-Estruch et al., "Unified Auto-Encoding with Masked Diffusion", 2024.
     """
+
+    presets = {}  # the methods that `from_preset` knows, filled by keras_umd.methods
 
     def __init__(
         self,
@@ -90,9 +98,11 @@ class UMD(Representation, Generation, DenoisingModel):
         scan_blocks=False,
         remat=False,
         seed=None,
+        objective=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
+        objective = Objective.denoising(corruption) if objective is None else objective
         sizes = {
             "hidden_dim": hidden_dim,
             "num_layers": num_layers,
@@ -101,70 +111,98 @@ class UMD(Representation, Generation, DenoisingModel):
             "num_classes": num_classes,
             "num_cls_tokens": num_cls_tokens,
         }
-        check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, value_range)
+        check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range)
         decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
-        corruption.check_num_patches(math.prod(grid))
-        super().__init__(
-            corruption=corruption,
-            image_shape=tuple(image_shape),
-            patch_size=as_tuple(patch_size, len(grid)),
-            num_patches=math.prod(grid),
-            num_classes=num_classes,
-            label_dropout=label_dropout,
-            value_range=None if value_range is None else tuple(value_range),
-            seed=seed,
-            **kwargs,
-        )
+        corruption.check_grid(grid)
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
         self.grid = grid
         self.hidden_dim = hidden_dim
+        self.num_classes = num_classes
+        self.label_dropout = label_dropout
         self.conditioning = conditioning
+        self.corruption = corruption
+        self.value_range = None if value_range is None else tuple(value_range)
+        self.seed = seed
+        self.patch_size = as_tuple(patch_size, len(grid))
+        self.objective = objective
         how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
+        self._build_condition()
+        self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
+        self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
+        self._prepare_training()
+
+    def _build_condition(self):
         self.condition_embedding = None
-        if conditioning is not None:
+        if self.conditioning is not None:
             self.condition_embedding = ConditionEmbedding(
-                hidden_dim, num_classes, conditioning, dtype=self.dtype_policy, name="condition_embedding"
+                self.hidden_dim,
+                self.num_classes,
+                self.conditioning,
+                dtype=self.dtype_policy,
+                name="condition_embedding",
             )
             self.condition_embedding.build((None,))
+
+    def _build_encoder(self, num_layers, num_heads, num_cls_tokens, **how):
         self.encoder = Encoder(
             self.patch_size,
-            hidden_dim,
+            self.hidden_dim,
             num_layers,
             num_heads,
             num_cls_tokens,
-            conditioning,
+            self.conditioning,
             **how,
             name="encoder",
         )
         self.encoder.build((None, *self.image_shape))
+
+    def _build_decoder(self, num_layers, num_heads, hidden_dim, **how):
+        patch_dim = math.prod(self.patch_size) * self.image_shape[-1]
+        heads = {
+            name: target.num_values(patch_dim)
+            for name, target in self.objective.heads().items()
+            if name not in PIXEL_PREDICTIONS
+        }
         self.decoder = Decoder(
             self.patch_size,
-            grid,
-            image_shape[-1],
-            decoder_layers,
-            decoder_heads,
-            conditioning,
+            self.grid,
+            self.image_shape[-1],
+            num_layers,
+            num_heads,
+            self.conditioning,
             **how,
-            hidden_dim=decoder_hidden_dim,
+            hidden_dim=hidden_dim,
             pixel_predictions=PIXEL_PREDICTIONS,
+            heads=heads,
             name="decoder",
         )
-        self.decoder.build((None, hidden_dim), (None, None, hidden_dim))
+        self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
         # Where nothing is ever masked, the mask token gets no gradient; some backends warn of that.
-        self.decoder.mask_token.trainable = any(corruption.part_mask_ratios.values())
+        self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
+
+    def _prepare_training(self):
+        self.seed_generator = seed_generator(self.seed)
+        self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
+        self.averages = []
+        self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.objective.loss_names]
+        self._device_layers = []  # that of the data set which `fit` or `evaluate` is reading, if it has one
+        self._traced_device_layers = {}
         self._compiled_functions = {}
-        self.finish_construction()
+        self.built = True
+        propagate_trainable(self)
 
     @classmethod
     def from_preset(cls, preset, **overrides):
-        """A model with fresh weights and a named configuration; see `keras_umd.methods.presets.preset_config`.
+        """A model with fresh weights and a named configuration; see `keras_umd.models.presets`.
 
         Args:
             preset: String, `{umd,mae,maskdit,dit}_{tiny,small,base,large}_patch{p}_{size}` for pixels, for example
-                `"umd_base_patch4_64"`; `..._patch{p}_latent{size}` for latents.
+                `"umd_base_patch4_64"`; `..._patch{p}_latent{size}` for latents. `UMD.presets` has the methods.
             **overrides: Constructor arguments that replace those of the preset.
         """
-        return cls(**{**preset_config(preset), **overrides})
+        return cls(**{**preset_config(preset, cls.presets), **overrides})
 
     @staticmethod
     def layout_map(mesh):
@@ -180,34 +218,60 @@ class UMD(Representation, Generation, DenoisingModel):
         """
         return layout_map(mesh)
 
+    @property
+    def num_patches(self):
+        """The number of patches in an image."""
+        return math.prod(self.grid)
+
+    @property
+    def is_latent(self):
+        """Whether it works on latents: floats of any range, neither scaled nor clipped."""
+        return self.value_range is None
+
     # The network
 
     def network_layers(self):
+        """The layers whose weights are averaged and used for features and images; terms of the objective are not."""
         return [layer for layer in (self.condition_embedding, self.encoder, self.decoder) if layer is not None]
 
-    def call(self, inputs):
-        """Representations of images `(batch, height, width, channels)`, as `encode`; predictions for views, a dict."""
-        if not isinstance(inputs, dict):
-            return self._representation(self.prepare_images(inputs), ops.zeros((1,), "int32"))
-        views = {part: inputs[part] for part in ("clean", "noisy") if part in inputs}
-        return {
-            part: self._predict_view(view, {read: where for key, read, where in READS if key in view})
-            for part, view in views.items()
-        }
+    @property
+    def network_weights(self):
+        return [variable for layer in self.network_layers() for variable in layer.weights]
 
-    def _condition(self, timesteps, labels=None, drop=None):
+    def call(self, inputs):
+        """Representations of images `(batch, *image_shape)`, as `encode`; of what `make_views` gives, its outputs."""
+        if isinstance(inputs, dict):
+            return {name: self.predict_view(view, self.objective.reads(name)) for name, view in inputs["views"].items()}
+        images = self.prepare_images(inputs)
+        return self.encoder(images, condition=self.condition(ops.zeros((1,), "int32")))[0]
+
+    def condition(self, timesteps, labels=None, drop=None):
+        """The condition of the network, as `ConditionEmbedding` makes it; `None` for a model without."""
         if self.condition_embedding is None:
             return None
         return self.condition_embedding(timesteps, labels=labels, drop=drop)
 
-    def _predict_view(self, view, read=None):
-        condition = self._condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
+    def predict_view(self, view, read=None):
+        """The network's outputs for a view.
+
+        Args:
+            view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
+                `labels`, `label_drop`, `visible`, `masked`, as of `Corruption.corrupt`.
+            read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
+
+        Returns:
+            Dictionary of tensors: the predictions, `representation` and `tokens`.
+        """
+        condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         representation, tokens = self.encoder(view["images"], condition=condition, visible=visible)
-        return self.decoder(representation, tokens, condition=condition, visible=visible, masked=masked, read=read)
-
-    def _representation(self, images, timesteps, labels=None):
-        return self.encoder(images, condition=self._condition(timesteps, labels))[0]
+        outputs = {"representation": representation, "tokens": tokens}
+        if read == {}:
+            return outputs
+        predictions = self.decoder(
+            representation, tokens, condition=condition, visible=visible, masked=masked, read=read
+        )
+        return {**predictions, **outputs}
 
     def weight_values(self, weights="average"):
         """The values of the network's weights, averaged or not.
@@ -228,7 +292,7 @@ class UMD(Representation, Generation, DenoisingModel):
             )
         return self.averages[decays.index(weights)].values_for(self.network_weights)
 
-    def _run(self, key, function, *tensors, models=None, values=None, jit_compile="auto"):
+    def run_compiled(self, key, function, *tensors, models=None, values=None, jit_compile="auto"):
         """Run `function`, which reads the weights of `models`, compiled once for each `key` and shape."""
         variables = [variable for model in models or [self] for variable in model.network_weights]
         key = (*key, *map(id, variables))
@@ -238,13 +302,197 @@ class UMD(Representation, Generation, DenoisingModel):
             values = [variable.value for variable in variables]
         return self._compiled_functions[key](values, *tensors)
 
-    # Images
+    # Compiling
+
+    def compile(self, optimizer="adamw", **kwargs):
+        """Configure the training. The objective is the model's own, so `loss` and `metrics` are not taken.
+
+        An optimizer with an `ema_decay` (see `keras_umd.recipes`) makes the model keep moving averages of its weights,
+        before those that it keeps already.
+        Biases, class tokens and the mask token are excluded from the optimizer's weight decay.
+
+        Args:
+            optimizer: Optimizer or its name. `keras_umd.recipes` has the paper's.
+            **kwargs: As of `keras.Model.compile`: `jit_compile`, `steps_per_execution`, `run_eagerly`,
+                `auto_scale_loss`.
+        """
+        compiling.check_compile_arguments(kwargs)
+        super().compile(optimizer=optimizer, **kwargs)
+        self._jit_compile_argument = kwargs.get("jit_compile", "auto")
+        decays = compiling.settle_optimizer(self.optimizer, self.trainable_variables)
+        if decays:
+            self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            # Keras saves what "auto" meant on this backend; the file may be loaded on another.
+            config["jit_compile"] = self._jit_compile_argument
+        return config
+
+    def compile_from_config(self, config):
+        decays = [average.decay for average in self.averages]
+        self.compile(**compiling.portable_compile_config(config))
+        self.track_average(decays)  # in the order of the file
+        self.optimizer.build(self.trainable_variables)
+
+    def track_average(self, decays):
+        """Keep exponential moving averages of the weights from now on, updated after every training step.
+
+        They are saved with the model and used by `generate`. An average that is asked for again goes on; one that is
+        not is dropped.
+
+        Args:
+            decays: Float in [0, 1) or a list of them, one average each.
+        """
+        decays = [float(decay) for decay in np.atleast_1d(decays)]
+        if decays == [average.decay for average in self.averages]:
+            return
+        self.train_function = self.test_function = self.predict_function = None  # compiled without them
+        kept = {average.decay: average for average in self.averages}
+        self.averages.clear()
+        self.averages.extend(kept.get(decay) or WeightAverage(decay, self.network_weights) for decay in decays)
+
+    # Training
+
+    def fit(self, *args, **kwargs):
+        """Train on images, or on images and labels; see `keras.Model.fit`.
+
+        Images are uint8 `(batch, *image_shape)`, or float in the model's `value_range`. Arrays are checked as a whole,
+        and the first batch of everything else. (A shuffle buffer of tf.data is filled once more for that; pipelines of
+        uint8 images without labels need no check and start at once.)
+
+        Raises:
+            ValueError: for images or labels that don't fit the model, and for sample or class weights.
+        """
+        return fit_inputs.fit(self, super().fit, args, kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """The losses on a data set, with the same noise, timesteps and masks each time; see `keras.Model.evaluate`."""
+        self.evaluation_seed_generator.state.assign([EVALUATION_SEED, 0])
+        return fit_inputs.evaluate(self, super().evaluate, args, kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """The representations of all images in `x`, with the raw weights; see `keras.Model.predict`."""
+        return fit_inputs.predict(self, super().predict, x, args, kwargs)
+
+    def make_train_function(self, force=False):
+        """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice."""
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def train_step(self, *args):
+        """One step of `fit`, see `keras_umd.models.training`."""
+        return training.train_step(self, super().train_step, args)
+
+    def test_step(self, *args):
+        """One step of `evaluate`, see `keras_umd.models.training`."""
+        return training.test_step(self, super().test_step, args)
+
+    def compute_loss_and_updates(self, trainable_variables, *args, **kwargs):
+        """What JAX differentiates: as Keras' own, with the weights put together that devices share."""
+        weights = gathered(trainable_variables, self.trainable_variables)
+        return super().compute_loss_and_updates(weights, *args, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`; a scalar."""
+        return compute_loss(self, x, y, y_pred)
+
+    def make_views(self, images, labels=None, seed=None, label_dropout=0.0):
+        """A batch as the network sees it in training, and what it must predict.
+
+        With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
+
+        Args:
+            images: uint8 or float batch `(batch, *image_shape)`.
+            labels: Int batch `(batch,)`, or `None`.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for noise, timesteps and masks.
+            label_dropout: Float in [0, 1). Share of the labels that are dropped.
+
+        Returns:
+            Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
+        """
+        return make_views(self, images, labels, seed, label_dropout)
+
+    def loss_of(self, images, labels=None):
+        """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.
+
+        Args:
+            images: uint8 or float batch `(batch, *image_shape)`.
+            labels: Int batch `(batch,)`, or `None`.
+
+        Returns:
+            Float32 scalar.
+        """
+        x, y = self.make_views(images, labels, self.seed_generator, self.label_dropout)
+        return self.objective.total(self.objective.image_losses(self(x), y), ops.shape(x["batch"])[0])
+
+    # Data
+
+    def prepare_images(self, images):
+        """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
+        if not hasattr(images, "shape"):
+            images = np.asarray(images)
+        images = ensure_shape(images, (None,) * (len(self.image_shape) + 1))
+        check_images(images, self.image_shape, self.value_range)
+        images = ensure_shape(images, (None, *self.image_shape))
+        return scale_images(ops.convert_to_tensor(images), self.value_range)
+
+    def prepare_labels(self, labels):
+        """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label."""
+        if labels is None:
+            return None
+        if not hasattr(labels, "shape"):
+            labels = np.asarray(labels)
+        check_labels(labels, self.num_classes)
+        return ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
+
+    # Features, reconstructions, fine-tuning
+
+    def encode(self, images, timesteps=0, labels=None, weights="average", seed=None):
+        """The representation of images: the class token of the encoder, nothing masked (section 5).
+
+        The whole batch is encoded at once; `predict` goes through a data set in batches, with the raw weights.
+
+        Args:
+            images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
+            timesteps: Integer in [0, T]. Above 0 the images are noised to it first; the paper probes models that never
+                saw clean images at 50.
+            labels: Int array `(batch,)`, or `None` for the null label.
+            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+
+        Returns:
+            Float tensor of shape `(batch, hidden_dim)`.
+        """
+        return features.encode(self, images, timesteps, labels, weights, seed)
+
+    def feature_extractor(self, image_shape=None, pooling="cls", layer=None, timesteps=0, weights="average", seed=None):
+        """The encoder, with a copy of its weights, as a Keras model to embed in others.
+
+        Args:
+            image_shape: Tuple `(*space, channels)`. Another size than the model's interpolates the position embeddings
+                bicubically.
+            pooling: `"cls"`, `"mean"`, `"cls+mean"` or `None`, see `FeatureExtractor`.
+            layer: Integer in [1, num_layers], the block after which to take the features, or a list of them. Defaults
+                to the last.
+            timesteps: Integer in [0, T]. Above 0 the images are noised to it first, as of `encode`.
+            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+
+        Returns:
+            `FeatureExtractor`.
+        """
+        return features.feature_extractor(
+            self, image_shape, weights, pooling=pooling, layer=layer, timesteps=timesteps, seed=seed
+        )
 
     def reconstruct(self, images, mask_ratio=0.75, weights="average", seed=None):
         """Mask clean images and fill the masked patches in again, as the masked autoencoder does.
 
         Args:
-            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`.
+            images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
             mask_ratio: Float in [0, 1). Share of the patches to mask.
             weights: As of `weight_values`.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for the mask.
@@ -252,83 +500,36 @@ class UMD(Representation, Generation, DenoisingModel):
         Returns:
             Dictionary of NumPy arrays: `masked`, the images with masked patches in the middle of the value range;
             `reconstruction`, with the predicted patches in their place and the visible ones as they were, both of the
-            type of `images`; `mask` `(batch, height, width, 1)`, bool, `True` where masked.
+            type of `images`; `mask` `(batch, *space, 1)`, bool, `True` where masked.
         """
-        images = images if hasattr(images, "shape") else np.asarray(images)
-        x0 = self.prepare_images(images)
-        mask_noise = keras.random.uniform((x0.shape[0], self.num_patches), dtype="float32", seed=seed_generator(seed))
+        return reconstruct(self, images, mask_ratio, weights, seed)
 
-        def fill_in(x0, mask_noise):
-            visible, masked = split_by_score(mask_noise, mask_ratio)
-            view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
-            prediction = self._predict_view(view, {"x0": "all"})["x0"]
-            hidden = ops.concatenate([ops.zeros_like(visible), ops.ones_like(masked)], axis=1)[:, :, None]
-            mask = restore(ops.tile(hidden, (1, 1, math.prod(self.patch_size))), visible, masked)
-            return (
-                unpatchify(restore(prediction, visible, masked), self.patch_size, self.grid),
-                unpatchify(mask, self.patch_size, self.grid),
-            )
-
-        values = self.weight_values(weights)
-        prediction, mask = self._run(("reconstruct", mask_ratio), fill_in, x0, mask_noise, values=values)
-        images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
-        mask = to_numpy(mask).astype(bool)
-        grey = 0.0
-        if images.dtype == "uint8":
-            prediction, grey = to_uint8(prediction, self.value_range), 128
-        elif self.value_range is not None:
-            prediction, grey = np.clip(prediction, *self.value_range), np.mean(self.value_range)
-        return {
-            "masked": np.where(mask, grey, images).astype(images.dtype),
-            "reconstruction": np.where(mask, prediction, images).astype(images.dtype),
-            "mask": mask,
-        }
-
-    # Fine-tuning
-
-    def with_classes(self, num_classes, label_dropout=None, corruption=None, freeze=()):
+    def with_classes(self, num_classes, label_dropout=None, corruption=None, objective=None, freeze=()):
         """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
 
-        This model stays as it is; the new one starts without optimizer and without averages, and shares its
-        `autoencoder`.
+        This model stays as it is; the new one, of the same class, starts without optimizer and without averages, and
+        shares its `autoencoder`. Weights that it has no place for, heads of other targets for example, are left out
+        with a warning.
 
         Args:
             num_classes: Integer, or `None` to fine-tune for generation without labels.
             label_dropout: Float in [0, 1). Share of the labels dropped in training. Defaults to this model's.
-            corruption: `Corruption`. Defaults to the paper's fine-tuning: this model's, with at most 5% of the batch
-                clean and no patch of a noisy image masked.
+            corruption: `Corruption`. Defaults to the paper's fine-tuning, `Corruption.for_finetuning`: this model's,
+                with at most 5% of the batch clean and no patch of a noisy image masked.
+            objective: `Objective`. Defaults to the paper's for this corruption.
             freeze: Names of parts that training leaves as they are, `"encoder"`, `"decoder"` or both. Any layer's
                 `trainable` can be set afterwards too; files remember it.
 
         Returns:
-            `UMD`.
+            `UMD`, or the subclass that this model is of.
         """
-        if not set(freeze) <= {"encoder", "decoder"}:
-            raise ValueError(f"`freeze` takes 'encoder' and 'decoder'. Received: freeze={freeze}")
-        if corruption is None:
-            own = self.corruption.get_config()
-            clean_ratio = min(own["clean_ratio"], 0.05)
-            corruption = Corruption(**{**own, "clean_ratio": clean_ratio, "noisy_mask_ratio": 0.0})
-        config = {**self._constructor_arguments(), "corruption": corruption}
-        config["num_classes"] = num_classes
-        if label_dropout is not None:
-            config["label_dropout"] = label_dropout
-        model = type(self)(**config, dtype=self.dtype_policy)
-        for name in ("encoder", "decoder"):
-            getattr(model, name).set_weights(getattr(self, name).get_weights())
-            if name in freeze:
-                getattr(model, name).trainable = False
-        if self.condition_embedding is not None:
-            model.condition_embedding.timestep_embedding.set_weights(
-                self.condition_embedding.timestep_embedding.get_weights()
-            )
-        model.autoencoder = self.autoencoder
-        return model
+        return fine_tuning.with_classes(self, num_classes, label_dropout, corruption, objective, freeze)
 
     # Saving
 
-    def _constructor_arguments(self):
-        return {
+    def get_config(self):
+        config = {
+            **super().get_config(),
             "image_shape": self.image_shape,
             "patch_size": self.patch_size,
             "hidden_dim": self.hidden_dim,
@@ -339,26 +540,24 @@ class UMD(Representation, Generation, DenoisingModel):
             "label_dropout": self.label_dropout,
             "num_cls_tokens": self.encoder.num_cls_tokens,
             "conditioning": self.conditioning,
-            "corruption": self.corruption,
             "value_range": self.value_range,
             "decoder_hidden_dim": self.decoder.hidden_dim,
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
             "seed": self.seed,
         }
-
-    def get_config(self):
-        config = {**super().get_config(), **self._constructor_arguments()}
-        config["corruption"] = keras.saving.serialize_keras_object(self.corruption)
+        for name in ("corruption", "objective"):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         config["ema_decays"] = [average.decay for average in self.averages]
         config["frozen"] = [layer.path for layer in self._layers_of_network() if not layer.trainable]
         return config
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
+        config = {
+            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
+        }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
-        config["corruption"] = keras.saving.deserialize_keras_object(config["corruption"])
         model = cls(**config)
         model.track_average(ema_decays)
         for layer in model._layers_of_network():
@@ -368,3 +567,14 @@ class UMD(Representation, Generation, DenoisingModel):
 
     def _layers_of_network(self):
         return [layer for part in self.network_layers() for layer in part._flatten_layers()]
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras doesn't save seed generators; without this a resumed run would repeat its noise.
+        store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state).astype("int64")
+
+    def load_own_variables(self, store):
+        store = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras' store can't be iterated)
+        seed_state = self.seed_generator.state
+        seed_state.assign(np.asarray(store.pop("seed_state")).astype(seed_state.dtype))
+        super().load_own_variables(store)

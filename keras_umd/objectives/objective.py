@@ -1,51 +1,131 @@
-"""What is trained: the errors of both predictions, each over the patches where it can be made."""
+"""What is trained: a sum of terms."""
 
+import keras
 from keras import ops
 
-from keras_umd.layers.masking import take_tokens
-from keras_umd.layers.patches import patchify
+from keras_umd.objectives.prediction import Prediction, Velocity
+from keras_umd.objectives.reconstruction import Reconstruction
+from keras_umd.objectives.targets.denoising import X0, DenoisingTarget, Eps
+from keras_umd.utils.configurable import revive
 
 
-def image_losses(views, predictions, patch_size):
-    """The loss terms of every image: Eq. 5 for clean images, Eq. 4 for noisy ones.
+@keras.saving.register_keras_serializable("keras_umd")
+class Objective(keras.layers.Layer):
+    """The loss of a model: the weighted sum of its terms, each the mean over the images of a view.
 
-    A clean image: the mean squared error of x_0 over its masked patches (MAE). A noisy image: that of the noise over
-    its visible patches, and that of x_0 over its masked patches. Where nothing is masked, all patches count.
+    Example:
+
+    >>> Objective([Reconstruction("clean", Pixels(normalize=True))])        # MAE with normalised pixels
 
     Args:
-        views: Dictionary as returned by `Corruption.corrupt`.
-        predictions: Dictionary with a dictionary for each part, of what its view has: `x0`, predictions for the masked
-            patches, and `eps`, of the noise for the visible ones, `(part, n, patch_dim)`; for all patches where none is
-            masked.
-        patch_size: Pair `(patch_height, patch_width)`.
-
-    Returns:
-        Dictionary of float32 tensors `(part,)` named `clean_x0_loss`, `noisy_eps_loss` and `noisy_x0_loss`, each
-        present where its part is.
+        terms: List of `Term`.
     """
-    losses = {}
-    for part, predicted in predictions.items():
-        view = views[part]
-        if "x0" in view:
-            losses[f"{part}_x0_loss"] = _error(predicted["x0"], view["x0"], view.get("masked"), patch_size)
-        if "noise" in view:
-            losses[f"{part}_eps_loss"] = _error(predicted["eps"], view["noise"], view.get("visible"), patch_size)
-    return losses
 
+    def __init__(self, terms, **kwargs):
+        super().__init__(**{"autocast": False, "name": "objective", **kwargs})
+        self.terms = list(terms)
+        names = self.loss_names
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"`terms` must have different names, and be at least one. Received: {names}")
+        self.built = True
 
-def total_loss(losses, batch_size):
-    """The batch's loss (Eq. 6): a clean image counts its x_0 error, a noisy one the mean of its errors."""
-    total = 0.0
-    for part in ("clean", "noisy"):
-        errors = [loss for name, loss in losses.items() if name.startswith(part)]
-        if errors:
-            total += ops.sum(sum(errors)) / len(errors)
-    return total / ops.cast(ops.maximum(batch_size, 1), "float32")  # a replica may get nothing of the last batch
+    @classmethod
+    def denoising(cls, corruption):
+        """The paper's objective (Eq. 4 to 6) for the views of a corruption.
 
+        A clean image counts its x_0 error over the masked patches (MAE); a noisy one the mean of its errors: that of
+        x_0 over the masked patches and that of the noise over the visible ones, or one of them alone, as the
+        corruption's `noisy_losses` say.
+        """
+        terms = []
+        for view in corruption.views:
+            kinds = {"x0": (X0(), "masked"), "eps": (Eps(), "visible")}
+            names = ("x0",) if view.noise is None else corruption.noisy_losses
+            terms += [Reconstruction(view.name, *kinds[name], weight=1.0 / len(names)) for name in names]
+        return cls(terms)
 
-def _error(prediction, image, indices, patch_size):
-    target = patchify(image, patch_size)
-    if indices is not None:
-        target = take_tokens(target, indices)
-    error = ops.cast(prediction, "float32") - ops.cast(target, "float32")
-    return ops.mean(ops.square(error), axis=(1, 2))  # (part,)
+    @property
+    def loss_names(self):
+        return [term.loss_name for term in self.terms]
+
+    def reads(self, view):
+        """The predictions that a view's terms want: `{name: "masked" | "visible" | "all"}`. Static."""
+        wanted = {}
+        for term in self.terms:
+            if term.view == view:
+                for name, where in term.reads().items():
+                    wanted[name] = where if wanted.get(name, where) == where else "all"
+        return wanted
+
+    def heads(self):
+        """All targets that are predicted, by name."""
+        return {name: target for term in self.terms for name, target in term.heads().items()}
+
+    def prediction(self, name, views):
+        """How a sampler reads the network: a `Prediction` from what is trained in the given views.
+
+        Args:
+            name: The name of a denoising target (`"eps"`, `"x0"`), `"both"` for the v of both, or `None` for the noise
+                where it is trained, else x_0.
+            views: Names of the views whose terms have trained the model for noisy images.
+
+        Raises:
+            ValueError: if nothing that is trained there has this name.
+        """
+        heads = {n: t for term in self.terms if term.view in views for n, t in term.heads().items()}
+        trained = {name: target for name, target in heads.items() if isinstance(target, DenoisingTarget)}
+        choices = [*trained, "both"] if set(trained) >= {"x0", "eps"} else list(trained)
+        if not choices:
+            raise ValueError(
+                "The model was trained on clean images alone and can't generate; fine-tune a copy, "
+                f"`model.with_classes(num_classes)`. Received: a model with the losses {self.loss_names}"
+            )
+        if name is None:
+            name = "eps" if "eps" in trained else choices[0]
+        if name not in choices:
+            raise ValueError(
+                f"`predict_from` must be one of {choices}: the model has learned no other prediction of noisy images. "
+                f"Received: predict_from={name!r}"
+            )
+        return Velocity(trained["x0"], trained["eps"]) if name == "both" else Prediction(trained[name])
+
+    def targets(self, views, patch_size, teacher=None):
+        """What the terms compare with, by the name of their loss. No gradient passes here.
+
+        Args:
+            views: Dictionary of views, as `Corruption.corrupt` makes them.
+            patch_size: Tuple of integers.
+            teacher: A teacher that gives features of images, or `None`.
+        """
+        return {
+            term.loss_name: term.targets(views[term.view], patch_size, teacher)
+            for term in self.terms
+            if term.view in views
+        }
+
+    def image_losses(self, outputs, targets):
+        """The loss of every image, a dictionary of float32 tensors `(n,)`, for the views that there are.
+
+        Args:
+            outputs: Dictionary with the network's outputs for each view.
+            targets: As `targets` returned them.
+        """
+        return {
+            term.loss_name: term.image_losses(outputs[term.view], targets[term.loss_name])
+            for term in self.terms
+            if term.view in outputs
+        }
+
+    def total(self, losses, batch_size):
+        """The batch's loss (Eq. 6): the weighted sum over its images, divided by their number."""
+        weights = {term.loss_name: term.weight for term in self.terms}
+        total = sum(weights[name] * ops.sum(loss) for name, loss in losses.items())
+        # tf.distribute: the last batch can leave a replica empty; avoid 0/0.
+        return total / ops.cast(ops.maximum(batch_size, 1), "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "terms": [keras.saving.serialize_keras_object(term) for term in self.terms]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "terms": revive(list(config["terms"]))})

@@ -41,12 +41,20 @@ class Branch:
 
 def branches(model, batch_size):
     """The `Branch`es of a batch, as the model's corruption splits and masks it."""
-    num_clean = int(BatchSplit(batch_size, model.corruption.clean_ratio).is_clean.sum())
-    sizes = {"clean": num_clean, "noisy": batch_size - num_clean}
-    visible = {name: num_visible(model.num_patches, ratio) for name, ratio in model.corruption.part_mask_ratios.items()}
-    decoded = {name: model.corruption.num_decoded(model.num_patches - n) for name, n in visible.items()}
-    losses = model.corruption.part_losses
-    return [Branch(name, sizes[name], visible[name], decoded[name], losses[name]) for name in visible if sizes[name]]
+    corruption = model.corruption
+    sizes = BatchSplit(batch_size, [view.share for view in corruption.views]).counts
+    return [
+        Branch(
+            view.name,
+            size,
+            view.num_visible(model.grid),
+            view.num_decoded(model.grid),
+            tuple(model.objective.reads(view.name)),
+        )
+        for view, size in zip(corruption.views, sizes, strict=True)
+        if size
+    ]
+
 
 
 # Matrix products

@@ -6,7 +6,6 @@ from keras import ops
 
 from keras_umd.backend import shard_batch
 from keras_umd.backend.processes import to_numpy
-from keras_umd.corruption.corruption import NOISY_LOSSES
 from keras_umd.layers.patches import unpatchify
 from keras_umd.sampling import samplers
 from keras_umd.sampling.checks import (
@@ -24,7 +23,6 @@ from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
 PAPER_STEPS = 250
-HEADS = ("eps", "x0", "both")
 
 
 class Generation:
@@ -191,7 +189,7 @@ class Generation:
         Returns:
             Dictionary of float tensors of the shape of `x_t`, `x0` and `noise`.
         """
-        return self._estimate(x_t, *[self._condition(timesteps, labels)] * 2)
+        return self._estimate(x_t, *[self.condition(timesteps, labels)] * 2)
 
     def _estimate(self, x_t, of_encoder=None, of_decoder=None):
         """Estimates from the conditions of encoder and decoder."""
@@ -268,7 +266,7 @@ class Generation:
         if weak not in (None, self):
             models, values = [self, weak], values + weak.weight_values()
         key = (*loop.key(), num_images, len(plan["timestep"]), *sorted(inputs))
-        samples = self._run(key, loop, inputs, models=models, values=values, jit_compile=jit_compile)
+        samples = self.run_compiled(key, loop, inputs, models=models, values=values, jit_compile=jit_compile)
         return to_numpy(samples)
 
     def _plan(self, sampler, num_steps, start, guidance):
@@ -281,22 +279,10 @@ class Generation:
         return {**plan, "guidance_scale": scales, "is_guided": scales != 1}
 
     def _check_kind(self, predict_from, jit_compile):
-        if predict_from not in HEADS:
-            raise ValueError(f"`predict_from` must be one of {HEADS}. Received: predict_from={predict_from!r}")
-        trained = self.corruption.noisy_losses
-        read = NOISY_LOSSES if predict_from == "both" else (predict_from,)
-        if self.corruption.clean_ratio < 1 and not set(read) <= set(trained):
-            raise ValueError(
-                f"The model's corruption has noisy_losses={trained}: it has learned no other prediction. "
-                f"Received: predict_from={predict_from!r}"
-            )
+        noisy = [view.name for view in self.corruption.views if view.noise is not None]
+        self.objective.prediction(predict_from, noisy)
         if jit_compile not in ("auto", True, False):
             raise ValueError(f"`jit_compile` must be 'auto' or a bool. Received: jit_compile={jit_compile!r}")
-        if self.corruption.clean_ratio == 1:
-            raise ValueError(
-                "The model was trained on clean images alone and can't generate; fine-tune a copy, "
-                "`model.with_classes(num_classes)`, or set `clean_ratio` below 1. Received: clean_ratio=1"
-            )
 
 
 def _distinct(labels, num_classes):

@@ -122,7 +122,7 @@ def test_presets_have_the_authors_parameter_counts(name, preset, labels):
 
 
 def test_presets_of_each_method_and_of_latents(monkeypatch):
-    from keras_umd.methods.presets import preset_config
+    from keras_umd.models.presets import preset_config
 
     assert preset_config("mae_tiny_patch8_64")["conditioning"] == "token"
     assert preset_config("mae_tiny_patch8_64")["corruption"].get_config() == Corruption.mae().get_config()

@@ -36,6 +36,7 @@ class X0(DenoisingTarget):
     """The clean image (Eq. 4 and 5, the term over masked patches)."""
 
     name = "x0"
+    is_pixels = True
 
     def __call__(self, view, patch_size, teacher=None):
         return patchify(view["x0"], patch_size)

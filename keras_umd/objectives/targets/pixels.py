@@ -18,6 +18,7 @@ class Pixels(Target):
     """
 
     name = "pixels"
+    is_pixels = True
 
     def __init__(self, normalize=True, epsilon=1e-6):
         self.normalize = normalize
@@ -31,7 +32,7 @@ class Pixels(Target):
         return (patches - mean) / deviation
 
     def as_pixels(self, prediction, patches):
-        """Pixels from a prediction, with the mean and deviation of the true `patches` where they were normalised."""
+        # A normalised prediction has no brightness and contrast of its own: as in MAE, the true patch lends them.
         if not self.normalize:
             return prediction
         mean, deviation = self._moments(patches)

@@ -2,8 +2,10 @@
 
 from keras import ops
 
+from keras_umd.utils.configurable import Configurable
 
-class Target:
+
+class Target(Configurable):
     """What is predicted for each patch of a view. It is computed before the gradient is taken.
 
     A target is a small object without weights: a subclass sets `name`, computes its values in `__call__`, and says in
@@ -21,6 +23,7 @@ class Target:
     """
 
     name = None  # of the prediction, of its head and of its loss
+    is_pixels = False  # whether `as_pixels` turns a prediction into a picture
 
     def num_values(self, patch_dim):
         """The width of the prediction for a patch of `patch_dim` numbers."""
@@ -48,9 +51,11 @@ class Target:
         difference = ops.cast(prediction, "float32") - ops.cast(target, "float32")
         return ops.mean(ops.square(difference), axis=-1)
 
-    def get_config(self):
-        return {}
+    def as_pixels(self, prediction, patches):
+        """The pixels that a prediction means, for `UMD.reconstruct`; where `is_pixels`.
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
+        Args:
+            prediction: Float tensor of shape `(n, num_patches, num_values)`.
+            patches: Float tensor of shape `(n, num_patches, patch_dim)`, the true pixels.
+        """
+        raise NotImplementedError

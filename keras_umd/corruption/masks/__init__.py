@@ -1,0 +1,5 @@
+"""Which patches of an image stay visible."""
+
+from keras_umd.corruption.masks.color_noise import ColorNoise
+from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.random import Random

@@ -1,0 +1,76 @@
+"""Masks from filtered noise."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.corruption.masks.mask import Mask
+
+# Standard deviations of the Gaussian filters, in patches. The paper doesn't give its own; "green" keeps a band of
+# frequencies between two of them.
+COLORS = {"red": (1.0,), "blue": (1.0,), "green": (0.5, 2.0), "purple": (0.5, 2.0)}
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class ColorNoise(Mask):
+    """Masks the patches where filtered noise is strongest (Hinojosa et al., "ColorMAE", 2024, section 3).
+
+    The filter decides what masked regions look like: `"red"` noise, low frequencies, gives large regions; `"blue"`,
+    high ones, spreads masked patches evenly; `"green"`, a band in between, gives clusters of even size, evenly spread;
+    `"purple"` is what green leaves out. It works on any number of space axes, which wrap around.
+
+    Args:
+        color: `"red"`, `"blue"`, `"green"` or `"purple"`.
+        ratio: Float in [0, 1). Share of the patches to mask.
+        std: Tuple of one positive float, or of two rising ones for green and purple: standard deviations of the
+            Gaussian filters, in patches. Defaults to 1, and to 0.5 and 2.
+    """
+
+    def __init__(self, color="green", ratio=0.75, std=None):
+        super().__init__(ratio)
+        if color not in COLORS:
+            raise ValueError(f"`color` must be one of {tuple(COLORS)}. Received: color={color!r}")
+        std = COLORS[color] if std is None else tuple(std)
+        if len(std) != len(COLORS[color]) or min(std) <= 0 or list(std) != sorted(std):
+            raise ValueError(
+                f"`std` of {color} noise must be {len(COLORS[color])} positive, rising numbers. Received: std={std}"
+            )
+        self.color = color
+        self.std = std
+
+    def scores(self, draws, grid, hints=None):
+        # Normal numbers by the inverse of their distribution; its ends are infinite.
+        white = ops.erfinv(ops.clip(2.0 * draws - 1.0, -1 + 1e-6, 1 - 1e-6))
+        white = ops.reshape(white, (-1, *grid))
+        smooth = [self._blurred(white, grid, std) for std in self.std]
+        if self.color == "red":
+            filtered = smooth[0]
+        elif self.color == "blue":
+            filtered = white - smooth[0]
+        else:
+            green = smooth[0] - smooth[1]
+            filtered = green if self.color == "green" else white - green
+        return -ops.reshape(filtered, (-1, math.prod(grid)))
+
+    @staticmethod
+    def _blurred(x, grid, std):
+        for axis, size in enumerate(grid, start=1):
+            x = ops.tensordot(x, ops.convert_to_tensor(_blur_matrix(size, std)), axes=((axis,), (1,)))
+            x = ops.moveaxis(x, -1, axis)
+        return x
+
+    def get_config(self):
+        return {"color": self.color, **super().get_config(), "std": self.std}
+
+
+def _blur_matrix(size, std):
+    """A Gaussian filter along an axis that wraps around, as a matrix `(size, size)` whose rows add up to 1."""
+    reach = math.ceil(4 * std)
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-(offsets**2) / (2 * std**2))
+    matrix = np.zeros((size, size))
+    for row in range(size):
+        np.add.at(matrix[row], (row + offsets) % size, kernel / kernel.sum())
+    return matrix.astype("float32")

@@ -1,0 +1,64 @@
+"""The interface of a mask."""
+
+import math
+
+from keras_umd.layers.masking import check_mask_ratio, num_visible, split_by_score
+from keras_umd.utils.configurable import Configurable
+
+
+class Mask(Configurable):
+    """Which patches of an image stay visible: those with the lowest scores.
+
+    A mask is a function from uniform random numbers to a score for each patch. One argsort and a cut at a Python
+    integer follow, so that shapes are static whatever the mask, on every backend and in compiled programs.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable("mine")
+    ... class LeftToRight(Mask):
+    ...     def scores(self, draws, grid, hints=None):
+    ...         column = np.arange(math.prod(grid)) % grid[-1]
+    ...         return draws + column.astype("float32")
+
+    Args:
+        ratio: Float in [0, 1). Share of the patches to mask.
+    """
+
+    # Whether masked patches come in random order, so that the first ones are a random subset.
+    is_unordered = False
+
+    def __init__(self, ratio=0.75):
+        check_mask_ratio(ratio, "ratio")
+        self.ratio = ratio
+
+    def num_draws(self, grid):
+        """The uniform numbers that `scores` wants for an image with this grid of patches."""
+        return math.prod(grid)
+
+    def scores(self, draws, grid, hints=None):
+        """Scores of all patches; those with the lowest stay visible. A pure function.
+
+        Args:
+            draws: Float32 tensor of shape `(n, num_draws(grid))`, uniform in [0, 1).
+            grid: Tuple of integers, the patches along each space axis.
+            hints: Dictionary of tensors about the images, or `None`.
+
+        Returns:
+            Float32 tensor of shape `(n, num_patches)`, in row-major order.
+        """
+        raise NotImplementedError
+
+    def num_visible(self, grid):
+        """How many patches stay visible.
+
+        Raises:
+            ValueError: if none does.
+        """
+        return num_visible(math.prod(grid), self.ratio)
+
+    def __call__(self, draws, grid, hints=None):
+        """The indices of the visible patches `(n, visible)` and of the masked ones `(n, masked)`, int32."""
+        return split_by_score(self.scores(draws, grid, hints), self.ratio)
+
+    def get_config(self):
+        return {"ratio": self.ratio}

@@ -1,0 +1,32 @@
+"""The interface of noise."""
+
+from keras_umd.corruption.levels import Uniform
+from keras_umd.utils.configurable import Configurable
+
+
+class Noise(Configurable):
+    """What is done to the pixels of a view, at levels that are drawn.
+
+    Args:
+        levels: `Levels`, the law of the noise levels. Defaults to `Uniform()`.
+    """
+
+    def __init__(self, levels=None):
+        self.levels = Uniform() if levels is None else levels
+
+    def __call__(self, x0, noise, timesteps, schedule):
+        """Corrupt clean images. A pure function.
+
+        Args:
+            x0: Float32 tensor of shape `(n, *image_shape)`.
+            noise: Float32 tensor of the same shape, normal.
+            timesteps: Tensor of shape `(n,)`, drawn from `levels`.
+            schedule: `NoiseSchedule`.
+
+        Returns:
+            Float32 tensor of the shape of `x0`, what the network sees.
+        """
+        raise NotImplementedError
+
+    def get_config(self):
+        return {"levels": self.levels}

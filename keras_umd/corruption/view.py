@@ -1,0 +1,86 @@
+"""Images of a batch that are corrupted alike."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_umd.utils.configurable import Configurable
+
+# Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
+TRUTH = ("x0", "noise")
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class View(Configurable):
+    """Images of a batch that are corrupted alike: what the network sees of them.
+
+    Example:
+
+    >>> half_masked = View("noisy", noise=Gaussian(), mask=Random(0.5))
+
+    Args:
+        name: String. Losses are named after it.
+        noise: `Noise`, or `None` for clean images. Only noisy images carry a label.
+        mask: `Mask`, or `None` where all patches are visible.
+        share: Float in (0, 1], the share of the batch that is seen this way; the shares of all views add up to 1.
+            `None` for a view of every image.
+        decoded_ratio: Float in (0, 1]. Share of the masked patches that are decoded and predicted in training, a random
+            subset (Fu et al., "CrossMAE", 2024).
+    """
+
+    def __init__(self, name, noise=None, mask=None, share=None, decoded_ratio=1.0):
+        if share is not None and not 0 < share <= 1:
+            raise ValueError(f"`share` of a view must lie in (0, 1] or be None. Received: share={share}")
+        if not 0 < decoded_ratio <= 1:
+            raise ValueError(f"`decoded_ratio` must lie in (0, 1]. Received: decoded_ratio={decoded_ratio}")
+        self.name = name
+        self.noise = noise
+        self.mask = mask if mask is not None and mask.ratio else None
+        self.share = share
+        self.decoded_ratio = decoded_ratio
+
+    def num_draws(self, grid):
+        """The uniform numbers that the mask wants for an image, with those for the second shuffle."""
+        if self.mask is None:
+            return 0
+        return self.mask.num_draws(grid) + (math.prod(grid) if self._shuffles_again else 0)
+
+    def num_visible(self, grid):
+        """How many patches of an image the encoder sees."""
+        return math.prod(grid) if self.mask is None else self.mask.num_visible(grid)
+
+    def num_decoded(self, grid):
+        """How many masked patches of an image are decoded in training: at least one, if there is one."""
+        num_masked = math.prod(grid) - self.num_visible(grid)
+        return min(max(1, round(num_masked * self.decoded_ratio)), num_masked)
+
+    def split(self, draws, grid, hints=None):
+        """The indices of visible and of decoded patches, `{"visible": (n, v), "masked": (n, d)}`; `{}` for all.
+
+        Args:
+            draws: Float32 tensor of shape `(n, num_draws(grid))` or wider, uniform in [0, 1).
+            grid, hints: As of `Mask.scores`.
+        """
+        if self.mask is None:
+            return {}
+        width = self.mask.num_draws(grid)
+        visible, masked = self.mask(draws[:, :width], grid, hints)
+        if self._shuffles_again:
+            # The first of the masked patches would be those with the lowest scores, not a random subset.
+            order = ops.argsort(draws[:, width : width + masked.shape[1]], axis=1)
+            masked = ops.take_along_axis(masked, order, axis=1)
+        return {"visible": visible, "masked": masked[:, : self.num_decoded(grid)]}
+
+    @property
+    def _shuffles_again(self):
+        return self.decoded_ratio < 1 and not self.mask.is_unordered
+
+    def get_config(self):
+        names = ("name", "noise", "mask", "share", "decoded_ratio")
+        return {name: getattr(self, name) for name in names}
+
+
+def network_inputs(view):
+    """The view's tensors that the network reads, without what it must predict."""
+    return {name: x for name, x in view.items() if name not in TRUTH}

@@ -1,0 +1,28 @@
+"""The paper's method, and those that it unifies."""
+
+from keras_umd.corruption.corruption import Corruption
+from keras_umd.methods.method import method
+
+
+@method("Hansen-Estruch et al., Unified Auto-Encoding with Masked Diffusion, 2024")
+def umd(**corruption):
+    """Half of the batch clean and masked, half of it noisy and masked."""
+    return {"corruption": Corruption.umd(**corruption)}
+
+
+@method("He et al., Masked Autoencoders Are Scalable Vision Learners, 2022")
+def mae(**corruption):
+    """All images clean, 75% masked; conditioned by a token, as in the UMD paper's tables."""
+    return {"corruption": Corruption.mae(**corruption), "conditioning": "token"}
+
+
+@method("Zheng et al., Fast Training of Diffusion Models with Masked Transformers, 2023")
+def maskdit(**corruption):
+    """All images noisy, 50% masked."""
+    return {"corruption": Corruption.maskdit(**corruption)}
+
+
+@method("Peebles and Xie, Scalable Diffusion Models with Transformers, 2023")
+def dit(**corruption):
+    """All images noisy, nothing masked."""
+    return {"corruption": Corruption.dit(**corruption)}

@@ -1,0 +1,46 @@
+"""What `compile` settles beside Keras' own: weight decay, and the averages that an optimizer asks for."""
+
+import keras
+import numpy as np
+
+from keras_umd.backend.steps import supported_steps_per_execution
+
+UNDECAYED_NAMES = ("bias", "beta", "cls_tokens", "mask_token")
+
+
+def undecayed_variables(variables):
+    """Those that weight decay leaves alone: every bias (LayerNorm's, `beta`, too), class tokens and the mask token."""
+    return [variable for variable in variables if variable.name in UNDECAYED_NAMES]
+
+
+def check_compile_arguments(arguments):
+    """Raise a ValueError for a loss or metrics: the model has its own."""
+    for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+        if arguments.get(name) is not None:
+            raise ValueError(
+                f"The model brings its own objective and metrics; leave out `{name}`. "
+                f"Received: {name}={arguments[name]}"
+            )
+
+
+def settle_optimizer(optimizer, variables):
+    """Exclude biases and tokens from the weight decay of an optimizer.
+
+    Returns:
+        List of floats, the decays of the averages that the optimizer asks for (see `keras_umd.recipes`).
+    """
+    while hasattr(optimizer, "inner_optimizer"):  # of a LossScaleOptimizer
+        optimizer = optimizer.inner_optimizer
+    if not optimizer.built:
+        excluded = [v for v in variables if not optimizer._use_weight_decay(v)]  # by the user
+        optimizer.exclude_from_weight_decay(var_list=[*excluded, *undecayed_variables(variables)])
+    decay = getattr(optimizer, "ema_decay", None)
+    return [] if decay is None else [float(d) for d in np.atleast_1d(decay)]
+
+
+def portable_compile_config(config):
+    """A saved compile config, for this backend."""
+    config = keras.saving.deserialize_keras_object(config)
+    if "steps_per_execution" in config:
+        config["steps_per_execution"] = supported_steps_per_execution(config["steps_per_execution"])
+    return config

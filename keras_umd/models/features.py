@@ -1,0 +1,58 @@
+"""What a model sees in images: its features, and the encoder alone to embed in other models."""
+
+import keras
+from keras import ops
+
+from keras_umd.models.feature_extractor import FeatureExtractor
+from keras_umd.utils.checks import check_timesteps
+from keras_umd.utils.seeds import seed_generator
+
+
+def encode(model, images, timesteps=0, labels=None, weights="average", seed=None):
+    """The representations of images; see `UMD.encode`."""
+    check_timesteps(timesteps, model.corruption.num_timesteps)
+    inputs = {"images": model.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
+    if labels is not None:
+        inputs["labels"] = model.prepare_labels(labels)
+        if inputs["labels"].shape[0] != inputs["images"].shape[0]:
+            raise ValueError(
+                f"There must be one label for each of the {inputs['images'].shape[0]} images. "
+                f"Received: {inputs['labels'].shape[0]} labels"
+            )
+    if timesteps:
+        shape = ops.shape(inputs["images"])
+        inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
+
+    def encode(inputs):
+        images, timesteps = inputs["images"], inputs["timesteps"]
+        if "noise" in inputs:
+            images = model.corruption.noise_schedule.add_noise(images, inputs["noise"], timesteps)
+        return model.encoder(images, condition=model.condition(timesteps, inputs.get("labels")))[0]
+
+    return model.run_compiled(("encode",), encode, inputs, values=model.weight_values(weights))
+
+
+def feature_extractor(model, image_shape=None, weights="average", **options):
+    """The encoder, with a copy of its weights, as a Keras model of its own; see `UMD.feature_extractor`."""
+    image_shape = model.image_shape if image_shape is None else tuple(image_shape)
+    if len(image_shape) != len(model.image_shape) or image_shape[-1] != model.image_shape[-1]:
+        raise ValueError(
+            f"`image_shape` must be like {model.image_shape}, with the model's channels. "
+            f"Received: image_shape={image_shape}"
+        )
+    extractor = FeatureExtractor(
+        image_shape=image_shape,
+        patch_size=model.patch_size,
+        hidden_dim=model.hidden_dim,
+        num_layers=model.encoder.num_layers,
+        num_heads=model.encoder.num_heads,
+        num_cls_tokens=model.encoder.num_cls_tokens,
+        conditioning=model.conditioning,
+        num_classes=model.num_classes,
+        value_range=model.value_range,
+        schedule=model.corruption.noise_schedule,
+        dtype=model.dtype_policy,
+        **options,
+    )
+    extractor.copy_weights(model, weights)
+    return extractor

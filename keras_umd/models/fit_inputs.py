@@ -1,0 +1,155 @@
+"""What `fit`, `evaluate` and `predict` take, checked before Keras gets it; and data that stay on the device."""
+
+import contextlib
+import inspect
+import types
+import weakref
+
+import keras
+import numpy as np
+
+from keras_umd.utils.checks import check_labels
+from keras_umd.utils.images import check_images
+
+
+def fit(model, keras_fit, args, kwargs):
+    """`keras_fit`, with data and validation data checked first."""
+    arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
+    refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
+    arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
+    validation = arguments.get("validation_data")
+    if isinstance(validation, (tuple, list)):
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
+        refuse_weights(sample_weight=sample_weight)
+        peeked(model, images, labels)
+    elif validation is not None:
+        arguments["validation_data"] = peeked(model, validation, None)
+    steps = ("train",) if validation is None else ("train", "test")
+    try:
+        with resident_data(model, steps, arguments["x"], validation):
+            return keras_fit(**arguments)
+    finally:
+        # BackupAndRestore sets the epoch to resume at; clear it, or the next fit would start there if this one failed.
+        model._initial_epoch = None
+
+
+def evaluate(model, keras_evaluate, args, kwargs):
+    """`keras_evaluate`, with the data checked first."""
+    arguments = inspect.signature(keras_evaluate).bind(*args, **kwargs).arguments
+    arguments.update(arguments.pop("kwargs", {}))
+    refuse_weights(sample_weight=arguments.get("sample_weight"))
+    if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
+        forget_programs(model, ("test",), next(iter(model._device_layers), None))
+        return keras_evaluate(**arguments)
+    arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
+    with resident_data(model, ("test",), arguments["x"]):
+        return keras_evaluate(**arguments)
+
+
+def predict(model, keras_predict, x, args, kwargs):
+    """`keras_predict`, with the data checked first."""
+    if getattr(x, "device_layer", None) is not None:
+        raise ValueError(
+            "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
+            f"training=False, by another function of keras_umd.data. Received: {x}"
+        )
+    return keras_predict(peeked(model, x, None, takes_labels=False), *args, **kwargs)
+
+
+def peeked(model, x, y, takes_labels=True):
+    """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again."""
+    if isinstance(x, (list, tuple)):
+        raise ValueError(
+            "Images must be one array or a data set, and labels the next argument. "
+            f"Received: x, a {type(x).__name__} of {len(x)}"
+        )
+    if isinstance(x, types.GeneratorType):
+        first = next(x, None)
+        if first is None:
+            raise ValueError("The generator has no batches. Received: an empty generator")
+        x = _with_first(first, x)
+    else:
+        first = _first_batch(x, y)
+    images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
+    if hasattr(images, "shape") and hasattr(images, "dtype"):
+        check_images(images, model.image_shape, model.value_range)
+    if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
+        check_labels(labels, model.num_classes)
+    return x
+
+
+def _first_batch(x, y):
+    """The first batch of a data set, `(x, y)` for arrays, and `(None,)` where there is nothing to check."""
+    if hasattr(x, "sample_batch"):  # of keras_umd.data
+        return x.sample_batch()
+    if isinstance(x, keras.utils.PyDataset):
+        return x[0]
+    if hasattr(x, "element_spec"):  # tf.data
+        specs = keras.tree.flatten(x.element_spec)
+        if len(specs) == 1 and keras.backend.standardize_dtype(specs[0].dtype) == "uint8":
+            return (None,)
+        return _as_arrays(next(iter(x.take(1)), (None,)))
+    if hasattr(x, "__iter__") and not hasattr(x, "shape") and iter(x) is not x:  # grain, torch's DataLoader
+        return _as_arrays(next(iter(x), (None,)))
+    return (x, y)
+
+
+def _as_arrays(batch):
+    """A batch as NumPy arrays, whatever framework made it."""
+    batch = tuple(batch) if isinstance(batch, list) else batch
+    return keras.tree.map_structure(lambda x: x if x is None else np.asarray(x), batch)
+
+
+def _with_first(first, rest):
+    yield first
+    yield from rest
+
+
+def refuse_weights(**weights):
+    """Raise a ValueError for sample or class weights."""
+    for name, value in weights.items():
+        if value is not None:
+            raise ValueError(
+                f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set. "
+                f"Received: {name} of type {type(value).__name__}"
+            )
+
+
+@contextlib.contextmanager
+def resident_data(model, steps, *datasets):
+    """A context in which these steps pass batches of these data sets, dictionaries, through their `device_layer`.
+
+    The layer's variables, the whole data set perhaps, are part of the model's state within it, and neither its weights
+    nor saved outside of it.
+    """
+    layers = [getattr(x, "device_layer", None) for x in datasets]
+    layers = list({id(layer): layer for layer in layers if layer is not None}.values())
+    if len(layers) > 1:
+        raise ValueError(
+            "Only one data set at a time can be cropped or sampled in the step; make the validation data with "
+            f"training=False. Received: {datasets}"
+        )
+    outer = list(model._device_layers)  # of the `fit` whose callback calls `evaluate`
+    layers = layers or outer
+    forget_programs(model, steps, layers[0] if layers else None)
+    _set_device_layers(model, layers)
+    try:
+        yield
+    finally:
+        _set_device_layers(model, outer)
+
+
+def _set_device_layers(model, layers):
+    if layers != model._device_layers:
+        model.predict_function = None  # on several devices, JAX' is compiled for this number of variables
+    model._device_layers.clear()
+    model._device_layers.extend(layers)
+
+
+def forget_programs(model, steps, layer):
+    """Forget the compiled programs of these steps if they were traced with another data set's layer."""
+    for step in steps:
+        traced = model._traced_device_layers.get(step)
+        if (None if traced is None else traced()) is not layer:
+            setattr(model, f"{step}_function", None)
+            model._traced_device_layers[step] = None if layer is None else weakref.ref(layer)

@@ -1,0 +1,56 @@
+"""Masked images, filled in again."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.backend.processes import to_numpy
+from keras_umd.layers.masking import restore, split_by_score
+from keras_umd.layers.patches import patchify, unpatchify
+from keras_umd.utils.images import to_uint8
+from keras_umd.utils.seeds import seed_generator
+
+
+def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
+    """Mask clean images and fill the masked patches in again; see `UMD.reconstruct`."""
+    images = images if hasattr(images, "shape") else np.asarray(images)
+    x0 = model.prepare_images(images)
+    mask_noise = keras.random.uniform((x0.shape[0], model.num_patches), dtype="float32", seed=seed_generator(seed))
+    target = _pixel_target(model)
+
+    def fill_in(x0, mask_noise):
+        visible, masked = split_by_score(mask_noise, mask_ratio)
+        view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
+        prediction = restore(model.predict_view(view, {target.name: "all"})[target.name], visible, masked)
+        pixels = target.as_pixels(ops.cast(prediction, "float32"), patchify(x0, model.patch_size))
+        hidden = ops.concatenate([ops.zeros_like(visible), ops.ones_like(masked)], axis=1)[:, :, None]
+        mask = restore(ops.tile(hidden, (1, 1, math.prod(model.patch_size))), visible, masked)
+        return tuple(unpatchify(patches, model.patch_size, model.grid) for patches in (pixels, mask))
+
+    values = model.weight_values(weights)
+    prediction, mask = model.run_compiled(("reconstruct", mask_ratio), fill_in, x0, mask_noise, values=values)
+    images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
+    mask = to_numpy(mask).astype(bool)
+    grey = 0.0
+    if images.dtype == "uint8":
+        prediction, grey = to_uint8(prediction, model.value_range), 128
+    elif not model.is_latent:
+        prediction, grey = np.clip(prediction, *model.value_range), np.mean(model.value_range)
+    return {
+        "masked": np.where(mask, grey, images).astype(images.dtype),
+        "reconstruction": np.where(mask, prediction, images).astype(images.dtype),
+        "mask": mask,
+    }
+
+
+def _pixel_target(model):
+    """The first target of the objective that is a picture."""
+    for target in model.objective.heads().values():
+        if target.is_pixels:
+            return target
+    raise ValueError(
+        "The model has learned to predict no pixels, so it can't reconstruct images. "
+        f"Received: a model with the losses {model.objective.loss_names}"
+    )

@@ -1,0 +1,75 @@
+"""One training step: images are drawn noise for, corrupted, predicted and compared.
+
+    draw      the random numbers of a step      Corruption.draw               random, nothing else
+    corrupt   images -> views                   Corruption.corrupt            pure
+    target    what must be predicted            Objective.targets             no gradient can get here
+    predict   views -> outputs                  UMD.call                      what is differentiated
+    compare   outputs, targets -> losses        Objective.image_losses        pure but for the terms' heads
+
+The first three run before Keras' own step, which does the rest: so its callbacks, jit, mixed precision, gradient
+accumulation and distribution work as ever.
+"""
+
+import keras
+from keras import ops
+
+from keras_umd.backend import scale_for_replicas
+from keras_umd.backend.steps import run_step
+from keras_umd.corruption.view import network_inputs
+from keras_umd.models.fit_inputs import refuse_weights
+
+
+def train_step(model, keras_step, args):
+    """One step of `fit`. On JAX it takes and returns the state, too (`backend/steps.py`)."""
+
+    def before(batch):
+        return make_views(model, *_unpacked(model, batch), model.seed_generator, model.label_dropout)
+
+    def after():
+        for average in model.averages:
+            average.update()
+
+    return run_step(model, keras_step, args, before, after)
+
+
+def test_step(model, keras_step, args):
+    """One step of `evaluate`: the losses of training, with no label dropped."""
+    return run_step(
+        model,
+        keras_step,
+        args,
+        before=lambda batch: make_views(model, *_unpacked(model, batch), model.evaluation_seed_generator),
+    )
+
+
+def make_views(model, images, labels=None, seed=None, label_dropout=0.0):
+    """A batch as the network sees it, and what it must predict; see `UMD.make_views`."""
+    images, labels = model.prepare_images(images), model.prepare_labels(labels)
+    draws = model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
+    views = model.corruption.corrupt(images, draws, model.patch_size, labels)
+    targets = model.objective.targets(views, model.patch_size)
+    # Keras weighs the logged loss by the size of the first leaf of x, keys sorted: it must be that of the whole batch.
+    return {"batch": draws["timesteps"], "views": {name: network_inputs(view) for name, view in views.items()}}, targets
+
+
+def compute_loss(model, x, y, y_pred):
+    """The loss of a batch, with those that layers added; its parts are logged."""
+    losses = model.objective.image_losses(y_pred, y)
+    for tracker in model.loss_part_trackers:
+        if tracker.name in losses:  # a batch of one image has only one view
+            tracker.update_state(ops.stop_gradient(losses[tracker.name]))
+    total = model.objective.total(losses, ops.shape(x["batch"])[0])
+    return scale_for_replicas(total + sum(ops.sum(ops.cast(loss, "float32")) for loss in model.losses))
+
+
+def _unpacked(model, batch):
+    """Images and labels of a batch."""
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    refuse_weights(sample_weight=sample_weight)
+    if not isinstance(images, dict):
+        return images, labels
+    if not model._device_layers:
+        raise ValueError(
+            f"Batches must be images, or images and labels. Received: a dictionary with the keys {sorted(images)}"
+        )
+    return model._device_layers[0](images)
