@@ -47,7 +47,16 @@ class Representation:
             images = self.corruption.noise_schedule.add_noise(images, inputs["noise"], inputs["timesteps"])
         return self._representation(images, inputs["timesteps"], inputs.get("labels"))
 
-    def feature_extractor(self, image_shape=None, pooling="cls", layer=None, timesteps=0, weights="average", seed=None):
+    def feature_extractor(
+        self,
+        image_shape=None,
+        pooling="cls",
+        layer=None,
+        timesteps=0,
+        weights="average",
+        seed=None,
+        value_range=None,
+    ):
         """The encoder, with a copy of its weights, as a Keras model to embed in others.
 
         Args:
@@ -59,17 +68,22 @@ class Representation:
             timesteps: Integer in [0, T]. Above 0 the images are noised to it first, as of `encode`.
             weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+            value_range: Pair of floats, the range of the float images that it will get, for example (0, 255): they are
+                scaled inside. Defaults to the model's.
 
         Returns:
             `FeatureExtractor`.
         """
         image_shape = self.image_shape if image_shape is None else tuple(image_shape)
-        if len(image_shape) != 3 or image_shape[-1] != self.image_shape[-1]:
+        if len(image_shape) != len(self.image_shape) or image_shape[-1] != self.image_shape[-1]:
             raise ValueError(
-                f"`image_shape` must be (height, width, {self.image_shape[-1]}), with the model's channels. "
+                f"`image_shape` must have as many axes as the model's {self.image_shape}, and its channels. "
                 f"Received: image_shape={image_shape}"
             )
-        schedule = self.corruption.noise_schedule
+        if value_range is not None and self.value_range is None:
+            raise ValueError(
+                f"A model of latents has no range to which they could be scaled. Received: value_range={value_range}"
+            )
         extractor = FeatureExtractor(
             image_shape=image_shape,
             patch_size=self.patch_size,
@@ -79,12 +93,12 @@ class Representation:
             num_cls_tokens=self.encoder.num_cls_tokens,
             conditioning=self.conditioning,
             num_classes=self.num_classes,
-            value_range=self.value_range,
+            value_range=self.value_range if value_range is None else value_range,
+            model_range=None if value_range is None else self.value_range,
             pooling=pooling,
             layer=layer,
             timesteps=timesteps,
-            schedule=schedule.name,
-            num_timesteps=schedule.num_timesteps,
+            schedule=self.corruption.noise_schedule,
             seed=seed,
             dtype=self.dtype_policy,
         )
