@@ -73,7 +73,7 @@ class Autoencoder:
         images = np.asarray(ops.convert_to_numpy(images))
         if images.ndim == 4 and images.shape[-1] != 3:
             raise ValueError(f"`images` must have 3 channels, last. Received: images of shape {images.shape}")
-        check_images(images, images.shape[1:], VALUE_RANGE)
+        check_images(images, (None, None, 3), VALUE_RANGE)
         expected = self.latent_shape(images.shape[1:3])
         parts = _in_batches(self._compiled_encode, self.encoder, images, batch_size)
         mean, std = (ops.concatenate(values, axis=0) for values in zip(*parts, strict=True))

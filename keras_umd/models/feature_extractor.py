@@ -1,6 +1,7 @@
 """The pre-trained encoder as a model of its own."""
 
 import json
+import math
 
 import keras
 import numpy as np
@@ -8,13 +9,13 @@ from keras import ops
 
 from keras_umd.backend.processes import to_numpy
 from keras_umd.corruption import schedules
-from keras_umd.layers.patches import as_tuple
+from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.models.condition import ConditionEmbedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import check_timesteps, is_between
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.freezing import propagate_trainable
-from keras_umd.utils.images import check_images, scale_images
+from keras_umd.utils.images import are_in_range, check_images, scale_images
 from keras_umd.utils.seeds import seed_generator
 
 POOLINGS = ("cls", "mean", "cls+mean", None)
@@ -28,28 +29,35 @@ class FeatureExtractor(keras.Model):
     Keras model and a Keras layer: call it on images, or put it into a functional model, frozen or not.
 
     Args:
-        image_shape: Tuple `(height, width, channels)`.
-        patch_size: Integer or pair `(patch_height, patch_width)`.
+        image_shape: Tuple `(*space, channels)`, with one to four space axes.
+        patch_size: Integer or a tuple of integers, one for each space axis.
         hidden_dim, num_layers, num_heads, num_cls_tokens, conditioning: Of the encoder.
         num_classes: Integer or `None`. Classes of the model that the weights are from.
         value_range: Pair of floats, the range of float images; `None` for latents.
+        model_range: Pair of floats, the range that the encoder was trained on, to which images are scaled. Defaults to
+            `value_range`.
         pooling: `"cls"`, the paper's representation, the mean of the class tokens; `"mean"`, the mean of the patches'
             tokens; `"cls+mean"`, both, one behind the other; `None`, the patches' tokens themselves.
         layer: Integer in [1, num_layers], the block after which to take the features, or a list of them. `None` is the
             last one. Behind the last there is a LayerNorm.
         timesteps: Integer in [0, T]. Above 0 the images are noised to it first, by other noise in each call.
-        schedule, num_timesteps: Of the noise, see `NoiseSchedule`.
+        schedule: `NoiseSchedule`, or its name.
+        num_timesteps: Integer, T, of a schedule that is given by name.
         seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
 
     Call arguments:
-        images: uint8 or float tensor of shape `(batch, height, width, channels)`. Float images lie in `value_range`. A
+        images: uint8 or float tensor of shape `(batch, *space, channels)`. Float images lie in `value_range`. A
             functional model casts what it is fed to the type of its `keras.Input`: for uint8 images give it
-            `dtype="uint8"`.
+            `dtype="uint8"`, or let `value_range` be (0, 255).
 
     Returns:
         Float tensor of shape `(batch, hidden_dim)`, `(batch, 2 * hidden_dim)` where `pooling` is `"cls+mean"`, and
         `(batch, num_patches, hidden_dim)` where it is `None`; a list of them where `layer` is a list.
+        The features of a float image that leaves `value_range` are NaN, where its values can't be checked before.
     """
+
+    # By tracing, which also checks the images' shape and type.
+    compute_output_spec = keras.Operation.compute_output_spec
 
     def __init__(
         self,
@@ -68,9 +76,13 @@ class FeatureExtractor(keras.Model):
         schedule="cosine",
         num_timesteps=None,
         seed=None,
+        model_range=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        schedule = schedules.get(schedule, num_timesteps)
+        if model_range is not None:
+            _check_range(value_range)
         if pooling not in POOLINGS:
             raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
         self.layer = tuple(layer) if np.ndim(layer) else layer
@@ -79,14 +91,15 @@ class FeatureExtractor(keras.Model):
             raise ValueError(
                 f"`layer` must be None, an integer from 1 to {num_layers} or a list of them. Received: layer={layer}"
             )
-        self.noise_schedule = schedules.get(schedule, num_timesteps)
-        check_timesteps(timesteps, self.noise_schedule.num_timesteps)
+        check_timesteps(timesteps, schedule.num_timesteps)
         self.timesteps = timesteps
+        self.noise_schedule = schedule
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed
         self.seed_generator = seed_generator(seed)
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
-        self.value_range = value_range
+        self.value_range = None if value_range is None else tuple(value_range)
+        self.model_range = self.value_range if model_range is None else tuple(model_range)
         self.pooling = pooling
         self.encoder = Encoder(
             as_tuple(patch_size, len(image_shape) - 1),
@@ -110,7 +123,10 @@ class FeatureExtractor(keras.Model):
 
     def call(self, images):
         check_images(images, self.image_shape, self.value_range)
-        images = scale_images(images, self.value_range)
+        is_wrong = None
+        if self.value_range is not None and keras.backend.standardize_dtype(images.dtype) != "uint8":
+            is_wrong = ops.logical_not(are_in_range(images, self.value_range))
+        images = scale_images(images, self.model_range, self.value_range)
         timesteps = ops.full((1,), self.timesteps, dtype="int32")
         if self.timesteps:
             noise = keras.random.normal(ops.shape(images), dtype="float32", seed=self.seed_generator)
@@ -120,7 +136,7 @@ class FeatureExtractor(keras.Model):
             condition = self.condition_embedding(timesteps)
         read = self._layers_read
         *_, outputs = self.encoder(images, condition=condition, collect=read, depth=max(read))
-        outputs = [self._pooled(*output) for output in outputs]
+        outputs = [_nan_where(is_wrong, self._pooled(*output)) for output in outputs]
         return outputs if np.ndim(self.layer) else outputs[0]
 
     def _pooled(self, representation, tokens):
@@ -130,6 +146,52 @@ class FeatureExtractor(keras.Model):
             return tokens
         mean = ops.mean(tokens, axis=1)
         return mean if self.pooling == "mean" else ops.concatenate([representation, mean], axis=-1)
+
+    def compute_output_shape(self, images_shape):
+        width = self.encoder.hidden_dim * (2 if self.pooling == "cls+mean" else 1)
+        num_patches = math.prod(patch_grid(self.image_shape, self.encoder.patch_size))
+        shape = (images_shape[0], num_patches, width) if self.pooling is None else (images_shape[0], width)
+        return [shape for _ in self.layer] if np.ndim(self.layer) else shape
+
+    # Arrays are checked before Keras gets them: in compiled programs their values can't be read.
+
+    def fit(self, x=None, *args, **kwargs):
+        self._check_array(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self._check_array(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        self._check_array(x)
+        return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        self._check_array(x)
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        self._check_array(x)
+        return super().test_on_batch(x, *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        self._check_array(x)
+        return super().predict_on_batch(x)
+
+    def _check_array(self, x):
+        if hasattr(x, "shape") and hasattr(x, "dtype"):
+            check_images(x, self.image_shape, self.value_range)
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """As `keras.Model.export`, also of a model that was never called.
+
+        Without an `input_signature` the exported program takes float32 images in `value_range`; for others pass
+        `[keras.InputSpec((None, *image_shape), dtype="uint8")]`.
+        """
+        if input_signature is None:
+            input_signature = [keras.InputSpec(shape=(None, *self.image_shape), dtype="float32")]
+        return super().export(filepath, format, verbose, input_signature, **kwargs)
 
     def copy_weights(self, model, weights="average"):
         """Take over the weights of a UMD of the same sizes; other image sizes get interpolated positions.
@@ -154,7 +216,11 @@ class FeatureExtractor(keras.Model):
     def fingerprint(self):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
         names = ("pooling", "layer", "timesteps", "schedule", "num_timesteps", "value_range")
-        settings = json.dumps({name: self.get_config()[name] for name in names})
+        config = self.get_config()
+        settings = {name: config[name] for name in names}
+        if config["model_range"] is not None:
+            settings["model_range"] = config["model_range"]
+        settings = json.dumps(settings)
         return fingerprint([np.frombuffer(settings.encode(), "uint8"), *self.weights])
 
     def get_config(self):
@@ -174,5 +240,24 @@ class FeatureExtractor(keras.Model):
             "timesteps": self.timesteps,
             **keras.saving.serialize_keras_object(schedules.schedule_config(self.noise_schedule)),
             "seed": self.seed,
+            "model_range": None if self.model_range == self.value_range else self.model_range,
         }
         return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = config.get("schedule")
+        if isinstance(schedule, dict):
+            config = {**config, "schedule": keras.saving.deserialize_keras_object(schedule)}
+        return cls(**config)
+
+
+def _check_range(value_range):
+    if np.shape(value_range) != (2,) or not value_range[0] < value_range[1]:
+        raise ValueError(f"`value_range` must be a pair (low, high). Received: value_range={value_range}")
+
+
+def _nan_where(is_wrong, features):
+    if is_wrong is None:
+        return features
+    return ops.where(ops.reshape(is_wrong, (-1,) + (1,) * (len(features.shape) - 1)), float("nan"), features)

@@ -32,13 +32,17 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
     return model.run_compiled(("encode",), encode, inputs, values=model.weight_values(weights))
 
 
-def feature_extractor(model, image_shape=None, weights="average", **options):
+def feature_extractor(model, image_shape=None, weights="average", value_range=None, **options):
     """The encoder, with a copy of its weights, as a Keras model of its own; see `UMD.feature_extractor`."""
     image_shape = model.image_shape if image_shape is None else tuple(image_shape)
     if len(image_shape) != len(model.image_shape) or image_shape[-1] != model.image_shape[-1]:
         raise ValueError(
-            f"`image_shape` must be like {model.image_shape}, with the model's channels. "
+            f"`image_shape` must have as many axes as the model's {model.image_shape}, and its channels. "
             f"Received: image_shape={image_shape}"
+        )
+    if value_range is not None and model.is_latent:
+        raise ValueError(
+            f"A model of latents has no range to which they could be scaled. Received: value_range={value_range}"
         )
     extractor = FeatureExtractor(
         image_shape=image_shape,
@@ -49,7 +53,8 @@ def feature_extractor(model, image_shape=None, weights="average", **options):
         num_cls_tokens=model.encoder.num_cls_tokens,
         conditioning=model.conditioning,
         num_classes=model.num_classes,
-        value_range=model.value_range,
+        value_range=model.value_range if value_range is None else value_range,
+        model_range=None if value_range is None else model.value_range,
         schedule=model.corruption.noise_schedule,
         dtype=model.dtype_policy,
         **options,

@@ -468,7 +468,16 @@ class UMD(Generation, keras.Model):
         """
         return features.encode(self, images, timesteps, labels, weights, seed)
 
-    def feature_extractor(self, image_shape=None, pooling="cls", layer=None, timesteps=0, weights="average", seed=None):
+    def feature_extractor(
+        self,
+        image_shape=None,
+        pooling="cls",
+        layer=None,
+        timesteps=0,
+        weights="average",
+        seed=None,
+        value_range=None,
+    ):
         """The encoder, with a copy of its weights, as a Keras model to embed in others.
 
         Args:
@@ -480,12 +489,14 @@ class UMD(Generation, keras.Model):
             timesteps: Integer in [0, T]. Above 0 the images are noised to it first, as of `encode`.
             weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+            value_range: Pair of floats, the range of the float images that it will get, for example (0, 255): they are
+                scaled inside. Defaults to the model's.
 
         Returns:
             `FeatureExtractor`.
         """
         return features.feature_extractor(
-            self, image_shape, weights, pooling=pooling, layer=layer, timesteps=timesteps, seed=seed
+            self, image_shape, weights, value_range, pooling=pooling, layer=layer, timesteps=timesteps, seed=seed
         )
 
     def reconstruct(self, images, mask_ratio=0.75, weights="average", seed=None):

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_umd.corruption.batch_split import BatchSplit
-from keras_umd.layers.masking import num_visible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,6 @@ def branches(model, batch_size):
         for view, size in zip(corruption.views, sizes, strict=True)
         if size
     ]
-
 
 
 # Matrix products

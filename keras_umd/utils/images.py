@@ -14,14 +14,20 @@ def check_images(images, image_shape, value_range):
     """Raise a ValueError that says what to do if `images` can't be a batch for a model of `image_shape`.
 
     Shape and type are always checked; the values only where they are in host memory.
+
+    Args:
+        images: Array or tensor.
+        image_shape: Tuple `(*space, channels)`, with `None` for sizes that may be any.
+        value_range: Pair of floats, or `None` for latents.
     """
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
-    if len(shape) != 4:
+    if len(shape) != 1 + len(image_shape):
+        axes = "height, width" if len(image_shape) == 3 else f"{len(image_shape) - 1} space axes"
         raise ValueError(
-            "`images` must be a batch of rank 4, (batch, height, width, channels); add a batch axis to a single image "
-            f"with images[None]. Received: images of shape {shape}"
+            f"`images` must be a batch of rank {1 + len(image_shape)}, (batch, {axes}, channels); add a batch axis to "
+            f"a single image with images[None]. Received: images of shape {shape}"
         )
-    if any(size is not None and size != expected for size, expected in zip(shape[1:], image_shape, strict=True)):
+    if any(None not in sizes and sizes[0] != sizes[1] for sizes in zip(shape[1:], image_shape, strict=True)):
         raise ValueError(
             f"The model takes images of shape (batch, {', '.join(map(str, image_shape))}), channels last; resize the "
             f"images or build the model with another `image_shape`. Received: images of shape {shape}"
@@ -51,12 +57,29 @@ def check_images(images, image_shape, value_range):
         )
 
 
-def scale_images(images, value_range):
-    """Images as float32 in the model's range; uint8 is mapped from 0..255 to it."""
-    if keras.backend.standardize_dtype(images.dtype) != "uint8":
-        return ops.cast(images, "float32")
+def scale_images(images, value_range, given_range=None):
+    """Images as float32 in the model's range.
+
+    Args:
+        images: Tensor. uint8 is mapped from 0..255 to `value_range`.
+        value_range: Pair of floats, the model's; `None` for latents.
+        given_range: Pair of floats, the range of float images where it isn't the model's.
+    """
+    is_uint8 = keras.backend.standardize_dtype(images.dtype) == "uint8"
+    images = ops.cast(images, "float32")
+    given_range = (0.0, 255.0) if is_uint8 else given_range
+    if given_range is None or tuple(given_range) == value_range:
+        return images
+    (low, high), (given_low, given_high) = value_range, given_range
+    images = images if given_low == 0 else images - given_low
+    return images * ((high - low) / (given_high - given_low)) + low
+
+
+def are_in_range(images, value_range):
+    """Whether all values of each float image lie in the range, a bool tensor `(batch,)`; also while traced."""
     low, high = value_range
-    return ops.cast(images, "float32") * ((high - low) / 255.0) + low
+    slack, axes = RANGE_TOLERANCE * (high - low), tuple(range(1, len(images.shape)))
+    return ops.logical_and(ops.min(images, axis=axes) >= low - slack, ops.max(images, axis=axes) <= high + slack)
 
 
 def to_uint8(images, value_range):

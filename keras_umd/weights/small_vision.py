@@ -19,8 +19,8 @@ def load_small_vision(model, params):
             `"Encoder.Encoder1DBlock_0.MlpBlock_0.Dense_0.kernel"` (`/` may stand for `.`).
 
     Raises:
-        ValueError: naming every entry that is missing, unknown or of a wrong shape; and for a model with other than
-            two space axes.
+        ValueError: naming every entry that is missing, unknown or of a wrong shape; and for a model of data
+            with other than two space axes.
     """
     if len(model.patch_size) != 2:
         raise ValueError(

@@ -92,16 +92,7 @@ class Decoder(keras.layers.Layer):
         head_conditioning = "adaln_zero" if conditioning == "adaln_zero" else None
         outputs = channels * len(self.pixel_predictions)
         self.head = PatchHead(self.patch_size, outputs, head_conditioning, dtype=dtype, name="head")
-        self.heads = {
-            name: keras.layers.Dense(
-                values,
-                # As of the head for pixels. Made here: one that isn't used would change the seeds of those after it.
-                kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
-                dtype=dtype,
-                name=f"{name}_head",
-            )
-            for name, values in heads.items()
-        }
+        self.heads = {name: _linear_head(name, values, dtype) for name, values in heads.items()}
 
     @property
     def scan_blocks(self):
@@ -228,3 +219,8 @@ class Decoder(keras.layers.Layer):
             "heads": {name: head.units for name, head in self.heads.items()},
         }
         return {**super().get_config(), **config}
+
+
+def _linear_head(name, values, dtype):
+    initializer = keras.initializers.RandomNormal(stddev=0.02)  # as of the head for pixels
+    return keras.layers.Dense(values, kernel_initializer=initializer, dtype=dtype, name=f"{name}_head")
