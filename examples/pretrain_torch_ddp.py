@@ -36,10 +36,8 @@ class Objective(torch.nn.Module):
         self.model = model
 
     def forward(self, images, seeds):
-        images = self.model.prepare_images(images)
-        draws = self.model.corruption.draw(images.shape, self.model.num_patches, seeds)
-        views = self.model.corruption.corrupt(images, draws)
-        return self.model.compute_loss(x=views, y_pred=self.model(views, training=True))
+        x, y = self.model.make_views(images, seed=seeds)
+        return self.model.compute_loss(x, y, self.model(x, training=True))
 
 
 def main():

@@ -24,11 +24,11 @@ def use_model(path, inputs):
     to_numpy, to_tensor = keras.ops.convert_to_numpy, keras.ops.convert_to_tensor
     labels = to_tensor(inputs["labels"].astype("int32"))
     draws = {name: to_tensor(inputs[name]) for name in ("timesteps", "noise", "mask_noise", "label_drop")}
-    views = model.corruption.corrupt(model.prepare_images(inputs["images"]), draws, labels)
+    x, y = model.make_views(inputs["images"], labels, draws=draws)
     results = {
         "features": to_numpy(model.encode(inputs["images"])),
         "samples": model.generate(inputs["labels"], num_steps=20, guidance_scale=2.0, seed=0),
-        "loss": to_numpy(model.compute_loss(x=views, y_pred=model(views))),
+        "loss": to_numpy(model.compute_loss(x, y, model(x))),
     }
     before = int(model.optimizer.iterations)
     history = model.fit(inputs["images"], inputs["labels"], batch_size=8, verbose=0).history

@@ -42,10 +42,11 @@ def test_step(model, keras_step, args):
     )
 
 
-def make_views(model, images, labels=None, seed=None, label_dropout=0.0):
+def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=None):
     """A batch as the network sees it, and what it must predict; see `UMD.make_views`."""
     images, labels = model.prepare_images(images), model.prepare_labels(labels)
-    draws = model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
+    if draws is None:
+        draws = model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
     views = model.corruption.corrupt(images, draws, model.patch_size, labels)
     targets = model.objective.targets(views, model.patch_size)
     # Keras weighs the logged loss by the size of the first leaf of x, keys sorted: it must be that of the whole batch.

@@ -399,7 +399,7 @@ class UMD(Generation, keras.Model):
         """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`; a scalar."""
         return compute_loss(self, x, y, y_pred)
 
-    def make_views(self, images, labels=None, seed=None, label_dropout=0.0):
+    def make_views(self, images, labels=None, seed=None, label_dropout=0.0, draws=None):
         """A batch as the network sees it in training, and what it must predict.
 
         With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
@@ -409,11 +409,12 @@ class UMD(Generation, keras.Model):
             labels: Int batch `(batch,)`, or `None`.
             seed: Integer, `keras.random.SeedGenerator` or `None`, for noise, timesteps and masks.
             label_dropout: Float in [0, 1). Share of the labels that are dropped.
+            draws: Dictionary of all random numbers, as `Corruption.draw` returns it. Drawn where it is not given.
 
         Returns:
             Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
         """
-        return make_views(self, images, labels, seed, label_dropout)
+        return make_views(self, images, labels, seed, label_dropout, draws)
 
     def loss_of(self, images, labels=None):
         """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.

@@ -107,9 +107,8 @@ def trained_by_one(folder, epochs, monkeypatch):
         seeds = [keras.random.SeedGenerator(2 * epoch + rank) for rank in range(2)]
         for batches in zip(*shares, strict=True):
             for images, seed in zip(batches, seeds, strict=True):
-                draws = model.corruption.draw(images.shape, model.num_patches, seed)
-                views = model.corruption.corrupt(model.prepare_images(images), draws)
-                (model.compute_loss(x=views, y_pred=model(views)) / 2).backward()
+                x, y = model.make_views(images, seed=seed)
+                (model.compute_loss(x, y, model(x)) / 2).backward()
             model.optimizer.apply([v.value.grad for v in model.trainable_variables], model.trainable_variables)
             model.zero_grad()
     return model

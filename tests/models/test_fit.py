@@ -216,8 +216,9 @@ def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, 
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     compute_dtype = precision.removeprefix("mixed_")
     assert keras.backend.standardize_dtype(model.encode(images).dtype) == compute_dtype
-    views = model._views((images,), seed=0)
-    assert keras.backend.standardize_dtype(views["noisy"]["images"].dtype) == "float32"
+    x, y = model.make_views(images, seed=0)
+    assert keras.backend.standardize_dtype(x["views"]["noisy"]["images"].dtype) == "float32"
+    assert {keras.backend.standardize_dtype(target.dtype) for target in y.values()} == {"float32"}
     losses = small_model(dtype="float32")
     losses.compile("adamw")
     expected = losses.evaluate(images, batch_size=24, verbose=0)

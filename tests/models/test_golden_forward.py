@@ -19,7 +19,8 @@ CASES = {  # noise level, label, and mask ratio of each golden case
 
 def both_predictions(model, view):
     """x_0 and noise of all patches as the authors' head gives them: for each pixel the channels of both."""
-    x0, eps = (array(x) for x in model._predict_view(view).values())
+    outputs = model.predict_view(view)
+    x0, eps = array(outputs["x0"]), array(outputs["eps"])
     x0, eps = (x.reshape(*x.shape[:2], 16, 3) for x in (x0, eps))
     return ops.convert_to_tensor(np.concatenate([x0, eps], axis=-1).reshape(*x0.shape[:2], -1))
 
@@ -33,7 +34,7 @@ def forward(model, inputs, t=False, y=False, mask=None):
     if mask:
         view["visible"], view["masked"] = split_by_score(ops.convert_to_tensor(inputs[mask[1]]), mask[0])
     representation, _ = model.encoder(
-        view["images"], condition=model._condition(view["timesteps"], view.get("labels")), visible=view.get("visible")
+        view["images"], condition=model.condition(view["timesteps"], view.get("labels")), visible=view.get("visible")
     )
     patches = both_predictions(model, view)
     if mask:

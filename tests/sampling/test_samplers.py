@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd import NoiseSchedule, samplers
+from keras_umd.corruption import samplers, schedules
 from keras_umd.sampling.samplers import DDIM, DPMSolverPP2M, Heun
 from tests.conftest import array, assert_close
 
@@ -33,7 +33,7 @@ def test_trajectories_equal_the_authors(golden, name, clip, eta):
     values = golden("ddim")
     # The authors' loop, in our terms: 26 calls, the last of which goes to the image.
     sampler = DDIM(eta, timesteps=golden("schedules")["ddim_timesteps_visited.25"] + 1)
-    plan = sampler.plan(None, NoiseSchedule(name))
+    plan = sampler.plan(None, schedules.get(name))
     clip_range = (-1.0, 1.0) if clip == "clip" else None
     x, states = ops.convert_to_tensor(values["x_T"]), []
     for i, fresh_noise in enumerate(values["noises"]):
@@ -49,13 +49,13 @@ def test_trajectories_equal_the_authors(golden, name, clip, eta):
 def test_the_whole_loop_equals_the_authors(golden, steps):
     values = golden("ddim")
     sampler = DDIM(0.0, timesteps=golden("schedules")[f"ddim_timesteps_visited.{steps}"] + 1)
-    sample = sampler.sample(golden_noise, values["x_T"], NoiseSchedule("linear"), clip_range=(-1.0, 1.0))
+    sample = sampler.sample(golden_noise, values["x_T"], schedules.Linear(), clip_range=(-1.0, 1.0))
     key = "linear.clip.eta0" + ("" if steps == 25 else ".steps62")
     assert_close(sample, values[f"{key}.sample_f64"], 5e-5)
 
 
 def test_ancestral_sampling_has_the_posterior_variance_of_ddpm():
-    schedule = NoiseSchedule("cosine")
+    schedule = schedules.Cosine()
     timesteps = np.arange(1000, 0, -1)
     plan = DDIM(1.0).plan(1000, schedule)
     np.testing.assert_array_equal(plan["timestep"], timesteps)
@@ -72,7 +72,7 @@ def test_ancestral_sampling_has_the_posterior_variance_of_ddpm():
 @pytest.mark.parametrize("even_in", ["time", "log_snr"])
 def test_order_of_convergence_between_two_interior_times(sampler, order, even_in):
     """Gaussian data have a known solution: x keeps its place in a Gaussian of variance (signal s)^2 + sigma^2."""
-    schedule, ends = NoiseSchedule("cosine"), np.array([800.0, 200.0])
+    schedule, ends = schedules.Cosine(), np.array([800.0, 200.0])
     log_snr = schedule.log_snr(ends)
     deviations = np.sqrt(DATA_DEVIATION**2 / (1 + np.exp(-log_snr)) + 1 / (1 + np.exp(log_snr)))
 
@@ -103,7 +103,7 @@ def test_order_of_convergence_between_two_interior_times(sampler, order, even_in
 )
 def test_gaussian_data_is_sampled_with_its_variance(sampler):
     """With the ideal prediction, which is linear, samples of Gaussian data must have its distribution."""
-    schedule = NoiseSchedule("cosine")
+    schedule = schedules.Cosine()
     x_T = np.random.default_rng(0).normal(size=(4000, 2)).astype("float32")
     samples = array(sampler.sample(ideal_noise(schedule), x_T, schedule, num_steps=200, seed=0))
     np.testing.assert_allclose(samples.mean(), 0, atol=0.02)
@@ -115,7 +115,7 @@ def test_gaussian_data_is_sampled_with_its_variance(sampler):
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 20, 21])
 def test_every_sampler_makes_as_many_calls_as_it_is_told_and_ends_at_x0(sampler, num_steps):
     """With a perfect prediction for one image, every sampler must return that image."""
-    schedule, image = NoiseSchedule("linear"), np.array([[0.5, -0.25]], "float32")
+    schedule, image = schedules.Linear(), np.array([[0.5, -0.25]], "float32")
 
     def predict_noise(x, timestep):
         signal, sigma = schedule.signal_and_sigma(timestep, rank=2)
@@ -128,7 +128,7 @@ def test_every_sampler_makes_as_many_calls_as_it_is_told_and_ends_at_x0(sampler,
 
 
 def test_clipping_holds_x0_in_its_range():
-    schedule = NoiseSchedule("cosine")
+    schedule = schedules.Cosine()
     for sampler in (DDIM(0.0), DPMSolverPP2M(), Heun()):
         x_T = np.random.default_rng(0).normal(size=(50, 2)).astype("float32")
         sample = array(sampler.sample(lambda x, t: -x, x_T, schedule, num_steps=9, clip_range=(-1.0, 0.5)))
@@ -136,7 +136,7 @@ def test_clipping_holds_x0_in_its_range():
 
 
 def test_frames_go_from_the_noise_to_the_sample():
-    schedule = NoiseSchedule("cosine")
+    schedule = schedules.Cosine()
     sampler = DDIM(0.0)
     plan = {name: ops.convert_to_tensor(column) for name, column in sampler.plan(10, schedule).items()}
     x_T = ops.ones((1, 2))
@@ -159,14 +159,14 @@ def test_frames_go_from_the_noise_to_the_sample():
         (lambda: DDIM(timesteps=[0.5]), r"at least 1.*\[0.5\]"),
         (lambda: DDIM(timesteps=[]), "at least 1"),
         (lambda: DPMSolverPP2M([7, 7]), r"fall in every step.*\[7, 7\]"),
-        (lambda: DDIM().plan(0, NoiseSchedule()), "num_steps=0"),
-        (lambda: DDIM().plan(1001, NoiseSchedule()), "num_steps=1001"),
-        (lambda: Heun().plan(1001, NoiseSchedule()), "num_steps=1001"),
-        (lambda: DDIM().plan(2.5, NoiseSchedule()), "num_steps=2.5"),
-        (lambda: DDIM().plan(None, NoiseSchedule()), "num_steps=None"),
-        (lambda: DDIM().plan(20, NoiseSchedule(), start=10), "num_steps=20"),
-        (lambda: DDIM(timesteps=[1001]).plan(None, NoiseSchedule()), "start at 1000 or below.*1001"),
-        (lambda: DDIM(timesteps=[9, 5]).plan(3, NoiseSchedule()), "2 timesteps need 2 steps.*num_steps=3"),
+        (lambda: DDIM().plan(0, schedules.Cosine()), "num_steps=0"),
+        (lambda: DDIM().plan(1001, schedules.Cosine()), "num_steps=1001"),
+        (lambda: Heun().plan(1001, schedules.Cosine()), "num_steps=1001"),
+        (lambda: DDIM().plan(2.5, schedules.Cosine()), "num_steps=2.5"),
+        (lambda: DDIM().plan(None, schedules.Cosine()), "num_steps=None"),
+        (lambda: DDIM().plan(20, schedules.Cosine(), start=10), "num_steps=20"),
+        (lambda: DDIM(timesteps=[1001]).plan(None, schedules.Cosine()), "start at 1000 or below.*1001"),
+        (lambda: DDIM(timesteps=[9, 5]).plan(3, schedules.Cosine()), "2 timesteps need 2 steps.*num_steps=3"),
         (lambda: samplers.get("euler"), "'ddim', 'dpmpp_2m', 'heun'.*'euler'"),
     ],
 )

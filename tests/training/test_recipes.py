@@ -4,7 +4,7 @@ import pytest
 
 from keras_umd import recipes
 from keras_umd.models.averages import WeightAverage
-from keras_umd.models.denoising_model import undecayed_variables
+from keras_umd.models.compiling import undecayed_variables
 from tests.conftest import array, assert_close
 
 # The authors' names in the toy tree, and what the same kind of variable is called here.

@@ -52,7 +52,7 @@ class ColorNoise(Mask):
         else:
             green = smooth[0] - smooth[1]
             filtered = green if self.color == "green" else white - green
-        return -ops.reshape(filtered, (-1, math.prod(grid)))
+        return ops.reshape(filtered, (-1, math.prod(grid)))  # the lowest stay visible
 
     @staticmethod
     def _blurred(x, grid, std):
