@@ -22,6 +22,7 @@ def check_layer(make, *inputs, outputs_deterministic=True):
     rebuilt = type(layer).from_config(layer.get_config())
     assert rebuilt.get_config() == layer.get_config()
 
+    check_output_shape(layer, inputs, outputs)
     symbolic = [keras.Input(x.shape[1:], dtype=str(x.dtype)) for x in inputs]
     model = keras.Model(symbolic, layer(*symbolic))
     for size in (len(inputs[0]), 1):
@@ -43,10 +44,33 @@ def check_layer(make, *inputs, outputs_deterministic=True):
     return layer, outputs
 
 
+def check_output_shape(layer, inputs, outputs):
+    """`compute_output_shape` gives the shapes of `outputs`, for this batch and for any, and `summary` shows them."""
+    expected = keras.tree.map_structure(lambda x: tuple(x.shape), outputs)
+    assert layer.compute_output_shape(*(x.shape for x in inputs)) == expected
+    any_batch = layer.compute_output_shape(*((None, *x.shape[1:]) for x in inputs))
+    assert any_batch == keras.tree.map_structure(lambda x: (None, *x.shape[1:]), outputs)
+    model = SubclassedModel(layer)
+    lines = []
+    model.summary(print_fn=lambda line, **_: lines.append(line), line_length=200)
+    assert "?" not in "".join(lines)
+
+
+class SubclassedModel(keras.Model):
+    """A model whose summary asks its only layer for the shapes of its outputs."""
+
+    def __init__(self, layer):
+        super().__init__(name="around")
+        self.layer = layer
+        self.built = True
+
+
 def check_saving(layer, inputs, path):
     """Outputs of a functional model around `layer` survive a `.keras` round trip."""
     symbolic = [keras.Input(x.shape[1:], dtype=str(x.dtype)) for x in inputs]
     model = keras.Model(symbolic, layer(*symbolic))
     model.save(path)
     loaded = keras.models.load_model(path)
-    np.testing.assert_array_equal(loaded.predict(list(inputs), verbose=0), model.predict(list(inputs), verbose=0))
+    outputs = [keras.tree.flatten(m.predict(list(inputs), verbose=0)) for m in (loaded, model)]
+    for actual, expected in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(actual, expected)

@@ -47,3 +47,8 @@ def test_ratios_that_leave_nothing_are_refused():
         RandomMasking(1.0)
     with pytest.raises(ValueError, match="no patch visible.*mask_ratio=0.9 with 4 patches"):
         RandomMasking(0.9)(np.zeros((2, 4, 3), "float32"))
+
+
+def test_images_are_no_tokens():
+    with pytest.raises(ValueError, match=r"patchify.*\(2, 8, 8, 3\)"):
+        RandomMasking(0.5)(np.zeros((2, 8, 8, 3), "float32"))

@@ -1,12 +1,126 @@
-"""A decoder of another width than the encoder's."""
+"""The decoder gives what is read, and may be of another width than the encoder."""
 
 import keras
 import numpy as np
 import pytest
 
+from keras_umd.models.decoders import Decoder
 from tests.conftest import array, trained_like
 
 IS_JAX = keras.backend.backend() == "jax"
+
+RNG = np.random.default_rng(0)
+INPUTS = [RNG.normal(size=shape).astype("float32") for shape in ((2, 8), (2, 4, 8), (2, 8))]
+ORDER = np.array([[5, 0, 3, 2, 1, 4], [1, 4, 0, 5, 2, 3]])
+MASKED = {"visible": ORDER[:, :4], "masked": ORDER[:, 4:]}
+
+
+def decoder(heads=None, **settings):
+    keras.utils.set_random_seed(0)
+    sizes = {"patch_size": 2, "grid": (2, 3), "channels": 3, "num_layers": 2, "num_heads": 2}
+    layer = Decoder(**sizes, **settings, pixel_predictions=("first", "second"), heads=heads)
+    layer.build((None, 8), (None, None, 8))
+    return trained_like(layer)
+
+
+@pytest.mark.parametrize("conditioning", ["adaln_zero", None])
+def test_predictions_are_of_the_patches_that_are_read(conditioning):
+    layer = decoder(heads={"third": 5}, conditioning=conditioning)
+    whole = layer(*INPUTS, **MASKED, read={"first": "all", "second": "all", "third": "all"})
+    assert {name: tuple(x.shape) for name, x in whole.items()} == {
+        "first": (2, 6, 12),
+        "second": (2, 6, 12),
+        "third": (2, 6, 5),
+    }
+    places = {"masked": slice(4, 6), "visible": slice(0, 4), "all": slice(0, 6)}
+    reads = (
+        {"first": "masked", "second": "visible", "third": "all"},
+        {"third": "masked", "first": "masked"},
+        {"second": "all"},
+        {"third": "visible"},
+    )
+    for read in reads:
+        outputs = layer(*INPUTS, **MASKED, read=read)
+        assert list(outputs) == list(read)
+        for name, where in read.items():
+            np.testing.assert_allclose(array(outputs[name]), array(whole[name])[:, places[where]], atol=1e-5)
+    by_default = layer(*INPUTS, **MASKED)
+    assert list(by_default) == ["first", "second"]
+    for name, values in by_default.items():
+        np.testing.assert_array_equal(array(values), array(whole[name]))
+
+
+def test_all_patches_are_read_where_none_is_masked():
+    layer = decoder()
+    representation, tokens, condition = INPUTS
+    inputs = representation, np.tile(tokens[:, :3], (1, 2, 1)), condition
+    whole = layer(*inputs)
+    for where in ("masked", "visible"):
+        outputs = layer(*inputs, read={"first": where, "second": where})
+        for name, values in outputs.items():
+            np.testing.assert_allclose(array(values), array(whole[name]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("read", "number"),
+    [({"first": "masked"}, 2), ({"first": "masked", "second": "masked"}, 2), ({"first": "masked", "second": "all"}, 6)],
+)
+def test_the_last_block_computes_what_is_read_and_no_more(monkeypatch, read, number):
+    layer = decoder()
+    numbers, norm = [], layer.norm.call
+    monkeypatch.setattr(layer.norm, "call", lambda tokens: numbers.append(tokens.shape[1]) or norm(tokens))
+    layer(*INPUTS, **MASKED, read=read)
+    assert numbers == [number]
+
+
+def test_the_first_channels_of_the_head_are_the_first_prediction():
+    layer = decoder(conditioning=None)
+    layer.head.projection.kernel.assign(np.zeros(layer.head.projection.kernel.shape))
+    layer.head.bias.assign(np.arange(6.0))
+    for read in (None, {"first": "masked", "second": "visible"}):
+        outputs = layer(*INPUTS[:2], **MASKED, read=read)
+        np.testing.assert_array_equal(array(outputs["first"])[0, 0], [0, 1, 2] * 4)
+        np.testing.assert_array_equal(array(outputs["second"])[0, 0], [3, 4, 5] * 4)
+
+
+def test_other_heads_are_saved_and_absent_without_a_name(tmp_path):
+    layer = decoder(heads={"third": 5, "fourth": 2}, name="decoder")
+    added = {v.path for v in layer.weights} - {v.path for v in decoder(name="decoder").weights}
+    assert added == {f"decoder/{name}_head/{part}" for name in ("third", "fourth") for part in ("kernel", "bias")}
+    inputs = keras.Input((8,)), keras.Input((4, 8)), keras.Input((8,)), keras.Input((4,)), keras.Input((2,))
+    indices = {name: keras.ops.cast(x, "int32") for name, x in zip(MASKED, inputs[3:], strict=True)}
+    read = {"third": "masked", "fourth": "all", "first": "visible"}
+    model = keras.Model(inputs, layer(*inputs[:3], **indices, read=read))
+    model.save(tmp_path / "model.keras")
+    given = [*INPUTS, *MASKED.values()]
+    outputs, loaded = (m.predict(given, verbose=0) for m in (model, keras.models.load_model(tmp_path / "model.keras")))
+    assert {name: x.shape for name, x in loaded.items()} == {
+        "third": (2, 2, 5),
+        "fourth": (2, 6, 2),
+        "first": (2, 4, 12),
+    }
+    for name, values in outputs.items():
+        np.testing.assert_array_equal(loaded[name], values)
+
+
+def test_modulations_computed_before_give_the_same():
+    layer = decoder(heads={"third": 5})
+    modulations = layer.modulations(keras.ops.convert_to_tensor(INPUTS[2]))
+    assert [tuple(x.shape) for x in modulations.of_layers] == [(2, 48), (2, 48), (2, 16)]
+    given, made = (layer(*INPUTS[:2], condition=condition, **MASKED) for condition in (modulations, INPUTS[2]))
+    for name, values in made.items():
+        np.testing.assert_allclose(array(given[name]), array(values), atol=1e-6)
+
+
+@pytest.mark.parametrize("read", [{"fifth": "all"}, {"first": "hidden"}, {}])
+def test_unknown_reads_are_refused(read):
+    with pytest.raises(ValueError, match="'first', 'second'.*'masked', 'visible', 'all'.*Received: read="):
+        decoder()(*INPUTS, **MASKED, read=read)
+
+
+def test_names_of_heads_and_pixel_predictions_differ():
+    with pytest.raises(ValueError, match="heads={'first': 5}"):
+        decoder(heads={"first": 5})
 
 
 @pytest.mark.parametrize("conditioning", ["adaln_zero", "token", None])

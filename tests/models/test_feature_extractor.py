@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import FeatureExtractor
+from keras_umd import FeatureExtractor, NoiseSchedule
 from tests.conftest import QUICK_JIT, array, trained_like
 
 
@@ -146,3 +146,117 @@ def test_averaged_weights_can_be_asked_for(small_model, images):
 def test_wrong_arguments_are_named(small_model, wrong, message):
     with pytest.raises(ValueError, match=message):
         small_model().feature_extractor(**wrong)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnSchedule(NoiseSchedule):
+    def __init__(self, num_timesteps):
+        super().__init__("linear", num_timesteps)
+        self.name = "own"
+
+    def get_config(self):
+        return {"num_timesteps": self.num_timesteps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def test_a_schedule_of_ones_own_is_kept(small_model, images, tmp_path):
+    config = {**small_model().feature_extractor().get_config(), "schedule": OwnSchedule(50), "timesteps": 40, "seed": 0}
+    extractor = FeatureExtractor(**config)
+    inputs = keras.Input((8, 8, 1), dtype="uint8")
+    model = keras.Model(inputs, extractor(inputs))
+    expected = array(extractor(images))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras").layers[-1]
+    assert type(loaded.noise_schedule) is OwnSchedule and loaded.noise_schedule.num_timesteps == 50
+    np.testing.assert_allclose(array(loaded(images)), expected, atol=1e-5)
+    assert loaded.fingerprint() == extractor.fingerprint()
+    with pytest.raises(ValueError, match="timesteps=51"):
+        FeatureExtractor(**{**config, "timesteps": 51})
+
+
+def test_images_of_another_range_are_scaled_inside(small_model, images):
+    model = small_model()
+    expected = array(model.feature_extractor()(images))
+    extractor = model.feature_extractor(value_range=(0, 255))
+    floats = images.astype("float32")
+    for given in (images, floats):
+        np.testing.assert_allclose(array(extractor(given)), expected, atol=1e-6)
+    inputs = keras.Input((8, 8, 1))  # which makes floats of uint8
+    functional = keras.Model(inputs, extractor(inputs))
+    np.testing.assert_allclose(functional.predict(images, verbose=0), expected, atol=1e-5)
+    copy = FeatureExtractor.from_config(extractor.get_config())
+    copy.set_weights(extractor.get_weights())
+    np.testing.assert_allclose(array(copy(floats)), expected, atol=1e-6)
+    assert copy.fingerprint() == extractor.fingerprint() != model.feature_extractor().fingerprint()
+    shifted = model.feature_extractor(value_range=(1, 2))
+    np.testing.assert_allclose(array(shifted(1 + floats / 255)), expected, atol=1e-4)
+    with pytest.raises(ValueError, match=r"value_range=\(2, 1\)"):
+        model.feature_extractor(value_range=(2, 1))
+    with pytest.raises(ValueError, match="latents"):
+        small_model(value_range=None).feature_extractor(value_range=(0, 255))
+
+
+def test_arrays_out_of_range_are_refused_before_anything_is_compiled(small_model, images):
+    extractor = small_model().feature_extractor()
+    extractor.compile("sgd", "mse")
+    floats, targets = images.astype("float32"), np.zeros((24, 16), "float32")
+    uses = [
+        lambda: extractor.predict(floats, verbose=0),
+        lambda: extractor.predict_on_batch(floats),
+        lambda: extractor.fit(floats, targets, verbose=0),
+        lambda: extractor.fit(x=floats, y=targets, verbose=0),
+        lambda: extractor.evaluate(floats, targets, verbose=0),
+        lambda: extractor.train_on_batch(floats, targets),
+        lambda: extractor.test_on_batch(floats, targets),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match=r"value_range=\(-1.0, 1.0\)"):
+            use()
+
+
+@pytest.mark.parametrize("pooling", ["cls", None])
+def test_features_of_traced_images_out_of_range_are_nan(small_model, images, pooling):
+    extractor = small_model().feature_extractor(pooling=pooling)
+    floats = images[:3].astype("float32") / 127.5 - 1
+    floats[1] = 255
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, extractor(inputs))
+    if keras.backend.backend() == "torch":  # which has the values whenever they are on the host
+        with pytest.raises(ValueError, match="value_range"):
+            model.predict(floats, verbose=0)
+        return
+    features = model.predict(floats, verbose=0)
+    np.testing.assert_array_equal(np.isnan(features).reshape(3, -1).all(axis=1), [False, True, False])
+    np.testing.assert_allclose(features[::2], array(extractor(floats[::2])), atol=1e-5)
+    assert np.isfinite(features[::2]).all()
+
+
+def test_frames_of_a_video_go_through_one_by_one(small_model, images):
+    extractor = small_model().feature_extractor()
+    inputs = keras.Input((3, 8, 8, 1), dtype="uint8")
+    model = keras.Model(inputs, keras.layers.TimeDistributed(extractor)(inputs))
+    assert model.output.shape == (None, 3, 16)
+    frames = images.reshape(8, 3, 8, 8, 1)
+    expected = array(extractor(images)).reshape(8, 3, 16)
+    np.testing.assert_allclose(model.predict(frames, verbose=0), expected, atol=1e-5)
+
+
+def test_output_shapes_are_those_of_the_outputs(small_model, images):
+    model = small_model(num_layers=2)
+    for settings in ({}, {"pooling": None}, {"pooling": "cls+mean"}, {"layer": [1, 2], "pooling": "mean"}):
+        extractor = model.feature_extractor(**settings)
+        shapes = keras.tree.map_structure(lambda x: tuple(x.shape), extractor(images))
+        assert extractor.compute_output_shape(images.shape) == shapes
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="a SavedModel is made by JAX and TensorFlow")
+def test_it_exports_without_having_been_called(small_model, images, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    extractor = small_model().feature_extractor()
+    extractor.export(tmp_path / "exported", verbose=False)
+    floats = images.astype("float32") / 127.5 - 1
+    served = tf.saved_model.load(str(tmp_path / "exported")).serve(floats)
+    np.testing.assert_allclose(np.asarray(served), array(extractor(images)), atol=1e-5)
