@@ -189,8 +189,8 @@ def build(args, name, images, seed):
 
 
 def fit(args, model, images, epochs, folder):
-    standard = callbacks.standard(os.path.join(args.output, folder), dataset=images)
-    model.fit(images, epochs=epochs, callbacks=standard, verbose=2 if not sys.stdout.isatty() else 1)
+    run = callbacks.resumable(os.path.join(args.output, folder), dataset=images)
+    model.fit(images, epochs=epochs, callbacks=run, verbose=2 if not sys.stdout.isatty() else 1)
     return model
 
 

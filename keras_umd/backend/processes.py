@@ -36,7 +36,7 @@ def _rank_and_size():
     return 0, 1
 
 
-def agreed(value):
+def broadcast_from_first(value):
     """What the first process says, on all of them: an integer or a bool. All must ask, and each waits for the first.
 
     Clocks and files may differ between hosts; where they decide what to compute, the hosts must not.
@@ -56,7 +56,7 @@ def agreed(value):
 
 def wait_for_all():
     """Return when all processes have come here."""
-    agreed(0)
+    broadcast_from_first(0)
 
 
 def is_spread(x):
@@ -79,7 +79,7 @@ def to_numpy(x):
 
 
 @contextlib.contextmanager
-def alone(platform=None):
+def on_own_device(platform=None):
     """A context in which a process makes variables of its own and computes with them, on its first device.
 
     By the distribution it would wait for all processes there. Tensors of the training can be read, by `to_numpy`.

@@ -32,7 +32,7 @@ def _gathered(value, variable):
     return gather(value)
 
 
-def own_rows(draw, batch_size):
+def replica_rows(draw, batch_size):
     """`draw(batch_size)`, a tensor of random numbers, others on each replica of `tf.distribute`.
 
     All of them have the same random state: each draws for all, and takes its own rows, as one device would.
@@ -47,3 +47,14 @@ def own_rows(draw, batch_size):
     drawn = draw(num_replicas * batch_size)
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     return keras.ops.reshape(drawn, (num_replicas, batch_size, *drawn.shape[1:]))[replica]
+
+
+def shard_batch(x):
+    """`x` `(batch, ...)` spread over the devices of Keras' distribution, if there is one and the batch divides."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return x
+    mesh = distribution.device_mesh
+    if x.shape[0] % mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]:
+        return x
+    return keras.distribution.distribute_tensor(x, distribution.get_data_layout(x.shape))

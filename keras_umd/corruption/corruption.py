@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_umd.backend.sharding import own_rows
+from keras_umd.backend.sharding import replica_rows
 from keras_umd.corruption.batch_split import BatchSplit
 from keras_umd.corruption.schedules import NoiseSchedule
 from keras_umd.layers.masking import check_mask_ratio, num_visible, random_split
@@ -131,7 +131,7 @@ class Corruption:
         batch_size, *image_shape = image_batch_shape
 
         def draw(distribution, *shape, **options):
-            return own_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
+            return replica_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
 
         timesteps = draw(keras.random.randint, minval=1, maxval=self.num_timesteps + 1, dtype="int32")
         return {

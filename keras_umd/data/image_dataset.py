@@ -17,7 +17,7 @@ class ImageDataset(keras.utils.PyDataset):
     `fit`, `evaluate` and `predict` take it on every backend, and `for batch in dataset` gives one epoch. Batches come
     in the order of the data set's own seed, another one each epoch; `fit`'s `shuffle` changes nothing. Batch b of epoch
     e is made of the same images in every run, cropped in the same way, so `get_state` and `set_state` go on in the
-    middle of an epoch; with `keras_umd.callbacks.standard(..., dataset=dataset)` a stopped `fit` does.
+    middle of an epoch; with `keras_umd.callbacks.resumable(..., dataset=dataset)` a stopped `fit` does.
 
     For `steps_per_epoch`, `repeat()` gives it without end. Keras reads ahead, so where a `fit` that was stopped leaves
     the data set is not settled; `go_to` settles it.

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend import after, ensure_shape, scale_for_replicas
+from keras_umd.backend import control_dependencies, ensure_shape, scale_for_replicas
 from keras_umd.backend.sharding import gathered
 from keras_umd.models.averages import WeightAverage
 from keras_umd.objectives.objective import image_losses, total_loss
@@ -157,7 +157,7 @@ class DenoisingModel(keras.Model):
     def train_step(self, *args):
         """One step of `fit`. On JAX it takes and returns the state too, as Keras' own does."""
         if keras.backend.backend() != "jax":
-            with after(args[0]):
+            with control_dependencies(args[0]):
                 logs = super().train_step((self._views(args[0], self.seed_generator, self.label_dropout),))
                 self._update_averages()
             return logs
@@ -176,7 +176,7 @@ class DenoisingModel(keras.Model):
     def test_step(self, *args):
         """One step of `evaluate`: the losses of training, with no label dropped."""
         if keras.backend.backend() != "jax":
-            with after(args[0]):
+            with control_dependencies(args[0]):
                 return super().test_step((self._views(args[0], self.evaluation_seed_generator),))
         (trainable, non_trainable, metrics), data = args
         views, non_trainable = _stateless(

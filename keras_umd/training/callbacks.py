@@ -7,7 +7,7 @@ import warnings
 
 import keras
 
-from keras_umd.backend.processes import agreed, is_first_process, wait_for_all
+from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
 from keras_umd.training.monitor import Monitor as Monitor
 from keras_umd.training.state_files import load_state, remove_states, save_model, save_state
 from keras_umd.training.throughput import Throughput as Throughput
@@ -51,7 +51,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._epoch, self._batch = 0, 0
         self._num_backups, self._num_since_backup = 0, 0
         exists = os.path.exists(self._path)
-        if exists != agreed(exists):
+        if exists != broadcast_from_first(exists):
             raise ValueError(
                 f"All processes must have the same `backup_dir`, on a disk that all see. The first process has "
                 f"{'no' if exists else 'a'} backup there, this one not. Received: backup_dir={self.backup_dir}"
@@ -150,12 +150,12 @@ class ModelFile(keras.callbacks.Callback):
         save_model(self.model, self.path)
 
 
-def standard(directory, save_freq="epoch", dataset=None):
+def resumable(directory, save_freq="epoch", dataset=None):
     """What a long training needs: it raises at NaN, goes on where it was stopped, and leaves its model and its losses.
 
     Example:
 
-    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.standard("runs/umd"))
+    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.resumable("runs/umd"))
 
     Args:
         directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; and while the training

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_umd import plots
-from keras_umd.backend import undisturbed
-from keras_umd.backend.processes import agreed, is_first_process
+from keras_umd.backend import isolated_evaluation
+from keras_umd.backend.processes import broadcast_from_first, is_first_process
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_positive_integers
 
@@ -22,7 +22,7 @@ class Monitor(keras.callbacks.Callback):
     """Evaluates a model while it trains, at the cost that you allow, and keeps one picture of how the training goes.
 
     The training goes on exactly as without it. What an evaluation raises stops the training. It comes before the
-    callbacks of `standard` in the list, so that a run that goes on after a kill has no step twice; a training that
+    callbacks of `resumable` in the list, so that a run that goes on after a kill has no step twice; a training that
     starts anew in the same directory replaces what is there.
 
     Example:
@@ -32,7 +32,7 @@ class Monitor(keras.callbacks.Callback):
     >>> def probe(model):
     ...     return {"probe/10-shot": accuracy_of(model)}
     >>> monitor = keras_umd.callbacks.Monitor("runs/umd", [draw, probe])
-    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.standard("runs/umd")])
+    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.resumable("runs/umd")])
 
     Args:
         directory: String or path. Gets `progress.png`, losses, scores and the latest pictures together;
@@ -122,7 +122,7 @@ class Monitor(keras.callbacks.Callback):
             is_due = self._epoch % self.every_epochs == 0
         else:
             is_due = self.every_steps is None and self._cost.allows_another()
-        if agreed(is_due):  # clocks differ
+        if broadcast_from_first(is_due):  # clocks differ
             self._evaluate()
 
     def on_train_end(self, logs=None):
@@ -141,12 +141,12 @@ class Monitor(keras.callbacks.Callback):
 
     def _evaluate(self):
         step = self._step()
-        if agreed(step == self._record.last_evaluated_step):
+        if broadcast_from_first(step == self._record.last_evaluated_step):
             return
         start = clock()
         model = self.model  # on JAX, reading it gives its variables the weights of this step
         results = {}
-        with undisturbed(model):
+        with isolated_evaluation(model):
             for prefix, evaluation in self.evaluations:
                 for name, result in evaluation(model).items():
                     if prefix + name in results:

@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from keras_umd.backend.processes import alone, is_first_process, is_spread, to_numpy, wait_for_all
+from keras_umd.backend.processes import is_first_process, is_spread, on_own_device, to_numpy, wait_for_all
 from keras_umd.utils.atomic import write_whole
 
 
@@ -13,7 +13,7 @@ def save_model(model, path):
     values = None if is_whole else [to_numpy(value) for value in _values(model)]
     if not is_first_process():
         return
-    with alone("cpu"):
+    with on_own_device("cpu"):
         if not is_whole:
             config = model.get_compile_config()
             model = type(model).from_config(model.get_config())
@@ -38,7 +38,7 @@ def save_state(model, directory, name):
     else:
         name += ".weights.h5"
         if is_first_process():
-            with alone("cpu"):
+            with on_own_device("cpu"):
                 model.save_weights(os.path.join(directory, name))
     wait_for_all()
     return name
