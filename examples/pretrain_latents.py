@@ -36,7 +36,7 @@ def main():
     keras.utils.set_random_seed(0)
     weights = None if args.random_weights else args.weights or "stable_diffusion"
     autoencoder = latents.StableDiffusionAutoencoder(weights)
-    train = latents.from_latents(args.latents, args.batch_size, labels=False, autoencoder=autoencoder)
+    train = latents.from_latents(args.latents, batch_size=args.batch_size, labels=False, autoencoder=autoencoder)
     print(f"{train.num_images} images, {len(train)} steps an epoch, latents of shape {train.image_shape}")
     model = keras_umd.UMD.from_preset(args.preset, image_shape=train.image_shape, seed=0, dtype=args.dtype)
     model.autoencoder = autoencoder  # `generate` gives images

@@ -136,7 +136,9 @@ def run(args, name, seed, train, test, judges, clock):
         model = build(args, name, train[0], seed)
         images = data.on_device(train[0], batch_size=args.batch_size, flip=args.flip, seed=seed)
         total_steps = args.pretraining_epochs * len(images)
-        model.compile(recipes.pretraining_optimizer(total_steps, args.batch_size, args.base_learning_rate))
+        model.compile(
+            recipes.pretraining_optimizer(total_steps, args.batch_size, base_learning_rate=args.base_learning_rate)
+        )
         return fit(args, model, images, args.pretraining_epochs, f"{folder}/pretraining")
 
     def finetuned():

@@ -112,5 +112,5 @@ def _first_images(dataset, name):
 
 
 def _adamw(num_steps, learning_rate, weight_decay):
-    schedule = cosine_with_warmup(learning_rate, max(2, num_steps), max(1, num_steps // 20))
+    schedule = cosine_with_warmup(learning_rate, total_steps=max(2, num_steps), warmup_steps=max(1, num_steps // 20))
     return keras.optimizers.AdamW(schedule, weight_decay=weight_decay)

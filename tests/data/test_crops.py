@@ -54,7 +54,9 @@ def test_the_images_that_a_loader_gives_follow_the_law(loader, make_folder):
     y, x = np.mgrid[:150, :200]
     picture = encoded(np.stack([x, y, 0 * x], axis=-1).astype("uint8"), "PNG")
     folder = make_folder({f"{i}.png": picture for i in range(1000)})
-    dataset = data.from_folder(folder, 32, 100, labels=False, loader=loader, area_range=(0.2, 0.6), seed=1)
+    dataset = data.from_folder(
+        folder, image_size=32, batch_size=100, labels=False, loader=loader, area_range=(0.2, 0.6), seed=1
+    )
     images = np.concatenate(list(dataset)).astype("float64")
     columns, rows = images[..., 0].mean(axis=1), images[..., 1].mean(axis=2)
     is_flipped = columns[:, 0] > columns[:, -1]

@@ -19,7 +19,9 @@ GOOD = encoded(PICTURE, quality=95)
 
 def read(folder, loader, image_size=48, **options):
     """All images of a folder, in evaluation's crop: the middle 96x96 of `photo`."""
-    dataset = data.from_folder(folder, image_size, 4, training=False, labels=False, loader=loader, **options)
+    dataset = data.from_folder(
+        folder, image_size=image_size, batch_size=4, training=False, labels=False, loader=loader, **options
+    )
     return np.concatenate(list(dataset)), dataset
 
 
@@ -178,7 +180,9 @@ def test_a_file_that_goes_away_or_has_a_name_of_other_bytes_is_no_reason_to_stop
         file.write(GOOD)
     with open(os.fsencode(folder) + b"/\xff\xfd.jpg", "wb") as file:
         file.write(b"bad")
-    dataset = data.from_folder(folder, 48, 3, training=False, labels=False, loader=loader, max_bad_share=0.5)
+    dataset = data.from_folder(
+        folder, image_size=48, batch_size=3, training=False, labels=False, loader=loader, max_bad_share=0.5
+    )
     os.remove(os.path.join(folder, "1.jpg"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -200,7 +204,7 @@ def test_a_truncated_jpeg_is_bad_whatever_part_of_it_is_needed(loader, make_fold
     folder = make_folder({"0.jpg": GOOD, "1.jpg": GOOD[: int(0.9 * len(GOOD))]})
     for seed in range(4):
         options = {"loader": loader, "labels": False, "max_bad_share": 0.5, "seed": seed, "area_range": (0.1, 0.2)}
-        train = data.from_folder(folder, 16, 2, **options)
+        train = data.from_folder(folder, image_size=16, batch_size=2, **options)
         with pytest.warns(UserWarning, match="1 images can't be used"):
             list(train)
 
@@ -212,7 +216,14 @@ def test_behind_a_damaged_image_tensorflow_decodes_again_in_the_next_epoch(kind,
     damaged = GOOD if kind == "missing" else BAD[kind][0]
     folder = make_folder({f"{i:02}.jpg": damaged if i == 2 else GOOD for i in range(12)})
     dataset = data.from_folder(
-        folder, 48, 4, training=False, labels=False, loader="tensorflow", max_bad_share=0.1, workers=1
+        folder,
+        image_size=48,
+        batch_size=4,
+        training=False,
+        labels=False,
+        loader="tensorflow",
+        max_bad_share=0.1,
+        workers=1,
     )
     if kind == "missing":
         os.remove(os.path.join(folder, "02.jpg"))

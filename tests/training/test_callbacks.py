@@ -68,7 +68,7 @@ class Run:
         self.train = source(images, batch_size=8, seed=3)
         self.model = small_model()
         self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), jit_compile=QUICK_JIT)
-        self.callbacks = callbacks.resumable(directory, save_freq, dataset=self.train)
+        self.callbacks = callbacks.resumable(directory, save_freq=save_freq, dataset=self.train)
 
     def fit(self, *more, epochs=3, **kwargs):
         with warnings.catch_warnings():
@@ -199,7 +199,7 @@ def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, i
     with pytest.raises(ValueError, match="without `steps_per_epoch`. Received: 2 steps"):
         Run(small_model, images, tmp_path / "other").fit(steps_per_epoch=2)
     with pytest.raises(Killed):
-        without = callbacks.resumable(tmp_path / "without", 1)
+        without = callbacks.resumable(tmp_path / "without", save_freq=1)
         model.fit(images, batch_size=8, verbose=0, callbacks=[*without, KillAfter(1)])
     with pytest.raises(ValueError, match="made without `dataset`"):
         Run(small_model, images, tmp_path / "without").fit()
