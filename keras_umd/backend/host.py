@@ -11,7 +11,7 @@ from keras import ops
 def host_values(x):
     """Return the values of `x` as a NumPy array if they are in host memory now, else `None`.
 
-    Symbolic and traced tensors have no values yet, and reading those of an accelerator would stall it.
+    Symbolic and traced tensors have no values yet, and reading from an accelerator would stall it.
     """
     if isinstance(x, (np.ndarray, np.generic, list, tuple, int, float)):
         return np.asarray(x)
@@ -35,10 +35,10 @@ def host_values(x):
 
 @contextlib.contextmanager
 def isolated_evaluation(model):
-    """A context for evaluations within `fit`, which then goes on as if they hadn't been.
+    """A context for evaluations within `fit`: restores the metrics and the global random states afterwards.
 
-    `evaluate` counts in the metrics of the epoch; Keras shuffles arrays by the global random numbers of NumPy, Python
-    or PyTorch, which others draw, too, PyTorch's also `predict`; and there `predict` ends the training mode.
+    Without it, `evaluate` would count in the metrics of the epoch, draws from the global generators of Python, NumPy or
+    PyTorch would change how Keras shuffles the next epoch, and on PyTorch `predict` would end the training mode.
     """
     metrics = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in model.metrics_variables]
     python_state, numpy_state = random.getstate(), np.random.get_state()

@@ -120,7 +120,7 @@ def jax_platform():
 
 
 def full_precision():
-    """A context in which JAX takes float32 products as they are; TPUs would make them of bfloat16, GPUs of TF32."""
+    """A context in which JAX multiplies in float32; by default TPUs would round to bfloat16, GPUs to TF32."""
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext()
     import jax

@@ -19,9 +19,9 @@ def control_dependencies(tensors):
 
 
 def ensure_shape(x, shape):
-    """Fix what TensorFlow doesn't know of the shape of `x` while it traces; other tensors always know theirs.
+    """Set the static shape of `x` where TensorFlow doesn't know it while it traces; else return `x`.
 
-    What it knows to have another number of axes is left to the checks, which say what is wrong.
+    A tensor of another rank is returned as it is, for the checks of arguments to refuse by name.
 
     Args:
         x: Array or tensor.
@@ -37,7 +37,7 @@ def ensure_shape(x, shape):
 
 
 def scale_for_replicas(loss):
-    """`loss` as `tf.distribute` wants it: it sums the gradients of its replicas."""
+    """`loss` over the number of replicas, whose gradients `tf.distribute` sums."""
     if keras.backend.backend() != "tensorflow":
         return loss
     import tensorflow as tf
@@ -46,7 +46,7 @@ def scale_for_replicas(loss):
 
 
 def import_tensorflow():
-    """TensorFlow for what is not the model: on other backends it must not take the accelerator's memory.
+    """Import TensorFlow for reading data; on other backends without its GPUs, whose memory it would take.
 
     Raises:
         ImportError: if it isn't installed.
@@ -56,7 +56,7 @@ def import_tensorflow():
     except ImportError as error:
         raise ImportError("This needs TensorFlow, whatever the backend: pip install 'keras_umd[tensorflow]'") from error
     if keras.backend.backend() != "tensorflow":
-        # Refused where the user has used TensorFlow's devices before: then it is the user's to decide.
+        # RuntimeError: the user has initialised TensorFlow's devices already, and decided so.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
     return tf

@@ -110,6 +110,28 @@ def test_a_jpeg_that_is_decoded_smaller_shows_the_same(image_size, loader, make_
 
 
 @pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("content", [GOOD, encoded(PICTURE, "PNG")], ids=["jpeg", "png"])
+@pytest.mark.parametrize("image_size", [(16, 32), (24, 16), (48, 64)])
+def test_an_image_is_read_as_a_rectangle(image_size, content, loader, make_folder):
+    images, dataset = read(make_folder({"picture.jpg": content}), loader, image_size)
+    assert dataset.image_shape == (*image_size, 3) and images.shape == (1, *image_size, 3)
+    crop_height, crop_width = {(16, 32): (64, 128), (24, 16): (96, 64), (48, 64): (96, 128)}[image_size]
+    top, left = (96 - crop_height) // 2, (128 - crop_width) // 2
+    block = crop_height // image_size[0]
+    pixels = PICTURE[top : top + crop_height, left : left + crop_width].astype("float64")
+    means = pixels.reshape(image_size[0], block, image_size[1], block, 3).mean(axis=(1, 3))
+    assert np.abs(images[0] - means).mean() < 4
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_rectangle_is_filled_by_enlarging_with_a_warning(loader, make_folder):
+    folder = make_folder({"small.jpg": encoded(PICTURE[:30, :90]), "large.jpg": GOOD})
+    with pytest.warns(UserWarning, match=r"1 images are smaller than 20x100 pixels and were enlarged: .*small\.jpg"):
+        images, _ = read(folder, loader, (20, 100))
+    assert images.shape == (2, 20, 100, 3)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
 def test_a_huge_image_is_read(loader, make_folder):
     huge = encoded(Image.new("RGB", (9000, 7000), "red"))
     images, _ = read(make_folder({"huge.jpg": huge}), loader, 32)

@@ -41,6 +41,21 @@ def test_an_array_that_needs_no_crop_comes_as_it_is():
         assert any(np.array_equal(image, other) or np.array_equal(image[:, ::-1], other) for other in images)
 
 
+def test_arrays_of_rectangles_keep_their_size_and_can_be_cropped_to_another():
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 16, 3)).astype("uint8")
+    test = data.from_arrays(images, batch_size=3, training=False)
+    np.testing.assert_array_equal(np.concatenate(list(test)), images)
+    train = data.from_arrays(images, image_size=(8, 4), batch_size=3)
+    assert train.image_shape == (8, 4, 3) and next(iter(train)).shape == (3, 8, 4, 3)
+    with pytest.raises(ValueError, match="state is of another data set"):
+        train.set_state(data.from_arrays(images, image_size=(4, 8), batch_size=3).get_state())
+
+
+def test_volumes_and_videos_are_refused_with_the_way_out():
+    with pytest.raises(ValueError, match="go to `fit` as they are. Received: ndarray of shape"):
+        data.from_arrays(np.zeros((4, 8, 8, 8, 3), "uint8"))
+
+
 def add(archive, name, content):
     member = tarfile.TarInfo(name)
     member.size = len(content)

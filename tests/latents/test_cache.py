@@ -159,6 +159,16 @@ def test_the_autoencoder_of_a_cache_is_known(autoencoder, tmp_path):
         from_latents(directory, batch_size=4, autoencoder=tiny_autoencoder(name="other"))
 
 
+def test_latents_of_rectangles(autoencoder, tmp_path):
+    images = data.from_arrays(IMAGES, LABELS, image_size=(16, 8), batch_size=4, training=False)
+    directory = cache_latents(images, autoencoder, tmp_path / "cache", verbose=False)
+    test = from_latents(directory, batch_size=11, training=False)
+    assert test.image_shape == autoencoder.latent_shape((16, 8))
+    mean, _ = autoencoder.encode(images.as_arrays(verbose=False)[0])
+    np.testing.assert_allclose(test[0][0], rounded(mean), rtol=1e-2, atol=1e-5)
+    assert from_latents(directory, batch_size=4).image_shape == test.image_shape
+
+
 class UnreadableImages(data.ImageDataset):
     """`IMAGES` in batches of 4, of which some can't be read."""
 
