@@ -120,12 +120,7 @@ class Dataset(keras.utils.PyDataset):
         Raises:
             ValueError: if the state is of a data set with other images, batches or seed.
         """
-        differing = {name for name, value in self.identity.items() if state["dataset"].get(name) != value}
-        if differing:
-            theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
-            raise ValueError(
-                f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
-            )
+        _check_identity(state["dataset"], self.identity)
         self.go_to(state["epoch"], state["batch"])
 
     def go_to(self, epoch, batch=0):
@@ -251,16 +246,33 @@ class Dataset(keras.utils.PyDataset):
         """
         if self.training:
             raise ValueError("Training data differ by epoch; take training=False. Received: training=True")
-        self.go_to(self._epoch)
-        images = np.empty((self.num_images, *self.image_shape), self.dtype)
-        labels = np.empty(self.num_images, "int32")
-        progress = keras.utils.Progbar(self.num_images, unit_name="image") if verbose else None
-        done = 0
-        for batch in self._rest_of_epoch():
-            batch = batch if self.class_names is not None else (batch, -1)
-            stop = done + len(batch[0])
-            images[done:stop], labels[done:stop] = batch
-            done = stop
-            if progress is not None:
-                progress.update(done, finalize=done == self.num_images)
-        return images[:done], labels[:done] if self.class_names is not None else None
+        return _read_epoch(self, verbose)
+
+
+def _check_identity(state, identity):
+    differing = {name for name, value in identity.items() if state.get(name) != value}
+    if differing:
+        theirs, own = ({name: d.get(name) for name in differing} for d in (state, identity))
+        raise ValueError(
+            f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
+        )
+
+
+def _read_epoch(dataset, verbose):
+    """The images and labels (or `None`) of the next epoch of evaluation data, as arrays."""
+    dataset.go_to(dataset.get_state()["epoch"])
+    images = np.empty((dataset.num_images, *dataset.image_shape), dataset.dtype)
+    labels = np.empty(dataset.num_images, "int32")
+    progress = keras.utils.Progbar(dataset.num_images, unit_name="image") if verbose else None
+    done = 0
+    for _ in range(len(dataset)):
+        batch = dataset.read_batch()
+        if batch is None:
+            continue
+        batch = batch if dataset.class_names is not None else (batch, -1)
+        stop = done + len(batch[0])
+        images[done:stop], labels[done:stop] = batch
+        done = stop
+        if progress is not None:
+            progress.update(done, finalize=done == dataset.num_images)
+    return images[:done], labels[:done] if dataset.class_names is not None else None

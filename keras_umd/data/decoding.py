@@ -1,4 +1,4 @@
-"""From a file's bytes to a cropped image, without TensorFlow."""
+"""Decodes and crops one image, without TensorFlow."""
 
 import io
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_umd.data.crops import is_at_least
 
-MAX_ENLARGEMENT = 8  # an image enlarged more than that shows nothing
+MAX_ENLARGEMENT = 8  # more enlarged, an image shows nothing
 MAX_PIXELS = 178_956_970  # half a gigabyte; Pillow's limit, too
 
 

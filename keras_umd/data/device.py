@@ -83,7 +83,9 @@ class DeviceImages(keras.layers.Layer):
     """
 
     def __init__(self, images, labels, image_size, **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)  # boxes are numbers of pixels
+        super().__init__(
+            trainable=False, dtype="float32", **kwargs
+        )  # pixel coordinates need float32 whatever the policy
         self.image_size = image_size
         self.images = self._constant(images, "images")
         self.labels = None if labels is None else self._constant(labels, "labels")

@@ -8,7 +8,7 @@ from keras_umd.data.crops import Crop
 from keras_umd.data.order import Order
 
 ON_ERROR = ("skip", "raise")
-MANY = 2**62  # records: enough for a batch of any size
+MANY = 2**62  # records: enough for a batch of any size, when only settings are checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Settings:
         )
 
     def identity(self, source):
-        """What tells these data from others, for saved states; `source` is a string that stands for the images."""
+        """The settings that saved states are compared by; `source` is a string that stands for the images."""
         height, width = self.crop().image_size
         names = ("channels", "area_range", "flip", "seed", "shard_index", "num_shards")
         return {

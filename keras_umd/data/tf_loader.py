@@ -20,8 +20,8 @@ class TFLoader:
     """Reads, decodes and crops records in TensorFlow's threads.
 
     Whole JPEG and plain PNG files are decoded by TensorFlow, of a JPEG only the part that is needed; everything else by
-    `decode_and_crop`. TensorFlow can't go on behind a damaged image: after the first one that it meets, all the others
-    of the epoch are decoded there, and from the next epoch on those that are known to be damaged.
+    `decode_and_crop`. TensorFlow's pipeline ends at a damaged image: from the first one on, the rest of the epoch is
+    decoded by `decode_and_crop`, and in later epochs only the images that are known to be damaged.
 
     Args:
         records: Function from an epoch to a tf.data.Dataset of its records in order, `(key, label, name)`: a string, an
@@ -62,12 +62,12 @@ class TFLoader:
                     )
                     start += 1
                 return
-            except truncated_file as error:  # one that holds many images
+            except truncated_file as error:  # a damaged file of records, not a damaged image
                 raise ValueError(
                     "A file of records is damaged; leave it out, or write it anew (one file at a time tells which). "
                     f"Received: {error}"
                 ) from error
-            except (any_error, UnicodeDecodeError):  # TensorFlow puts a file's bytes into its messages
+            except (any_error, UnicodeDecodeError):  # UnicodeDecodeError: the message holds a file's bytes
                 if in_python:
                     raise
                 in_python = True
@@ -103,9 +103,9 @@ class TFLoader:
         def has(text, start, data=begin):
             return tf.strings.substr(data, start, len(text)) == text
 
-        # Of a JPEG without an end, TensorFlow would decode the crops that are there, and raise at others.
+        # Of a truncated JPEG, TensorFlow would decode some crops and raise at others.
         is_jpeg = has(b"\xff\xd8\xff", 0) & has(b"\xff\xd9", tf.maximum(end - 2, 0), data)
-        # 8 bits of grey or RGB, and the pixels right after: nothing that says that some are transparent.
+        # 8 bits of grey or RGB, and IDAT right behind the header: no chunk that makes a colour transparent.
         is_plain = (has(b"\x08\x00", 24) | has(b"\x08\x02", 24)) & has(b"IDAT", 37)
         is_plain &= has(b"\x89PNG\r\n\x1a\n", 0) & has(b"IEND", tf.maximum(end - 8, 0), data)
         image, is_small, reason = tf.cond(

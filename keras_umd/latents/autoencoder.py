@@ -193,7 +193,7 @@ class StableDiffusionAutoencoder(Autoencoder):
 
 def _import_stable_diffusion():
     try:
-        import_tensorflow()  # before keras-cv does, so that it leaves the accelerator alone
+        import_tensorflow()  # first, or keras-cv's import would let TensorFlow take the GPU
         from keras_cv.models import stable_diffusion
     except ImportError as error:
         raise ImportError(

@@ -59,7 +59,7 @@ def matching_manifest(directory, identity):
             f"Received: {asked}"
         )
     whole = [shard for shard in manifest["shards"] if not list(_damaged_files(directory, shard))]
-    if len(whole) < len(manifest["shards"]):  # the others are made again
+    if len(whole) < len(manifest["shards"]):  # `cache_latents` makes the others again
         manifest.update(shards=whole, is_complete=False)
     return manifest
 

@@ -45,6 +45,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._path = os.path.join(self.backup_dir, "state.json")
         self._ignored_warnings = None
 
+    def __repr__(self):
+        return f"<BackupAndRestore: {self.backup_dir!r}, save_freq={self.save_freq!r}, dataset={self.dataset}>"
+
     def on_train_begin(self, logs=None):
         self._stop_ignoring_warnings()  # an earlier `fit` may have been stopped in its first epoch
         if self.dataset is not None and (self.dataset.is_repeated or self.params["steps"] != len(self.dataset)):
@@ -150,6 +153,9 @@ class ModelFile(keras.callbacks.Callback):
     def __init__(self, path):
         super().__init__()
         self.path = os.fspath(path)
+
+    def __repr__(self):
+        return f"<ModelFile: {self.path!r}>"
 
     def on_epoch_end(self, epoch, logs=None):
         save_model(self.model, self.path)

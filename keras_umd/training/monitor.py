@@ -81,6 +81,13 @@ class Monitor(keras.callbacks.Callback):
         if tensorboard:
             _require("tensorboard.summary.writer.event_file_writer", "; or pass tensorboard=False")
 
+    def __repr__(self):
+        if self.every_epochs is not None:
+            when = f"every_epochs={self.every_epochs}"
+        else:
+            when = f"every_steps={self.every_steps}" if self.every_steps is not None else f"budget={self.budget}"
+        return f"<Monitor: {self.directory!r}, {len(self.evaluations)} evaluations, {when}>"
+
     def on_train_begin(self, logs=None):
         # Deferred to the first epoch: BackupAndRestore, later in the list, may change the step.
         self._record = None

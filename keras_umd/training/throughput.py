@@ -43,6 +43,9 @@ class Throughput(keras.callbacks.Callback):
         self.device = as_device(device)
         self.num_devices = num_devices
 
+    def __repr__(self):
+        return f"<Throughput: device={self.device}, num_devices={self.num_devices}>"
+
     def on_train_begin(self, logs=None):
         kind, num_devices = training_devices()
         device = self.device or device_of_kind(kind)

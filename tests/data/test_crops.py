@@ -1,4 +1,4 @@
-"""Where crops lie: against an independent sampler of the law that `Crop` names."""
+"""The places of crops, against an independent sampler of the law that `Crop` names."""
 
 import re
 

@@ -144,3 +144,8 @@ def test_labels_without_a_name_are_refused():
     for make in (data.on_device, data.from_arrays):
         with pytest.raises(ValueError, match="a name for each label. Received: 2 names, and labels up to 2"):
             make(IMAGES, LABELS, batch_size=4, class_names=["a", "b"])
+
+
+def test_data_on_the_device_say_what_they_are():
+    shown = repr(data.on_device(IMAGES, LABELS, batch_size=4))
+    assert shown == "<Dataset: 12 images (32, 32, 3), 3 classes, 3 batches an epoch>"

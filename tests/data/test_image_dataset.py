@@ -1,4 +1,4 @@
-"""What a data set knows of itself, and how it goes on."""
+"""A data set describes itself, and resumes anywhere."""
 
 import contextlib
 import json

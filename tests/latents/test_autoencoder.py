@@ -253,3 +253,8 @@ def test_without_keras_cv_the_extra_is_named(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"keras_umd\[latents\]"):
         StableDiffusionAutoencoder(None)
+
+
+def test_an_autoencoder_says_what_it_is():
+    shown = repr(tiny_autoencoder(name="tiny", scale=0.5))
+    assert shown.startswith("<Autoencoder: name='tiny', scale=0.5, downsampling=") and "latent_channels=" in shown

@@ -205,3 +205,17 @@ def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, i
         Run(small_model, images, tmp_path / "without").fit()
     with pytest.raises(ValueError, match="save_freq=0"):
         callbacks.BackupAndRestore(tmp_path, save_freq=0)
+
+
+def test_callbacks_say_what_they_do(tmp_path):
+    _, model_file, *_, backup = callbacks.resumable(tmp_path / "run", save_freq=100)
+    assert repr(model_file) == f"<ModelFile: {str(tmp_path / 'run' / 'model.keras')!r}>"
+    assert repr(backup) == f"<BackupAndRestore: {str(tmp_path / 'run' / 'backup')!r}, save_freq=100, dataset=None>"
+    for options, when in (
+        ({}, "budget=0.05"),
+        ({"every_epochs": 2}, "every_epochs=2"),
+        ({"every_steps": 9}, "every_steps=9"),
+    ):
+        monitor = callbacks.Monitor("runs", [len, id], tensorboard=False, **options)
+        assert repr(monitor) == f"<Monitor: 'runs', 2 evaluations, {when}>"
+    assert repr(callbacks.Throughput(num_devices=8)) == "<Throughput: device=None, num_devices=8>"

@@ -185,7 +185,7 @@ def _image_files(directory):
     paths, others, seen = [], [], set()
     for folder, folders, names in os.walk(directory, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if os.path.realpath(folder) in seen:  # by a link
+        if os.path.realpath(folder) in seen:  # a link to a folder above would go on for ever
             folders.clear()
             continue
         seen.add(os.path.realpath(folder))

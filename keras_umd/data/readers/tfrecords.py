@@ -74,7 +74,7 @@ def _parser(tf, paths, image_key, label_key, first_label):
     Raises:
         ValueError: if the first record lacks a feature.
     """
-    # With a default: a record without an image is one with a bad image, unless none has any.
+    # With a default, so that a record without an image counts as a bad image instead of an error.
     features = {image_key: tf.io.FixedLenFeature([], tf.string, default_value="")}
     if label_key is not None:
         features[label_key] = tf.io.FixedLenFeature([], tf.int64)
