@@ -58,7 +58,9 @@ def main():
                 model = nothing(dataset.image_shape)
                 cases[f"{loader}, {image_size}"] = functools.partial(read, dataset)
                 cases[f"{loader}, {image_size}, fit"] = functools.partial(model.fit, dataset, verbose=0)
-        still = data.from_folder(folder, 64, args.batch_size, training=False, labels=False, loader="python")
+        still = data.from_folder(
+            folder, image_size=64, batch_size=args.batch_size, training=False, labels=False, loader="python"
+        )
         cases["on_device, 64"] = gathering(data.on_device(still.as_arrays()[0], batch_size=args.batch_size))
         results = measure(cases, len(paths), args.rounds)
 

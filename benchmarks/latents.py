@@ -69,7 +69,7 @@ def main():
         start = time.perf_counter()
         latents.cache_latents(images, autoencoder, directory, flip=False)
         print(f"Once: {args.num_images} images cached in {time.perf_counter() - start:.1f} s, compilation included")
-        cached = latents.from_latents(directory, args.batch_size, labels=False)
+        cached = latents.from_latents(directory, batch_size=args.batch_size, labels=False)
         # Patches of 4x4 pixels instead of 2x2 latents: as many tokens.
         small = data.on_device(pixels[:, ::4, ::4], batch_size=args.batch_size)
         sources = {

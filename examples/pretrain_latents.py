@@ -36,7 +36,7 @@ def main():
     keras.utils.set_random_seed(0)
     weights = None if args.random_weights else args.weights or "stable_diffusion"
     autoencoder = latents.StableDiffusionAutoencoder(weights)
-    train = latents.from_latents(args.latents, args.batch_size, labels=False, autoencoder=autoencoder)
+    train = latents.from_latents(args.latents, batch_size=args.batch_size, labels=False, autoencoder=autoencoder)
     print(f"{train.num_images} images, {len(train)} steps an epoch, latents of shape {train.image_shape}")
     model = keras_umd.UMD.from_preset(args.preset, image_shape=train.image_shape, seed=0, dtype=args.dtype)
     model.autoencoder = autoencoder  # `generate` gives images
@@ -53,7 +53,7 @@ def main():
         epochs=args.epochs,
         callbacks=[
             keras_umd.callbacks.Monitor(args.output, draw, every_epochs=args.picture_epochs),
-            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
+            *keras_umd.callbacks.resumable(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )
     print(f"The model, its losses and pictures are in {args.output}")

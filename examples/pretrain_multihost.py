@@ -90,7 +90,7 @@ def main():
         verbose="auto" if speaks else 0,
         callbacks=[
             keras_umd.callbacks.Monitor(args.output, draw),
-            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
+            *keras_umd.callbacks.resumable(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )
     if speaks:

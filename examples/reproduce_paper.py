@@ -136,7 +136,9 @@ def run(args, name, seed, train, test, judges, clock):
         model = build(args, name, train[0], seed)
         images = data.on_device(train[0], batch_size=args.batch_size, flip=args.flip, seed=seed)
         total_steps = args.pretraining_epochs * len(images)
-        model.compile(recipes.pretraining_optimizer(total_steps, args.batch_size, args.base_learning_rate))
+        model.compile(
+            recipes.pretraining_optimizer(total_steps, args.batch_size, base_learning_rate=args.base_learning_rate)
+        )
         return fit(args, model, images, args.pretraining_epochs, f"{folder}/pretraining")
 
     def finetuned():
@@ -189,8 +191,8 @@ def build(args, name, images, seed):
 
 
 def fit(args, model, images, epochs, folder):
-    standard = callbacks.standard(os.path.join(args.output, folder), dataset=images)
-    model.fit(images, epochs=epochs, callbacks=standard, verbose=2 if not sys.stdout.isatty() else 1)
+    run = callbacks.resumable(os.path.join(args.output, folder), dataset=images)
+    model.fit(images, epochs=epochs, callbacks=run, verbose=2 if not sys.stdout.isatty() else 1)
     return model
 
 

@@ -1,10 +1,10 @@
-"""What the backend trains on."""
+"""The devices that the backend trains on."""
 
 import keras
 
 
 def training_devices():
-    """The kind of the devices that train, as their maker calls it, and how many there are.
+    """The kind of the devices that train, by the name of their maker, and their number.
 
     Returns:
         Pair of a string, for example `"TPU v4"` or `"NVIDIA H100 80GB HBM3"`, or `None` where no accelerator is known;

@@ -1,5 +1,6 @@
 """The inner operations of a transformer, each through the fastest form of the backend and its device."""
 
+import contextlib
 import functools
 
 import keras
@@ -116,3 +117,12 @@ def jax_platform():
     import jax
 
     return jax.default_backend()
+
+
+def full_precision():
+    """A context in which JAX multiplies in float32; by default TPUs would round to bfloat16, GPUs to TF32."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.default_matmul_precision("highest")

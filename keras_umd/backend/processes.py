@@ -1,4 +1,4 @@
-"""Several processes that train one model together, each with devices of its own: on JAX and on PyTorch."""
+"""Several processes that train one model together, each with its own devices: on JAX and on PyTorch."""
 
 import contextlib
 
@@ -8,17 +8,17 @@ from keras import ops
 
 
 def num_processes():
-    """How many processes train together; 1 without a distributed backend."""
+    """The number of processes that train together; 1 without a distributed backend."""
     return _rank_and_size()[1]
 
 
 def process_index():
-    """The number of this process, from 0 on."""
+    """The index of this process, from 0 on."""
     return _rank_and_size()[0]
 
 
 def is_first_process():
-    """Whether this is the process that speaks and writes files: the first of all; on one machine, the only one."""
+    """Whether this process prints and writes files: process 0, or the only one."""
     return process_index() == 0
 
 
@@ -36,10 +36,11 @@ def _rank_and_size():
     return 0, 1
 
 
-def agreed(value):
-    """What the first process says, on all of them: an integer or a bool. All must ask, and each waits for the first.
+def broadcast_from_first(value):
+    """Broadcast an int or bool from process 0. A collective: every process must call it.
 
-    Clocks and files may differ between hosts; where they decide what to compute, the hosts must not.
+    Clocks and files differ between hosts; where a host decides by them which program to run next, the others would wait
+    for ever in another one.
     """
     if num_processes() == 1:
         return value
@@ -55,12 +56,12 @@ def agreed(value):
 
 
 def wait_for_all():
-    """Return when all processes have come here."""
-    agreed(0)
+    """A barrier: return when all processes have called it."""
+    broadcast_from_first(0)
 
 
 def is_spread(x):
-    """Whether each process has only a part of the tensor `x`."""
+    """Whether the tensor `x` is sharded, so that each process has only a part of it."""
     if keras.backend.backend() != "jax":
         return False
     import jax
@@ -69,7 +70,7 @@ def is_spread(x):
 
 
 def to_numpy(x):
-    """The tensor or variable `x` as a NumPy array. Where it is spread over processes, all must ask for it."""
+    """The tensor or variable `x` as a NumPy array. A collective where `x` is sharded over processes."""
     x = x.value if isinstance(x, keras.Variable) else x
     if not is_spread(x):
         return ops.convert_to_numpy(x)
@@ -79,10 +80,11 @@ def to_numpy(x):
 
 
 @contextlib.contextmanager
-def alone(platform=None):
-    """A context in which a process makes variables of its own and computes with them, on its first device.
+def on_own_device(platform=None):
+    """A context without Keras' distribution: new variables and computations are this process' own, on its first device.
 
-    By the distribution it would wait for all processes there. Tensors of the training can be read, by `to_numpy`.
+    With the distribution, each would be a collective, and wait for the other processes. Tensors of the training can be
+    read, by `to_numpy`.
 
     Args:
         platform: `"cpu"` for its host's memory, or `None`.

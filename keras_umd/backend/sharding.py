@@ -1,13 +1,13 @@
-"""Values that several devices share."""
+"""Values that are sharded over several devices."""
 
 import keras
 
 
 def gathered(values, variables):
-    """`values`, those of `variables`, each whole on every device over which the batch is spread; gradients go back cut.
+    """All-gather the `values` of `variables` along the axis of the batch; gradients are sharded again.
 
-    So images and activations stay where they are, and weights come to them. Left to itself, XLA also moves activations
-    to where a weight's columns are: within a scan over blocks forty times as many bytes.
+    So weights move to the devices of the images. Left to itself, XLA also moves activations to the shards of a weight:
+    within a scan over blocks forty times as many bytes.
     """
     if keras.distribution.distribution() is None:
         return values
@@ -32,10 +32,11 @@ def _gathered(value, variable):
     return gather(value)
 
 
-def own_rows(draw, batch_size):
-    """`draw(batch_size)`, a tensor of random numbers, others on each replica of `tf.distribute`.
+def replica_rows(draw, batch_size):
+    """`draw(batch_size)`, a tensor of random numbers, different ones on each replica of `tf.distribute`.
 
-    All of them have the same random state: each draws for all, and takes its own rows, as one device would.
+    `tf.distribute` gives all replicas the same seed. Each draws for the global batch and slices its own rows, so that
+    the result equals a single device's.
     """
     if keras.backend.backend() != "tensorflow":
         return draw(batch_size)
@@ -47,3 +48,14 @@ def own_rows(draw, batch_size):
     drawn = draw(num_replicas * batch_size)
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     return keras.ops.reshape(drawn, (num_replicas, batch_size, *drawn.shape[1:]))[replica]
+
+
+def shard_batch(x):
+    """`x` `(batch, ...)` sharded over the devices of Keras' distribution, if there is one and it divides the batch."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return x
+    mesh = distribution.device_mesh
+    if x.shape[0] % mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]:
+        return x
+    return keras.distribution.distribute_tensor(x, distribution.get_data_layout(x.shape))

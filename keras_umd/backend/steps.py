@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 
-from keras_umd.backend import after as control_dependencies
+from keras_umd.backend import control_dependencies
 
 
 def run_step(model, keras_step, args, before, after=None):

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_umd.backend.sharding import own_rows
+from keras_umd.backend.sharding import replica_rows
 from keras_umd.corruption import schedules
 from keras_umd.corruption.batch_split import BatchSplit
 from keras_umd.corruption.levels import Uniform
@@ -167,10 +167,10 @@ class Corruption(Configurable):
         grid = patch_grid(image_shape, patch_size)
 
         def draw(distribution, *shape, **options):
-            return own_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
+            return replica_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
 
         def draw_levels(levels):
-            return own_rows(lambda size: levels.draw(size, self.noise_schedule, seed), batch_size)
+            return replica_rows(lambda size: levels.draw(size, self.noise_schedule, seed), batch_size)
 
         noisy = [view for view in self.views if view.noise is not None]
         levels = noisy[0].noise.levels if noisy else Uniform()

@@ -1,6 +1,22 @@
-"""Images from folders, arrays, TFDS, TFRecords and tar files, cropped and flipped, ready for `fit`."""
+"""Images from folders, arrays, TFDS, TFRecords and tar files, cropped and flipped, ready for `fit`.
+
+The readers are for pictures, which have two space axes; signals, volumes and videos go to `fit` as arrays.
+"""
 
 from keras_umd.data.crops import Crop
+from keras_umd.data.dataset import Dataset
 from keras_umd.data.device import on_device
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.data.readers import from_arrays, from_folder, from_tfds, from_tfrecords, from_webdataset
+
+__all__ = [
+    "Crop",
+    "Dataset",
+    "ImageDataset",
+    "from_arrays",
+    "from_folder",
+    "from_tfds",
+    "from_tfrecords",
+    "from_webdataset",
+    "on_device",
+]

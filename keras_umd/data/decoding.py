@@ -1,10 +1,12 @@
-"""From a file's bytes to a cropped image, without TensorFlow."""
+"""Decodes and crops one image, without TensorFlow."""
 
 import io
 
 import numpy as np
 
-MAX_ENLARGEMENT = 8  # an image enlarged more than that shows nothing
+from keras_umd.data.crops import is_at_least
+
+MAX_ENLARGEMENT = 8  # more enlarged, an image shows nothing
 MAX_PIXELS = 178_956_970  # half a gigabyte; Pillow's limit, too
 
 
@@ -16,7 +18,7 @@ def decode_and_crop(data, crop, draws):
     """One uint8 image `crop.image_shape`, from an encoded image of any kind or from an array.
 
     A JPEG is decoded at the smallest of 1/1, 1/2, 1/4, 1/8 of its size that leaves the crop at least as large as the
-    result, which also smooths it; what is left to shrink is done bilinearly.
+    result, which also smooths it; the rest is resized by areas if it shrinks to half or less, else bilinearly.
 
     Args:
         data: Bytes of an image file, whatever its name; or a uint8 array `(height, width, channels)`.
@@ -24,10 +26,10 @@ def decode_and_crop(data, crop, draws):
         draws: Float array of shape `(NUM_DRAWS,)`.
 
     Returns:
-        The image, and whether it was smaller than the result.
+        The image, and whether it had to be enlarged.
 
     Raises:
-        BadImage: for what is no image, is truncated, too small or too large, or has no pixels of 8 or 16 bits.
+        BadImage: for data that are no image, truncated, too small, too large, or of pixels of other than 8 or 16 bits.
     """
     image = data if isinstance(data, np.ndarray) else _open(data)
     height, width = image.shape[:2] if image is data else image.size[::-1]
@@ -35,7 +37,7 @@ def decode_and_crop(data, crop, draws):
     box = top, left, crop_height, crop_width = [int(x) for x in crop.box(np, float(height), float(width), draws)]
     if image is not data:
         scale = 1
-        while scale < 8 and min(crop_height, crop_width) >= 2 * scale * crop.image_size:
+        while scale < 8 and is_at_least(crop_height, crop_width, crop.image_size, 2 * scale):
             scale *= 2
         image = _pixels(image, crop.channels, (width // scale, height // scale))
         if image.shape[1] != -(-width // scale):  # only a JPEG can be decoded smaller
@@ -46,12 +48,12 @@ def decode_and_crop(data, crop, draws):
 
 
 def check_size(height, width, image_size):
-    """Whether an image is smaller than it will be; a BadImage if it is far too small, or far too large."""
+    """Whether an image must be enlarged to `image_size`, a pair; a BadImage if it is far too small or too large."""
     if height * width > MAX_PIXELS:
         raise BadImage(f"{height}x{width} pixels are too many; {MAX_PIXELS} are allowed")
-    if min(height, width) * MAX_ENLARGEMENT < image_size:
+    if not is_at_least(height * MAX_ENLARGEMENT, width * MAX_ENLARGEMENT, image_size):
         raise BadImage(f"{height}x{width} pixels are too few for image_size={image_size}")
-    return min(height, width) < image_size
+    return not is_at_least(height, width, image_size)
 
 
 def _open(data):
@@ -75,7 +77,7 @@ def _pixels(image, channels, size):
     """The first frame, 8 bits deep, transparent parts white."""
     from PIL import Image
 
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # what is black, and what white?
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # no known range
         raise BadImage(f"its pixels must have 8 or 16 bits, and have {image.mode!r}, 32")
     try:
         image.draft(None, size)  # of a JPEG: decodes it smaller
@@ -91,16 +93,16 @@ def _pixels(image, channels, size):
 
 
 def _resize(image, image_size):
-    if image.shape[:2] == (image_size, image_size):
+    if image.shape[:2] == image_size:
         return image
     cv2 = _import_cv2()
-    shrinks = min(image.shape[:2]) >= 2 * image_size
-    resized = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized.reshape(image_size, image_size, image.shape[-1])
+    interpolation = cv2.INTER_AREA if is_at_least(*image.shape[:2], image_size, 2) else cv2.INTER_LINEAR
+    resized = cv2.resize(image, image_size[::-1], interpolation=interpolation)
+    return resized.reshape(*image_size, image.shape[-1])
 
 
 def _flip(image):
-    """Many times as fast as NumPy, which turns pixels around byte by byte."""
+    """By OpenCV: NumPy reverses pixels byte by byte, many times as slowly."""
     return _import_cv2().flip(image, 1).reshape(image.shape)
 
 

@@ -1,4 +1,4 @@
-"""Which record stands where in an epoch: a pure function of seed and epoch, so that a run can go on anywhere."""
+"""The order of the records in an epoch: a pure function of seed and epoch, so that a run can resume anywhere."""
 
 import dataclasses
 
@@ -47,7 +47,7 @@ class Order:
 
     @property
     def num_own_records(self):
-        """How many records this host has in an epoch, before a remainder is dropped."""
+        """The records of this host in an epoch, before a remainder is dropped."""
         if self.drop_remainder:
             return self.num_records // self.num_shards
         return len(range(self.shard_index, self.num_records, self.num_shards))
@@ -67,10 +67,10 @@ class Order:
         return order[self.shard_index :: self.num_shards][: self.num_batches * self.batch_size]
 
     def in_batch(self, records, batch):
-        """Those of the `records` of an epoch that stand in a batch."""
+        """Those of the `records` of an epoch that are in a batch."""
         return records[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def draws(self, epoch, batch, size):
-        """Uniform random numbers for crops and flips, `(size, NUM_DRAWS)`; every host has its own."""
+        """Uniform random numbers for crops and flips, `(size, NUM_DRAWS)`, different ones on every host."""
         rng = np.random.default_rng([self.seed, epoch, batch, self.shard_index])
         return rng.random((size, NUM_DRAWS), dtype="float32")

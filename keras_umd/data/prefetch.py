@@ -1,4 +1,4 @@
-"""Reading ahead."""
+"""Prefetching by threads."""
 
 import collections
 import itertools
@@ -9,11 +9,10 @@ BATCHES_AHEAD = 2
 
 
 def prefetched(start, numbers, workers=1):
-    """Yields results in order, while threads are making those that come next.
+    """Yields results in order, while threads make the next ones.
 
     Args:
-        start: Function from a pool of threads and a number to a result that is to be filled, and the futures that fill
-            it.
+        start: Function from a pool of threads and a number to a result and the futures that fill it.
         numbers: Iterable of integers.
         workers: Integer, the number of threads.
     """
@@ -28,5 +27,5 @@ def prefetched(start, numbers, workers=1):
                 future.result()
             yield result
     finally:
-        if not sys.is_finalizing():  # nothing waits any more then, and parts of Python are gone
+        if not sys.is_finalizing():  # at the end of Python, `shutdown` itself may be gone
             pool.shutdown(wait=False, cancel_futures=True)

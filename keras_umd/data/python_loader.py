@@ -1,4 +1,4 @@
-"""Batches by a pool of threads, on every backend and without TensorFlow."""
+"""Batches by a pool of threads, without TensorFlow."""
 
 import os
 
@@ -12,7 +12,7 @@ CHUNK = 16  # images that a thread takes at a time
 
 
 class PythonLoader:
-    """Reads, decodes and crops records in threads: decoding and resizing release Python's lock.
+    """Reads, decodes and crops records in threads; decoding and resizing release the GIL.
 
     Args:
         source: Object with `read(record)`, which returns the data for `decode_and_crop` and the label or `None`; and

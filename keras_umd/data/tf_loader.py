@@ -1,4 +1,4 @@
-"""Batches by tf.data: the fastest on machines with many cores, and what reads TFRecords and remote files."""
+"""Batches by tf.data: fastest on machines with many cores, and the way to TFRecords and remote files."""
 
 import functools
 import os
@@ -7,29 +7,33 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.batch import Batch
-from keras_umd.data.crops import NUM_DRAWS
+from keras_umd.data.crops import NUM_DRAWS, is_at_least
 from keras_umd.data.decoding import MAX_ENLARGEMENT, MAX_PIXELS, BadImage, decode_and_crop
 from keras_umd.data.prefetch import BATCHES_AHEAD
+
+
+def _same(x):
+    return x
 
 
 class TFLoader:
     """Reads, decodes and crops records in TensorFlow's threads.
 
     Whole JPEG and plain PNG files are decoded by TensorFlow, of a JPEG only the part that is needed; everything else by
-    `decode_and_crop`. TensorFlow can't go on behind a damaged image: after the first one that it meets, all the others
-    of the epoch are decoded there, and from the next epoch on those that are known to be damaged.
+    `decode_and_crop`. TensorFlow's pipeline ends at a damaged image: from the first one on, the rest of the epoch is
+    decoded by `decode_and_crop`, and in later epochs only the images that are known to be damaged.
 
     Args:
         records: Function from an epoch to a tf.data.Dataset of its records in order, `(key, label, name)`: a string, an
             integer and a string.
-        read: Function from a key to the bytes of the image, in TensorFlow.
-        read_in_python: The same for NumPy's bytes.
         order: `Order`.
         crop: `Crop`.
         workers: Integer or `None`, the number of threads. Defaults to one for each core.
+        read: Function from a key to the bytes of the image, in TensorFlow. By default the key is the bytes.
+        read_in_python: The same for NumPy's bytes.
     """
 
-    def __init__(self, records, read, read_in_python, order, crop, workers=None):
+    def __init__(self, records, order, crop, workers=None, *, read=_same, read_in_python=_same):
         self.records = records
         self.read = read
         self.read_in_python = read_in_python
@@ -58,12 +62,12 @@ class TFLoader:
                     )
                     start += 1
                 return
-            except truncated_file as error:  # one that holds many images
+            except truncated_file as error:  # a damaged file of records, not a damaged image
                 raise ValueError(
                     "A file of records is damaged; leave it out, or write it anew (one file at a time tells which). "
                     f"Received: {error}"
                 ) from error
-            except (any_error, UnicodeDecodeError):  # TensorFlow puts a file's bytes into its messages
+            except (any_error, UnicodeDecodeError):  # UnicodeDecodeError: the message holds a file's bytes
                 if in_python:
                     raise
                 in_python = True
@@ -88,7 +92,7 @@ class TFLoader:
         dataset = dataset.take(self.num_batches * size).skip(start * size)
         dataset = dataset.map(load, num_parallel_calls=self.workers).batch(size).prefetch(BATCHES_AHEAD)
         options = tf.data.Options()
-        options.threading.max_intra_op_parallelism = 1  # the images are what runs in parallel
+        options.threading.max_intra_op_parallelism = 1  # images are decoded in parallel; more threads would compete
         return dataset.with_options(options)
 
     def _load(self, tf, key, draws, is_damaged):
@@ -99,9 +103,9 @@ class TFLoader:
         def has(text, start, data=begin):
             return tf.strings.substr(data, start, len(text)) == text
 
-        # Of a JPEG without an end, TensorFlow would decode the crops that are there, and raise at others.
+        # Of a truncated JPEG, TensorFlow would decode some crops and raise at others.
         is_jpeg = has(b"\xff\xd8\xff", 0) & has(b"\xff\xd9", tf.maximum(end - 2, 0), data)
-        # 8 bits of grey or RGB, and the pixels right after: nothing that says that some are transparent.
+        # 8 bits of grey or RGB, and IDAT right behind the header: no chunk that makes a colour transparent.
         is_plain = (has(b"\x08\x00", 24) | has(b"\x08\x02", 24)) & has(b"IDAT", 37)
         is_plain &= has(b"\x89PNG\r\n\x1a\n", 0) & has(b"IEND", tf.maximum(end - 8, 0), data)
         image, is_small, reason = tf.cond(
@@ -117,9 +121,11 @@ class TFLoader:
 
         def decode_jpeg():
             shape = tf.image.extract_jpeg_shape(data)
-            box, side = self._box(tf, shape, draws)
+            box = self._box(tf, shape, draws)
             ratios = (1, 2, 4, 8)
-            step = tf.add_n([tf.cast(side >= ratio * crop.image_size, "int32") for ratio in ratios[1:]])
+            step = tf.add_n(
+                [tf.cast(is_at_least(box[2], box[3], crop.image_size, ratio), "int32") for ratio in ratios[1:]]
+            )
 
             def decode(ratio):
                 return tf.image.decode_and_crop_jpeg(data, box // ratio, channels=crop.channels, ratio=ratio)
@@ -129,16 +135,15 @@ class TFLoader:
         def decode_png():
             image = tf.image.decode_png(data, channels=crop.channels)
             shape = tf.shape(image)
-            box, _ = self._box(tf, shape, draws)
+            box = self._box(tf, shape, draws)
             return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]], shape
 
         image, shape = tf.cond(is_jpeg, decode_jpeg, decode_png)
         image = self._resize(tf, image)
-        # As floats: TensorFlow turns bytes around ten times as slowly.
+        # While they are floats: TensorFlow reverses bytes ten times as slowly.
         image = tf.cond(crop.is_flipped(draws), lambda: tf.reverse(image, [1]), lambda: image)
         image = tf.cast(image + 0.5, "uint8")
-        side = tf.minimum(shape[0], shape[1])
-        is_too_small = side * MAX_ENLARGEMENT < crop.image_size
+        is_too_small = ~is_at_least(shape[0] * MAX_ENLARGEMENT, shape[1] * MAX_ENLARGEMENT, crop.image_size)
         is_too_large = tf.reduce_prod(tf.cast(shape[:2], "float32")) > MAX_PIXELS
 
         def why():
@@ -148,25 +153,24 @@ class TFLoader:
             return tf.where(is_too_small, few, many)
 
         reason = tf.cond(is_too_small | is_too_large, why, lambda: "")
-        return image, side < crop.image_size, reason
+        return image, ~is_at_least(shape[0], shape[1], crop.image_size), reason
 
     def _box(self, tf, shape, draws):
-        """The crop as integers, and its smaller side."""
+        """The crop as integers."""
         height, width = tf.cast(shape[0], "float32"), tf.cast(shape[1], "float32")
-        box = tf.cast(tf.stack(self.crop.box(tf, height, width, tf.unstack(draws))), "int32")
-        return box, tf.minimum(box[2], box[3])
+        return tf.cast(tf.stack(self.crop.box(tf, height, width, tf.unstack(draws))), "int32")
 
     def _resize(self, tf, image):
         size = self.crop.image_size
 
         def bilinear():
-            return tf.raw_ops.ResizeBilinear(images=image[None], size=[size, size], half_pixel_centers=True)[0]
+            return tf.raw_ops.ResizeBilinear(images=image[None], size=size, half_pixel_centers=True)[0]
 
         def smooth():  # several times slower
-            return tf.image.resize(image, [size, size], antialias=True)
+            return tf.image.resize(image, size, antialias=True)
 
         shape = tf.shape(image)
-        shrinks = tf.minimum(shape[0], shape[1]) >= 2 * size
+        shrinks = is_at_least(shape[0], shape[1], size, 2)
         fits = tf.reduce_all(shape[:2] == size)
         return tf.cond(fits, lambda: tf.cast(image, "float32"), lambda: tf.cond(shrinks, smooth, bilinear))
 
@@ -180,3 +184,21 @@ class TFLoader:
 
         image, is_small, reason = tf.numpy_function(load, [key, draws], (tf.uint8, tf.bool, tf.string))
         return tf.ensure_shape(image, self.crop.image_shape), tf.ensure_shape(is_small, ()), tf.ensure_shape(reason, ())
+
+
+def independent_of_the_global_seed(records):
+    """Make a function from an epoch to a tf.data.Dataset independent of TensorFlow's global seed.
+
+    TensorFlow mixes that seed into all others; a seed that is set within a graph counts within the graph only.
+    """
+
+    def independent(epoch):
+        tf = import_tensorflow()
+
+        def within_graph(_):
+            tf.random.set_seed(0)
+            return records(epoch)
+
+        return tf.data.Dataset.from_tensors(0).flat_map(within_graph)
+
+    return independent

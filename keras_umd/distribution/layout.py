@@ -1,24 +1,29 @@
-"""Where the weights of a model lie when they are too many for one device."""
+"""Layouts of a model's weights on several devices, where they are too many for one."""
+
+import math
 
 import keras
 
 # Dots stand for the slashes of a weight's path, and for the underscores in the name of its average.
 COLUMNS = (".*attention.(query|key|value).{}", ".*mlp_hidden.{}")
 ROWS = (".*attention.output_projection.kernel", ".*mlp_output.kernel")
-OTHER_KERNELS = (".*modulation.kernel", ".*(timestep|label)_embedding.(hidden|output_projection).kernel")
+# With one axis: matrices that `ModelParallel` doesn't shard by columns.
+BY_ROWS = (".*head.projection.kernel",)  # its columns are few, and any number
+REPLICATED = (".*positions", ".*cls_tokens", ".*patch_embedding.*kernel")  # small
+SMALLEST_SHARDED = 256  # entries; a smaller matrix costs more to all-gather than to keep
 
 
 def layout_map(mesh):
-    """How `keras.distribution.ModelParallel` spreads a model's weights, their averages and what the optimizer keeps.
+    """A `keras.distribution.LayoutMap` for a model's weights, their averages and the optimizer's moments.
 
-    On a mesh of one axis every large weight is cut along that axis, over which the batch is spread, too: each device
-    keeps its part alone, with the optimizer's moments and the averages of it (as ZeRO 3 and FSDP). For a training step
-    the weights are put together, and each device gets the gradients of its part.
+    On a mesh of one axis, `keras_umd.distribution.ModelParallel` shards every matrix along that axis, over which the
+    batch is sharded, too: each device keeps its part, with its moments and averages (as ZeRO 3 and FSDP). For a step
+    the weights are all-gathered, and gradients are reduced to their parts. The map has only the exceptions.
 
-    On a mesh of two axes, the batch is spread over the first, and over the second each block's attention and MLP, by
+    On a mesh of two axes, the batch is sharded over the first, and over the second each block's attention and MLP, by
     heads and hidden units (Megatron-LM): the devices add up activations twice a block, and their gradients as often.
 
-    What is small stays whole on all devices.
+    All other weights are replicated.
 
     Example:
 
@@ -37,30 +42,53 @@ def layout_map(mesh):
         raise ValueError(f"`mesh` must have one axis, or two. Received: mesh={mesh}")
     layouts = keras.distribution.LayoutMap(mesh)
     if len(axes) == 1:
-        for path in (*(columns.format("kernel") for columns in COLUMNS), *ROWS, *OTHER_KERNELS):
-            layouts[path] = (None, axes[0])
-        layouts[".*label_embedding.table"] = (None, axes[0])
-        layouts[".*head.projection.kernel"] = (axes[0], None)  # its columns are few, and any number
+        for path in BY_ROWS:
+            layouts[path] = (axes[0], None)
+        for path in REPLICATED:
+            layouts[path] = (None, None)
         return layouts
     for columns in COLUMNS:
         layouts[columns.format("kernel")] = (None, axes[1])
         layouts[columns.format("bias")] = (axes[1],)
     for path in ROWS:
         layouts[path] = (axes[1], None)
-    # Not the modulations: with their columns, all tokens would be cut, and gathered again before each product.
+    # Modulation kernels stay replicated: sharding their columns would shard the tokens, with an all-gather before every
+    # matrix product.
     return layouts
 
 
 class ModelParallel(keras.distribution.ModelParallel):
-    """Keras' `ModelParallel`, with the weights whole on every device whose sizes the mesh doesn't divide.
+    """Keras' `ModelParallel`, which on a mesh of one axis also shards the matrices that the layout map doesn't name.
 
-    Keras' own raises an error there; otherwise it is the same.
+    By columns, or by rows where the mesh doesn't divide the columns: so layers of yours are sharded as those of UMD.
+    Weights whose sizes the mesh doesn't divide are replicated, where Keras' own raises an error.
+
+    Args:
+        layout_map: `keras.distribution.LayoutMap`, as from `layout_map(mesh)`.
+        **kwargs: As of `keras.distribution.ModelParallel`.
     """
+
+    def __init__(self, *, layout_map, **kwargs):
+        super().__init__(layout_map=layout_map, **kwargs)
+        self._named_layouts = layout_map
 
     def get_variable_layout(self, variable):
         layout = super().get_variable_layout(variable)
-        sizes = dict(zip(self.device_mesh.axis_names, self.device_mesh.shape, strict=True))
-        parts = [1 if axis is None else sizes[axis] for axis in layout.axes]
-        if all(size % part == 0 for size, part in zip(variable.shape, parts, strict=True)):
+        if getattr(variable, "_layout", None) is not None:  # it exists, or is a moment with the layout of its weight
             return layout
-        return keras.distribution.TensorLayout([None] * len(variable.shape), self.device_mesh)
+        axes, shape = layout.axes, tuple(variable.shape)
+        if self._named_layouts[variable.path] is None and not any(axes) and self._is_sharded_by_rule(shape):
+            axis = self.device_mesh.axis_names[0]
+            choices = [(None, axis), (axis, None)]
+        else:
+            choices = [tuple(axes)]
+        replicated = (None,) * len(shape)
+        fitting = next((choice for choice in choices if self._divides(shape, choice)), replicated)
+        return keras.distribution.TensorLayout(fitting, self.device_mesh)
+
+    def _is_sharded_by_rule(self, shape):
+        return len(self.device_mesh.axis_names) == 1 and len(shape) == 2 and math.prod(shape) >= SMALLEST_SHARDED
+
+    def _divides(self, shape, axes):
+        sizes = {None: 1, **dict(zip(self.device_mesh.axis_names, self.device_mesh.shape, strict=True))}
+        return all(size % sizes[axis] == 0 for size, axis in zip(shape, axes, strict=True))

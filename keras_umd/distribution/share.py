@@ -1,4 +1,4 @@
-"""This process' part of the work."""
+"""This process' shard of the data."""
 
 import keras
 
@@ -6,7 +6,7 @@ from keras_umd.backend.processes import num_processes, process_index
 
 
 def share(batch_size):
-    """This process' part of each batch and of the images, as all functions of `keras_umd.data` take it.
+    """This process' shard of each batch and of the images, as arguments of the functions of `keras_umd.data`.
 
     Example:
 
@@ -30,7 +30,7 @@ def share(batch_size):
         shard_index, num_shards = distribution.data_shard_id, min(num_processes(), num_parts)
     if batch_size % num_parts:
         raise ValueError(
-            f"`batch_size` must be divisible by {num_parts}, the devices among which it is divided. "
+            f"`batch_size` must be divisible by {num_parts}, the devices that share it. "
             f"Received: batch_size={batch_size}"
         )
     return {"batch_size": batch_size // num_shards, "shard_index": shard_index, "num_shards": num_shards}

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.data import Dataset
 from keras_umd.utils.images import check_images
 
 
@@ -86,7 +87,7 @@ def batches_of(dataset, batch_size):
     """Batches of images, and of labels or `None`, as NumPy arrays; `dataset` as of `extract`."""
     if hasattr(dataset, "shape"):
         dataset = (dataset, None)
-    if getattr(dataset, "device_layer", None) is not None:
+    if isinstance(dataset, Dataset) and dataset.device_layer is not None:
         raise ValueError(
             "Data that are cropped or sampled in the training step have no images to evaluate; make them with "
             f"training=False, by another function of keras_umd.data. Received: {dataset}"
@@ -119,7 +120,7 @@ def _checked_batch(images, labels):
 
 def _whole_epoch(dataset):
     """What gives the batches of a data set from its first to its last, wherever it is."""
-    if hasattr(dataset, "go_to"):  # of keras_umd.data
+    if isinstance(dataset, Dataset):
         if dataset.training or dataset.is_repeated:
             raise ValueError(
                 "Training data differ by epoch and repeated ones never end; evaluate data made with training=False. "

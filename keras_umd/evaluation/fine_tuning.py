@@ -5,6 +5,7 @@ import uuid
 import keras
 import numpy as np
 
+from keras_umd.data import Dataset
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled
 from keras_umd.evaluation.provenance import Result, describe_model, describe_optimizer
 from keras_umd.training.recipes import cosine_with_warmup
@@ -101,7 +102,7 @@ def _check_classes(dataset, num_classes, name):
 def _first_images(dataset, name):
     if isinstance(dataset, tuple):
         return np.asarray(dataset[0][:1])
-    if hasattr(dataset, "sample_batch"):  # of keras_umd.data
+    if isinstance(dataset, Dataset):
         return dataset.sample_batch()[0]
     if iter(dataset) is dataset:
         raise ValueError(f"`{name}` is read several times; a generator can be read once. Received: {dataset}")
@@ -112,5 +113,5 @@ def _first_images(dataset, name):
 
 
 def _adamw(num_steps, learning_rate, weight_decay):
-    schedule = cosine_with_warmup(learning_rate, max(2, num_steps), max(1, num_steps // 20))
+    schedule = cosine_with_warmup(learning_rate, total_steps=max(2, num_steps), warmup_steps=max(1, num_steps // 20))
     return keras.optimizers.AdamW(schedule, weight_decay=weight_decay)

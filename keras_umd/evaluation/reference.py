@@ -56,7 +56,8 @@ class Reference:
     Example:
 
     >>> network = FIDInception("pt_inception-2015-12-05-6726825d.pth")
-    >>> Reference.of(network, data.from_folder("val", 256, 64, labels=False, training=False)).save("val.npz")
+    >>> images = data.from_folder("val", image_size=256, batch_size=64, labels=False, training=False)
+    >>> Reference.of(network, images).save("val.npz")
     >>> reference = Reference.load("val.npz")
 
     Attributes:

@@ -6,7 +6,7 @@ They use the averaged weights where the model keeps an average; reconstructions,
 import contextlib
 
 from keras_umd import plots
-from keras_umd.backend.processes import alone, num_processes
+from keras_umd.backend.processes import num_processes, on_own_device
 from keras_umd.evaluation.features import extract
 from keras_umd.evaluation.few_shot import FewShotProbe
 from keras_umd.evaluation.generation import evaluate_generator
@@ -29,7 +29,7 @@ class _Features:
     @contextlib.contextmanager
     def extractor(self, model):
         """Within it, the extractor as the model is now; of several processes each has its own."""
-        with alone() if num_processes() > 1 else contextlib.nullcontext():
+        with on_own_device() if num_processes() > 1 else contextlib.nullcontext():
             if model is not self._model:
                 self._model, self._extractor = model, model.feature_extractor(**self._settings)
             self._extractor.copy_weights(model, self._weights)

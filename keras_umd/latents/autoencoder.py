@@ -1,4 +1,4 @@
-"""Autoencoders: what they have in common, and Stable Diffusion's."""
+"""Autoencoders: their base class, and Stable Diffusion's."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.images import check_images, scale_images, to_uint8
 from keras_umd.utils.seeds import seed_generator
 
-# One over the deviation of Stable Diffusion's latents, so that theirs becomes about 1 (Rombach et al., appendix G).
+# One over the standard deviation of Stable Diffusion's latents (Rombach et al., appendix G).
 STABLE_DIFFUSION_SCALE = 0.18215
-# Those of latent diffusion's code; keep exp(log-variance) away from infinity and 0.
+# As in latent diffusion's code: keeps exp(log-variance) away from infinity and 0.
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 VALUE_RANGE = (-1.0, 1.0)
 
@@ -23,8 +23,8 @@ VALUE_RANGE = (-1.0, 1.0)
 class Autoencoder:
     """A KL autoencoder: images to a normal distribution over latents, and latents back to images.
 
-    It is no Keras layer, so that a model it is attached to (`model.autoencoder = autoencoder`) neither trains nor saves
-    it. Its networks compute in the precision that they were made for.
+    It is no Keras layer, so that a model to which it is attached (`model.autoencoder = autoencoder`) neither trains nor
+    saves it. Its networks compute in the precision that they were made for.
 
     Example:
 
@@ -35,18 +35,18 @@ class Autoencoder:
     (batch, 64, 64, 3)
 
     Args:
-        encoder: Keras model, float images in [-1, 1] to mean and log-variance, one after the other in the channels.
-        decoder: Keras model, latents as the encoder's mean to images in [-1, 1].
-        name: String. Part of the fingerprint.
+        encoder: Keras model, float images in [-1, 1] to mean and log-variance, concatenated along the channels.
+        decoder: Keras model, unscaled latents to images in [-1, 1].
+        name: String, part of the fingerprint.
         scale: Finite float above 0. `encode` multiplies with it, `decode` divides by it.
-        downsampling: Integer, how many pixels a latent is wide.
+        downsampling: Integer, pixels of the image to one of the latents, along each axis.
         latent_channels: Integer.
 
     Reference:
         Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022.
     """
 
-    def __init__(self, encoder, decoder, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
+    def __init__(self, encoder, decoder, *, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
         if not isinstance(scale, (int, float, np.number)) or not 0 < scale < np.inf:
             raise ValueError(f"`scale` must be a finite number above 0. Received: scale={scale!r}")
         check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
@@ -58,6 +58,10 @@ class Autoencoder:
         self.latent_channels = int(latent_channels)
         self._compiled_encode = compile_function(self._encode, encoder.variables)
         self._compiled_decode = compile_function(self._decode, decoder.variables)
+
+    def __repr__(self):
+        sizes = f"scale={self.scale}, downsampling={self.downsampling}, latent_channels={self.latent_channels}"
+        return f"<{type(self).__name__}: name={self.name!r}, {sizes}>"
 
     def encode(self, images, batch_size=32):
         """The distributions of the latents of images.
@@ -146,7 +150,7 @@ class Autoencoder:
         return latent_shape[0] * self.downsampling, latent_shape[1] * self.downsampling, 3
 
     def fingerprint(self):
-        """A string that differs for every name, scale and set of weights, for what is stored to remember."""
+        """A string that differs for every name, scale and set of weights; caches and samples store it."""
         settings = np.frombuffer(f"{self.name} {self.scale}".encode(), "uint8")
         return fingerprint([settings, *self.encoder.weights, *self.decoder.weights])
 
@@ -161,14 +165,13 @@ class Autoencoder:
 
 
 class StableDiffusionAutoencoder(Autoencoder):
-    """The autoencoder of Stable Diffusion 1, as keras-cv has it: 8 times smaller, 4 channels, 84 million weights.
+    """The autoencoder of Stable Diffusion 1 from keras-cv: 8 times smaller, 4 channels, 84 million weights.
 
     It computes in float32, whatever the global policy.
 
     Args:
         weights: `"stable_diffusion"`, which keras-cv downloads once (335 MB); a pair of paths `(encoder, decoder)` of
-            weight files for keras-cv's `ImageEncoder` and `Decoder`; or `None` for random weights, which are good for
-            tests only.
+            weight files for keras-cv's `ImageEncoder` and `Decoder`; or `None` for random weights, for tests.
     """
 
     def __init__(self, weights="stable_diffusion"):
@@ -190,7 +193,7 @@ class StableDiffusionAutoencoder(Autoencoder):
 
 def _import_stable_diffusion():
     try:
-        import_tensorflow()  # before keras-cv does, so that it leaves the accelerator alone
+        import_tensorflow()  # first, or keras-cv's import would let TensorFlow take the GPU
         from keras_cv.models import stable_diffusion
     except ImportError as error:
         raise ImportError(
@@ -202,7 +205,7 @@ def _import_stable_diffusion():
 
 @contextlib.contextmanager
 def _float32():
-    """Layers made here compute in float32, whatever the global policy, which is meant for the model that is trained."""
+    """A context whose layers compute in float32, whatever the global policy, which is meant for the trained model."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
@@ -212,7 +215,7 @@ def _float32():
 
 
 def _check_weights(weights):
-    """The paths of encoder and decoder, `None` where no file of the user's is loaded."""
+    """The paths of encoder and decoder, or `None` where no file of the user's is loaded."""
     if weights is None or weights == "stable_diffusion":
         return None, None
     paths = tuple(map(os.fspath, weights)) if isinstance(weights, (tuple, list)) else ()
@@ -225,9 +228,9 @@ def _check_weights(weights):
 
 
 def _in_batches(function, model, x, batch_size):
-    """Yields the results of a compiled function, a tuple of tensors, for one batch of a NumPy array after the other.
+    """Yields the results of a compiled function, tuples of tensors, batch by batch of a NumPy array.
 
-    The last batch is filled up with rows that aren't kept: no second program for its size.
+    The last batch is padded to the size of the others: one program serves all.
     """
     check_positive_integers(batch_size=batch_size)
     if not len(x):

@@ -1,4 +1,4 @@
-"""The latents of a data set, computed once instead of in every epoch."""
+"""Computes the latents of a data set once, instead of in every epoch."""
 
 import os
 
@@ -11,10 +11,10 @@ from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.latents.autoencoder import Autoencoder
 from keras_umd.latents.manifest import FORMAT, matching_manifest, write_array, write_manifest
 
-SHARD_BYTES = 2**26  # what is lost at a kill: 2048 images of 256x256 pixels
+SHARD_BYTES = 2**26  # a kill loses one shard: 2048 images of 256x256 pixels
 
 
-def cache_latents(dataset, autoencoder, directory, views=1, flip=True, verbose=True):
+def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbose=True):
     """Encode all images of a data set and write the distributions of their latents into a directory.
 
     Mean and deviation are kept, in bfloat16, so that every epoch draws latents anew. Called again, it goes on where it
@@ -22,7 +22,7 @@ def cache_latents(dataset, autoencoder, directory, views=1, flip=True, verbose=T
 
     Example:
 
-    >>> images = keras_umd.data.from_folder("imagenet/train", 256, batch_size=64, training=False)
+    >>> images = keras_umd.data.from_folder("imagenet/train", image_size=256, batch_size=64, training=False)
     >>> keras_umd.latents.cache_latents(images, StableDiffusionAutoencoder(), "imagenet_latents")
     >>> model = keras_umd.UMD.from_preset("umd_large_patch2_latent32")
     >>> model.compile("adamw")
@@ -33,8 +33,9 @@ def cache_latents(dataset, autoencoder, directory, views=1, flip=True, verbose=T
             (`training=False`), or with random crops, `training=True, flip=False, shuffle=False,
             drop_remainder=False`. It may leave out images that can't be read, the same ones in each epoch.
         autoencoder: `Autoencoder`.
-        directory: String or path. Belongs to one cache: another autoencoder is refused, and another data set, as far as
-            names, number and labels of the images tell, and sizes of their files or values of arrays, of up to 1,000.
+        directory: String or path. Holds one cache: another autoencoder is refused, and so is another data set. Data
+            sets are compared by the images' names, number and labels, and by the sizes of up to 1,000 of their files,
+            or the values of up to 1,000 images of an array.
         views: Integer, how many crops of each image to keep. More than 1 needs random crops.
         flip: Bool. Whether to keep the mirror image of each crop, too.
         verbose: Bool. Whether to show a progress bar.
@@ -43,35 +44,20 @@ def cache_latents(dataset, autoencoder, directory, views=1, flip=True, verbose=T
         The directory, for `from_latents`.
 
     Raises:
-        ValueError: for a data set that doesn't fit, and if the directory holds something else.
+        ValueError: for a data set with other crops, channels, order or shards than above, and if the directory holds
+            something else.
     """
     _check_arguments(dataset, autoencoder, views)
-    latent_shape = autoencoder.latent_shape(dataset.image_shape[:2])
-    identity = {
-        "format": FORMAT,
-        "autoencoder": autoencoder.name,
-        "autoencoder_fingerprint": autoencoder.fingerprint(),
-        "scale": autoencoder.scale,
-        "latent_shape": list(latent_shape),
-        "views": int(views),
-        "flip": bool(flip),
-        "class_names": dataset.class_names,
-        "dataset": dataset.identity,
-    }
-    row_bytes = 2 * 2 * int(np.prod(latent_shape)) * (2 if flip else 1)
-    identity["shard_batches"] = max(1, SHARD_BYTES // (row_bytes * dataset.batch_size))
+    identity = _identity(dataset, autoencoder, int(views), bool(flip))
     os.makedirs(directory, exist_ok=True)
     manifest = matching_manifest(directory, identity)
     done = {(shard["view"], shard["batch"]) for shard in manifest["shards"]}
-
     progress = keras.utils.Progbar(views * len(dataset), unit_name="batch") if verbose else None
     for view in range(views):
         for start in range(0, len(dataset), identity["shard_batches"]):
             stop = min(start + identity["shard_batches"], len(dataset))
             if (view, start) not in done:
-                state = dataset.get_state()
-                if (state["epoch"], state["batch"]) != (view, start):  # else it has read ahead already
-                    dataset.go_to(view, start)
+                _go_to(dataset, view, start)
                 first = view * len(dataset) + start
                 arrays, shard = _encode(dataset, autoencoder, stop - start, flip, progress, first)
                 if not done:  # not before, so that a wrong argument leaves the directory as it was
@@ -89,6 +75,30 @@ def cache_latents(dataset, autoencoder, directory, views=1, flip=True, verbose=T
         manifest["is_complete"] = True
         write_manifest(directory, manifest)
     return os.fspath(directory)
+
+
+def _identity(dataset, autoencoder, views, flip):
+    """The settings of a cache, which its manifest keeps."""
+    latent_shape = autoencoder.latent_shape(dataset.image_shape[:2])
+    row_bytes = 2 * 2 * int(np.prod(latent_shape)) * (2 if flip else 1)
+    return {
+        "format": FORMAT,
+        "autoencoder": autoencoder.name,
+        "autoencoder_fingerprint": autoencoder.fingerprint(),
+        "scale": autoencoder.scale,
+        "latent_shape": list(latent_shape),
+        "views": views,
+        "flip": flip,
+        "class_names": dataset.class_names,
+        "dataset": dataset.identity,
+        "shard_batches": max(1, SHARD_BYTES // (row_bytes * dataset.batch_size)),
+    }
+
+
+def _go_to(dataset, epoch, batch):
+    state = dataset.get_state()
+    if (state["epoch"], state["batch"]) != (epoch, batch):  # else batches that were read ahead would be lost
+        dataset.go_to(epoch, batch)
 
 
 def _check_arguments(dataset, autoencoder, views):
@@ -120,7 +130,7 @@ def _check_arguments(dataset, autoencoder, views):
 
 
 def _encode(dataset, autoencoder, num_batches, flip, progress, num_done):
-    """The arrays of a shard, from the next batches, and what the manifest says of them besides."""
+    """The arrays of a shard, from the next batches, and its entries for the manifest: counts and images left out."""
     height, width, channels = autoencoder.latent_shape(dataset.image_shape[:2])
     moments = [np.empty((0, 2 if flip else 1, height, width, 2 * channels), "uint16")]
     labels, left_out = [np.empty(0, "int32")], []
@@ -145,7 +155,7 @@ def _encode(dataset, autoencoder, num_batches, flip, progress, num_done):
 
 
 def _check_views(manifest, directory):
-    """Record i must be the same image in every view."""
+    """A ValueError unless record i is the same image in every view."""
     contents = [[] for _ in range(manifest["views"])]
     for shard in sorted(manifest["shards"], key=lambda shard: shard["batch"]):
         labels = shard.get("labels", {}).get("sha256")
@@ -153,6 +163,6 @@ def _check_views(manifest, directory):
     for number, content in enumerate(contents):
         if content != contents[0]:
             raise ValueError(
-                "Every view must have the same images. Those that can't be read must have changed meanwhile; delete "
+                "Every view must have the same images. Files that can't be read have changed meanwhile; delete "
                 f"{directory} and start anew. Received: view {number} with other images than view 0"
             )

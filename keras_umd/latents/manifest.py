@@ -1,4 +1,4 @@
-"""What a cache of latents says of itself: its settings, its files and their checksums."""
+"""The manifest of a cache of latents: its settings, its files and their checksums."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 
 
 def write_array(directory, name, values):
-    """Write a file of a cache; returns what the manifest says of it."""
+    """Write a file of a cache; returns its entry for the manifest: name, size and checksum."""
     path = os.path.join(directory, f"{name}.npy")
     write_whole(path, lambda temporary: np.save(temporary, values))
     return {"file": f"{name}.npy", "bytes": os.path.getsize(path), "sha256": _checksum(path)}
@@ -25,7 +25,7 @@ def _checksum(path):
 
 
 def write_manifest(directory, manifest):
-    """Write the manifest, whole or not at all."""
+    """Write the manifest, atomically."""
     write_json(os.path.join(directory, MANIFEST), manifest)
 
 
@@ -40,7 +40,7 @@ def _read_manifest(directory):
 
 
 def matching_manifest(directory, identity):
-    """The manifest of a cache that goes on, or of a new one; shards with damaged files are not in it.
+    """The manifest of a cache to go on with, or of a new one; shards with damaged files are not in it.
 
     Raises:
         ValueError: if the directory holds something else.
@@ -59,7 +59,7 @@ def matching_manifest(directory, identity):
             f"Received: {asked}"
         )
     whole = [shard for shard in manifest["shards"] if not list(_damaged_files(directory, shard))]
-    if len(whole) < len(manifest["shards"]):  # the others are made again
+    if len(whole) < len(manifest["shards"]):  # `cache_latents` makes the others again
         manifest.update(shards=whole, is_complete=False)
     return manifest
 

@@ -1,4 +1,4 @@
-"""Cached latents as a data set, and their sampling on the device."""
+"""Cached latents as a data set, sampled on the device."""
 
 import functools
 import os
@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 from keras import ops
 
-from keras_umd.data.image_dataset import PreparedDataset
-from keras_umd.data.options import Options
+from keras_umd.data.dataset import Dataset
+from keras_umd.data.order import Order
 from keras_umd.data.prefetch import prefetched
 from keras_umd.latents.manifest import complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
@@ -20,6 +20,7 @@ MAX_OPEN_FILES = 256  # operating systems allow about a thousand
 
 def from_latents(
     directory,
+    *,
     batch_size=64,
     training=True,
     labels=True,
@@ -33,58 +34,51 @@ def from_latents(
 ):
     """The data set that `cache_latents` wrote, for a latent model.
 
-    In training, each image is one of its views, mirrored or not, by chance, and its latent is drawn in the step, on the
-    device. In evaluation it is the mean of the first view.
+    In training, one view of each image is chosen at random, mirrored or not, and its latent is drawn in the step, on
+    the device. In evaluation it is the mean of the first view.
 
     Args:
         directory: String or path.
         batch_size: Integer, of this host.
         training, labels, shuffle, drop_remainder, seed, shard_index, num_shards: As of `keras_umd.data.from_folder`.
-        autoencoder: `Autoencoder`, checked to be the one that made the cache; or `None`.
-        verify: Bool. Whether to compare all files with their checksums first.
+        autoencoder: `Autoencoder` that must be the one that made the cache, or `None` for no check.
+        verify: Bool. Whether to compare all files with their checksums first, which reads them once.
 
     Returns:
-        `keras_umd.data.ImageDataset`.
+        `keras_umd.data.Dataset`.
 
     Raises:
         ValueError: for a cache that isn't complete, or whose files are damaged.
     """
     manifest = complete_manifest(directory, verify)
-    if autoencoder is not None and autoencoder.fingerprint() != manifest["autoencoder_fingerprint"]:
-        raise ValueError(
-            f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
-            f"Received: {autoencoder.name!r} with the fingerprint {autoencoder.fingerprint()}"
-        )
-    if labels and manifest["class_names"] is None:
-        raise ValueError("The cache was made of images without labels. Received: labels=True")
+    _check_cache(manifest, autoencoder, labels)
     source = _Shards(directory, manifest)
-    settings = Options(
-        image_size=manifest["latent_shape"][0],
-        batch_size=batch_size,
-        training=training,
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
-        seed=seed,
-        shard_index=shard_index,
-        num_shards=num_shards,
-    )
-    order = settings.order(len(source))
+    shuffle, drop_remainder = (training if value is None else value for value in (shuffle, drop_remainder))
+    order = Order(len(source), batch_size, shuffle, drop_remainder, seed, shard_index, num_shards)
     identity = {name: manifest[name] for name in ("autoencoder_fingerprint", "views", "flip", "dataset")}
-    identity.update(seed=seed, shuffle=order.shuffle)
-    dataset = PreparedDataset(
+    identity |= {"seed": seed, "shuffle": shuffle, "shard_index": shard_index, "num_shards": num_shards}
+    return Dataset(
         LatentLoader(source, order, training, labels),
         num_images=order.num_own_records,
         image_shape=manifest["latent_shape"],
         class_names=manifest["class_names"] if labels else None,
         batch_size=batch_size,
         training=training,
-        drop_remainder=order.drop_remainder,
-        identity={**identity, "shard_index": shard_index, "num_shards": num_shards},
+        drop_remainder=drop_remainder,
+        identity=identity,
+        dtype="float32",
+        device_layer=SampleLatents(seed, name="sample_latents") if training else None,
     )
-    dataset.dtype = "float32"
-    if training:
-        dataset.device_layer = SampleLatents(seed, name="sample_latents")
-    return dataset
+
+
+def _check_cache(manifest, autoencoder, labels):
+    if autoencoder is not None and autoencoder.fingerprint() != manifest["autoencoder_fingerprint"]:
+        raise ValueError(
+            f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
+            f"Received: {autoencoder.name!r} with the fingerprint {autoencoder.fingerprint()}"
+        )
+    if labels and manifest["class_names"] is None:
+        raise ValueError("The cache was made of images without labels; take labels=False. Received: labels=True")
 
 
 class SampleLatents(keras.layers.Layer):
@@ -105,7 +99,7 @@ class SampleLatents(keras.layers.Layer):
 
         Args:
             batch: Dictionary of `moments` `(batch, height, width, 2 * channels)`, mean and deviation; `indices`
-                `(batch,)`, which images they are of; `epoch` `(batch,)`; and perhaps `labels` `(batch,)`.
+                `(batch,)`, the numbers of their images; `epoch` `(batch,)`; and optionally `labels` `(batch,)`.
         """
         mean, std = ops.split(ops.cast(batch["moments"], "float32"), 2, axis=-1)
         indices, epoch = (ops.cast(batch[name], "int32") for name in ("indices", "epoch"))
@@ -119,7 +113,7 @@ class LatentLoader:
     Args:
         source: `_Shards`.
         order: `Order`.
-        training: Bool. Whether to give moments to sample from, or means.
+        training: Bool. Whether batches are moments to sample from, or means.
         with_labels: Bool.
     """
 
@@ -186,7 +180,7 @@ class _Shards:
         return int(self._starts[-1])
 
     def read(self, records, versions):
-        """bfloat16 moments `(n, height, width, 2 * channels)` of records in versions `(n, 2)`: view, mirrored."""
+        """bfloat16 moments `(n, height, width, 2 * channels)` of records; `versions` `(n, 2)` are view and mirrored."""
         moments = np.empty((len(records), *self._row_shape), "uint16")
         shards = np.searchsorted(self._starts, records, side="right") - 1
         rows = records - self._starts[shards]

@@ -206,15 +206,15 @@ class UMD(Generation, keras.Model):
 
     @staticmethod
     def layout_map(mesh):
-        """How several devices share the weights; see `keras_umd.distribution.layout.layout_map`.
+        """The layout of the weights on several devices; see `keras_umd.distribution.layout_map`.
 
         Args:
             mesh: `keras.distribution.DeviceMesh` with one axis, over which batch and weights are spread (FSDP), or with
                 two, the batch over the first and the weights over the second (tensor parallelism).
 
         Returns:
-            `keras.distribution.LayoutMap`, for `keras_umd.distribution.ModelParallel` or Keras' own. Set the
-            distribution before the model is made.
+            `keras.distribution.LayoutMap`, for `keras_umd.distribution.ModelParallel`. Set the distribution before the
+            model is made.
         """
         return layout_map(mesh)
 

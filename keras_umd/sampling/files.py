@@ -8,7 +8,7 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_umd.backend.processes import agreed, is_first_process, wait_for_all
+from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
 from keras_umd.sampling.stream import Samples
 from keras_umd.utils.atomic import write_json, write_whole
 from keras_umd.utils.checks import check_positive_integers
@@ -75,7 +75,7 @@ def generate_to(
 
     path = os.path.join(directory, "x".join(map(str, (f"samples_{num_images}", *shape))) + ".npz")
     store = _PngFiles(directory) if format == "png" else _Parts(directory)
-    done = agreed(num_images if os.path.exists(path) else store.num_images())
+    done = broadcast_from_first(num_images if os.path.exists(path) else store.num_images())
     writes = is_first_process()
     progress = keras.utils.Progbar(num_images, unit_name="image") if verbose and writes else None
     for images in samples.batches(batch_size, start=done):

@@ -1,1 +1,1 @@
-"""Optimizers and callbacks for the paper's two stages of training."""
+"""Optimizers as in the paper, and callbacks for long runs."""

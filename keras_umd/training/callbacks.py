@@ -7,30 +7,35 @@ import warnings
 
 import keras
 
-from keras_umd.backend.processes import agreed, is_first_process, wait_for_all
-from keras_umd.training.monitor import Monitor as Monitor
+from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
+from keras_umd.training.monitor import Monitor
 from keras_umd.training.state_files import load_state, remove_states, save_model, save_state
-from keras_umd.training.throughput import Throughput as Throughput
+from keras_umd.training.throughput import Throughput
 from keras_umd.utils.atomic import write_json
+
+__all__ = ["BackupAndRestore", "ModelFile", "Monitor", "Throughput", "resumable"]
 
 
 class BackupAndRestore(keras.callbacks.Callback):
-    """Goes on where a stopped `fit` was: with its weights, optimizer and epoch, and with the batch that was next.
+    """Resumes a `fit` that was stopped: its weights, optimizer, epoch, and the batch that was next.
 
-    Like `keras.callbacks.BackupAndRestore`, which repeats the epoch that was stopped, so that the schedules of
-    optimizers end too early, and loses its backup if it is stopped while it writes it.
+    `keras.callbacks.BackupAndRestore` repeats the epoch that was stopped, so that learning rates end too early, and
+    loses its backup if it is killed while it writes. Here backups are written atomically.
+
+    Several processes that train together need the same directory. The first one writes; weights that are sharded over
+    the processes are written by all, through Orbax.
 
     Args:
         backup_dir: String or path. Deleted when the training is complete.
-        dataset: `keras_umd.data.ImageDataset`, the one that `fit` gets, without `steps_per_epoch`. Another one than
-            that of the backup is refused. With `None`, for all other data, the epoch is repeated.
+        dataset: `keras_umd.data.Dataset`, the one that `fit` gets, without `steps_per_epoch`. Another one than that of
+            the backup is refused. With `None`, for all other data, the epoch is repeated.
         save_freq: `"epoch"`, or an integer, the steps between two backups; after each epoch there is one anyway.
 
-    Several processes that train together need the same directory. The first one writes; weights that are spread over
-    the processes are written by all, through Orbax.
+    Raises:
+        ValueError: in `fit`, for a backup of other data, or where processes see different directories.
     """
 
-    def __init__(self, backup_dir, dataset=None, save_freq="epoch"):
+    def __init__(self, backup_dir, *, dataset=None, save_freq="epoch"):
         super().__init__()
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"`save_freq` must be 'epoch' or a positive integer. Received: save_freq={save_freq!r}")
@@ -40,8 +45,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._path = os.path.join(self.backup_dir, "state.json")
         self._ignored_warnings = None
 
+    def __repr__(self):
+        return f"<BackupAndRestore: {self.backup_dir!r}, save_freq={self.save_freq!r}, dataset={self.dataset}>"
+
     def on_train_begin(self, logs=None):
-        self._stop_ignoring_warnings()  # of a `fit` that was stopped
+        self._stop_ignoring_warnings()  # an earlier `fit` may have been stopped in its first epoch
         if self.dataset is not None and (self.dataset.is_repeated or self.params["steps"] != len(self.dataset)):
             raise ValueError(
                 "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`. "
@@ -51,7 +59,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._epoch, self._batch = 0, 0
         self._num_backups, self._num_since_backup = 0, 0
         exists = os.path.exists(self._path)
-        if exists != agreed(exists):
+        if exists != broadcast_from_first(exists):
             raise ValueError(
                 f"All processes must have the same `backup_dir`, on a disk that all see. The first process has "
                 f"{'no' if exists else 'a'} backup there, this one not. Received: backup_dir={self.backup_dir}"
@@ -74,14 +82,14 @@ class BackupAndRestore(keras.callbacks.Callback):
                     f"without. Received: dataset={self.dataset}, backup_dir={self.backup_dir}"
                 )
             place = state["dataset"]
-            place["dataset"].update(self._own_shard())  # it is the first process that has written it
+            place["dataset"].update(self._own_shard())  # the file has the shard of the first process, which wrote it
             self.dataset.set_state(place)
             self._batch = state["batch"]
         load_state(self.model, self.backup_dir, state["weights"])
         self._epoch = self.model._initial_epoch = state["epoch"]
         self._num_backups = state["number"]
         if self._batch:
-            # Only what is left of the epoch comes, and Keras warns of epochs that end early.
+            # Keras would warn that data ran out: the rest of the epoch is shorter than a whole one.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             self._ignored_warnings = warnings.filters[0]
 
@@ -98,13 +106,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        # With `steps_per_execution`, several batches have passed, and at the end of an epoch fewer than `batch` says.
+        # With `steps_per_execution`, `batch` can point behind the epoch's last batch.
         done = self._num_skipped + batch + 1
         done = done if self.params["steps"] is None else min(done, self.params["steps"])
         self._num_trained += done - self._batch
         self._num_since_backup += done - self._batch
         self._batch = done
-        if self._is_due() and done != self.params["steps"]:  # that waits for the end of the epoch
+        if self._is_due() and done != self.params["steps"]:  # the end of the epoch saves anyway
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -116,13 +124,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         return self.save_freq != "epoch" and self._num_since_backup >= self.save_freq
 
     def on_train_end(self, logs=None):
-        self.model._initial_epoch = None  # or a later `fit` would begin there
+        self.model._initial_epoch = None  # else a later `fit` of the model would start at this epoch
         wait_for_all()
         if is_first_process():
             shutil.rmtree(self.backup_dir)
 
     def _save(self):
-        """Weights under a new name, then the file that names them: one of two backups is whole at any time."""
+        """Writes weights under a new name, then atomically the file that names them: one backup is always complete."""
         self._num_since_backup = 0
         self._num_backups += 1
         weights = save_state(self.model, self.backup_dir, f"{self._num_backups:09}")
@@ -136,7 +144,7 @@ class BackupAndRestore(keras.callbacks.Callback):
 
 
 class ModelFile(keras.callbacks.Callback):
-    """Saves the model after each epoch, also where its weights are spread over processes.
+    """Saves the model after each epoch, also where its weights are sharded over processes.
 
     Args:
         path: String or path, with the suffix `.keras`.
@@ -146,24 +154,27 @@ class ModelFile(keras.callbacks.Callback):
         super().__init__()
         self.path = os.fspath(path)
 
+    def __repr__(self):
+        return f"<ModelFile: {self.path!r}>"
+
     def on_epoch_end(self, epoch, logs=None):
         save_model(self.model, self.path)
 
 
-def standard(directory, save_freq="epoch", dataset=None):
-    """What a long training needs: it raises at NaN, goes on where it was stopped, and leaves its model and its losses.
+def resumable(directory, *, dataset=None, save_freq="epoch"):
+    """Callbacks for a long training: it stops at NaN, resumes where it was killed, and saves its model and its losses.
 
     Example:
 
-    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.standard("runs/umd"))
+    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.resumable("runs/umd"))
 
     Args:
         directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; and while the training
-            runs `backup/`, from which the same script goes on after it was stopped. Several processes that train
-            together take the same directory; the first one writes.
+            runs `backup/`, from which the same script resumes. Several processes that train together take the same
+            directory; the first one writes.
+        dataset: `keras_umd.data.Dataset` that `fit` gets, or `None`. With it, a run that was stopped resumes in the
+            middle of an epoch, with the batch that was next; that epoch's losses are means over the rest of it.
         save_freq: `"epoch"`, or an integer, the steps between two backups; after each epoch there is one anyway.
-        dataset: `keras_umd.data.ImageDataset` that `fit` gets, or `None`. With it, a stopped run goes on in the middle
-            of an epoch, with the batch that was next. Of that epoch, the losses are those of what was left of it.
 
     Returns:
         List of Keras callbacks.
@@ -171,9 +182,9 @@ def standard(directory, save_freq="epoch", dataset=None):
     os.makedirs(directory, exist_ok=True)
     log = keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)
     return [
-        keras.callbacks.TerminateOnNaN(raise_error=True),  # a plain stop would save NaN and drop the backup
+        keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally: NaN saved, backup deleted
         ModelFile(os.path.join(directory, "model.keras")),
         *([log] if is_first_process() else []),
-        # Last, also behind callbacks of the user's: an epoch is over when all that it should leave is there.
-        BackupAndRestore(os.path.join(directory, "backup"), dataset, save_freq),
+        # Keep last, after the user's callbacks: a backup marks the epoch as finished, so its files must exist.
+        BackupAndRestore(os.path.join(directory, "backup"), dataset=dataset, save_freq=save_freq),
     ]

@@ -1,8 +1,7 @@
-"""A callback that evaluates a model while it trains, and shows how the training goes."""
+"""A callback that evaluates a model while it trains, and draws its curves and pictures."""
 
 import contextlib
 import importlib
-import json
 import os
 import time
 
@@ -10,8 +9,9 @@ import keras
 import numpy as np
 
 from keras_umd import plots
-from keras_umd.backend import undisturbed
-from keras_umd.backend.processes import agreed, is_first_process
+from keras_umd.backend import isolated_evaluation
+from keras_umd.backend.processes import broadcast_from_first, is_first_process
+from keras_umd.training.run_files import Events, Record
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_positive_integers
 
@@ -19,11 +19,11 @@ clock = time.perf_counter
 
 
 class Monitor(keras.callbacks.Callback):
-    """Evaluates a model while it trains, at the cost that you allow, and keeps one picture of how the training goes.
+    """Evaluates a model while it trains, at a cost that you allow, and keeps one picture of all curves and samples.
 
-    The training goes on exactly as without it. What an evaluation raises stops the training. It comes before the
-    callbacks of `standard` in the list, so that a run that goes on after a kill has no step twice; a training that
-    starts anew in the same directory replaces what is there.
+    The training goes on exactly as without it. An exception in an evaluation stops the training. Put it before the
+    callbacks of `resumable` in the list, so that a run that resumes after a kill has no step twice. A training that
+    starts anew in the same directory replaces the files there.
 
     Example:
 
@@ -32,7 +32,7 @@ class Monitor(keras.callbacks.Callback):
     >>> def probe(model):
     ...     return {"probe/10-shot": accuracy_of(model)}
     >>> monitor = keras_umd.callbacks.Monitor("runs/umd", [draw, probe])
-    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.standard("runs/umd")])
+    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.resumable("runs/umd")])
 
     Args:
         directory: String or path. Gets `progress.png`, losses, scores and the latest pictures together;
@@ -49,17 +49,15 @@ class Monitor(keras.callbacks.Callback):
         budget: Positive float. Without `every_epochs` and `every_steps`, the share of the training time that may go
             into evaluations at the ends of epochs. The first one is made at the end of the first epoch, since its cost
             isn't known before; the next when the time spent so far fits the share; later ones when another like the
-            last one fits, too. Each call of `fit` counts anew.
+            last one fits, too. Each call of `fit` counts anew. The last state of the model is always evaluated, once.
         tensorboard: Bool. Whether to write for TensorBoard, which needs tensorboard, but not TensorFlow.
-
-    However that is, the last state of the model is evaluated, once.
 
     Raises:
         ImportError: without matplotlib, or tensorboard where it is asked for: both are in the extra `plots`.
         ValueError: for wrong arguments and, in `fit`, for results of other types and names that come twice.
     """
 
-    def __init__(self, directory, evaluations, every_epochs=None, every_steps=None, budget=0.05, tensorboard=True):
+    def __init__(self, directory, evaluations, *, every_epochs=None, every_steps=None, budget=0.05, tensorboard=True):
         super().__init__()
         if every_epochs is not None and every_steps is not None:
             raise ValueError(
@@ -76,27 +74,34 @@ class Monitor(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.budget = budget
         self.tensorboard = tensorboard
-        # Keras may then go on before `on_train_batch_end`, which has nothing to do, has been called.
+        # Keras then need not wait for `on_train_batch_end`, which does nothing.
         self.async_safe = every_steps is None
         self._events = None
         _require("matplotlib.figure")
         if tensorboard:
             _require("tensorboard.summary.writer.event_file_writer", "; or pass tensorboard=False")
 
+    def __repr__(self):
+        if self.every_epochs is not None:
+            when = f"every_epochs={self.every_epochs}"
+        else:
+            when = f"every_steps={self.every_steps}" if self.every_steps is not None else f"budget={self.budget}"
+        return f"<Monitor: {self.directory!r}, {len(self.evaluations)} evaluations, {when}>"
+
     def on_train_begin(self, logs=None):
-        # At which step is only known when the callback that may restore a backup has been called, too.
+        # Deferred to the first epoch: BackupAndRestore, later in the list, may change the step.
         self._record = None
         self._cost = _Cost(self.budget)
 
     def _begin(self):
-        self._record = _Record(self.directory if is_first_process() else None, self._step())
+        self._record = Record(self.directory if is_first_process() else None, self._step())
         self._epoch = self._record.last_epoch
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        # The optimizer counts its updates.
+        # The optimizer counts updates, `every_steps` training steps.
         self._seen_step = self._step() * (optimizer.gradient_accumulation_steps or 1)
         if self.tensorboard and is_first_process():
-            self._close()  # of a `fit` that was stopped
-            self._events = _Events(os.path.join(self.directory, "tensorboard"), self._step())
+            self._close()  # an earlier `fit` was stopped
+            self._events = Events(os.path.join(self.directory, "tensorboard"), self._step())
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._record is None:
@@ -107,7 +112,7 @@ class Monitor(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self.every_steps is None:
             return
-        # At the end of an epoch, fewer steps than `steps_per_execution` may have passed.
+        # With `steps_per_execution`, `batch` can point behind the epoch's last batch.
         num_steps = batch + 1 if self.params["steps"] is None else min(batch + 1, self.params["steps"])
         before, self._seen_step = self._seen_step, self._first_step + num_steps
         if self._seen_step // self.every_steps > before // self.every_steps:
@@ -122,11 +127,11 @@ class Monitor(keras.callbacks.Callback):
             is_due = self._epoch % self.every_epochs == 0
         else:
             is_due = self.every_steps is None and self._cost.allows_another()
-        if agreed(is_due):  # clocks differ
+        if broadcast_from_first(is_due):  # clocks differ between hosts
             self._evaluate()
 
     def on_train_end(self, logs=None):
-        if self._record is None:  # a run that was killed after its last epoch has none left
+        if self._record is None:  # resumed after its last epoch: no epoch began
             self._begin()
         self._evaluate()
         self._close()
@@ -141,12 +146,12 @@ class Monitor(keras.callbacks.Callback):
 
     def _evaluate(self):
         step = self._step()
-        if agreed(step == self._record.last_evaluated_step):
+        if broadcast_from_first(step == self._record.last_evaluated_step):
             return
         start = clock()
-        model = self.model  # on JAX, reading it gives its variables the weights of this step
+        model = self.model  # on JAX, reading it copies the weights of this step into its variables
         results = {}
-        with undisturbed(model):
+        with isolated_evaluation(model):
             for prefix, evaluation in self.evaluations:
                 for name, result in evaluation(model).items():
                     if prefix + name in results:
@@ -173,7 +178,7 @@ class Monitor(keras.callbacks.Callback):
 
 
 class _Cost:
-    """What evaluations cost, and whether a share of the training time allows another."""
+    """The time that evaluations took, and whether a share of the training time allows another."""
 
     def __init__(self, share):
         self.share = share
@@ -186,103 +191,14 @@ class _Cost:
     def allows_another(self):
         if not self.costs:
             return True
-        # The first one has compiled, which says nothing about the next.
+        # The first one compiled: its time is no estimate of the next.
         expected = self.costs[-1] if len(self.costs) > 1 else 0
         spent = sum(self.costs)
         return spent + expected <= self.share * (clock() - self.start - spent)
 
 
-class _Record:
-    """`evaluations.jsonl`: what happened up to `step`; the rest of a run that was stopped will happen again.
-
-    Without a directory there is no file.
-    """
-
-    def __init__(self, directory, step):
-        self.path, self.lines = None, []
-        if directory is not None:
-            self._open(directory, step)
-
-    def _open(self, directory, step):
-        self.path = os.path.join(directory, "evaluations.jsonl")
-        os.makedirs(directory, exist_ok=True)
-        lines = []
-        if os.path.exists(self.path):
-            with open(self.path) as file:
-                lines = [json.loads(line) for line in file if line.endswith("\n")]  # not one that a kill cut off
-        for line in lines:
-            for picture in line.get("pictures", {}).values() if line["step"] > step else ():
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(os.path.join(directory, picture))
-        self.lines = [line for line in lines if line["step"] <= step]
-        write_whole(self.path, self._write)
-
-    def _write(self, path):
-        with open(path, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in self.lines)
-
-    def add(self, **line):
-        self.lines.append(line)
-        if self.path is None:
-            return
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    @property
-    def last_epoch(self):
-        return self.lines[-1]["epoch"] if self.lines else 0
-
-    @property
-    def last_evaluated_step(self):
-        return next((line["step"] for line in reversed(self.lines) if line["kind"] == "evaluation"), None)
-
-    def curves(self, kind):
-        """The values of lines of a kind: for each name, a list of pairs `(step, value)`."""
-        curves = {}
-        for line in self.lines:
-            for name, value in line["values"].items() if line["kind"] == kind else ():
-                curves.setdefault(name, []).append((line["step"], value))
-        return curves
-
-
-class _Events:
-    """What TensorBoard reads."""
-
-    def __init__(self, directory, step):
-        from tensorboard.compat.proto.event_pb2 import SessionLog
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self.writer = EventFileWriter(directory)
-        # TensorBoard then forgets the steps of a stopped run that will happen again.
-        self._add(step + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def add_scalars(self, step, values):
-        for name, value in values.items():
-            self._add_summary(step, name, simple_value=value)
-
-    def add_picture(self, step, name, path, shape):
-        with open(path, "rb") as file:
-            encoded = file.read()
-        image = {"encoded_image_string": encoded, "height": shape[0], "width": shape[1], "colorspace": shape[2]}
-        self._add_summary(step, name, image=image)
-
-    def close(self):
-        self.writer.close()
-
-    def _add_summary(self, step, name, **value):
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        self._add(step, summary=Summary(value=[Summary.Value(tag=name, **value)]))
-
-    def _add(self, step, **content):
-        from tensorboard.compat.proto.event_pb2 import Event
-
-        self.writer.add_event(Event(step=step, wall_time=time.time(), **content))
-        self.writer.flush()
-
-
 def _with_prefixes(evaluations):
-    """Pairs of what goes before the names of the results, and the function."""
+    """Pairs of a prefix for the names of the results, and an evaluation."""
     if isinstance(evaluations, dict):
         pairs = [(f"{key}/", evaluation) for key, evaluation in evaluations.items()]
     else:

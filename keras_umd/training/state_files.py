@@ -1,19 +1,19 @@
-"""A training in files: the model, or its whole state with weights, averages, optimizer and random sequence."""
+"""Files of a training: the model, or its whole state of weights, averages, optimizer and seeds."""
 
 import os
 import shutil
 
-from keras_umd.backend.processes import alone, is_first_process, is_spread, to_numpy, wait_for_all
+from keras_umd.backend.processes import is_first_process, is_spread, on_own_device, to_numpy, wait_for_all
 from keras_umd.utils.atomic import write_whole
 
 
 def save_model(model, path):
-    """Save a compiled model as a `.keras` file, also one whose weights are spread over processes; all must call it."""
+    """Save a compiled model as a `.keras` file, atomically. A collective where weights are sharded over processes."""
     is_whole = not any(map(is_spread, _values(model)))
     values = None if is_whole else [to_numpy(value) for value in _values(model)]
     if not is_first_process():
         return
-    with alone("cpu"):
+    with on_own_device("cpu"):
         if not is_whole:
             config = model.get_compile_config()
             model = type(model).from_config(model.get_config())
@@ -24,9 +24,9 @@ def save_model(model, path):
 
 
 def save_state(model, directory, name):
-    """Save the state of a compiled model in `directory`; all processes must call it.
+    """Save the state of a compiled model in `directory`. A collective: every process must call it.
 
-    The first one writes an h5 file. Where weights are spread over processes all write their parts, through Orbax.
+    The first one writes an h5 file. Where weights are sharded over processes, all write their shards, through Orbax.
 
     Returns:
         String, `name` with the suffix of the file or folder.
@@ -38,14 +38,14 @@ def save_state(model, directory, name):
     else:
         name += ".weights.h5"
         if is_first_process():
-            with alone("cpu"):
+            with on_own_device("cpu"):
                 model.save_weights(os.path.join(directory, name))
     wait_for_all()
     return name
 
 
 def load_state(model, directory, name):
-    """Load what `save_state` returned the name of, in any number of processes, with any distribution of the weights."""
+    """Load the state whose name `save_state` returned, in any number of processes, with any distribution of weights."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     path = os.path.join(directory, name)
@@ -59,7 +59,7 @@ def load_state(model, directory, name):
 
 
 def remove_states(directory, but=None):
-    """Remove all files and folders of states from `directory`, also such that were never finished, but one."""
+    """Remove all states from `directory` except `but`, unfinished ones too."""
     for name in os.listdir(directory):
         if name == but or not name.split(".")[0].isdigit():
             continue
@@ -68,7 +68,7 @@ def remove_states(directory, but=None):
 
 
 def _variables(model):
-    """The model's and its optimizer's, without a data set that stays on the device while it trains."""
+    """The variables of the model and its optimizer, without those of a data set on the device."""
     data = {id(variable) for layer in getattr(model, "_device_layers", ()) for variable in layer.variables}
     return [variable for variable in model.variables if id(variable) not in data] + model.optimizer.variables
 
@@ -82,6 +82,6 @@ def _orbax():
         import orbax.checkpoint
     except ImportError as error:
         raise ImportError(
-            "Backups of weights that are spread over processes need orbax: pip install 'keras_umd[distributed]'"
+            "Backups of weights that are sharded over processes need orbax: pip install 'keras_umd[distributed]'"
         ) from error
     return orbax.checkpoint

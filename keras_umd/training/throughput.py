@@ -1,4 +1,4 @@
-"""A callback that tells how fast a training is, and how much of the device it uses."""
+"""A callback that measures the speed of a training, and its share of the device's peak."""
 
 import math
 import time
@@ -16,18 +16,18 @@ clock = time.perf_counter
 class Throughput(keras.callbacks.Callback):
     """Adds the speed of each epoch to its logs, so that `fit`, its history and the callbacks behind it show it.
 
-    `images_per_second`; `teraflops_per_second` of matrix products, forward and backward, without what `remat` computes
-    twice; and where the device is known, `utilization`, that as a share of the peak of all devices ("MFU").
+    `images_per_second`; `teraflops_per_second` of matrix products, forward and backward, without the recomputation of
+    `remat`; and where the device is known, `utilization`, their share of the peak of all devices ("MFU").
 
-    The first epoch of a `fit` counts from its second execution on, and up to its last one if that has fewer images than
-    the others: both compile. (If the length of an epoch isn't known, its end counts anyway.) Later epochs count as a
-    whole, with what other callbacks do in them, but without validation. An epoch of which nothing counts has NaN.
+    The first epoch of a `fit` counts from its second execution on, and without its last one if that has fewer images
+    than the others: both compile. (If the length of an epoch isn't known, its end counts anyway.) Later epochs count as
+    a whole, other callbacks included, validation excluded. An epoch of which nothing counts has NaN.
 
-    Only two steps of the first epoch are waited for, so that devices stay busy.
+    The host waits for the device in two steps of the first epoch only, so that devices stay busy.
 
     Example:
 
-    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.standard("runs/umd")]
+    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.resumable("runs/umd")]
     >>> model.fit(images, epochs=800, callbacks=run)
 
     Args:
@@ -36,12 +36,15 @@ class Throughput(keras.callbacks.Callback):
         num_devices: Integer. Defaults to those of Keras' distribution or TensorFlow's strategy, or to 1.
     """
 
-    def __init__(self, device=None, num_devices=None):
+    def __init__(self, device=None, *, num_devices=None):
         super().__init__()
         if num_devices is not None:
             check_positive_integers(num_devices=num_devices)
         self.device = as_device(device)
         self.num_devices = num_devices
+
+    def __repr__(self):
+        return f"<Throughput: device={self.device}, num_devices={self.num_devices}>"
 
     def on_train_begin(self, logs=None):
         kind, num_devices = training_devices()
@@ -67,7 +70,7 @@ class Throughput(keras.callbacks.Callback):
             self._mark()
 
     def on_test_begin(self, logs=None):
-        self._end_training()  # the metrics count the images of the validation next
+        self._end_training()  # now: validation resets the metrics, which count the images
 
     def on_epoch_end(self, epoch, logs=None):
         self._end_training()
@@ -83,9 +86,9 @@ class Throughput(keras.callbacks.Callback):
             logs["utilization"] = flops_per_second / self._peak
 
     def _mark(self):
-        """Note the time, and how many images of the epoch are done: Keras' mean of the losses weighs by their number.
+        """Note the time and the images of the epoch so far, which Keras' mean of the losses counts as its weight.
 
-        On JAX, `self.model` has the weights of the last step, once that is over.
+        On JAX, reading `self.model` waits for the last step.
         """
         mean = next(metric for metric in self.model.metrics if metric.name == "loss")
         images = round(float(keras.ops.convert_to_numpy(mean.count)))

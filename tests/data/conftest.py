@@ -65,5 +65,5 @@ def photos(make_folder):
 
 
 def which(images):
-    """Which of `photos` a batch holds."""
+    """The numbers of the `photos` in a batch."""
     return np.round(np.asarray(images).mean(axis=(1, 2, 3)) / 10).astype(int).tolist()

@@ -1,4 +1,6 @@
-"""Where crops lie: against an independent sampler of the law that `Crop` names."""
+"""The places of crops, against an independent sampler of the law that `Crop` names."""
+
+import re
 
 import numpy as np
 import pytest
@@ -54,7 +56,9 @@ def test_the_images_that_a_loader_gives_follow_the_law(loader, make_folder):
     y, x = np.mgrid[:150, :200]
     picture = encoded(np.stack([x, y, 0 * x], axis=-1).astype("uint8"), "PNG")
     folder = make_folder({f"{i}.png": picture for i in range(1000)})
-    dataset = data.from_folder(folder, 32, 100, labels=False, loader=loader, area_range=(0.2, 0.6), seed=1)
+    dataset = data.from_folder(
+        folder, image_size=32, batch_size=100, labels=False, loader=loader, area_range=(0.2, 0.6), seed=1
+    )
     images = np.concatenate(list(dataset)).astype("float64")
     columns, rows = images[..., 0].mean(axis=1), images[..., 1].mean(axis=2)
     is_flipped = columns[:, 0] > columns[:, -1]
@@ -74,9 +78,29 @@ def test_evaluation_takes_the_middle_square():
     assert Crop(64, training=False).box(np, 500.0, 375.0, np.ones(5)) == (62, 0, 375, 375)
 
 
+def test_evaluation_takes_the_largest_crop_of_the_results_ratio():
+    wide = Crop((32, 64), training=False)
+    assert wide.box(np, 375.0, 500.0, np.ones(5)) == (62, 0, 250, 500)
+    assert wide.box(np, 100.0, 500.0, np.ones(5)) == (0, 150, 100, 200)
+    assert Crop((64, 32), training=False).box(np, 375.0, 500.0, np.ones(5)) == (0, 156, 375, 188)
+
+
+def test_crops_for_a_rectangle_are_as_much_distorted_as_those_for_a_square():
+    draws = np.random.default_rng(0).random((NUM_DRAWS, 5000))
+    square, wide = Crop(64, area_range=(0.1, 0.2)), Crop((64, 128), area_range=(0.1, 0.2))
+    _, _, height, width = square.box(np, 1000.0, 1000.0, draws)
+    _, _, wide_height, wide_width = wide.box(np, 1000.0, 2000.0, draws)
+    np.testing.assert_allclose(wide_width / wide_height, 2 * width / height, rtol=0.02)
+    np.testing.assert_allclose(wide_width * wide_height, 2 * width * height, rtol=0.02)
+    _, _, height, width = wide.box(np, 500.0, 375.0, draws)
+    assert np.all(width <= 375) and np.all(height <= 500)
+
+
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="image_size=0"):
-        Crop(0)
+    for image_size in (0, (8, 8, 8), (8, 0), (8.0, 8), (8,)):
+        message = f"pair (height, width) of them; data readers have two space axes. Received: image_size={image_size}"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            Crop(image_size)
     with pytest.raises(ValueError, match=r"area_range=\(0.9, 0.8\)"):
         Crop(8, area_range=(0.9, 0.8))
     with pytest.raises(ValueError, match="channels=4"):

@@ -19,7 +19,9 @@ GOOD = encoded(PICTURE, quality=95)
 
 def read(folder, loader, image_size=48, **options):
     """All images of a folder, in evaluation's crop: the middle 96x96 of `photo`."""
-    dataset = data.from_folder(folder, image_size, 4, training=False, labels=False, loader=loader, **options)
+    dataset = data.from_folder(
+        folder, image_size=image_size, batch_size=4, training=False, labels=False, loader=loader, **options
+    )
     return np.concatenate(list(dataset)), dataset
 
 
@@ -108,6 +110,28 @@ def test_a_jpeg_that_is_decoded_smaller_shows_the_same(image_size, loader, make_
 
 
 @pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("content", [GOOD, encoded(PICTURE, "PNG")], ids=["jpeg", "png"])
+@pytest.mark.parametrize("image_size", [(16, 32), (24, 16), (48, 64)])
+def test_an_image_is_read_as_a_rectangle(image_size, content, loader, make_folder):
+    images, dataset = read(make_folder({"picture.jpg": content}), loader, image_size)
+    assert dataset.image_shape == (*image_size, 3) and images.shape == (1, *image_size, 3)
+    crop_height, crop_width = {(16, 32): (64, 128), (24, 16): (96, 64), (48, 64): (96, 128)}[image_size]
+    top, left = (96 - crop_height) // 2, (128 - crop_width) // 2
+    block = crop_height // image_size[0]
+    pixels = PICTURE[top : top + crop_height, left : left + crop_width].astype("float64")
+    means = pixels.reshape(image_size[0], block, image_size[1], block, 3).mean(axis=(1, 3))
+    assert np.abs(images[0] - means).mean() < 4
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_rectangle_is_filled_by_enlarging_with_a_warning(loader, make_folder):
+    folder = make_folder({"small.jpg": encoded(PICTURE[:30, :90]), "large.jpg": GOOD})
+    with pytest.warns(UserWarning, match=r"1 images are smaller than 20x100 pixels and were enlarged: .*small\.jpg"):
+        images, _ = read(folder, loader, (20, 100))
+    assert images.shape == (2, 20, 100, 3)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
 def test_a_huge_image_is_read(loader, make_folder):
     huge = encoded(Image.new("RGB", (9000, 7000), "red"))
     images, _ = read(make_folder({"huge.jpg": huge}), loader, 32)
@@ -178,7 +202,9 @@ def test_a_file_that_goes_away_or_has_a_name_of_other_bytes_is_no_reason_to_stop
         file.write(GOOD)
     with open(os.fsencode(folder) + b"/\xff\xfd.jpg", "wb") as file:
         file.write(b"bad")
-    dataset = data.from_folder(folder, 48, 3, training=False, labels=False, loader=loader, max_bad_share=0.5)
+    dataset = data.from_folder(
+        folder, image_size=48, batch_size=3, training=False, labels=False, loader=loader, max_bad_share=0.5
+    )
     os.remove(os.path.join(folder, "1.jpg"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -200,7 +226,7 @@ def test_a_truncated_jpeg_is_bad_whatever_part_of_it_is_needed(loader, make_fold
     folder = make_folder({"0.jpg": GOOD, "1.jpg": GOOD[: int(0.9 * len(GOOD))]})
     for seed in range(4):
         options = {"loader": loader, "labels": False, "max_bad_share": 0.5, "seed": seed, "area_range": (0.1, 0.2)}
-        train = data.from_folder(folder, 16, 2, **options)
+        train = data.from_folder(folder, image_size=16, batch_size=2, **options)
         with pytest.warns(UserWarning, match="1 images can't be used"):
             list(train)
 
@@ -212,7 +238,14 @@ def test_behind_a_damaged_image_tensorflow_decodes_again_in_the_next_epoch(kind,
     damaged = GOOD if kind == "missing" else BAD[kind][0]
     folder = make_folder({f"{i:02}.jpg": damaged if i == 2 else GOOD for i in range(12)})
     dataset = data.from_folder(
-        folder, 48, 4, training=False, labels=False, loader="tensorflow", max_bad_share=0.1, workers=1
+        folder,
+        image_size=48,
+        batch_size=4,
+        training=False,
+        labels=False,
+        loader="tensorflow",
+        max_bad_share=0.1,
+        workers=1,
     )
     if kind == "missing":
         os.remove(os.path.join(folder, "02.jpg"))

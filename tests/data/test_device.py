@@ -30,6 +30,20 @@ def test_batches_are_those_of_the_same_crops_on_the_host():
         assert np.abs(images.astype(int) - expected.astype(int)).max() <= 1
 
 
+def test_rectangles_are_cropped_and_resized_as_on_the_host():
+    pytest.importorskip("cv2")
+    images = IMAGES[:, :24]
+    options = {"image_size": (16, 8), "batch_size": 4, "area_range": (0.3, 0.6), "seed": 1}
+    device, host = made(data.on_device(images, LABELS, **options)), list(data.from_arrays(images, LABELS, **options))
+    for (resized, labels), (expected, expected_labels) in zip(device, host, strict=True):
+        np.testing.assert_array_equal(labels, expected_labels)
+        assert resized.shape == expected.shape == (4, 16, 8, 3)
+        # Below half the size, OpenCV takes boxes, this a triangle.
+        assert np.abs(resized.astype(int) - expected.astype(int)).mean() < 2
+    whole = data.on_device(images, batch_size=4, area_range=(1, 1), flip=False)
+    assert whole.image_shape == (24, 32, 3)
+
+
 def test_crops_are_exact_in_mixed_precision():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -130,3 +144,8 @@ def test_labels_without_a_name_are_refused():
     for make in (data.on_device, data.from_arrays):
         with pytest.raises(ValueError, match="a name for each label. Received: 2 names, and labels up to 2"):
             make(IMAGES, LABELS, batch_size=4, class_names=["a", "b"])
+
+
+def test_data_on_the_device_say_what_they_are():
+    shown = repr(data.on_device(IMAGES, LABELS, batch_size=4))
+    assert shown == "<Dataset: 12 images (32, 32, 3), 3 classes, 3 batches an epoch>"

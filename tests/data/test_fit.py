@@ -36,7 +36,7 @@ def recorder():
 @pytest.mark.parametrize("loader", LOADERS)
 def test_epochs_of_fit_are_those_of_the_data_set(loader, recorder, photos):
     model, layer = recorder
-    train = data.from_folder(photos, 16, 5, loader=loader, seed=1)
+    train = data.from_folder(photos, image_size=16, batch_size=5, loader=loader, seed=1)
     expected = [which(images) for _ in range(3) for images, _ in train]
     train.go_to(0)
     model.fit(train, epochs=1, verbose=0)
@@ -47,14 +47,14 @@ def test_epochs_of_fit_are_those_of_the_data_set(loader, recorder, photos):
 
 def test_steps_per_epoch_go_on_in_the_epoch_of_the_data_set(recorder, photos):
     model, layer = recorder
-    train = data.from_folder(photos, 16, 5, loader="python", seed=1)
+    train = data.from_folder(photos, image_size=16, batch_size=5, loader="python", seed=1)
     model.fit(train, epochs=2, steps_per_epoch=2, verbose=0)
     assert sorted(i for batch in layer.seen for i in batch) == list(range(20))
 
 
 def test_repeated_data_fill_epochs_of_any_length(recorder, photos):
     model, layer = recorder
-    train = data.from_folder(photos, 16, 5, loader="python", seed=1)
+    train = data.from_folder(photos, image_size=16, batch_size=5, loader="python", seed=1)
     expected = [which(images) for _ in range(3) for images, _ in train]
     model.fit(train.repeat(), epochs=3, steps_per_epoch=3, shuffle=False, verbose=0)
     assert layer.seen == expected[:9]
@@ -62,7 +62,7 @@ def test_repeated_data_fill_epochs_of_any_length(recorder, photos):
 
 def test_evaluate_and_predict_see_each_image_once(recorder, photos):
     model, layer = recorder
-    test = data.from_folder(photos, 16, 6, training=False, loader="python")
+    test = data.from_folder(photos, image_size=16, batch_size=6, training=False, loader="python")
     assert model.predict(test, verbose=0).shape == (20, 2)
     layer.seen.clear()
     model.evaluate(test, verbose=0)
@@ -70,7 +70,7 @@ def test_evaluate_and_predict_see_each_image_once(recorder, photos):
 
 
 def test_a_model_is_checked_against_the_data_before_anything_is_read(small_model, photos, monkeypatch):
-    train = data.from_folder(photos, 16, 5, loader="python")
+    train = data.from_folder(photos, image_size=16, batch_size=5, loader="python")
     monkeypatch.setattr(train.loader, "batches", None)
     for wrong, message in (
         ({"image_shape": (16, 16, 3)}, "no classes"),
@@ -86,7 +86,9 @@ def test_a_model_is_checked_against_the_data_before_anything_is_read(small_model
 def test_a_umd_trains_on_a_folder(small_model, photos):
     model = small_model(image_shape=(16, 16, 3), patch_size=8, num_classes=2)
     model.compile("adamw", jit_compile=QUICK_JIT)
-    test = data.from_folder(photos, 16, 6, training=False)
-    history = model.fit(data.from_folder(photos, 16, 5), epochs=2, validation_data=test, verbose=0).history
+    test = data.from_folder(photos, image_size=16, batch_size=6, training=False)
+    history = model.fit(
+        data.from_folder(photos, image_size=16, batch_size=5), epochs=2, validation_data=test, verbose=0
+    ).history
     assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()
     assert model.predict(test, verbose=0).shape == (20, 16)

@@ -1,4 +1,4 @@
-"""What a data set knows of itself, and how it goes on."""
+"""A data set describes itself, and resumes anywhere."""
 
 import contextlib
 import json
@@ -112,7 +112,7 @@ class TestBadImages:
         return make_folder({f"{i}.jpg": b"bad" if i in (2, 5) else encoded(photo(seed=i)) for i in range(8)})
 
     def read(self, folder, loader, **options):
-        return data.from_folder(folder, 16, 4, labels=False, loader=loader, **options)
+        return data.from_folder(folder, image_size=16, batch_size=4, labels=False, loader=loader, **options)
 
     def test_training_batches_stay_full_and_batches_stay_where_they_are(self, folder, loader):
         train = self.read(folder, loader, max_bad_share=0.5)
@@ -202,16 +202,16 @@ def test_wrong_arguments_are_named(photos):
             data.from_folder(photos, **{"image_size": 16, "batch_size": 4, name: value})
     for epoch, batch in ((-1, 0), (0.5, 0), (0, 3)):
         with pytest.raises(ValueError, match=f"epoch={epoch}, batch={batch}"):
-            data.from_folder(photos, 16, 6).go_to(epoch, batch)
+            data.from_folder(photos, image_size=16, batch_size=6).go_to(epoch, batch)
 
 
 def test_a_state_is_json_whatever_integers_are_given(photos):
-    train = data.from_folder(photos, np.int64(16), np.int64(6), seed=np.int32(3))
+    train = data.from_folder(photos, image_size=np.int64(16), batch_size=np.int64(6), seed=np.int32(3))
     train.set_state(json.loads(json.dumps(train.get_state())))
 
 
 def test_repeated_data_have_no_end(photos):
-    train = data.from_folder(photos, 16, 5, loader="python")
+    train = data.from_folder(photos, image_size=16, batch_size=5, loader="python")
     expected = [which(images) for _ in range(2) for images, _ in train]
     repeated = train.repeat()
     seen = [which(images) for _, (images, _) in zip(range(7), repeated, strict=False)]
@@ -221,7 +221,7 @@ def test_repeated_data_have_no_end(photos):
 
 
 def test_a_fit_that_follows_one_that_was_stopped_begins_the_epoch_anew(photos):
-    train = data.from_folder(photos, 16, 5, loader="python")
+    train = data.from_folder(photos, image_size=16, batch_size=5, loader="python")
     expected = [which(images) for images, _ in train]
     train.go_to(0)
     train.on_epoch_begin()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from keras_umd import data
-from keras_umd.data.options import Options
-from keras_umd.data.sources import RandomAccessSource
+from keras_umd.data.assembly import random_access_dataset
+from keras_umd.data.readers.tfds import RandomAccessSource
+from keras_umd.data.settings import Settings
 from tests.data.conftest import encoded, photo, reads_files, which
 
 pytestmark = reads_files
@@ -40,6 +41,21 @@ def test_an_array_that_needs_no_crop_comes_as_it_is():
         assert any(np.array_equal(image, other) or np.array_equal(image[:, ::-1], other) for other in images)
 
 
+def test_arrays_of_rectangles_keep_their_size_and_can_be_cropped_to_another():
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 16, 3)).astype("uint8")
+    test = data.from_arrays(images, batch_size=3, training=False)
+    np.testing.assert_array_equal(np.concatenate(list(test)), images)
+    train = data.from_arrays(images, image_size=(8, 4), batch_size=3)
+    assert train.image_shape == (8, 4, 3) and next(iter(train)).shape == (3, 8, 4, 3)
+    with pytest.raises(ValueError, match="state is of another data set"):
+        train.set_state(data.from_arrays(images, image_size=(4, 8), batch_size=3).get_state())
+
+
+def test_volumes_and_videos_are_refused_with_the_way_out():
+    with pytest.raises(ValueError, match="go to `fit` as they are. Received: ndarray of shape"):
+        data.from_arrays(np.zeros((4, 8, 8, 8, 3), "uint8"))
+
+
 def add(archive, name, content):
     member = tarfile.TarInfo(name)
     member.size = len(content)
@@ -55,7 +71,7 @@ def test_a_tar_of_webdataset(tmp_path):
                 add(archive, f"folder/{i:03}.cls", str(i % 3).encode())
                 add(archive, f"folder/{i:03}.json", b"{}")
                 add(archive, f"folder/._{i:03}.png", b"what macOS leaves")
-    train = data.from_webdataset(str(tmp_path / "part-*.tar"), 16, 5)
+    train = data.from_webdataset(str(tmp_path / "part-*.tar"), image_size=16, batch_size=5)
     assert (train.num_images, train.class_names) == (20, ["0", "1", "2"])
     seen = []
     for x, y in train:
@@ -63,9 +79,9 @@ def test_a_tar_of_webdataset(tmp_path):
         seen += which(x)
     assert sorted(seen) == list(range(20))
     with pytest.raises(ValueError, match="which matches none"):
-        data.from_webdataset(str(tmp_path / "*.zip"), 16, 5)
+        data.from_webdataset(str(tmp_path / "*.zip"), image_size=16, batch_size=5)
     with pytest.raises(ValueError, match="part-2.tar', which matches none"):
-        data.from_webdataset([tmp_path / "part-0.tar", tmp_path / "part-2.tar"], 16, 5)
+        data.from_webdataset([tmp_path / "part-0.tar", tmp_path / "part-2.tar"], image_size=16, batch_size=5)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +98,13 @@ def test_a_wrong_tar_is_named(files, message, tmp_path):
         for name, content in files.items():
             add(archive, name, content)
     with pytest.raises(ValueError, match=f"wrong.tar: {message}"):
-        data.from_webdataset(tmp_path / "wrong.tar", 16, 1)
+        data.from_webdataset(tmp_path / "wrong.tar", image_size=16, batch_size=1)
 
 
 def test_a_file_that_is_no_tar_is_named(tmp_path):
     (tmp_path / "photo.tar").write_bytes(encoded(grey(1)))
     with pytest.raises(ValueError, match="whole and not compressed. Received: .*photo.tar"):
-        data.from_webdataset(tmp_path / "photo.tar", 16, 1)
+        data.from_webdataset(tmp_path / "photo.tar", image_size=16, batch_size=1)
 
 
 @pytest.fixture
@@ -114,7 +130,7 @@ def tfrecords(tmp_path):
 
 def read_tfrecords(paths, **options):
     options = {"class_names": list("abc"), "first_label": 1, "max_bad_share": 0.1, **options}
-    return data.from_tfrecords(paths, 16, options.pop("batch_size", 4), **options)
+    return data.from_tfrecords(paths, image_size=16, batch_size=options.pop("batch_size", 4), **options)
 
 
 def test_tfrecords(tfrecords):
@@ -167,7 +183,9 @@ def test_a_record_without_an_image_is_a_bad_image(tmp_path):
             value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded(grey(i))]))
             features = tf.train.Features(feature={} if i == 2 else {"image/encoded": value})
             writer.write(tf.train.Example(features=features).SerializeToString())
-    test = data.from_tfrecords(tmp_path / "records", 16, 4, training=False, labels=False, max_bad_share=0.5)
+    test = data.from_tfrecords(
+        tmp_path / "records", image_size=16, batch_size=4, training=False, labels=False, max_bad_share=0.5
+    )
     with pytest.warns(UserWarning, match="records: record 2"):
         (images,) = list(test)
     assert which(images) == [0, 1, 3]
@@ -215,7 +233,7 @@ def prepared_imagenet(request, tmp_path_factory):
 
 
 def test_a_data_set_of_tfds(prepared_imagenet, tensorflows_seed):
-    train = data.from_tfds("imagenet2012", "train", 16, 6, data_dir=prepared_imagenet)
+    train = data.from_tfds("imagenet2012", "train", image_size=16, batch_size=6, data_dir=prepared_imagenet)
     assert (len(train), train.num_images, train.image_shape, len(train.class_names)) == (3, 20, (16, 16, 3), 1000)
     epochs = [[i for x, _ in train for i in which(x)] for _ in range(2)]
     assert all(len(set(epoch)) == 18 for epoch in epochs) and epochs[0] != epochs[1]
@@ -223,25 +241,35 @@ def test_a_data_set_of_tfds(prepared_imagenet, tensorflows_seed):
     train.go_to(0, 1)
     x, y = next(iter(train))
     assert which(x) == epochs[0][6:12] and y.tolist() == epochs[0][6:12]
-    test = data.from_tfds("imagenet2012", "validation", 16, 6, data_dir=prepared_imagenet, training=False, labels=False)
+    test = data.from_tfds(
+        "imagenet2012",
+        "validation",
+        image_size=16,
+        batch_size=6,
+        data_dir=prepared_imagenet,
+        training=False,
+        labels=False,
+    )
     seen = [i for x in test for i in which(x)]
     assert sorted(seen) == list(range(10))
 
 
 def test_hosts_share_a_data_set_of_tfds(prepared_imagenet):
     options = {"data_dir": prepared_imagenet, "training": False, "num_shards": 3}
-    read = [data.from_tfds("imagenet2012", "train", 16, 4, shard_index=i, **options) for i in range(3)]
+    read = [
+        data.from_tfds("imagenet2012", "train", image_size=16, batch_size=4, shard_index=i, **options) for i in range(3)
+    ]
     assert sorted(i for dataset in read for x, _ in dataset for i in which(x)) == list(range(20))
     assert [len(list(dataset)) for dataset in read] == [len(dataset) for dataset in read]
 
 
 def test_the_folder_of_a_prepared_data_set(prepared_imagenet):
     (folder,) = (path for path, _, files in os.walk(prepared_imagenet) if "dataset_info.json" in files)
-    assert data.from_tfds(folder, "train[:50%]", 16, 5).num_images == 10
+    assert data.from_tfds(folder, "train[:50%]", image_size=16, batch_size=5).num_images == 10
     with pytest.raises(ValueError, match="features .*Received: 'class'"):
-        data.from_tfds(folder, "train", 16, 5, label_key="class")
+        data.from_tfds(folder, "train", image_size=16, batch_size=5, label_key="class")
     with pytest.raises(ValueError, match="a feature that is a class.*Received: label_key='file_name'"):
-        data.from_tfds(folder, "train", 16, 5, label_key="file_name")
+        data.from_tfds(folder, "train", image_size=16, batch_size=5, label_key="file_name")
 
 
 def test_a_record_that_a_data_source_cannot_read_is_a_bad_image():
@@ -252,7 +280,8 @@ def test_a_record_that_a_data_source_cannot_read_is_a_bad_image():
             return super().__getitem__(index)
 
     source = RandomAccessSource(Damaged({"image": encoded(grey(i)), "label": i} for i in range(4)), "image", "label")
-    test = Options(16, 4, training=False, max_bad_share=0.5).in_any_order(source, list("abcd"), "damaged")
+    settings = Settings(16, 4, training=False, max_bad_share=0.5)
+    test = random_access_dataset(settings, source, list("abcd"), "damaged")
     with pytest.warns(UserWarning, match=r"record 2 \(can't be read: chunk data hash mismatch\)"):
         ((images, labels),) = list(test)
     assert which(images) == labels.tolist() == [0, 1, 3]
@@ -261,28 +290,28 @@ def test_a_record_that_a_data_source_cannot_read_is_a_bad_image():
 def test_a_data_set_of_tfds_that_is_not_there_says_what_to_do(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     with pytest.raises(ValueError, match=r"download_and_prepare\(\). Received: name='cifar10'"):
-        data.from_tfds("cifar10", "train", 32, 5, data_dir=str(tmp_path))
+        data.from_tfds("cifar10", "train", image_size=32, batch_size=5, data_dir=str(tmp_path))
 
 
 def test_folders_without_images_are_named(make_folder, tmp_path):
     with pytest.raises(ValueError, match="must be a folder with images. Received: .*nowhere"):
-        data.from_folder(str(tmp_path / "nowhere"), 16, 4)
+        data.from_folder(str(tmp_path / "nowhere"), image_size=16, batch_size=4)
     empty = make_folder({"cats/readme.txt": b"", "dogs/1.jpg": encoded(photo())})
     with (
         pytest.warns(UserWarning, match="1 files in .* left out: .*readme.txt"),
         pytest.raises(ValueError, match=r"Every class must have images.* none in \['cats'\]"),
     ):
-        data.from_folder(empty, 16, 4)
+        data.from_folder(empty, image_size=16, batch_size=4)
     hidden = make_folder(
         {"a/1.jpg": encoded(photo()), "a/.ipynb_checkpoints/1.jpg": encoded(photo()), "2.jpg": b""}, "b"
     )
     with pytest.warns(UserWarning, match="1 images in .* are in no sub-folder .*: 2.jpg"):
-        assert data.from_folder(hidden, 16, 1).num_images == 1
+        assert data.from_folder(hidden, image_size=16, batch_size=1).num_images == 1
     flat = make_folder({"1.jpg": encoded(photo())}, "flat")
     with pytest.raises(ValueError, match="labels=False takes images alone"):
-        data.from_folder(flat, 16, 4)
+        data.from_folder(flat, image_size=16, batch_size=4)
     with pytest.raises(ValueError, match="1 images, batch_size=4"):
-        data.from_folder(flat, 16, 4, labels=False)
+        data.from_folder(flat, image_size=16, batch_size=4, labels=False)
 
 
 def test_wrong_arrays_are_named():
@@ -295,7 +324,7 @@ def test_wrong_arrays_are_named():
 def test_the_python_loader_imports_no_tensorflow(photos):
     code = (
         "import sys; from keras_umd import data\n"
-        f"dataset = data.from_folder({photos!r}, 16, 4, loader='python')\n"
+        f"dataset = data.from_folder({photos!r}, image_size=16, batch_size=4, loader='python')\n"
         "assert len(list(dataset)) == 5\n"
         "assert 'tensorflow' not in sys.modules"
     )

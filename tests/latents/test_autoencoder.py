@@ -154,12 +154,12 @@ def test_wrong_settings_are_refused(arguments):
     (name, value) = next(iter(arguments.items()))
     networks = tiny_autoencoder()
     with pytest.raises(ValueError, match=f"Received: {name}={value}"):
-        Autoencoder(networks.encoder, networks.decoder, "wrong", **arguments)
+        Autoencoder(networks.encoder, networks.decoder, name="wrong", **arguments)
 
 
 def test_an_encoder_of_another_size_is_refused(images):
     networks = tiny_autoencoder(latent_channels=2)
-    wrong = Autoencoder(networks.encoder, networks.decoder, "wrong", downsampling=1, latent_channels=2)
+    wrong = Autoencoder(networks.encoder, networks.decoder, name="wrong", downsampling=1, latent_channels=2)
     with pytest.raises(ValueError, match=r"`downsampling`.*Received: latents of shape \(3, 4, 2\)"):
         wrong.encode(images)
 
@@ -253,3 +253,8 @@ def test_without_keras_cv_the_extra_is_named(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"keras_umd\[latents\]"):
         StableDiffusionAutoencoder(None)
+
+
+def test_an_autoencoder_says_what_it_is():
+    shown = repr(tiny_autoencoder(name="tiny", scale=0.5))
+    assert shown.startswith("<Autoencoder: name='tiny', scale=0.5, downsampling=") and "latent_channels=" in shown

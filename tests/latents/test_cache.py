@@ -46,7 +46,7 @@ def test_evaluation_gives_the_means_in_order(autoencoder, tmp_path):
     latents, labels = test.as_arrays(verbose=False)
     np.testing.assert_allclose(latents, rounded(mean), rtol=1e-2, atol=1e-5)
     np.testing.assert_array_equal(labels, LABELS)
-    assert [len(x) for x in from_latents(directory, 4, training=False, labels=False)] == [4, 4, 3]
+    assert [len(x) for x in from_latents(directory, batch_size=4, training=False, labels=False)] == [4, 4, 3]
 
 
 def test_training_samples_each_image_or_its_mirror_image_on_the_device(autoencoder, tmp_path):
@@ -154,9 +154,19 @@ def test_a_cache_of_something_else_is_refused(autoencoder, tmp_path):
 
 def test_the_autoencoder_of_a_cache_is_known(autoencoder, tmp_path):
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
-    assert from_latents(directory, 4, autoencoder=tiny_autoencoder()).num_images == 11
+    assert from_latents(directory, batch_size=4, autoencoder=tiny_autoencoder()).num_images == 11
     with pytest.raises(ValueError, match="the one that made the cache, 'tiny'.*Received: 'other'"):
-        from_latents(directory, 4, autoencoder=tiny_autoencoder(name="other"))
+        from_latents(directory, batch_size=4, autoencoder=tiny_autoencoder(name="other"))
+
+
+def test_latents_of_rectangles(autoencoder, tmp_path):
+    images = data.from_arrays(IMAGES, LABELS, image_size=(16, 8), batch_size=4, training=False)
+    directory = cache_latents(images, autoencoder, tmp_path / "cache", verbose=False)
+    test = from_latents(directory, batch_size=11, training=False)
+    assert test.image_shape == autoencoder.latent_shape((16, 8))
+    mean, _ = autoencoder.encode(images.as_arrays(verbose=False)[0])
+    np.testing.assert_allclose(test[0][0], rounded(mean), rtol=1e-2, atol=1e-5)
+    assert from_latents(directory, batch_size=4).image_shape == test.image_shape
 
 
 class UnreadableImages(data.ImageDataset):
@@ -179,7 +189,7 @@ def test_images_that_cannot_be_read_are_left_out(autoencoder, tmp_path):
     unreadable = {(view, record) for view in range(2) for record in (1, 8, 9, 10)}  # the last batch has no other
     with pytest.warns(UserWarning, match="4 images can't be used"):
         cache_latents(UnreadableImages(unreadable), autoencoder, tmp_path / "cache", views=2, verbose=False)
-    latents, labels = from_latents(tmp_path / "cache", 4, training=False).as_arrays(verbose=False)
+    latents, labels = from_latents(tmp_path / "cache", batch_size=4, training=False).as_arrays(verbose=False)
     assert len(latents) == 7
     np.testing.assert_array_equal(labels, np.delete(LABELS, [1, 8, 9, 10]))
 
@@ -198,7 +208,7 @@ def test_behind_an_error_the_cache_goes_on_with_the_very_batch(autoencoder, tmp_
         cache_latents(images, autoencoder, tmp_path / "cache", verbose=False)
     unreadable.clear()
     cache_latents(images, autoencoder, tmp_path / "cache", verbose=False)
-    labels = from_latents(tmp_path / "cache", 4, training=False).as_arrays(verbose=False)[1]
+    labels = from_latents(tmp_path / "cache", batch_size=4, training=False).as_arrays(verbose=False)[1]
     np.testing.assert_array_equal(labels, LABELS)
 
 
@@ -219,7 +229,7 @@ def test_damaged_files_are_named(autoencoder, tmp_path):
     cache_latents(images_in_order(), autoencoder, directory, verbose=False)
     content[-1] ^= 1
     assert path.read_bytes() == content
-    from_latents(directory, 4, verify=True)
+    from_latents(directory, batch_size=4, verify=True)
     with pytest.raises(ValueError, match="must hold a cache"):
         from_latents(tmp_path)
 
@@ -248,9 +258,11 @@ def test_what_is_no_data_set_of_images_is_refused_and_leaves_nothing(autoencoder
 
 def test_more_files_than_may_be_open_are_read(autoencoder, tmp_path, monkeypatch):
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
-    expected = from_latents(directory, 11, training=False, shuffle=True)[0]
+    expected = from_latents(directory, batch_size=11, training=False, shuffle=True)[0]
     monkeypatch.setattr(reader, "MAX_OPEN_FILES", 1)
-    for actual, wanted in zip(from_latents(directory, 11, training=False, shuffle=True)[0], expected, strict=True):
+    for actual, wanted in zip(
+        from_latents(directory, batch_size=11, training=False, shuffle=True)[0], expected, strict=True
+    ):
         np.testing.assert_array_equal(actual, wanted)
 
 
@@ -271,6 +283,6 @@ def test_a_latent_model_trains_goes_on_and_is_probed_from_a_cache(autoencoder, t
     model = UMD(train.image_shape, 2, 16, 1, 2, 1, num_classes=3, value_range=None, seed=0)
     model.compile("adamw")
     assert np.isfinite(model.fit(train, epochs=2, verbose=0).history["loss"]).all()
-    features = model.predict(from_latents(directory, 4, training=False), verbose=0)
+    features = model.predict(from_latents(directory, batch_size=4, training=False), verbose=0)
     assert features.shape == (11, 16)
-    assert np.isfinite(model.evaluate(from_latents(directory, 4, training=False), verbose=0)).all()
+    assert np.isfinite(model.evaluate(from_latents(directory, batch_size=4, training=False), verbose=0)).all()

@@ -52,6 +52,15 @@ def generate(way):
     return make(way, num_classes=2).generate(np.arange(16) % 2, num_steps=3, guidance_scale=2.0, seed=0).tolist()
 
 
+def layers_of_a_user():
+    """The shapes of layers whose names `layout_map` doesn't know."""
+    keras.backend.clear_session()
+    keras.distribution.set_distribution(WAYS["fsdp"]())
+    layers = [keras.layers.Dense(units, name=f"of_{units}") for units in (64, 20, 8)]
+    keras.Sequential([keras.Input((16,)), *layers])
+    return {layer.name: [layer.kernel.shape, layer.kernel.value.addressable_shards[0].data.shape] for layer in layers}
+
+
 def error_of(function):
     try:
         function()
@@ -64,6 +73,7 @@ if __name__ == "__main__":
     runs = {way: train(way) for way in WAYS}
     runs["samples"] = {way: generate(way) for way in ("one device", "fsdp")}
     runs["uneven"] = {"shapes": shapes(make("fsdp", hidden_dim=20, num_classes=3))}
+    runs["layers of a user"] = layers_of_a_user()
     runs["shares"] = [distribution.share(batch_size=16), error_of(lambda: distribution.share(batch_size=12))]
     with open(sys.argv[1], "w") as file:
         json.dump(runs, file)

@@ -80,6 +80,21 @@ def test_fsdp_spreads_all_large_weights_with_their_moments_and_averages(runs):
     assert parts == {"condition_embedding", "encoder", "decoder", "weight_average", "adam_w"}
 
 
+def test_fsdp_spreads_todays_layers_by_columns_and_the_head_by_rows(runs):
+    shapes = runs["fsdp"]["shapes"]
+    assert shapes["encoder/block_0/attention/output_projection/kernel"] == [[16, 16], [16, 2]]
+    assert shapes["encoder/block_0/mlp_output/kernel"] == [[64, 16], [64, 2]]
+    assert shapes["decoder/head/projection/kernel"] == [[16, 8], [2, 8]]
+    for whole in ("patch_embedding/projection/kernel", "position_embedding/positions", "cls_tokens"):
+        shape, shard = shapes[f"encoder/{whole}"]
+        assert shard == shape, whole
+
+
+def test_fsdp_spreads_layers_that_it_has_no_name_for(runs):
+    shapes = runs["layers of a user"]
+    assert shapes == {"of_64": [[16, 64], [16, 8]], "of_20": [[64, 20], [8, 20]], "of_8": [[20, 8], [20, 8]]}
+
+
 def test_tensor_parallel_blocks_meet_twice_and_only_to_add_up(runs):
     assert runs["tensor"]["collectives"] == {"all-reduce"}
     shapes = runs["tensor"]["shapes"]

@@ -1,4 +1,4 @@
-"""What tests of interrupted trainings share."""
+"""Helpers of the tests of interrupted trainings."""
 
 import keras
 

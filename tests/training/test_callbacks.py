@@ -13,7 +13,7 @@ from tests.training.helpers import KillAfter, Killed
 def test_a_run_leaves_its_model_and_history_and_no_backup(small_model, images, tmp_path):
     model = small_model()
     model.compile("adamw")
-    model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=callbacks.standard(tmp_path / "run"))
+    model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=callbacks.resumable(tmp_path / "run"))
     loaded = keras.models.load_model(tmp_path / "run" / "model.keras")
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
     with open(tmp_path / "run" / "history.csv") as file:
@@ -30,7 +30,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
     def fit(*more):
         model = small_model()
         model.compile("adamw")
-        run = callbacks.standard(tmp_path / "run")
+        run = callbacks.resumable(tmp_path / "run")
         model.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[*run, *more])
         return model
 
@@ -53,7 +53,7 @@ def test_nan_raises_and_keeps_the_last_good_backup(small_model, images, tmp_path
         if epoch == 1:
             model.decoder.mask_token.assign(np.full(16, np.nan))
 
-    run = [keras.callbacks.LambdaCallback(on_epoch_begin=spoil), *callbacks.standard(tmp_path / "run")]
+    run = [keras.callbacks.LambdaCallback(on_epoch_begin=spoil), *callbacks.resumable(tmp_path / "run")]
     with pytest.raises(RuntimeError, match="NaN"):
         model.fit(images, batch_size=8, epochs=3, verbose=0, callbacks=run)
     saved = keras.models.load_model(tmp_path / "run" / "model.keras")
@@ -68,7 +68,7 @@ class Run:
         self.train = source(images, batch_size=8, seed=3)
         self.model = small_model()
         self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), jit_compile=QUICK_JIT)
-        self.callbacks = callbacks.standard(directory, save_freq, dataset=self.train)
+        self.callbacks = callbacks.resumable(directory, save_freq=save_freq, dataset=self.train)
 
     def fit(self, *more, epochs=3, **kwargs):
         with warnings.catch_warnings():
@@ -199,9 +199,23 @@ def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, i
     with pytest.raises(ValueError, match="without `steps_per_epoch`. Received: 2 steps"):
         Run(small_model, images, tmp_path / "other").fit(steps_per_epoch=2)
     with pytest.raises(Killed):
-        without = callbacks.standard(tmp_path / "without", 1)
+        without = callbacks.resumable(tmp_path / "without", save_freq=1)
         model.fit(images, batch_size=8, verbose=0, callbacks=[*without, KillAfter(1)])
     with pytest.raises(ValueError, match="made without `dataset`"):
         Run(small_model, images, tmp_path / "without").fit()
     with pytest.raises(ValueError, match="save_freq=0"):
         callbacks.BackupAndRestore(tmp_path, save_freq=0)
+
+
+def test_callbacks_say_what_they_do(tmp_path):
+    _, model_file, *_, backup = callbacks.resumable(tmp_path / "run", save_freq=100)
+    assert repr(model_file) == f"<ModelFile: {str(tmp_path / 'run' / 'model.keras')!r}>"
+    assert repr(backup) == f"<BackupAndRestore: {str(tmp_path / 'run' / 'backup')!r}, save_freq=100, dataset=None>"
+    for options, when in (
+        ({}, "budget=0.05"),
+        ({"every_epochs": 2}, "every_epochs=2"),
+        ({"every_steps": 9}, "every_steps=9"),
+    ):
+        monitor = callbacks.Monitor("runs", [len, id], tensorboard=False, **options)
+        assert repr(monitor) == f"<Monitor: 'runs', 2 evaluations, {when}>"
+    assert repr(callbacks.Throughput(num_devices=8)) == "<Throughput: device=None, num_devices=8>"

@@ -109,3 +109,23 @@ def test_what_the_user_excludes_from_weight_decay_stays_excluded(small_model):
     model.compile(optimizer)
     decayed = {v.name for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
     assert decayed == {"kernel", "gamma"}
+
+
+def test_a_short_training_with_the_papers_tiny_rate_is_warned_of_with_the_remedy():
+    with pytest.warns(UserWarning, match=r"peaks at 1.9e-05 for batch_size=32, .*base_learning_rate=8e-3"):
+        recipes.pretraining_optimizer(total_steps=354, batch_size=32)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "total_steps, batch_size, options",
+    [
+        (354, 32, {"base_learning_rate": 8e-3}),
+        (354, 32, {"base_learning_rate": 1.5e-4}),  # asked for
+        (354, 32, {"learning_rate": 1e-3}),
+        (354, 256, {}),
+        (50_000, 32, {}),
+    ],
+)
+def test_a_rate_of_ones_own_large_batches_and_long_trainings_are_not_warned_of(total_steps, batch_size, options):
+    recipes.pretraining_optimizer(total_steps, batch_size, **options)

@@ -1,0 +1,57 @@
+"""Host memory and the host's global state."""
+
+import contextlib
+import random
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def host_values(x):
+    """Return the values of `x` as a NumPy array if they are in host memory now, else `None`.
+
+    Symbolic and traced tensors have no values yet, and reading from an accelerator would stall it.
+    """
+    if isinstance(x, (np.ndarray, np.generic, list, tuple, int, float)):
+        return np.asarray(x)
+    if isinstance(x, keras.KerasTensor) or not hasattr(x, "dtype"):
+        return None
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
+            return None
+        on_host = all(device.platform == "cpu" for device in x.devices())
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        on_host = tf.executing_eagerly() and hasattr(x, "numpy") and "GPU" not in getattr(x, "device", "")
+    else:
+        on_host = getattr(getattr(x, "device", None), "type", None) == "cpu"
+    return np.asarray(ops.convert_to_numpy(x)) if on_host else None
+
+
+@contextlib.contextmanager
+def isolated_evaluation(model):
+    """A context for evaluations within `fit`: restores the metrics and the global random states afterwards.
+
+    Without it, `evaluate` would count in the metrics of the epoch, draws from the global generators of Python, NumPy or
+    PyTorch would change how Keras shuffles the next epoch, and on PyTorch `predict` would end the training mode.
+    """
+    metrics = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in model.metrics_variables]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        is_training = model.training
+        with torch.random.fork_rng(devices=[]):
+            yield
+        model.train(is_training)
+    else:
+        yield
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    for variable, value in metrics:
+        variable.assign(value)

@@ -1,0 +1,62 @@
+"""TensorFlow's own needs: while it traces, under `tf.distribute`, and beside another backend."""
+
+import contextlib
+
+import keras
+
+
+def control_dependencies(tensors):
+    """A context: TensorFlow's control dependencies on `tensors`, those of a batch; on other backends nothing.
+
+    Without them, and without XLA, the step that meets the end of the data (`OutOfRange`) still increments seed
+    generators, the optimizer's iterations and the moving averages.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.control_dependencies([tensor for tensor in keras.tree.flatten(tensors) if tensor is not None])
+
+
+def ensure_shape(x, shape):
+    """Set the static shape of `x` where TensorFlow doesn't know it while it traces; else return `x`.
+
+    A tensor of another rank is returned as it is, for the checks of arguments to refuse by name.
+
+    Args:
+        x: Array or tensor.
+        shape: Tuple of integers, and `None` for sizes that are left as they are.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return x
+    import tensorflow as tf
+
+    if not tf.is_tensor(x) or tf.executing_eagerly() or x.shape.rank not in (None, len(shape)):
+        return x
+    return tf.ensure_shape(x, shape)
+
+
+def scale_for_replicas(loss):
+    """`loss` over the number of replicas, whose gradients `tf.distribute` sums."""
+    if keras.backend.backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def import_tensorflow():
+    """Import TensorFlow for reading data; on other backends without its GPUs, whose memory it would take.
+
+    Raises:
+        ImportError: if it isn't installed.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError("This needs TensorFlow, whatever the backend: pip install 'keras_umd[tensorflow]'") from error
+    if keras.backend.backend() != "tensorflow":
+        # RuntimeError: the user has initialised TensorFlow's devices already, and decided so.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
+    return tf

@@ -1,0 +1,278 @@
+"""The base of this package's data sets: what models and callbacks ask of them, and a place that can be saved."""
+
+import copy
+import json
+import threading
+
+import keras
+import numpy as np
+
+
+class Dataset(keras.utils.PyDataset):
+    """Batches from a loader, in the order of the data set's own seed, from any place on.
+
+    `fit`, `evaluate` and `predict` take it on every backend, and `for batch in dataset` gives one epoch. Batch b of
+    epoch e is made of the same images in every run, so `get_state` and `set_state` go on in the middle of an epoch.
+    Keras' `shuffle` changes nothing.
+
+    A model may rely on `device_layer` and `sample_batch()`; callbacks and evaluations on `go_to`, `rewind`,
+    `get_state`, `state_after`, `set_state`, `training`, `is_repeated`, `identity`, `class_names` and `num_images`.
+
+    Attributes:
+        device_layer: Keras layer that the training step applies to a batch first, or `None`. With one, batches are
+            dictionaries of tensors, which it turns into images and labels (or `None`) on the device.
+        dtype: String, the type of the images.
+        num_images: Integer, of this host, in an epoch.
+        image_shape: Tuple `(height, width, channels)`.
+        class_names: List of strings, or `None` without labels.
+        batch_size: Integer.
+        training: Bool. Whether the images of each epoch are other crops or samples.
+        drop_remainder: Bool. Whether all batches are full.
+        identity: Dictionary of JSON values that tells data sets apart; saved states are compared with it.
+        is_repeated: Bool. See `repeat`.
+
+    Args:
+        loader: Object with `batches(epoch, start)`, an iterator of batches, and `num_batches`.
+        num_images, image_shape, class_names, batch_size, training, drop_remainder, identity: see above.
+        dtype: String. Defaults to `"uint8"`.
+        device_layer: see above.
+    """
+
+    def __init__(
+        self,
+        loader,
+        *,
+        num_images,
+        image_shape,
+        class_names,
+        batch_size,
+        training,
+        drop_remainder,
+        identity,
+        dtype="uint8",
+        device_layer=None,
+    ):
+        super().__init__()
+        self.loader = loader
+        self.num_images = num_images
+        self.image_shape = tuple(image_shape)
+        self.class_names = class_names
+        self.batch_size = batch_size
+        self.training = training
+        self.drop_remainder = drop_remainder
+        identity = {**identity, "num_images": num_images, "batch_size": batch_size, "training": training}
+        self.identity = json.loads(json.dumps(identity, default=int))
+        self.dtype = dtype
+        self.device_layer = device_layer
+        self.is_repeated = False
+        self._begin()
+
+    def _begin(self):
+        self._lock = threading.Lock()  # TensorFlow reads ahead in a thread, which outlives a `fit` that is stopped
+        self._epoch, self._batch = 0, 0  # of the batch to read next
+        self._start = 0, 0  # where reading began
+        self._stream = None  # the loader's batches from there on, while they are read
+        self._is_read_in_order = False  # by Keras, which asks for batches by index
+
+    def __len__(self):
+        """Batches in an epoch."""
+        return self.loader.num_batches
+
+    def __repr__(self):
+        classes = "no labels" if self.class_names is None else f"{len(self.class_names)} classes"
+        what = f"{self.num_images} images {self.image_shape}, {classes}, {len(self)} batches an epoch"
+        return f"<{type(self).__name__}: {what}>"
+
+    def repeat(self):
+        """The same images from the beginning and without end, for `fit(..., steps_per_epoch=..., shuffle=False)`.
+
+        Keras' epochs may then be of any length; those of the data set follow one another. `for batch in dataset` never
+        ends. Keras reads ahead, so a `fit` that was stopped leaves the data set at an unknown place: call `go_to`.
+        """
+        repeated = copy.copy(self)
+        repeated.is_repeated = True
+        repeated._begin()
+        return repeated
+
+    def sample_batch(self):
+        """A black image in a batch, with the last label: a model can be checked against it without reading files."""
+        images = np.zeros((1, *self.image_shape), self.dtype)
+        return images if self.class_names is None else (images, np.asarray([len(self.class_names) - 1], "int32"))
+
+    # The place in the data
+
+    def get_state(self):
+        """The place of the batch to read next, as JSON values.
+
+        Keras reads ahead: while `fit` runs, `keras_umd.callbacks.BackupAndRestore` knows which batch is trained on
+        next.
+        """
+        return {"epoch": self._epoch, "batch": self._batch, "dataset": self.identity}
+
+    def state_after(self, state, num_batches):
+        """The state `num_batches` batches after `state`."""
+        epoch, batch = divmod(state["batch"] + num_batches, len(self))
+        return {**state, "epoch": state["epoch"] + epoch, "batch": batch}
+
+    def set_state(self, state):
+        """Go on at the place of a state from `get_state`, also in another process.
+
+        Raises:
+            ValueError: if the state is of a data set with other images, batches or seed.
+        """
+        _check_identity(state["dataset"], self.identity)
+        self.go_to(state["epoch"], state["batch"])
+
+    def go_to(self, epoch, batch=0):
+        """Make batch `batch` of epoch `epoch` the next one."""
+        integers = all(isinstance(number, (int, np.integer)) for number in (epoch, batch))
+        if not integers or epoch < 0 or not 0 <= batch < len(self):
+            raise ValueError(
+                f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}. "
+                f"Received: epoch={epoch}, batch={batch}"
+            )
+        with self._lock:
+            self._close()
+            self._epoch, self._batch = self._start = int(epoch), int(batch)
+            self._is_read_in_order = False
+
+    def rewind(self):
+        """Go back to where reading began: after the last `go_to`, `set_state` or end of an epoch."""
+        self.go_to(*self._start)
+
+    # Reading
+
+    def __iter__(self):
+        """The rest of the epoch, or a whole one at its beginning."""
+        while self.is_repeated:
+            yield from self._rest_of_epoch()
+        yield from self._rest_of_epoch()
+
+    def _rest_of_epoch(self):
+        for _ in range(self._batch, len(self)):
+            batch = self.read_batch()
+            if batch is not None:
+                yield batch
+
+    def read_batch(self):
+        """The next batch, also from one epoch to the next; `None` for one without any image that can be used."""
+        with self._lock:
+            if self._stream is None:
+                self._stream = self._open(self._batch)
+            try:
+                batch = self._prepared(next(self._stream))
+            except BaseException:
+                self._close()  # so that the batch that failed is read again, and not skipped
+                self._is_read_in_order = False
+                raise
+            self._advance()
+            return batch
+
+    def _advance(self):
+        self._batch += 1
+        if self._batch < len(self):
+            return
+        self._close()
+        self._end_epoch()
+        self._epoch, self._batch = self._epoch + 1, 0
+        if not self.is_repeated:
+            self._start = self._epoch, 0
+
+    def _open(self, batch):
+        """The loader's batches of the epoch, from `batch` on."""
+        return self.loader.batches(self._epoch, batch)
+
+    def _close(self):
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _prepared(self, batch):
+        """A batch of the loader as Keras wants it, or `None`."""
+        return batch
+
+    def _end_epoch(self):
+        """Called when all batches of an epoch have been read."""
+
+    # Keras' protocol
+
+    @property
+    def num_batches(self):
+        """The batches that are left of an epoch, or `None` where they never end.
+
+        Keras asks for it each time before it begins to read.
+        """
+        # Keras peeked at batch 0, or an earlier `fit` stopped: rewind to where reading began.
+        if self._is_read_in_order and (self._epoch, self._batch) != self._start:
+            self.rewind()
+            self._is_read_in_order = True
+        if self.is_repeated:
+            return None
+        return len(self) - (self._batch if self._is_read_in_order else 0)
+
+    def __getitem__(self, index):
+        """Within `fit` the next batch, whatever the index; else batch `index` of the epoch."""
+        if self._is_read_in_order:
+            return self._for_keras(self.read_batch())
+        if not 0 <= index < len(self):
+            raise IndexError(f"The data set has {len(self)} batches. Received: index={index}")
+        stream = self._open(index)
+        try:
+            return self._for_keras(self._prepared(next(stream)))
+        finally:
+            stream.close()
+
+    def _for_keras(self, batch):
+        """A batch of `read_batch`, or a substitute where that is `None`."""
+        return batch
+
+    def on_epoch_begin(self):
+        self._is_read_in_order = True
+
+    def on_epoch_end(self):
+        # With `steps_per_epoch`, Keras' epoch ends in the middle of ours, and the next goes on there.
+        self._is_read_in_order = self.is_repeated or self._batch != 0
+        if self.is_repeated:
+            self._start = self._epoch, self._batch
+
+    # All at once
+
+    def as_arrays(self, verbose=True):
+        """All images of an epoch in memory, for `from_arrays` and `on_device`.
+
+        Returns:
+            uint8 array `(num_images, height, width, channels)` (float32, of latents), and an int32 array of labels or
+            `None`.
+        """
+        if self.training:
+            raise ValueError("Training data differ by epoch; take training=False. Received: training=True")
+        return _read_epoch(self, verbose)
+
+
+def _check_identity(state, identity):
+    differing = {name for name, value in identity.items() if state.get(name) != value}
+    if differing:
+        theirs, own = ({name: d.get(name) for name in differing} for d in (state, identity))
+        raise ValueError(
+            f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
+        )
+
+
+def _read_epoch(dataset, verbose):
+    """The images and labels (or `None`) of the next epoch of evaluation data, as arrays."""
+    dataset.go_to(dataset.get_state()["epoch"])
+    images = np.empty((dataset.num_images, *dataset.image_shape), dataset.dtype)
+    labels = np.empty(dataset.num_images, "int32")
+    progress = keras.utils.Progbar(dataset.num_images, unit_name="image") if verbose else None
+    done = 0
+    for _ in range(len(dataset)):
+        batch = dataset.read_batch()
+        if batch is None:
+            continue
+        batch = batch if dataset.class_names is not None else (batch, -1)
+        stop = done + len(batch[0])
+        images[done:stop], labels[done:stop] = batch
+        done = stop
+        if progress is not None:
+            progress.update(done, finalize=done == dataset.num_images)
+    return images[:done], labels[:done] if dataset.class_names is not None else None
