@@ -7,8 +7,8 @@
 
 Steps as `fit` runs them, on random images in host memory: an epoch of some steps of each method in turn, and as often
 the optimizer's step alone on as many weights, and large matrix products of the same type. Medians of the repeats after
-one to warm up: seconds of wall and of CPU time, both as a share of DiT's; FLOP/s by `keras_umd.plan`, without what
-`remat` computes twice, and as a share of those of the matrix products. Prints a table, writes JSON.
+one to warm up: seconds of wall and of CPU time, both as a share of DiT's; FLOP/s by `keras_umd.plan_training`, without
+what `remat` computes twice, and as a share of those of the matrix products. Prints a table, writes JSON.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main():
     parser.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or bfloat16")
     parser.add_argument("--remat", action="store_true")
     parser.add_argument("--scan-blocks", action="store_true")
-    parser.add_argument("--device", help="a name of keras_umd.devices.DEVICES, for the share of its peak")
+    parser.add_argument("--device", help="a name of keras_umd.planning.DEVICES, for the share of its peak")
     parser.add_argument("--product", type=int, help="rows of the matrices; by default 2048, 8192 on accelerators")
     parser.add_argument("--synthetic", action="store_true", help="small models instead of the sizes")
     parser.add_argument("--output", default="runs/train_step.json")
@@ -59,7 +59,7 @@ def main():
 def measure(size, args):
     """A row for each method; all are measured in turn, so that they see the same machine."""
     models = {method: make_model(method, size, args) for method in args.methods}
-    plans = {method: keras_umd.plan(model, args.batch_size, args.device) for method, model in models.items()}
+    plans = {method: keras_umd.plan_training(model, args.batch_size, args.device) for method, model in models.items()}
     epochs = {method: epoch_of(model, args) for method, model in models.items()}
     epochs["optimizer"] = epoch_of(WeightsAlone(next(iter(models.values()))), args)
     flops, product = matrix_product(args)

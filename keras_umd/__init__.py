@@ -5,7 +5,7 @@ import sys
 from keras_umd import data, distribution, evaluation, latents, layers, plots, weights
 from keras_umd.corruption import Corruption, NoiseSchedule
 from keras_umd.models import UMD, FeatureExtractor
-from keras_umd.planning import Device, plan
+from keras_umd.planning import Device, plan_training
 from keras_umd.sampling import generate_to, guidance, samplers
 from keras_umd.training import callbacks, recipes
 

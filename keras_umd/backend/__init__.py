@@ -125,6 +125,11 @@ def scale_for_replicas(loss):
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def runs_scan():
+    """Whether `scan_blocks` has an effect: on JAX, where the loop needs the stacked weights of all blocks."""
+    return keras.backend.backend() == "jax"
+
+
 def host_values(x):
     """Return the values of `x` as a NumPy array if they are in host memory now, else `None`.
 
