@@ -108,7 +108,7 @@ def monitor():
     network = keras.Model(inputs, keras.layers.Dense(64)(keras.layers.Flatten()(inputs)))
     reference = evaluation.Reference.of(network, train[0], verbose=False)
     evaluations = [
-        evaluation.TrackProbe(train, test),
+        evaluation.TrackProbe((train, test)),
         evaluation.TrackRank(test[0]),
         evaluation.TrackGeneration(reference, network, num_images=256),
         evaluation.DrawSamples(16),

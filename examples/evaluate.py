@@ -45,8 +45,7 @@ def main():
 
     print("\n1. Which features are the best? Chosen on a part of the training images.")
     probe = evaluation.FewShotProbe(args.shots)
-    fit, validation = split(train)
-    table = evaluation.sweep_features(model, fit, validation, probe, batch_size=args.batch_size, verbose=False)
+    table = evaluation.sweep_features(model, split(train), probe, batch_size=args.batch_size, verbose=False)
     picture = plots.heatmaps(table, probe.name, "layer", "timesteps")
     save(args, "features", table, picture)
     best = {name: table.best(probe.name)[name] for name in ("layer", "pooling", "timesteps")}
@@ -61,8 +60,8 @@ def main():
     probes = [probe, evaluation.KNNProbe(), evaluation.LinearProbe(epochs=20)]
     table = evaluation.Table()
     for name, encoder in encoders.items():
-        rows = evaluation.evaluate_features(encoder, {name: (train, test)}, probes, args.batch_size, verbose=False)
-        table.append({"features": name, **{column: row[column] for row in rows for column in row if column != "data"}})
+        (row,) = evaluation.evaluate_features(encoder, (train, test), probes, batch_size=args.batch_size, verbose=False)
+        table.append({"features": name, **row})
     save(args, "representation", table)
 
     if model.corruption.clean_ratio == 1:

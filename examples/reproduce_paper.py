@@ -202,7 +202,7 @@ def probes_of(args):
 def probe(args, model, train, test, timesteps, seed):
     """Rows of accuracies, of the class token and of the mean of the patches' tokens."""
     how = {"layers": [model.encoder.num_layers], "poolings": POOLINGS, "timesteps": (timesteps,), "seed": seed}
-    return evaluation.sweep_features(model, train, test, probes_of(args), **how, batch_size=500, verbose=False)
+    return evaluation.sweep_features(model, (train, test), probes_of(args), **how, batch_size=500, verbose=False)
 
 
 def probe_floors(args, train, test):
