@@ -1,7 +1,7 @@
-"""The Inception network that FID, KID and the Inception Score are read from.
+"""The Inception network of FID, KID and the Inception Score.
 
 It is the one that Google published as "inception-2015-12-05": Inception v3 with 1008 classes, average pools that leave
-out the padding, and a last block that pools by the maximum.
+out the padding, and a max pool in the last block.
 """
 
 import functools
@@ -19,19 +19,19 @@ from keras_umd.utils.fingerprint import fingerprint
 
 IMAGE_SIZE = 299
 NUM_LOGITS = 1008
-# The published file carries its own sha256 in its name: pt_inception-2015-12-05-6726825d.pth.
+# The published file has the start of its sha256 in its name: pt_inception-2015-12-05-6726825d.pth.
 FID_SHA256 = "6726825d"
 BATCH_NORM_EPSILON = 1e-3
 
 
 @keras.saving.register_keras_serializable("keras_umd")
 class FIDInception(keras.Model):
-    """Images to the features of FID and to the logits of the Inception Score.
+    """Computes the features of FID and the logits of the Inception Score from images.
 
-    BatchNorm is folded into the convolutions when the weights are read; the results agree with the network's to about
-    1e-5 of the largest value. It computes in float32, whatever the global policy, and isn't trained. (On GPUs,
-    TensorFlow and PyTorch take TF32 for convolutions, with fewer digits, unless they are told not to.) Load the weights
-    once and `save` them as `.keras`, which `keras.models.load_model` reads without PyTorch.
+    BatchNorm is folded into the convolutions when the weights are loaded; outputs agree with the original's to about
+    1e-5 of the largest value. It computes in float32, whatever the global dtype policy, and isn't trained. (On GPUs,
+    TensorFlow and PyTorch use TF32 for convolutions by default, with fewer digits.) Load the weights once and `save`
+    the network as `.keras`, which `keras.models.load_model` reads without PyTorch.
 
     Example:
 
@@ -42,20 +42,20 @@ class FIDInception(keras.Model):
 
     Args:
         weights: Path of the PyTorch file that pytorch-fid and torch-fidelity share, or of an `.npz` file with the same
-            names and layouts, and perhaps the `source_sha256` of the PyTorch file. `None` is for random weights, by
-            `keras.utils.set_random_seed`.
-        resize: How images of other sizes become 299x299: `"tf1"` as in the FID paper and ADM's evaluation,
-            `"half_pixel"` as in pytorch-fid (which takes 127.5 for grey instead of 128), `"clean"` as in clean-fid; see
+            names and layouts, and optionally the `source_sha256` of the PyTorch file. `None` is for random weights,
+            drawn by `keras.utils.set_random_seed`.
+        resize: String, the method that resizes images to 299x299: `"tf1"` as in the FID paper and ADM's evaluation,
+            `"half_pixel"` as in pytorch-fid (which maps 127.5 to 0 instead of 128), `"clean"` as in clean-fid; see
             `resize_matrix`.
         name: String.
 
     Call arguments:
         images: uint8 or float tensor `(batch, height, width, 1 or 3)`, of values in [0, 255]. Height and width must be
-            known when a program is compiled.
+            static shapes.
 
     Returns:
         Dictionary of float32 tensors: `"features"` `(batch, 2048)`, and `"logits"` `(batch, 1008)` without the last
-        layer's bias, which the Inception Score never had.
+        layer's bias, which the original code of the Inception Score leaves out.
 
     Raises:
         ValueError: if the weights aren't this network's, naming each array that is missing, unknown or of another
@@ -108,14 +108,14 @@ class FIDInception(keras.Model):
             return self._outputs(x)
 
     def blocks(self, images):
-        """What every block computes, to compare two networks.
+        """Compute the outputs of every block, to compare two networks.
 
         Args:
-            images: As of a call.
+            images: As in `call`.
 
         Returns:
             Dictionary of float32 tensors: `(batch, height, width, channels)` from `"Conv2d_1a_3x3"` to `"Mixed_7c"`,
-            and what a call returns.
+            and those of `call`.
         """
         outputs = {}
         with full_precision():
@@ -130,7 +130,7 @@ class FIDInception(keras.Model):
         return self.resize == "tf1" and str(self.source_sha256).startswith(FID_SHA256)
 
     def fingerprint(self):
-        """A string that differs for all weights and ways to resize, for what is stored to remember."""
+        """A hash of the weights and the resize method, as a string."""
         return fingerprint([np.frombuffer(self.resize.encode(), "uint8"), *self.weights])
 
     def get_config(self):
@@ -172,7 +172,7 @@ class FIDInception(keras.Model):
         return {"features": features, "logits": self.classifier(features)}
 
     def _draw_weights(self):
-        rng = np.random.default_rng(np.random.randint(2**31))  # of the seed of `keras.utils.set_random_seed`
+        rng = np.random.default_rng(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
         for layer in (*self.convolutions.values(), self.classifier):
             shape = layer.kernel.shape
             layer.kernel.assign(rng.standard_normal(shape, "float32") * np.sqrt(2 / np.prod(shape[:-1])))  # He et al.
@@ -207,7 +207,7 @@ class FIDInception(keras.Model):
 
 
 def _zeros(shape, dtype):
-    """From NumPy: JAX would compile a program for each shape, for values that are replaced at once."""
+    """Zeros from NumPy, which are replaced at once: JAX would compile a program for each shape."""
     return np.zeros(shape, dtype)
 
 
@@ -217,7 +217,7 @@ def _file_names(path):
 
 
 def _read(path):
-    """The arrays of a file, and the sha256 of the PyTorch file that they are from, or `None`."""
+    """The arrays of a file, and the sha256 of their PyTorch file, or `None` where it isn't known."""
     if path.endswith(".npz"):
         with np.load(path) as file:
             arrays = dict(file)

@@ -8,7 +8,7 @@ from keras import ops
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """A convolution with BatchNorm and ReLU; `name` is that within its block."""
+    """A convolution with BatchNorm and ReLU; `name` is unique within its block."""
 
     name: str
     filters: int
@@ -17,17 +17,17 @@ class Convolution:
     padding: str = "same"
 
 
-# Means leave out what lies beyond the image's edge.
+# The means leave out the padding.
 average_pool = functools.partial(ops.average_pool, pool_size=3, strides=1, padding="same", data_format="channels_last")
 max_pool = functools.partial(ops.max_pool, pool_size=3, strides=1, padding="same", data_format="channels_last")
 halve = functools.partial(ops.max_pool, pool_size=3, strides=2, padding="valid", data_format="channels_last")
 
 
-# The blocks: a list runs one after the other, a tuple side by side on the same input, with its channels put together.
+# In a block, the steps of a list run in sequence; those of a tuple run on the same input, and are concatenated.
 
 
 def row(name, *sizes):
-    """Convolutions of these sizes, one after the other; several are numbered, as in the file."""
+    """Convolutions of these sizes in sequence; several are numbered, as in the weights file."""
     names = [name] if len(sizes) == 1 else [f"{name}_{i + 1}" for i in range(len(sizes))]
     return [Convolution(name, *size) for name, size in zip(names, sizes, strict=True)]
 
@@ -108,7 +108,7 @@ NETWORK = {
 
 
 def convolutions_of(step, block):
-    """All convolutions of a step, with their paths."""
+    """Iterate over the convolutions of a step, with their paths."""
     if isinstance(step, Convolution):
         yield path_of(block, step), step
     elif isinstance(step, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The full linear probe: a linear classifier trained by gradient descent on all labels."""
+"""The full linear probe: a linear classifier, trained by gradient descent on all labels."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from keras_umd.utils.checks import check_positive_integers
 
 
 class LinearProbe(Probe):
-    """BatchNorm without affine, then Dense, trained on the features of all training images (MAE, appendix A).
+    """BatchNorm without scale and offset, then Dense, trained on the features of all training images (MAE, appendix A).
 
     Args:
         epochs: Integer.
