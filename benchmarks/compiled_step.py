@@ -10,13 +10,9 @@ program, for its arguments and for temporaries, beside the plan of `keras_umd.pl
 part of the unrolled `remat`, and computes bfloat16 in float32.) Prints two tables, writes JSON.
 """
 
-import argparse
-import json
-import os
 import time
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
+import common
 import jax
 import keras
 
@@ -32,20 +28,19 @@ SMALL = {"image_shape": (16, 16, 3), "patch_size": 2, "hidden_dim": 64, "num_lay
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/compiled_step.json")
     parser.add_argument("--preset", default="umd_large_patch2_latent32")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or bfloat16")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--synthetic", action="store_true", help="a small model instead of the preset")
-    parser.add_argument("--output", default="runs/compiled_step.json")
     args = parser.parse_args()
-    if keras.backend.backend() != "jax":
-        raise SystemExit(f"This compiles by JAX. Received: KERAS_BACKEND={keras.backend.backend()}")
+    if common.BACKEND != "jax":
+        raise SystemExit(f"This compiles by JAX. Received: KERAS_BACKEND={common.BACKEND}")
 
     keras.config.set_dtype_policy(args.dtype)
     name = "small model" if args.synthetic else args.preset
-    print(f"{name}, {args.dtype}, batch of {args.batch_size}; {versions()}\n")
+    print(f"{name}, {args.dtype}, batch of {args.batch_size}; {common.versions()}\n")
     print("step          trace    lower   compile")
     rows = []
     for variant in args.variants:
@@ -58,9 +53,7 @@ def main():
         kept, beside = (f"{row[f'{part}_bytes'] / 1e9:10.2f}" for part in ("argument", "temp"))
         planned = (f"{row[f'planned_{part}_bytes'] / 1e9:8.2f}" for part in ("argument", "temp"))
         print(f"{row['variant']:14}        {kept}  {next(planned)}    {beside}  {next(planned)}")
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({**vars(args), "versions": versions(), "rows": rows}, file, indent=1)
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def measure(variant, args):
@@ -108,10 +101,6 @@ def shapes_of_model(args, options):
     groups = [model.trainable_variables, model.non_trainable_variables, model.optimizer.variables]
     groups.append(model.metrics_variables)
     return model, tuple([jax.ShapeDtypeStruct(v.shape, v.dtype) for v in group] for group in groups)
-
-
-def versions():
-    return f"Keras {keras.__version__}, JAX {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -22,18 +22,19 @@ import subprocess
 import sys
 import tempfile
 
+import common
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 SIZES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "u8": 1, "s8": 1, "pred": 1}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/scaling.json")
     parser.add_argument("--preset", default="umd_tiny_patch8_32")
     parser.add_argument("--batch-size", type=int, default=32, help="of all devices together")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--parallelism", nargs="+", choices=("data", "fsdp"), default=["data", "fsdp"])
     parser.add_argument("--scan-blocks", action="store_true")
-    parser.add_argument("--output", default="runs/scaling.json")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # in a process that has the devices
     args = parser.parse_args()
     if args.step:
@@ -51,9 +52,7 @@ def main():
             images = f"{row['clean']:5}+{row['noisy']:<5}"
             state, gradients = row["state_bytes"] / 1e6, row["gradient_bytes"] / 1e6
             print(f"{parallelism:9} {num_devices:7}   {images}   {state:9.2f}   {gradients:12.2f}   {moved}")
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({**vars(args), "rows": rows}, file, indent=1)
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def measure(args, parallelism, num_devices):
@@ -117,7 +116,7 @@ def step(args):
         "noisy": share - num_clean,
         "state_bytes": sum(value.addressable_shards[0].data.nbytes for value in state),
         "gradient_bytes": sum(variable.value.nbytes for variable in model.trainable_variables),
-        "versions": f"Keras {keras.__version__}, JAX {jax.__version__}, {os.cpu_count()} CPU cores",
+        "versions": common.versions(),
     }
 
 

@@ -11,29 +11,20 @@ one to warm up: seconds of wall and of CPU time, both as a share of DiT's; FLOP/
 what `remat` computes twice, and as a share of those of the matrix products. Prints a table, writes JSON.
 """
 
-import argparse
-import json
-import os
-import resource
-import time
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
 from keras import ops
 
 import keras_umd
-from keras_umd.backend import compile_function
-from keras_umd.backend.devices import training_devices
+from keras_umd import evaluation
 
 METHODS = ("umd", "mae", "maskdit", "dit")
 SMALL = {"image_shape": (8, 8, 3), "patch_size": 2, "hidden_dim": 32, "num_layers": 2, "num_heads": 2}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/train_step.json")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--sizes", nargs="+", default=["small_patch4_64"], help="presets without the method")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -45,15 +36,12 @@ def main():
     parser.add_argument("--device", help="a name of keras_umd.planning.DEVICES, for the share of its peak")
     parser.add_argument("--product", type=int, help="rows of the matrices; by default 2048, 8192 on accelerators")
     parser.add_argument("--synthetic", action="store_true", help="small models instead of the sizes")
-    parser.add_argument("--output", default="runs/train_step.json")
     args = parser.parse_args()
 
     keras.config.set_dtype_policy(args.dtype)
-    print(f"{args.dtype}, batch of {args.batch_size}, {versions()}")
+    print(f"{args.dtype}, batch of {args.batch_size}, {common.versions()}")
     rows = [row for size in (["synthetic"] if args.synthetic else args.sizes) for row in measure(size, args)]
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({**vars(args), "versions": versions(), "rows": rows}, file, indent=1)
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def measure(size, args):
@@ -66,7 +54,7 @@ def measure(size, args):
     times = []
     for _ in range(args.repeats + 1):
         times.append({name: np.divide(epoch(), args.steps) for name, epoch in epochs.items()})
-        times[-1]["product"] = timed(product)
+        times[-1]["product"] = np.array(common.timed(product)[1:])
     times = {name: np.array([repeat[name] for repeat in times[1:]]) for name in times[0]}
     medians = {name: np.median(values, axis=0) for name, values in times.items()}
     rate, cpu_rate = flops / medians["product"]
@@ -134,10 +122,10 @@ class Timer(keras.callbacks.Callback):
     """The seconds of an epoch, of wall and of CPU time: `fit` ends it when its last step is over."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.start = now()
+        self.start = common.now()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.seconds = now() - self.start
+        self.seconds = common.now() - self.start
 
 
 def epoch_of(model, args):
@@ -156,8 +144,8 @@ def epoch_of(model, args):
 
 
 def matrix_product(args):
-    """Its FLOPs, and a function that computes it: four products in a row."""
-    has_accelerator = training_devices()[0] is not None
+    """The FLOPs of four matrix products in sequence, and a function that computes them."""
+    has_accelerator = "CPU cores" not in evaluation.versions()["device"]
     n = args.product or (8192 if has_accelerator else 2048)
     matrix = keras.random.normal((n, n), stddev=n**-0.5, dtype=keras.config.dtype_policy().compute_dtype)
 
@@ -166,32 +154,13 @@ def matrix_product(args):
             x = ops.matmul(x, matrix)
         return x  # whole: on a CPU, XLA's products are many times slower if less is wanted of them
 
-    compiled = compile_function(chain, [])
-    return 4 * 2 * n**3, lambda: ops.convert_to_numpy(compiled([], matrix, matrix)[0, 0])
-
-
-def timed(function):
-    start = now()
-    function()
-    return now() - start
-
-
-def now():
-    """Seconds of wall time and of all cores together."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return np.array([time.perf_counter(), usage.ru_utime + usage.ru_stime])
+    compiled = common.compiled(chain)
+    return 4 * 2 * n**3, lambda: ops.convert_to_numpy(compiled(matrix, matrix)[0, 0])
 
 
 def over_dit(times, method, clock):
     """The median of the ratios to DiT's epoch of the same repeat; NaN without DiT."""
     return np.median(times[method][:, clock] / times["dit"][:, clock]) if "dit" in times else np.nan
-
-
-def versions():
-    backend = keras.backend.backend()
-    kind, _ = training_devices()
-    device = kind or f"{os.cpu_count()} CPU cores"
-    return f"Keras {keras.__version__}, {backend} {__import__(backend).__version__}, {device}"
 
 
 if __name__ == "__main__":
