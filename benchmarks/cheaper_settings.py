@@ -1,4 +1,4 @@
-"""What do cheaper settings gain in time, and what do they cost in quality?
+"""Time and quality of cheaper settings.
 
     python benchmarks/cheaper_settings.py time                   # CPU seconds of a step, each beside the baseline's
     python benchmarks/cheaper_settings.py digits                 # quality, trained as the demo is
@@ -6,7 +6,7 @@
 
 Quality after equal numbers of images: 10-shot accuracy of the class token and of the patch tokens after pre-training;
 after fine-tuning with labels the Fréchet distance of 1,000 samples (DPM-Solver++, 20 steps) to the real images in the
-features of a small classifier (its own scale, no FID). Prints a table, writes JSON; stopped, it goes on where it was.
+features of a small classifier (its own scale, no FID). Prints a table, writes JSON; interrupted, it continues.
 
 What was tried, on two CPU cores that others used too (Keras 3.15.1, JAX 0.10.2). FLOPs of a step's matrix products,
 counted by hand for 256 patches at the paper's ratios, and CPU seconds, median of four steps (256 wide, AdaLN-zero),
@@ -47,7 +47,7 @@ import numpy as np
 import keras_umd
 
 BATCH_SIZE = 64
-# What the constructor is told, `decoder_hidden_dim` as a share of the encoder's, and what `Corruption.umd` is told.
+# Arguments of the constructor, with `decoder_hidden_dim` as a share of the encoder's, and of `Corruption.umd`.
 SETTINGS = {
     "baseline": ({}, {}),
     "decoder of half the width": ({"decoder_hidden_dim": 0.5}, {}),
@@ -176,7 +176,7 @@ def sized(constructor, hidden_dim):
 
 
 def shrunk(images):
-    """Images of 28x28 at half the size, for the classifier's sake; those of 8x8 as they are."""
+    """Images of 28x28 at half the size, to save the classifier time; those of 8x8 as they are."""
     if images.shape[1] == 8:
         return images
     return images.reshape(-1, 14, 2, 14, 2, 1).mean(axis=(2, 4)).astype("uint8")

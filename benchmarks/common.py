@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, clocks, compiled functions, data, a classifier that judges images, JSON files.
+"""Shared by the benchmarks: arguments, clocks, compiled functions, data, a classifier that judges images, JSON files.
 
 Import it before Keras: it chooses the backend, JAX where KERAS_BACKEND isn't set.
 """

@@ -1,4 +1,4 @@
-"""How long does XLA compile the training step, and how much memory does the compiled step need?
+"""Compilation time and memory of the training step by XLA.
 
     python benchmarks/compiled_step.py                                    # L/2 on latents, float32; minutes
     python benchmarks/compiled_step.py --preset umd_base_patch4_64 --batch-size 256 --dtype mixed_bfloat16
@@ -84,7 +84,7 @@ def measure(variant, args):
 
 
 def shapes_of_model(args, options):
-    """A model whose weights were never made, and the shapes of its training's state."""
+    """A model with abstract weights, and the shapes of its training state."""
     models = []
 
     def build():

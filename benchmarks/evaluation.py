@@ -1,4 +1,4 @@
-"""What does evaluation cost? In time beside the networks alone, and in memory.
+"""Time of evaluation beside the networks alone, and its memory.
 
     python benchmarks/evaluation.py                              # half an hour on two cores
     KERAS_BACKEND=tensorflow python benchmarks/evaluation.py     # Inception is the fastest there, on a CPU

@@ -1,4 +1,4 @@
-"""How fast are images read, cropped and handed over, beside the decoding of the same files alone?
+"""Speed of reading and cropping images, beside decoding the same files alone.
 
     python benchmarks/input_pipeline.py
 
@@ -107,7 +107,7 @@ def read(dataset):
 
 
 def nothing(image_shape):
-    """A model whose step costs next to nothing, but that all images are sent to."""
+    """A model with a nearly free step, to which all images are sent."""
     layers = [keras.Input(image_shape, dtype="uint8"), keras.layers.Cropping2D(image_shape[0] // 2 - 1)]
     model = keras.Sequential([*layers, keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), Total()])
     model.compile(keras.optimizers.SGD(0.0), jit_compile=False)
@@ -115,7 +115,7 @@ def nothing(image_shape):
 
 
 class Total(keras.layers.Layer):
-    """One weight, and a loss, so that there is something to train."""
+    """One weight and a loss, as `fit` needs them."""
 
     def build(self, input_shape):
         self.scale = self.add_weight(shape=(), initializer="ones")
@@ -126,7 +126,7 @@ class Total(keras.layers.Layer):
 
 
 def gathering(dataset):
-    """An epoch of batches as the training step makes them, compiled alone."""
+    """A function that makes an epoch of batches as the training step does, compiled alone."""
     layer = dataset.device_layer
     function = common.compiled(lambda batch: layer(batch)[0], layer.variables)
 

@@ -1,4 +1,4 @@
-"""What does the autoencoder cost a latent pre-training, in the loop and cached?
+"""Time of the autoencoder in a latent pre-training, in the loop and cached.
 
     python benchmarks/latents.py
     python benchmarks/latents.py --size large --batch-size 256 --num-images 5120      # on a GPU

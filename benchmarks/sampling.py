@@ -1,4 +1,4 @@
-"""How fast are samples made, and how much of that is the network?
+"""Speed of sampling, beside the network alone.
 
     python benchmarks/sampling.py                                     # S/4 at 64x64, float32
     python benchmarks/sampling.py --preset umd_base_patch4_64 --dtype bfloat16 --batch-sizes 256 --steps 20 250

@@ -1,4 +1,4 @@
-"""How good are samples of the digits model, by sampler, number of network calls, head and guidance?
+"""Quality of the digits model's samples, by sampler, number of network calls, head and guidance.
 
     make demo                                   # trains the model
     python benchmarks/sampling_quality.py       # about ten minutes on two cores
@@ -62,7 +62,7 @@ def main():
 
 
 def experiments():
-    """Name, network calls, and what else `generate` is told."""
+    """Iterate over name, network calls and other arguments of `generate`."""
     for head in ("eps", "x0"):
         options = {"predict_from": head}
         yield f"DDIM, eta 1, {head} head", 250, options

@@ -1,4 +1,4 @@
-"""What do devices tell each other in a training step, and is their work the same?
+"""Communication and balance of devices in a training step.
 
     python benchmarks/scaling.py                                          # 1 to 8 virtual devices, on a small model
     python benchmarks/scaling.py --preset umd_small_patch4_64 --batch-size 64 --devices 1 8
@@ -56,7 +56,7 @@ def main():
 
 
 def measure(args, parallelism, num_devices):
-    """One number of devices, in a process of its own, which writes its program into a folder."""
+    """Measure one number of devices, in a process of its own that dumps its program."""
     with tempfile.TemporaryDirectory() as folder:
         flags = f"--xla_force_host_platform_device_count={num_devices} --xla_dump_to={folder}"
         environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
@@ -72,10 +72,10 @@ def measure(args, parallelism, num_devices):
 
 
 def collectives(program):
-    """Bytes that a device gets in a step, by kind. What stands in a loop counts as often as that runs."""
+    """Bytes that a device receives in a step, by kind; a loop's body counts once for each iteration."""
     found = dict.fromkeys(KINDS, 0)
     runs = {}
-    # A function stands before those that call it, in XLA's text; so these come first here.
+    # XLA writes functions before their callers: reversed, the callers come first.
     for name, body in reversed(re.findall(r"^(?:ENTRY )?%(\S+) [^\n]*\{\n(.*?)^\}", program, re.DOTALL | re.MULTILINE)):
         times = runs.get(name, 1)
         for line in body.splitlines():
@@ -90,7 +90,7 @@ def collectives(program):
 
 
 def step(args):
-    """A step on all devices of this process, and what each of them has."""
+    """Run a step on all devices of this process; returns the sizes on each."""
     import jax
     import keras
     import numpy as np

@@ -1,4 +1,4 @@
-"""How fast is a training step, of UMD beside DiT and others, and how far from what the device can do?
+"""Speed of a training step, of UMD beside DiT and others, and of matrix products on the same device.
 
     python benchmarks/train_step.py                                    # S/4 at 64x64, float32
     python benchmarks/train_step.py --sizes base_patch4_64 large_patch2_latent32 --batch-size 256 --steps 20 \\
@@ -45,7 +45,7 @@ def main():
 
 
 def measure(size, args):
-    """A row for each method; all are measured in turn, so that they see the same machine."""
+    """Measure all methods in turns, so that they see the same machine; a row for each."""
     models = {method: make_model(method, size, args) for method in args.methods}
     plans = {method: keras_umd.plan_training(model, args.batch_size, args.device) for method, model in models.items()}
     epochs = {method: epoch_of(model, args) for method, model in models.items()}
@@ -101,7 +101,7 @@ def make_model(method, size, args):
 
 
 class WeightsAlone(keras.Model):
-    """As many weights as a model has, and a loss that only adds them up: its step is the optimizer's."""
+    """The weights of a model, with their sum as the loss: its step is the optimizer's alone."""
 
     def __init__(self, model):
         super().__init__()
@@ -119,7 +119,7 @@ class WeightsAlone(keras.Model):
 
 
 class Timer(keras.callbacks.Callback):
-    """The seconds of an epoch, of wall and of CPU time: `fit` ends it when its last step is over."""
+    """Measures wall and CPU seconds of an epoch, up to the end of its last step."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = common.now()
@@ -152,7 +152,7 @@ def matrix_product(args):
     def chain(x, matrix):
         for _ in range(4):
             x = ops.matmul(x, matrix)
-        return x  # whole: on a CPU, XLA's products are many times slower if less is wanted of them
+        return x  # the whole matrix: XLA's products on a CPU are many times slower if only a part is returned
 
     compiled = common.compiled(chain)
     return 4 * 2 * n**3, lambda: ops.convert_to_numpy(compiled(matrix, matrix)[0, 0])

@@ -8,7 +8,7 @@ from tests.evaluation.test_features import mean_model
 
 @pytest.fixture
 def grey():
-    """Images of three grey levels, with noise: what `mean_model` tells apart at once; train and test."""
+    """Noisy images of three grey levels, which `mean_model` separates; train and test."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = np.clip(60 + 70 * labels[:, None, None, None] + rng.normal(0, 20, (60, 8, 8, 1)), 0, 255).astype("uint8")

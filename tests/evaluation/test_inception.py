@@ -71,7 +71,7 @@ def whole_network(oracle, tmp_path_factory):
 
 
 def oracle_outputs(oracle, images):
-    """What all its blocks compute, channels last, and its features and logits."""
+    """The outputs of all its blocks, channels last, and its features and logits."""
     import torch
 
     outputs = {}

@@ -1,4 +1,4 @@
-"""What Monitor evaluates, inside a training."""
+"""The evaluations for Monitor, inside a training."""
 
 import json
 
