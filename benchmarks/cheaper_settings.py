@@ -1,4 +1,4 @@
-"""What do cheaper settings gain in time, and what do they cost in quality?
+"""Time and quality of cheaper settings.
 
     python benchmarks/cheaper_settings.py time                   # CPU seconds of a step, each beside the baseline's
     python benchmarks/cheaper_settings.py digits                 # quality, trained as the demo is
@@ -6,7 +6,7 @@
 
 Quality after equal numbers of images: 10-shot accuracy of the class token and of the patch tokens after pre-training;
 after fine-tuning with labels the Fréchet distance of 1,000 samples (DPM-Solver++, 20 steps) to the real images in the
-features of a small classifier (its own scale, no FID). Prints a table, writes JSON; stopped, it goes on where it was.
+features of a small classifier (its own scale, no FID). Prints a table, writes JSON; interrupted, it continues.
 
 What was tried, on two CPU cores that others used too (Keras 3.15.1, JAX 0.10.2). FLOPs of a step's matrix products,
 counted by hand for 256 patches at the paper's ratios, and CPU seconds, median of four steps (256 wide, AdaLN-zero),
@@ -36,23 +36,18 @@ Went:
   was not measured.
 """
 
-import argparse
-import gzip
 import json
 import os
-import resource
+import time
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
-from sampling_quality import digits, generate, train_classifier
 
 import keras_umd
 
 BATCH_SIZE = 64
-# What the constructor is told, `decoder_hidden_dim` as a share of the encoder's, and what `Corruption.umd` is told.
+# Arguments of the constructor, with `decoder_hidden_dim` as a share of the encoder's, and of `Corruption.umd`.
 SETTINGS = {
     "baseline": ({}, {}),
     "decoder of half the width": ({"decoder_hidden_dim": 0.5}, {}),
@@ -70,7 +65,7 @@ SCORES = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/cheaper_settings")
     parser.add_argument("what", choices=("time", *DATA))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
@@ -79,11 +74,10 @@ def main():
     parser.add_argument("--hidden-dim", type=int, default=256, help="of the model whose step is timed")
     parser.add_argument("--repeats", type=int, default=7, help="of the timed step")
     parser.add_argument("--fashion-folder", default="/usr/share/datasets/fashion-mnist")
-    parser.add_argument("--output", default="runs/cheaper_settings")
     args = parser.parse_args()
-    print(f"{args.what}; {versions()}")
+    print(f"{args.what}; {common.versions()}")
     if args.what == "time":
-        save(args.output, "time", time_steps(args))
+        common.write_json(os.path.join(args.output, "time.json"), rows=time_steps(args))
     else:
         compare(args)
 
@@ -110,9 +104,9 @@ def time_steps(args):
         print(f"compiled: {name}", flush=True)
     for _ in range(args.repeats):
         for name, model in steps.items():
-            started = cpu_seconds()
+            started = time.process_time()
             model.train_on_batch(images)
-            rows[name]["cpu_seconds"].append(cpu_seconds() - started)
+            rows[name]["cpu_seconds"].append(time.process_time() - started)
     print(f"{'':32} weights   CPU s a step   of the baseline's")
     base = np.median(rows[args.only[0]]["cpu_seconds"])
     for name, row in rows.items():
@@ -121,19 +115,14 @@ def time_steps(args):
     return rows
 
 
-def cpu_seconds():
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
 # Quality
 
 
 def compare(args):
-    train, test = load(args.what, args.fashion_folder)
+    train, test = common.digits() if args.what == "digits" else common.fashion_mnist(args.fashion_folder)
     some = slice(0, 5000)
     judged = (shrunk(train[0][:3000]), train[1][:3000], shrunk(test[0][some]), test[1][some])
-    _, features_of, accuracy = train_classifier(*judged)
+    _, features_of, accuracy = common.train_classifier(*judged)
     real = features_of.predict(shrunk(train[0][:10_000]), batch_size=512, verbose=0)
     print(f"the classifier's accuracy: {accuracy:.3f}")
     results = read(args.output, args.what)
@@ -142,7 +131,7 @@ def compare(args):
             if f"{name}, seed {seed}" in results:
                 continue
             model, conditional = trained(args, name, seed, train)
-            samples = generate(conditional, np.arange(1000) % 10, num_steps=20, sampler="dpmpp_2m", seed=seed)
+            samples = common.generate(conditional, np.arange(1000) % 10, num_steps=20, sampler="dpmpp_2m", seed=seed)
             features = features_of.predict(shrunk(samples), batch_size=512, verbose=0)
             results[f"{name}, seed {seed}"] = {
                 **few_shot(model, [x[some] for x in train], [x[some] for x in test]),
@@ -150,7 +139,7 @@ def compare(args):
                 "weights": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
             }
             print(f"{name}, seed {seed}: {results[f'{name}, seed {seed}']}", flush=True)
-            save(args.output, args.what, results)
+            common.write_json(os.path.join(args.output, f"{args.what}.json"), rows=results)
     print(f"\n{'':32}" + "".join(f"{title:>22}" for title in SCORES.values()))
     for name in args.only:
         rows = [row for key, row in results.items() if key.startswith(f"{name}, seed")]
@@ -168,13 +157,13 @@ def trained(args, name, seed, train):
     model = keras_umd.UMD(**{**sizes, **sized(constructor, 96)}, corruption=corruption, seed=seed)
     optimizer = keras_umd.recipes.pretraining_optimizer(args.pretraining_steps, BATCH_SIZE, base_learning_rate=8e-3)
     model.compile(optimizer)
-    model.fit(RandomBatches(train[:1], args.pretraining_steps, seed), verbose=0)
+    model.fit(common.RandomBatches(train[:1], args.pretraining_steps, BATCH_SIZE, seed), verbose=0)
     conditional = model.with_classes(10)
     optimizer = keras_umd.recipes.finetuning_optimizer(
         args.finetuning_steps, BATCH_SIZE, base_learning_rate=6e-3, ema_decay=0.99
     )
     conditional.compile(optimizer)
-    conditional.fit(RandomBatches(train, args.finetuning_steps, seed), verbose=0)
+    conditional.fit(common.RandomBatches(train, args.finetuning_steps, BATCH_SIZE, seed), verbose=0)
     return model, conditional
 
 
@@ -187,7 +176,7 @@ def sized(constructor, hidden_dim):
 
 
 def shrunk(images):
-    """Images of 28x28 at half the size, for the classifier's sake; those of 8x8 as they are."""
+    """Images of 28x28 at half the size, to save the classifier time; those of 8x8 as they are."""
     if images.shape[1] == 8:
         return images
     return images.reshape(-1, 14, 2, 14, 2, 1).mean(axis=(2, 4)).astype("uint8")
@@ -202,58 +191,12 @@ def few_shot(model, train, test):
     return accuracies
 
 
-class RandomBatches(keras.utils.PyDataset):
-    """Batches drawn at random, so that an epoch can be any number of steps."""
-
-    def __init__(self, arrays, steps, seed):
-        super().__init__()
-        self.arrays, self.steps = arrays, steps
-        self.rng = np.random.default_rng(seed)
-
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, index):
-        chosen = self.rng.integers(0, len(self.arrays[0]), BATCH_SIZE)
-        return tuple(x[chosen] for x in self.arrays)
-
-
-def load(data, folder):
-    """Images and labels to train on and to test on, shuffled."""
-    if data == "fashion":
-        return tuple(
-            (idx(folder, f"{part}-images-idx3", 16).reshape(-1, 28, 28, 1), idx(folder, f"{part}-labels-idx1", 8))
-            for part in ("train", "t10k")
-        )
-    return digits()
-
-
-def idx(folder, name, header):
-    with gzip.open(os.path.join(folder, f"{name}-ubyte.gz"), "rb") as file:
-        values = np.frombuffer(file.read(), "uint8", offset=header)
-    return values.astype("int32") if "labels" in name else values
-
-
-def versions():
-    backend = keras.backend.backend()
-    module = __import__(backend)
-    return f"Keras {keras.__version__}, {backend} {module.__version__}, {os.cpu_count()} cores"
-
-
 def read(folder, name):
     path = os.path.join(folder, f"{name}.json")
     if not os.path.exists(path):
         return {}
     with open(path) as file:
         return json.load(file)["rows"]
-
-
-def save(folder, name, rows):
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"{name}.json")
-    with open(f"{path}.new", "w") as file:
-        json.dump({"versions": versions(), "rows": rows}, file, indent=1)
-    os.replace(f"{path}.new", path)
 
 
 if __name__ == "__main__":

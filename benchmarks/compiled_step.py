@@ -1,22 +1,18 @@
-"""How long does XLA compile the training step, and how much memory does the compiled step need?
+"""Compilation time and memory of the training step by XLA.
 
     python benchmarks/compiled_step.py                                    # L/2 on latents, float32; minutes
     python benchmarks/compiled_step.py --preset umd_base_patch4_64 --batch-size 256 --dtype mixed_bfloat16
     python benchmarks/compiled_step.py --synthetic                        # a small model, to see that it works
 
 JAX only. The step as `fit` compiles it: unrolled, with `scan_blocks`, with `remat`, with both. No weights are made and
-nothing is run: only shapes go in. Seconds of tracing, of lowering and of compiling, and what the compiled program says
-of its memory beside what `keras_umd.plan` expects: for what it takes and gives back, and for what it needs meanwhile.
-(On a CPU, XLA undoes part of the unrolled `remat`, and computes bfloat16 in float32.) Prints two tables, writes JSON.
+nothing is run: only shapes go in. Seconds of tracing, of lowering and of compiling; and the memory of the compiled
+program, for its arguments and for temporaries, beside the plan of `keras_umd.plan_training`. (On a CPU, XLA undoes
+part of the unrolled `remat`, and computes bfloat16 in float32.) Prints two tables, writes JSON.
 """
 
-import argparse
-import json
-import os
 import time
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
+import common
 import jax
 import keras
 
@@ -32,20 +28,19 @@ SMALL = {"image_shape": (16, 16, 3), "patch_size": 2, "hidden_dim": 64, "num_lay
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/compiled_step.json")
     parser.add_argument("--preset", default="umd_large_patch2_latent32")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or bfloat16")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--synthetic", action="store_true", help="a small model instead of the preset")
-    parser.add_argument("--output", default="runs/compiled_step.json")
     args = parser.parse_args()
-    if keras.backend.backend() != "jax":
-        raise SystemExit(f"This compiles by JAX. Received: KERAS_BACKEND={keras.backend.backend()}")
+    if common.BACKEND != "jax":
+        raise SystemExit(f"This compiles by JAX. Received: KERAS_BACKEND={common.BACKEND}")
 
     keras.config.set_dtype_policy(args.dtype)
     name = "small model" if args.synthetic else args.preset
-    print(f"{name}, {args.dtype}, batch of {args.batch_size}; {versions()}\n")
+    print(f"{name}, {args.dtype}, batch of {args.batch_size}; {common.versions()}\n")
     print("step          trace    lower   compile")
     rows = []
     for variant in args.variants:
@@ -58,9 +53,7 @@ def main():
         kept, beside = (f"{row[f'{part}_bytes'] / 1e9:10.2f}" for part in ("argument", "temp"))
         planned = (f"{row[f'planned_{part}_bytes'] / 1e9:8.2f}" for part in ("argument", "temp"))
         print(f"{row['variant']:14}        {kept}  {next(planned)}    {beside}  {next(planned)}")
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({**vars(args), "versions": versions(), "rows": rows}, file, indent=1)
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def measure(variant, args):
@@ -76,7 +69,7 @@ def measure(variant, args):
     lower_end = time.perf_counter()
     compiled = lowered.compile()
     compile_end = time.perf_counter()
-    found, planned = compiled.memory_analysis(), keras_umd.plan(model, args.batch_size).memory
+    found, planned = compiled.memory_analysis(), keras_umd.plan_training(model, args.batch_size).memory
     kept = planned.weights + planned.optimizer + planned.averages
     return {
         "variant": variant,
@@ -91,7 +84,7 @@ def measure(variant, args):
 
 
 def shapes_of_model(args, options):
-    """A model whose weights were never made, and the shapes of its training's state."""
+    """A model with abstract weights, and the shapes of its training state."""
     models = []
 
     def build():
@@ -108,10 +101,6 @@ def shapes_of_model(args, options):
     groups = [model.trainable_variables, model.non_trainable_variables, model.optimizer.variables]
     groups.append(model.metrics_variables)
     return model, tuple([jax.ShapeDtypeStruct(v.shape, v.dtype) for v in group] for group in groups)
-
-
-def versions():
-    return f"Keras {keras.__version__}, JAX {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

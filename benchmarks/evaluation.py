@@ -1,4 +1,4 @@
-"""What does evaluation cost? In time beside the networks alone, and in memory.
+"""Time of evaluation beside the networks alone, and its memory.
 
     python benchmarks/evaluation.py                              # half an hour on two cores
     KERAS_BACKEND=tensorflow python benchmarks/evaluation.py     # Inception is the fastest there, on a CPU
@@ -6,31 +6,25 @@
 The Inception network has random weights here: what it costs doesn't depend on them. Prints a table, writes JSON.
 """
 
-import argparse
 import json
 import os
 import resource
 import tempfile
-import time
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
-from sklearn.datasets import load_digits
+from common import timed
 
 import keras_umd
 from keras_umd import callbacks, evaluation
-from keras_umd.evaluation.statistics import FeatureStatistics
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/evaluation.json")
     parser.add_argument("--num-images", type=int, default=2000, help="through Inception")
     parser.add_argument("--num-features", type=int, default=50_000, help="for statistics and memory")
     parser.add_argument("--only", choices=("memory", "few_shot", "statistics", "monitor", "fid"), nargs="+")
-    parser.add_argument("--output", default="runs/evaluation.json")
     args = parser.parse_args()
     measurements = {
         "memory": ("memory of 50,000 images' scores, beyond the network", lambda: memory(args.num_features)),
@@ -44,17 +38,7 @@ def main():
         name, measure = measurements[key]
         rows[name] = measure()
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows[name].items()), flush=True)
-    versions = {"keras": keras.__version__, "backend": keras.backend.backend(), "numpy": np.__version__}
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({"versions": versions, "cores": os.cpu_count(), "rows": rows}, file, indent=1)
-
-
-def timed(function):
-    """What it returns, its seconds, and those of all cores together."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = function()
-    return result, time.perf_counter() - wall, time.process_time() - cpu
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def memory(num_images):
@@ -83,7 +67,7 @@ def few_shot():
 
 def statistics(num_features):
     features = np.random.default_rng(0).normal(size=(num_features, 2048)).astype("float32")
-    collected = FeatureStatistics(2048)
+    collected = evaluation.FeatureStatistics(2048)
 
     def collect():
         for start in range(0, num_features, 64):
@@ -91,16 +75,15 @@ def statistics(num_features):
         return collected.covariance
 
     covariance, seconds, _ = timed(collect)
-    distance = evaluation.frechet.gaussian_distance
-    _, distance_seconds, _ = timed(lambda: distance(collected.mean, covariance, np.zeros(2048), np.eye(2048)))
+    moments = (collected.mean, covariance, np.zeros(2048), np.eye(2048))
+    _, distance_seconds, _ = timed(evaluation.gaussian_distance, *moments)
     return {"seconds": seconds, "seconds for the distance": distance_seconds}
 
 
 def monitor():
     """The demo's model with everything that can be tracked, at the default cadence."""
-    digits = load_digits()
-    images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
-    train, test = (images[:1000], digits.target[:1000]), (images[1000:], digits.target[1000:])
+    (images, labels), _ = common.digits()
+    train, test = (images[:1000], labels[:1000]), (images[1000:], labels[1000:])
     sizes = {"hidden_dim": 96, "num_layers": 2, "num_heads": 4, "decoder_layers": 1, "conditioning": "token"}
     model = keras_umd.UMD((8, 8, 1), patch_size=2, **sizes, seed=0)
     model.compile("adamw")
@@ -108,7 +91,7 @@ def monitor():
     network = keras.Model(inputs, keras.layers.Dense(64)(keras.layers.Flatten()(inputs)))
     reference = evaluation.Reference.of(network, train[0], verbose=False)
     evaluations = [
-        evaluation.TrackProbe(train, test),
+        evaluation.TrackProbe((train, test)),
         evaluation.TrackRank(test[0]),
         evaluation.TrackGeneration(reference, network, num_images=256),
         evaluation.DrawSamples(16),

@@ -1,4 +1,4 @@
-"""How fast are images read, cropped and handed over, beside the decoding of the same files alone?
+"""Speed of reading and cropping images, beside decoding the same files alone.
 
     python benchmarks/input_pipeline.py
 
@@ -7,20 +7,13 @@ ImageNet's, 110 KB. Every figure is the median of rounds in which all take turns
 KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine of `fit`.
 """
 
-import argparse
-import datetime
 import functools
 import io
-import json
 import os
-import platform
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
 import tensorflow as tf
@@ -34,13 +27,12 @@ SIZES = (64, 256)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/input_pipeline.json")
     parser.add_argument("--num-images", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", default="runs/input_pipeline.json")
     args = parser.parse_args()
-    if keras.backend.backend() != "tensorflow":
+    if common.BACKEND != "tensorflow":
         tf.config.set_visible_devices([], "GPU")
 
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +54,10 @@ def main():
             folder, image_size=64, batch_size=args.batch_size, training=False, labels=False, loader="python"
         )
         cases["on_device, 64"] = gathering(data.on_device(still.as_arrays()[0], batch_size=args.batch_size))
-        results = measure(cases, len(paths), args.rounds)
+        results = {}
+        for name, times in common.in_turns(cases, args.rounds).items():
+            wall, cpu = np.median(times, axis=0)
+            results[name] = {"images_per_second": len(paths) / wall, "images_per_core_second": len(paths) / cpu}
 
     print(f"\n{'':28}{'images/s':>10}{'per core second':>18}{'of the decoding':>18}")
     for name, result in results.items():
@@ -70,19 +65,8 @@ def main():
         result["of_decoding"] = result["images_per_core_second"] / limit["images_per_core_second"]
         share = "" if name.startswith("on_device") else f"{result['of_decoding']:.0%}"
         print(f"{name:28}{result['images_per_second']:10.0f}{result['images_per_core_second']:18.0f}{share:>18}")
-    versions = {module.__name__: module.__version__ for module in (keras, tf, np)}
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{CORES} cores, {platform.processor() or platform.machine()}",
-        "backend": keras.backend.backend(),
-        "versions": versions,
-        "bytes_of_a_file": size,
-        "results": results,
-    }
-    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump(report, file, indent=1)
-    print(f"\n{report['date']}, {report['machine']}, {report['backend']}, {versions}; written to {args.output}")
+    common.write_json(args.output, bytes_of_a_file=size, results=results)
+    print(f"\n{common.versions()}, TensorFlow {tf.__version__}; written to {args.output}")
 
 
 def make_jpegs(folder, count, different=300):
@@ -125,7 +109,7 @@ def read(dataset):
 
 
 def nothing(image_shape):
-    """A model whose step costs next to nothing, but that all images are sent to."""
+    """A model with a nearly free step, to which all images are sent."""
     layers = [keras.Input(image_shape, dtype="uint8"), keras.layers.Cropping2D(image_shape[0] // 2 - 1)]
     model = keras.Sequential([*layers, keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), Total()])
     model.compile(keras.optimizers.SGD(0.0), jit_compile=False)
@@ -133,7 +117,7 @@ def nothing(image_shape):
 
 
 class Total(keras.layers.Layer):
-    """One weight, and a loss, so that there is something to train."""
+    """One weight and a loss, as `fit` needs them."""
 
     def build(self, input_shape):
         self.scale = self.add_weight(shape=(), initializer="ones")
@@ -144,35 +128,15 @@ class Total(keras.layers.Layer):
 
 
 def gathering(dataset):
-    """An epoch of batches as the training step makes them, compiled alone."""
-    from keras_umd.backend import compile_function
-
+    """A function that makes an epoch of batches as the training step does, compiled alone."""
     layer = dataset.device_layer
-    function = compile_function(lambda batch: layer(batch)[0], layer.variables)
+    function = common.compiled(lambda batch: layer(batch)[0], layer.variables)
 
     def run():
-        values = [variable.value for variable in layer.variables]
         for batch in dataset:
-            keras.ops.convert_to_numpy(function(values, {k: keras.ops.convert_to_tensor(v) for k, v in batch.items()}))
+            keras.ops.convert_to_numpy(function({k: keras.ops.convert_to_tensor(v) for k, v in batch.items()}))
 
     return run
-
-
-def measure(cases, num_images, rounds):
-    times = {name: [] for name in cases}
-    progress = keras.utils.Progbar((rounds + 1) * len(cases), unit_name="run")
-    for number in range(rounds + 1):
-        for name, run in cases.items():
-            start = time.perf_counter(), time.process_time()
-            run()
-            if number:  # the first is for tracing, compiling and the file cache
-                times[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
-            progress.add(1)
-    medians = {name: np.median(values, axis=0) for name, values in times.items()}
-    return {
-        name: {"images_per_second": num_images / wall, "images_per_core_second": num_images / core}
-        for name, (wall, core) in medians.items()
-    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does the autoencoder cost a latent pre-training, in the loop and cached?
+"""Time of the autoencoder in a latent pre-training, in the loop and cached.
 
     python benchmarks/latents.py
     python benchmarks/latents.py --size large --batch-size 256 --num-images 5120      # on a GPU
@@ -9,18 +9,11 @@ where nothing else takes time. The median of epochs that take turns; prints a ta
 KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
 """
 
-import argparse
-import datetime
 import functools
 import itertools
-import json
-import os
 import tempfile
-import time
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
 
@@ -42,7 +35,7 @@ class Encoded(keras.utils.PyDataset):
         return len(self.images)
 
     def sample_batch(self):
-        """What `fit` checks instead of encoding a batch for it."""
+        """A batch for the checks of `fit`, without the cost of encoding one."""
         return np.zeros((1, *self.autoencoder.latent_shape(self.images.image_shape[:2])), "float32")
 
     def __getitem__(self, index):
@@ -51,14 +44,13 @@ class Encoded(keras.utils.PyDataset):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/latents.json")
     parser.add_argument("--size", default="small", help="tiny, small, base or large")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--num-images", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", default="runs/latents.json")
     args = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -66,9 +58,10 @@ def main():
     images = data.from_arrays(pixels, batch_size=args.batch_size, training=False)
     autoencoder = latents.StableDiffusionAutoencoder(weights=None)
     with tempfile.TemporaryDirectory() as directory:
-        start = time.perf_counter()
-        latents.cache_latents(images, autoencoder, directory, flip=False)
-        print(f"Once: {args.num_images} images cached in {time.perf_counter() - start:.1f} s, compilation included")
+        _, seconds, _ = common.timed(
+            functools.partial(latents.cache_latents, images, autoencoder, directory, flip=False)
+        )
+        print(f"Once: {args.num_images} images cached in {seconds:.1f} s, compilation included")
         cached = latents.from_latents(directory, batch_size=args.batch_size, labels=False)
         # Patches of 4x4 pixels instead of 2x2 latents: as many tokens.
         small = data.on_device(pixels[:, ::4, ::4], batch_size=args.batch_size)
@@ -83,37 +76,16 @@ def main():
             model = keras_umd.UMD.from_preset(name, image_shape=shape, dtype=args.dtype, seed=0)
             model.compile(keras_umd.recipes.pretraining_optimizer(1000, args.batch_size))
             epochs[method, where] = functools.partial(model.fit, source, verbose=0)
-        times = measure(epochs, args.repeats)
+        times = {name: seconds[:, 0] for name, seconds in common.in_turns(epochs, args.repeats).items()}
 
     rows = {name: np.median(values) for name, values in times.items()}
     print(f"\n{'':14}{'UMD':>10}{'DiT':>10}{'UMD : DiT':>12}")
     for where in sources:
         umd, dit = (rows[method, where] for method in METHODS)
         print(f"{where:14}{umd:8.1f} s{dit:8.1f} s{umd / dit:12.2f}")
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "backend": keras.backend.backend(),
-        "keras": keras.__version__,
-        "arguments": vars(args),
-        "seconds_an_epoch": {" ".join(name): list(values) for name, values in times.items()},
-    }
-    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump(report, file, indent=1)
-    print(f"\n{report['date']}, {report['backend']}, Keras {report['keras']}; written to {args.output}")
-
-
-def measure(epochs, repeats):
-    times = {name: [] for name in epochs}
-    progress = keras.utils.Progbar((repeats + 1) * len(epochs), unit_name="epoch")
-    for number in range(repeats + 1):
-        for name, run in epochs.items():
-            start = time.perf_counter()
-            run()
-            if number:  # the first is for compiling
-                times[name].append(time.perf_counter() - start)
-            progress.add(1)
-    return times
+    seconds = {" ".join(name): list(values) for name, values in times.items()}
+    common.write_json(args.output, arguments=vars(args), seconds_an_epoch=seconds)
+    print(f"\n{common.versions()}; written to {args.output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast are samples made, and how much of that is the network?
+"""Speed of sampling, beside the network alone.
 
     python benchmarks/sampling.py                                     # S/4 at 64x64, float32
     python benchmarks/sampling.py --preset umd_base_patch4_64 --dtype bfloat16 --batch-sizes 256 --steps 20 250
@@ -8,26 +8,19 @@ of the loop over that of as many bare calls of the compiled network, measured in
 writes JSON.
 """
 
-import argparse
 import functools
 import itertools
-import json
-import os
-import time
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
 from keras import ops
 
 import keras_umd
-from keras_umd.backend import compile_function
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/sampling.json")
     parser.add_argument("--preset", default="umd_small_patch4_64")
     parser.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or bfloat16")
     parser.add_argument("--samplers", nargs="+", default=["ddim", "dpmpp_2m", "heun"])
@@ -36,14 +29,13 @@ def main():
     parser.add_argument("--guidance-scale", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peak", type=float, help="the device's peak in TFLOP/s for this type, for its share")
-    parser.add_argument("--output", default="runs/sampling.json")
     args = parser.parse_args()
 
     keras.config.set_dtype_policy(args.dtype)
     model = keras_umd.UMD.from_preset(args.preset, num_classes=1000)
     copies = 1 if args.guidance_scale == 1 else 2
     flops = copies * forward_flops(model)
-    print(f"{args.preset}, {args.dtype}, guidance {args.guidance_scale}; {versions()}")
+    print(f"{args.preset}, {args.dtype}, guidance {args.guidance_scale}; {common.versions()}")
     print(f"{flops / 1e9:.1f} GFLOP for each call and image\n")
     print("sampler    calls  batch   images/s   to first images   over bare calls   TFLOP/s")
     rows = []
@@ -70,28 +62,23 @@ def main():
                 f"{row['over_bare_calls']:+14.1%}   {row['teraflops']:7.3f}{share}",
                 flush=True,
             )
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({**vars(args), "versions": versions(), "rows": rows}, file, indent=1)
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def seconds(function, *args):
-    started = time.perf_counter()
-    function(*args)
-    return time.perf_counter() - started
+    return common.timed(function, *args)[1]
 
 
 def bare_network(model, batch):
-    """Calls of the compiled network and nothing else, one after the other."""
-    estimate = compile_function(lambda x, t, labels: model.estimate(x, t, labels)["noise"], model.network_weights)
-    weights = [variable.value for variable in model.network_weights]
+    """A function that calls the compiled network and nothing else, a number of times in sequence."""
+    estimate = common.compiled(lambda x, t, labels: model.estimate(x, t, labels)["noise"], model.network_weights)
     x = keras.random.normal((batch, *model.image_shape), dtype="float32")
     labels = ops.arange(batch, dtype="int32") % 1000
 
     def call(times):
         result = x
         for i in range(times):  # each takes what the one before gave, as in a loop
-            result = ops.cast(estimate(weights, result, ops.full((1,), float(i + 1)), labels), "float32")
+            result = ops.cast(estimate(result, ops.full((1,), float(i + 1)), labels), "float32")
         ops.convert_to_numpy(result)
 
     call(1)
@@ -99,17 +86,11 @@ def bare_network(model, batch):
 
 
 def forward_flops(model):
-    """Of matrix products, for one image with nothing masked: encoder, decoder, both with the class token."""
+    """FLOPs of matrix products for one image, unmasked: encoder and decoder, each with the class token."""
     n, dim = model.num_patches + 1, model.hidden_dim
     block = 24 * n * dim**2 + 4 * n**2 * dim
     patch = 3 * int(np.prod(model.patch_size)) * model.image_shape[-1]  # one in, two out
     return (model.encoder.num_layers + model.decoder.num_layers) * block + 2 * n * dim * patch
-
-
-def versions():
-    backend = keras.backend.backend()
-    module = __import__(backend)
-    return f"Keras {keras.__version__}, {backend} {module.__version__}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How good are samples of the digits model, by sampler, number of network calls, head and guidance?
+"""Quality of the digits model's samples, by sampler, number of network calls, head and guidance.
 
     make demo                                   # trains the model
     python benchmarks/sampling_quality.py       # about ten minutes on two cores
@@ -8,34 +8,26 @@ real digits (its own scale, no FID), and how often it sees the digit that was as
 two seeds. Prints a table, writes JSON and a picture of guidance against steps.
 """
 
-import argparse
-import json
 import os
-import platform
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
-from sklearn.datasets import load_digits
 
 import keras_umd
 from keras_umd import guidance, plots, samplers
 
 SEED_COUNT = 2
-BATCH_SIZE = 250
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/sampling_quality")
     parser.add_argument("--model", default="runs/quickstart/finetuned.keras")
     parser.add_argument("--num-images", type=int, default=1000)
-    parser.add_argument("--output", default="runs/sampling_quality")
     args = parser.parse_args()
 
-    train, test = digits()
-    classifier, features_of, accuracy = train_classifier(*train, *test)
+    train, test = common.digits()
+    classifier, features_of, accuracy = common.train_classifier(*train, *test)
     real = features_of.predict(train[0], batch_size=512, verbose=0)
     held_out = features_of.predict(test[0], batch_size=512, verbose=0)
     print(
@@ -50,7 +42,7 @@ def main():
     for name, num_steps, options in experiments():
         distances, accuracies = [], []
         for seed in range(SEED_COUNT):
-            samples = generate(model, wanted, num_steps=num_steps, seed=seed, **options)
+            samples = common.generate(model, wanted, num_steps=num_steps, seed=seed, **options)
             distances.append(
                 keras_umd.evaluation.frechet_distance(features_of.predict(samples, batch_size=512, verbose=0), real)
             )
@@ -65,38 +57,12 @@ def main():
     os.makedirs(args.output, exist_ok=True)
     picture = plots.guidance_grid(model, np.arange(9), num_steps=(5, 10, 20, 100), sampler="dpmpp_2m", scale=4)
     plots.save_image(os.path.join(args.output, "guidance_grid.png"), picture)
-    with open(os.path.join(args.output, "results.json"), "w") as file:
-        json.dump(
-            {
-                "classifier_accuracy": accuracy,
-                "keras": keras.__version__,
-                "backend": keras.backend.backend(),
-                "machine": platform.processor(),
-                "num_images": args.num_images,
-                "rows": rows,
-            },
-            file,
-            indent=1,
-        )
-
-
-def digits():
-    """Images and labels to train on and to test on, the split of the demo."""
-    data = load_digits()
-    images = np.round(data.images[..., None] * (255 / 16)).astype("uint8")
-    labels = data.target.astype("int32")
-    order = np.random.default_rng(0).permutation(len(images))
-    return (images[order[:1527]], labels[order[:1527]]), (images[order[1527:]], labels[order[1527:]])
-
-
-def generate(model, labels, **options):
-    """In batches, to stay in the processor's cache."""
-    batches = np.split(np.arange(len(labels)), range(BATCH_SIZE, len(labels), BATCH_SIZE))
-    return np.concatenate([model.generate(labels[i], image_indices=i, **options) for i in batches])
+    path = os.path.join(args.output, "results.json")
+    common.write_json(path, classifier_accuracy=accuracy, num_images=args.num_images, rows=rows)
 
 
 def experiments():
-    """Name, network calls, and what else `generate` is told."""
+    """Iterate over name, network calls and other arguments of `generate`."""
     for head in ("eps", "x0"):
         options = {"predict_from": head}
         yield f"DDIM, eta 1, {head} head", 250, options
@@ -114,29 +80,6 @@ def experiments():
     ):
         yield f"DDIM, eta 1, {name}", 250, {"guidance": kind}
         yield f"DPM-Solver++ 2M, {name}", 20, {"sampler": "dpmpp_2m", "guidance": kind}
-
-
-def train_classifier(images, labels, test_images, test_labels):
-    """A small convolutional network; returns it, its features, and its accuracy."""
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    classifier = keras.Sequential(
-        [
-            layers.Input(images.shape[1:]),
-            layers.Rescaling(1 / 127.5, offset=-1),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dropout(0.3),
-            layers.Dense(64, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    classifier.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    classifier.fit(images, labels, epochs=30, batch_size=64, verbose=0)
-    accuracy = classifier.evaluate(test_images, test_labels, verbose=0)[1]
-    return classifier, keras.Model(classifier.inputs, classifier.layers[-2].output), accuracy
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What do devices tell each other in a training step, and is their work the same?
+"""Communication and balance of devices in a training step.
 
     python benchmarks/scaling.py                                          # 1 to 8 virtual devices, on a small model
     python benchmarks/scaling.py --preset umd_small_patch4_64 --batch-size 64 --devices 1 8
@@ -22,18 +22,19 @@ import subprocess
 import sys
 import tempfile
 
+import common
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 SIZES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "u8": 1, "s8": 1, "pred": 1}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/scaling.json")
     parser.add_argument("--preset", default="umd_tiny_patch8_32")
     parser.add_argument("--batch-size", type=int, default=32, help="of all devices together")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--parallelism", nargs="+", choices=("data", "fsdp"), default=["data", "fsdp"])
     parser.add_argument("--scan-blocks", action="store_true")
-    parser.add_argument("--output", default="runs/scaling.json")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # in a process that has the devices
     args = parser.parse_args()
     if args.step:
@@ -51,13 +52,11 @@ def main():
             images = f"{row['clean']:5}+{row['noisy']:<5}"
             state, gradients = row["state_bytes"] / 1e6, row["gradient_bytes"] / 1e6
             print(f"{parallelism:9} {num_devices:7}   {images}   {state:9.2f}   {gradients:12.2f}   {moved}")
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({**vars(args), "rows": rows}, file, indent=1)
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def measure(args, parallelism, num_devices):
-    """One number of devices, in a process of its own, which writes its program into a folder."""
+    """Measure one number of devices, in a process of its own that dumps its program."""
     with tempfile.TemporaryDirectory() as folder:
         flags = f"--xla_force_host_platform_device_count={num_devices} --xla_dump_to={folder}"
         environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
@@ -73,10 +72,10 @@ def measure(args, parallelism, num_devices):
 
 
 def collectives(program):
-    """Bytes that a device gets in a step, by kind. What stands in a loop counts as often as that runs."""
+    """Bytes that a device receives in a step, by kind; a loop's body counts once for each iteration."""
     found = dict.fromkeys(KINDS, 0)
     runs = {}
-    # A function stands before those that call it, in XLA's text; so these come first here.
+    # XLA writes functions before their callers: reversed, the callers come first.
     for name, body in reversed(re.findall(r"^(?:ENTRY )?%(\S+) [^\n]*\{\n(.*?)^\}", program, re.DOTALL | re.MULTILINE)):
         times = runs.get(name, 1)
         for line in body.splitlines():
@@ -91,7 +90,7 @@ def collectives(program):
 
 
 def step(args):
-    """A step on all devices of this process, and what each of them has."""
+    """Run a step on all devices of this process; returns the sizes on each."""
     import jax
     import keras
     import numpy as np
@@ -117,7 +116,7 @@ def step(args):
         "noisy": share - num_clean,
         "state_bytes": sum(value.addressable_shards[0].data.nbytes for value in state),
         "gradient_bytes": sum(variable.value.nbytes for variable in model.trainable_variables),
-        "versions": f"Keras {keras.__version__}, JAX {jax.__version__}, {os.cpu_count()} CPU cores",
+        "versions": common.versions(),
     }
 
 

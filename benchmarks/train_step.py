@@ -1,4 +1,4 @@
-"""How fast is a training step, of UMD beside DiT and others, and how far from what the device can do?
+"""Speed of a training step, of UMD beside DiT and others, and of matrix products on the same device.
 
     python benchmarks/train_step.py                                    # S/4 at 64x64, float32
     python benchmarks/train_step.py --sizes base_patch4_64 large_patch2_latent32 --batch-size 256 --steps 20 \\
@@ -7,33 +7,24 @@
 
 Steps as `fit` runs them, on random images in host memory: an epoch of some steps of each method in turn, and as often
 the optimizer's step alone on as many weights, and large matrix products of the same type. Medians of the repeats after
-one to warm up: seconds of wall and of CPU time, both as a share of DiT's; FLOP/s by `keras_umd.plan`, without what
-`remat` computes twice, and as a share of those of the matrix products. Prints a table, writes JSON.
+one to warm up: seconds of wall and of CPU time, both as a share of DiT's; FLOP/s by `keras_umd.plan_training`, without
+what `remat` computes twice, and as a share of those of the matrix products. Prints a table, writes JSON.
 """
 
-import argparse
-import json
-import os
-import resource
-import time
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import common
 import keras
 import numpy as np
 from keras import ops
 
 import keras_umd
-from keras_umd.backend import compile_function
-from keras_umd.backend.devices import training_devices
+from keras_umd import evaluation
 
 METHODS = ("umd", "mae", "maskdit", "dit")
 SMALL = {"image_shape": (8, 8, 3), "patch_size": 2, "hidden_dim": 32, "num_layers": 2, "num_heads": 2}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "runs/train_step.json")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--sizes", nargs="+", default=["small_patch4_64"], help="presets without the method")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -42,31 +33,28 @@ def main():
     parser.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or bfloat16")
     parser.add_argument("--remat", action="store_true")
     parser.add_argument("--scan-blocks", action="store_true")
-    parser.add_argument("--device", help="a name of keras_umd.devices.DEVICES, for the share of its peak")
+    parser.add_argument("--device", help="a name of keras_umd.planning.DEVICES, for the share of its peak")
     parser.add_argument("--product", type=int, help="rows of the matrices; by default 2048, 8192 on accelerators")
     parser.add_argument("--synthetic", action="store_true", help="small models instead of the sizes")
-    parser.add_argument("--output", default="runs/train_step.json")
     args = parser.parse_args()
 
     keras.config.set_dtype_policy(args.dtype)
-    print(f"{args.dtype}, batch of {args.batch_size}, {versions()}")
+    print(f"{args.dtype}, batch of {args.batch_size}, {common.versions()}")
     rows = [row for size in (["synthetic"] if args.synthetic else args.sizes) for row in measure(size, args)]
-    os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
-    with open(args.output, "w") as file:
-        json.dump({**vars(args), "versions": versions(), "rows": rows}, file, indent=1)
+    common.write_json(args.output, arguments=vars(args), rows=rows)
 
 
 def measure(size, args):
-    """A row for each method; all are measured in turn, so that they see the same machine."""
+    """Measure all methods in turns, so that they see the same machine; a row for each."""
     models = {method: make_model(method, size, args) for method in args.methods}
-    plans = {method: keras_umd.plan(model, args.batch_size, args.device) for method, model in models.items()}
+    plans = {method: keras_umd.plan_training(model, args.batch_size, args.device) for method, model in models.items()}
     epochs = {method: epoch_of(model, args) for method, model in models.items()}
     epochs["optimizer"] = epoch_of(WeightsAlone(next(iter(models.values()))), args)
     flops, product = matrix_product(args)
     times = []
     for _ in range(args.repeats + 1):
         times.append({name: np.divide(epoch(), args.steps) for name, epoch in epochs.items()})
-        times[-1]["product"] = timed(product)
+        times[-1]["product"] = np.array(common.timed(product)[1:])
     times = {name: np.array([repeat[name] for repeat in times[1:]]) for name in times[0]}
     medians = {name: np.median(values, axis=0) for name, values in times.items()}
     rate, cpu_rate = flops / medians["product"]
@@ -113,7 +101,7 @@ def make_model(method, size, args):
 
 
 class WeightsAlone(keras.Model):
-    """As many weights as a model has, and a loss that only adds them up: its step is the optimizer's."""
+    """The weights of a model, with their sum as the loss: its step is the optimizer's alone."""
 
     def __init__(self, model):
         super().__init__()
@@ -131,13 +119,13 @@ class WeightsAlone(keras.Model):
 
 
 class Timer(keras.callbacks.Callback):
-    """The seconds of an epoch, of wall and of CPU time: `fit` ends it when its last step is over."""
+    """Measures wall and CPU seconds of an epoch, up to the end of its last step."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.start = now()
+        self.start = common.now()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.seconds = now() - self.start
+        self.seconds = common.now() - self.start
 
 
 def epoch_of(model, args):
@@ -156,42 +144,23 @@ def epoch_of(model, args):
 
 
 def matrix_product(args):
-    """Its FLOPs, and a function that computes it: four products in a row."""
-    has_accelerator = training_devices()[0] is not None
+    """The FLOPs of four matrix products in sequence, and a function that computes them."""
+    has_accelerator = "CPU cores" not in evaluation.versions()["device"]
     n = args.product or (8192 if has_accelerator else 2048)
     matrix = keras.random.normal((n, n), stddev=n**-0.5, dtype=keras.config.dtype_policy().compute_dtype)
 
     def chain(x, matrix):
         for _ in range(4):
             x = ops.matmul(x, matrix)
-        return x  # whole: on a CPU, XLA's products are many times slower if less is wanted of them
+        return x  # the whole matrix: XLA's products on a CPU are many times slower if only a part is returned
 
-    compiled = compile_function(chain, [])
-    return 4 * 2 * n**3, lambda: ops.convert_to_numpy(compiled([], matrix, matrix)[0, 0])
-
-
-def timed(function):
-    start = now()
-    function()
-    return now() - start
-
-
-def now():
-    """Seconds of wall time and of all cores together."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return np.array([time.perf_counter(), usage.ru_utime + usage.ru_stime])
+    compiled = common.compiled(chain)
+    return 4 * 2 * n**3, lambda: ops.convert_to_numpy(compiled(matrix, matrix)[0, 0])
 
 
 def over_dit(times, method, clock):
     """The median of the ratios to DiT's epoch of the same repeat; NaN without DiT."""
     return np.median(times[method][:, clock] / times["dit"][:, clock]) if "dit" in times else np.nan
-
-
-def versions():
-    backend = keras.backend.backend()
-    kind, _ = training_devices()
-    device = kind or f"{os.cpu_count()} CPU cores"
-    return f"Keras {keras.__version__}, {backend} {__import__(backend).__version__}, {device}"
 
 
 if __name__ == "__main__":

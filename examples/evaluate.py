@@ -1,7 +1,7 @@
-"""How good are a saved model's features and images? One command gives the tables, the cards and the pictures.
+"""Evaluate a saved model's features and images, and write tables, cards and pictures.
 
     make demo                                                      # trains the digits' models
-    python examples/evaluate.py                                    # judges them, on images they haven't seen
+    python examples/evaluate.py                                    # evaluates them on images they haven't seen
     python examples/evaluate.py --model model.keras --data path/to/images      # with the folders train/ and val/
     python examples/evaluate.py --model model.keras --data imagenet2012        # of TFDS; see --data-dir
     python examples/evaluate.py --inception pt_inception-2015-12-05-6726825d.pth --num-images 50000     # FID, IS, KID
@@ -43,16 +43,15 @@ def main():
     train, test = load(args, model)
     os.makedirs(args.output, exist_ok=True)
 
-    print("\n1. Which features are the best? Chosen on a part of the training images.")
+    print("\n1. Choosing the best features on a part of the training images")
     probe = evaluation.FewShotProbe(args.shots)
-    fit, validation = split(train)
-    table = evaluation.sweep_features(model, fit, validation, probe, batch_size=args.batch_size, verbose=False)
+    table = evaluation.sweep_features(model, split(train), probe, batch_size=args.batch_size, verbose=False)
     picture = plots.heatmaps(table, probe.name, "layer", "timesteps")
     save(args, "features", table, picture)
     best = {name: table.best(probe.name)[name] for name in ("layer", "pooling", "timesteps")}
     print(f"The best: {best}")
 
-    print("\n2. How good are they, on images that nothing has seen?")
+    print("\n2. Probing them on unseen images")
     encoders = {
         "the paper's, class token": model.feature_extractor(),
         "the best": model.feature_extractor(**best, seed=0),
@@ -61,15 +60,15 @@ def main():
     probes = [probe, evaluation.KNNProbe(), evaluation.LinearProbe(epochs=20)]
     table = evaluation.Table()
     for name, encoder in encoders.items():
-        rows = evaluation.evaluate_features(encoder, {name: (train, test)}, probes, args.batch_size, verbose=False)
-        table.append({"features": name, **{column: row[column] for row in rows for column in row if column != "data"}})
+        (row,) = evaluation.evaluate_features(encoder, (train, test), probes, batch_size=args.batch_size, verbose=False)
+        table.append({"features": name, **row})
     save(args, "representation", table)
 
     if model.corruption.clean_ratio == 1:
         print("\nThe model was trained on clean images alone and doesn't generate.")
         return
 
-    print("\n3. How good are the images?")
+    print("\n3. Scoring generated images")
     network = inception(args.inception) if args.inception else classifier(train, test, args.batch_size)
     reference = evaluation.Reference.of(network, train[0], batch_size=args.batch_size)
     settings = {"num_steps": args.num_steps, "guidance_scale": args.guidance_scale, "sampler": "ddim"}
@@ -91,7 +90,7 @@ def main():
         best = table.best(distance, smallest=True)
         settings = {name: best[name] for name in ("weights", "sampler", "num_steps", "guidance_scale")}
         print(f"The best: {settings}")
-    # Another seed than the sweep's, which has chosen what suits its own noise.
+    # Another seed than the sweep's: its choice is fitted to its own noise.
     scores = evaluation.evaluate_generator(
         model, reference, network, args.num_images, batch_size=args.batch_size, seed=1, **settings
     )
@@ -112,7 +111,7 @@ def main():
 
 
 def load(args, model):
-    """Two pairs of images and labels: what the model was trained on, and what it hasn't seen."""
+    """Two pairs of images and labels: those the model was trained on, and unseen ones."""
     if args.data == "digits":
         from sklearn.datasets import load_digits
 
@@ -144,7 +143,7 @@ def inception(path):
 
 
 def classifier(train, test, batch_size):
-    """A small convolutional network; a model of its features and logits."""
+    """Train a small convolutional network; returns a model of its features and logits."""
     keras.utils.set_random_seed(0)
     layers = keras.layers
     inputs = keras.Input(train[0].shape[1:])
@@ -165,7 +164,7 @@ def classifier(train, test, batch_size):
 
 
 def save(args, name, table, picture=None):
-    """The table as text, and with its cards as JSON; the picture."""
+    """Write the table as text, and with its cards as JSON; and the picture."""
     print(table)
     table.save(os.path.join(args.output, f"{name}.json"))
     with open(os.path.join(args.output, f"{name}.md"), "w") as file:

@@ -1,9 +1,9 @@
-"""What examples/reproduce_paper.py has found so far: tables, pictures and cards, in the folder `report` of its output.
+"""Report the results of examples/reproduce_paper.py so far: tables, pictures and cards, in the folder `report`.
 
     python examples/paper_report.py runs/paper
 
-Every number is the mean of the seeds that are there, with their standard deviation, and has a card in cards.json. What
-the paper found is asked again here: an order within two deviations counts as undecided.
+Every number is the mean of the finished seeds, with their standard deviation, and has a card in cards.json. The paper's
+claims are checked: a difference within two standard deviations counts as undecided.
 """
 
 import glob
@@ -22,7 +22,7 @@ from keras_umd import evaluation, plots
 METHODS = ("MAE", "UMD", "MaskDiT", "DiT")
 HEADS = ("eps", "x0", "both")
 POOLINGS = {"cls": "class token", "mean": "mean of the patches"}
-# What the paper found: >, better (or cheaper); >=, not worse; ~, close.
+# The paper's claims: > is better (or cheaper); >= not worse; ~ close.
 PROBE_CLAIMS = [
     "MAE > UMD",
     "UMD > MaskDiT",
@@ -51,7 +51,7 @@ COST_CLAIMS = ["MAE > UMD", "UMD > MaskDiT", "MaskDiT > DiT"]
 
 
 def report(folder):
-    """Write the report on what is in `folder`, and print its tables."""
+    """Write the report on the results in `folder`, and print its tables."""
     about, settings, costs = (read(folder, f"{name}.json") for name in ("about", "settings", "costs"))
     scores = collect(folder, costs)
     titles, columns = columns_of(settings)
@@ -88,7 +88,7 @@ def report(folder):
 
 
 def answers(scores, settings, titles):
-    """The paper's claims, each with what was found here."""
+    """The table of the paper's claims, each with the result here."""
     few_shot, guided = f"{settings['shots'][-1]}-shot accuracy", f"{settings['guidance_scale']:g}"
     asked = [(f"{few_shot}, {pooling}", PROBE_CLAIMS, False) for pooling in POOLINGS]
     kinds = itertools.product(HEADS, ("1", guided))
@@ -119,7 +119,7 @@ def columns_of(settings):
 
 
 def collect(folder, costs):
-    """Of each setting and floor, the mean of its seeds in every column, a `Result`."""
+    """Dictionary from settings and floors to their columns, each a `Result`, the mean of the seeds."""
     found = {}
 
     def add(name, row, about):
@@ -135,7 +135,8 @@ def collect(folder, costs):
             for row in read(run, "samples.json"):
                 add(name, row, f"{row['head']}, {row['guidance_scale']:g}")
     for row in read(folder, "floors.json"):
-        for pooling in [row["pooling"]] if "pooling" in row else POOLINGS:  # pixels stand beside both
+        # Pixels have no pooling: they are compared with both.
+        for pooling in [row["pooling"]] if "pooling" in row else POOLINGS:
             add(row["floor"], row, pooling)
     scores = {
         name: {column: evaluation.mean_of(results) for column, results in columns.items()}
@@ -148,7 +149,7 @@ def collect(folder, costs):
 
 
 def rows(scores, names, columns):
-    """The table of the settings that were run, and of the columns that one of them has."""
+    """The table of the settings that were run, with the columns that one of them has."""
     names = [name for name in names if name in scores]
     columns = {column: title for column, title in columns.items() if any(column in scores[name] for name in names)}
     return evaluation.Table(
@@ -157,7 +158,7 @@ def rows(scores, names, columns):
 
 
 def judge(scores, column, title, less_is_better, claim):
-    """Whether a claim of the paper holds here, as a row; `None` where a part of it was not measured."""
+    """A row that says whether a claim of the paper holds here; `None` where a part of it was not measured."""
     first, relation, second = re.fullmatch(r"(.+) (>=?|~) (.+)", claim).groups()
     if not all(column in scores.get(name, {}) for name in (first, second)):
         return None
@@ -204,7 +205,7 @@ The test images have {real}."""
 
 
 def read(folder, name):
-    """JSON values, or nothing where they aren't there yet."""
+    """JSON values, or an empty list where the file doesn't exist yet."""
     if not os.path.exists(os.path.join(folder, name)):
         return []
     with open(os.path.join(folder, name)) as file:
@@ -212,7 +213,7 @@ def read(folder, name):
 
 
 def slug(name):
-    """The folder of a setting."""
+    """The name of a setting's folder."""
     return "".join(c if c.isalnum() else "_" for c in name.lower()).strip("_")
 
 

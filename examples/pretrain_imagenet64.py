@@ -4,7 +4,7 @@
     python examples/pretrain_imagenet64.py --data imagenet2012                # of TFDS; see --data-dir
     python examples/pretrain_imagenet64.py --data path/to/imagenet --on-device    # 15.7 GB in the accelerator's memory
 
-Stopped, the same command goes on with the next batch. runs/imagenet64/progress.png shows how it goes, and so does
+After an interruption, the same command continues with the next batch. See runs/imagenet64/progress.png, or
 `tensorboard --logdir runs/imagenet64`.
 KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
 """
@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import keras_umd
-from keras_umd import data, plots
+from keras_umd import data, evaluation
 
 
 def main():
@@ -51,22 +51,15 @@ def main():
 
     # The training
     model.compile(keras_umd.recipes.pretraining_optimizer(args.epochs * len(train), args.batch_size))
-    examples = validation[0][:8]
-
-    def draw(model):
-        reconstruction = model.reconstruct(examples, mask_ratio=0.75, seed=0)
-        pictures = {"reconstructions": plots.reconstruction_grid(examples, reconstruction)}
-        if model.corruption.clean_ratio < 1:  # MAE doesn't generate
-            samples = model.generate(num_images=16, num_steps=20, sampler="dpmpp_2m", seed=0)
-            pictures["samples"] = plots.image_grid(samples, columns=8)
-        return pictures
-
+    pictures = [evaluation.DrawReconstructions(validation[0][:8])]
+    if model.corruption.clean_ratio < 1:  # MAE doesn't generate
+        pictures.append(evaluation.DrawSamples(16, columns=8))
     model.fit(
         train,
         epochs=args.epochs,
         validation_data=validation,
         callbacks=[
-            keras_umd.callbacks.Monitor(args.output, draw, every_epochs=args.picture_epochs),
+            keras_umd.callbacks.Monitor(args.output, pictures, every_epochs=args.picture_epochs),
             *keras_umd.callbacks.resumable(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )

@@ -24,7 +24,8 @@ As a trial on a laptop, two processes with two devices each:
     done; wait
 
 `--parallelism fsdp` spreads weights, optimizer and averages over the devices, for models that one can't hold. Each host
-reads its own share of the images. `--output` must be on a disk that all see. Stopped, the same command goes on.
+reads its own share of the images. `--output` must be on a shared disk. After an interruption, the same command
+continues.
 """
 
 import argparse
@@ -36,7 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import keras_umd
-from keras_umd import data, distribution, plots
+from keras_umd import data, distribution, evaluation
 
 
 def main():
@@ -65,35 +66,31 @@ def main():
         layout_map = keras_umd.UMD.layout_map(mesh)
         parallelism = distribution.ModelParallel(layout_map=layout_map, auto_shard_dataset=False)
     keras.distribution.set_distribution(parallelism)
-    speaks = distribution.is_first_process()
+    is_first = distribution.is_first_process()
 
-    # Model and data; by `scan_blocks` the program has one block of each kind instead of all
+    # Model and data; with `scan_blocks` the program has one block of each kind, so that it compiles faster
     model = keras_umd.UMD.from_preset(args.preset, seed=0, dtype=args.dtype, scan_blocks=True)
     train = read(args, "train", model.image_shape[0])
     validation = read(args, "val", model.image_shape[0])
-    if speaks:
+    if is_first:
         print(f"{parallelism.device_mesh.devices.size} devices, {parallelism.num_processes} hosts, {len(train)} steps")
 
     # The training
     model.compile(keras_umd.recipes.pretraining_optimizer(args.epochs * len(train), args.batch_size))
 
-    def draw(model):
-        if model.corruption.clean_ratio == 1:  # MAE doesn't generate
-            return {}
-        samples = model.generate(num_images=16, num_steps=20, sampler="dpmpp_2m", seed=0)
-        return {"samples": plots.image_grid(samples, columns=8)}
-
+    # MAE doesn't generate
+    pictures = evaluation.DrawSamples(16, columns=8) if model.corruption.clean_ratio < 1 else lambda model: {}
     model.fit(
         train,
         epochs=args.epochs,
         validation_data=validation,
-        verbose="auto" if speaks else 0,
+        verbose="auto" if is_first else 0,
         callbacks=[
-            keras_umd.callbacks.Monitor(args.output, draw),
+            keras_umd.callbacks.Monitor(args.output, pictures),
             *keras_umd.callbacks.resumable(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )
-    if speaks:
+    if is_first:
         print(f"The model, its losses and pictures are in {args.output}")
 
 

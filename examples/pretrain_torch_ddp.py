@@ -29,7 +29,7 @@ from keras_umd import data, distribution
 
 
 class Objective(torch.nn.Module):
-    """From images to the loss: what DistributedDataParallel wraps."""
+    """Computes the loss of images, as the module that DistributedDataParallel wraps."""
 
     def __init__(self, model):
         super().__init__()
@@ -53,7 +53,7 @@ def main():
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # before the model is made
     dist.init_process_group()
-    train_together(args)  # what DistributedDataParallel holds must be gone before the group is, or both wait for ever
+    train_together(args)  # its DistributedDataParallel must be deleted before the group, or both deadlock
     dist.destroy_process_group()
 
 

@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--data", default="digits", help="digits, fashion-mnist or a folder")
     parser.add_argument("--pretraining-steps", type=int, default=2000)
     parser.add_argument("--finetuning-steps", type=int, default=800)
-    parser.add_argument("--output", default="runs/quickstart", help="where the pictures and models go")
+    parser.add_argument("--output", default="runs/quickstart", help="folder of the pictures and models")
     args = parser.parse_args()
 
     started = time.time()
@@ -116,13 +116,13 @@ def main():
 
 
 def patch_tokens(model, *arrays):
-    """The encoder's tokens of all patches side by side: as pixels do, they say what is where."""
+    """The tokens of all patches, concatenated: like pixels, they keep the positions."""
     extractor = model.feature_extractor(pooling=None)
     return [extractor.predict(x, batch_size=256, verbose=0).reshape(len(x), -1) for x in arrays]
 
 
 def epochs_of(steps):
-    """About ten epochs, so that the progress bars tell something, of as many steps as make `steps`."""
+    """Ten epochs, for ten progress bars, and their number of steps."""
     epochs = min(10, steps)
     return epochs, steps // epochs
 

@@ -13,8 +13,8 @@ number of images and size are the same for all; only the corruption differs, and
 The ablations (Table 2) change one thing about UMD. Samples are judged by the Fréchet distance to the training images in
 the features of a classifier that is trained on these. It has its own scale and is not FID; `--inception` adds FID.
 
-Stopped, the same command goes on where it was. At the end it writes a report, with a card for every number; before,
-examples/paper_report.py writes what there is.
+After an interruption, the same command continues. At the end it writes a report, with a card for every number;
+examples/paper_report.py reports the results so far.
 """
 
 import argparse
@@ -37,14 +37,14 @@ from paper_report import read, report, slug
 import keras_umd
 from keras_umd import Corruption, callbacks, data, evaluation, plots, recipes
 
-# Of each method, its corruption and what it tells the constructor.
+# The corruption of each method, and its arguments of the constructor.
 METHODS = {
     "MAE": (Corruption.mae(), {"conditioning": "token"}),
     "UMD": (Corruption.umd(), {}),
     "MaskDiT": (Corruption.maskdit(), {}),
     "DiT": (Corruption.dit(), {}),
 }
-# The paper doesn't tell its low r_t0 and its high m_t; these two fit the hours that it gives for them.
+# The paper doesn't give its low r_t0 and its high m_t; these values fit the hours that it reports for them.
 ABLATIONS = {
     "x_0 loss only": (Corruption.umd(noisy_losses=["x0"]), {}),
     "eps loss only": (Corruption.umd(noisy_losses=["eps"]), {}),
@@ -55,7 +55,7 @@ ABLATIONS = {
 }
 SETTINGS = {**METHODS, **ABLATIONS}
 PICTURED = 6  # samples of each class in the pictures
-NOISED = 50  # at which timestep those are probed that never saw clean images (section 5.1)
+NOISED = 50  # timestep at which methods without clean images are probed (section 5.1)
 POOLINGS = ("cls", "mean")
 METRICS = ("frechet", "inception_score")
 
@@ -104,14 +104,14 @@ def main():
     runs += [(name, seed) for seed in range(1, args.seeds) for name in args.methods]
     runs += [(name, seed) for seed in range(1, args.ablation_seeds) for name in args.ablations]
 
-    print("\n1. What does a step cost?")
+    print("\n1. Measuring the cost of a step")
     costs = read(args.output, "costs.json")
     if not {name for name, _ in runs} <= set(costs):
         costs = measure_costs(args, train)
         write(os.path.join(args.output, "costs.json"), costs)
-    print("\n2. Who judges?")
+    print("\n2. Training the judges")
     judges = make_judges(args, train, test)
-    print("\n3. What are the floors?")
+    print("\n3. Measuring the floors")
     once(args, "floors.json", lambda: probe_floors(args, train, test))
     once(args, "real.json", lambda: [{"images": "test", **judged(judges, evaluation.evaluate_images, test[0])}])
     real = np.concatenate([test[0][test[1] == label][:PICTURED] for label in range(test[1].max() + 1)])
@@ -204,11 +204,11 @@ def probes_of(args):
 def probe(args, model, train, test, timesteps, seed):
     """Rows of accuracies, of the class token and of the mean of the patches' tokens."""
     how = {"layers": [model.encoder.num_layers], "poolings": POOLINGS, "timesteps": (timesteps,), "seed": seed}
-    return evaluation.sweep_features(model, train, test, probes_of(args), **how, batch_size=500, verbose=False)
+    return evaluation.sweep_features(model, (train, test), probes_of(args), **how, batch_size=500, verbose=False)
 
 
 def probe_floors(args, train, test):
-    """Of raw pixels, and of encoders as they were made; with tokens, for AdaLN-zero starts as the identity."""
+    """Accuracies of raw pixels and of untrained encoders; these with tokens, as AdaLN-zero starts as the identity."""
     pixels = keras.Sequential([keras.Input(train[0].shape[1:]), keras.layers.Flatten()])
     table = evaluation.evaluate_features(pixels, {"raw pixels": (train, test)}, probes_of(args), verbose=False)
     rows = [{"floor": row["data"], **row} for row in table]
@@ -229,7 +229,7 @@ def judged(judges, evaluate, judged, *arguments, **options):
 
 
 def make_judges(args, train, test):
-    """Pairs of a network and its reference: a classifier of the training images, and Inception where it is there."""
+    """Pairs of a network and its reference: a classifier of the training images, and Inception if it is given."""
 
     def classifier():
         keras.utils.set_random_seed(0)
@@ -269,7 +269,7 @@ def make_judges(args, train, test):
 
 
 def measure_costs(args, train, rounds=5, steps=3):
-    """Seconds and FLOPs that pre-training takes for an image, every setting in its turn; fine-tuning's of DiT."""
+    """Seconds and FLOPs an image of pre-training, with all settings timed in turns, and of fine-tuning."""
     size = args.batch_size
     models = {name: build(args, name, train[0], 0) for name in [*args.methods, *args.ablations]}
     models["fine-tuning"] = build(args, "UMD", train[0], 0).with_classes(int(train[1].max()) + 1)
@@ -289,7 +289,7 @@ def measure_costs(args, train, rounds=5, steps=3):
     for name, (model, _) in models.items():
         costs[name] = {
             "seconds": float(np.median(seconds[name])),
-            "flops": keras_umd.plan(model, size).model_flops / size,
+            "flops": keras_umd.plan_training(model, size).model_flops / size,
             "weights": model.count_params(),
         }
         print(f"{name:16} {1e3 * costs[name]['seconds']:7.3f} ms an image, {costs[name]['flops'] / 1e6:7.1f} MFLOP")
@@ -297,7 +297,7 @@ def measure_costs(args, train, rounds=5, steps=3):
 
 
 class Clock:
-    """Tells how long it will take: by what each stage was expected to take, and by what those that ran did take."""
+    """Estimates the remaining time, from the expected times of all stages and the measured ones of the finished."""
 
     def __init__(self, args, runs, costs, num_images):
         judged = 9 * args.num_images * args.num_steps / 3 + num_images / 2
@@ -320,7 +320,7 @@ class Clock:
 
     def stop(self):
         expected, taken = self.expected.pop(self.stage), time.time() - self.started
-        if taken < 0.05 * expected:  # it was there already
+        if taken < 0.05 * expected:  # its file existed
             return
         self.done, self.taken = self.done + expected, self.taken + taken
         self.times[", ".join(map(str, self.stage))] = taken
@@ -333,7 +333,7 @@ class Clock:
 
 
 def once(args, name, make):
-    """Write what `make` gives unless the file is there: a model, a picture or JSON values, which are returned."""
+    """Write the result of `make`, a model, a picture or JSON values, unless the file exists. Returns JSON values."""
     path = os.path.join(args.output, name)
     if not os.path.exists(path):
         write(path, make())
@@ -341,7 +341,7 @@ def once(args, name, make):
 
 
 def write(path, values):
-    """The file is there whole or not at all, whenever the script is stopped."""
+    """An atomic write."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = os.path.join(os.path.dirname(path), f"unfinished-{os.path.basename(path)}")
     if path.endswith(".keras"):
@@ -355,7 +355,7 @@ def write(path, values):
 
 
 def keep_settings(args):
-    """Results of other settings don't belong into the same folder."""
+    """Write the settings, or stop if the folder has results of other settings."""
     free = ("seeds", "ablation_seeds", "methods", "ablations", "output", "data_dir")
     settings = {name: value for name, value in vars(args).items() if name not in free}
     settings["backend"] = keras.backend.backend()

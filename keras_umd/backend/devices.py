@@ -1,6 +1,14 @@
-"""The devices that the backend trains on."""
+"""The backend's version, and the devices that it trains on."""
+
+import sys
 
 import keras
+
+
+def backend_version():
+    """Name and version of the backend, for example `"jax 0.10.2"`."""
+    backend = keras.backend.backend()
+    return f"{backend} {sys.modules[backend].__version__}"
 
 
 def training_devices():

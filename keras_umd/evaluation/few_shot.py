@@ -6,15 +6,15 @@ from keras_umd.evaluation.probes import Probe, check_labelled
 from keras_umd.utils.checks import check_positive_integers
 
 BIAS_FEATURE = 100.0
-BLOCK = 8192  # feature vectors that are in memory as float64 at a time
+BLOCK = 8192  # feature vectors that are converted to float64 at a time
 
 
 class RidgeClassifier:
     """Linear classifier by ridge regression to one-hot targets, as in the paper and big_vision's few-shot evaluator.
 
-    Features are whitened with mean and standard deviation of the training set, a constant feature of 100 makes the
-    bias, targets are -1 and 1, and the weights are `(A'A + l2 I)^-1 A'y`. All in float64: in float32 the solution is
-    off by up to 5e-3.
+    Features are standardized with mean and standard deviation of the training set, a constant feature of 100 serves as
+    the bias, targets are -1 and 1, and the weights are `(A'A + l2 I)^-1 A'y`. All in float64: in float32 the solution
+    is off by up to 5e-3.
 
     Args:
         l2: Positive float. Strength of the ridge penalty, on the bias too.
@@ -42,7 +42,7 @@ class RidgeClassifier:
         squares = sum(((block - self._mean) ** 2).sum(axis=0) for block in _blocks(features))
         self._deviation = np.sqrt(squares / len(features)) + 1e-5
         n, dim = len(features), features.shape[1] + 1
-        if n < dim:  # the same solution from the smaller of the two systems
+        if n < dim:  # the dual form: the same solution from the smaller linear system
             a, targets = self._design(features), _targets(labels, num_classes)
             self.weights = a.T @ np.linalg.solve(a @ a.T + self.l2 * np.eye(n), targets)
             return self
@@ -59,18 +59,18 @@ class RidgeClassifier:
         return self._design(np.asarray(features, "float64")) @ self.weights
 
     def accuracy(self, features, labels):
-        """Share of `features` whose largest score is that of their label."""
+        """Share of `features` whose largest score is that of their label; a float in [0, 1]."""
         features, labels = check_labelled(features, labels)
         guesses = [self.scores(block).argmax(axis=1) for block in _blocks(features)]
         return float(np.mean(np.concatenate(guesses) == labels))
 
     def _design(self, features):
-        whitened = (features - self._mean) / self._deviation
-        return np.concatenate([whitened, np.full((len(features), 1), BIAS_FEATURE)], axis=1)
+        standardized = (features - self._mean) / self._deviation
+        return np.concatenate([standardized, np.full((len(features), 1), BIAS_FEATURE)], axis=1)
 
 
 class FewShotProbe(Probe):
-    """The paper's probe: a `RidgeClassifier` that saw a few labelled images of each class.
+    """The paper's probe: a `RidgeClassifier` fitted to a few labelled images of each class.
 
     Example:
 
@@ -79,8 +79,8 @@ class FewShotProbe(Probe):
     [0.91, 0.92, 0.9, 0.92, 0.91]
 
     Args:
-        shots: Integer. Images of each class, drawn at random without repetition; `None` for all.
-        num_draws: Integer. How often to draw and fit anew; once where all images are taken.
+        shots: Integer. Images of each class, drawn at random without replacement; `None` for all.
+        num_draws: Integer. Number of draws, each with a fit; 1 where all images are used.
         l2: Positive float, see `RidgeClassifier`.
         seed: Integer, for the draws.
     """

@@ -1,12 +1,14 @@
-"""The encoder as the beginning of a classifier that is trained as a whole."""
+"""Fine-tune an encoder as a classifier."""
 
+import functools
 import uuid
 
 import keras
 import numpy as np
 
 from keras_umd.data import Dataset
-from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled
+from keras_umd.evaluation.batches import ShuffledBatches, batches_of, pairs_of
+from keras_umd.evaluation.features import extract, labelled
 from keras_umd.evaluation.provenance import Result, describe_model, describe_optimizer
 from keras_umd.training.recipes import cosine_with_warmup
 from keras_umd.utils.checks import check_positive_integers
@@ -15,9 +17,9 @@ from keras_umd.utils.fingerprint import fingerprint
 
 def fine_tune(
     encoder,
-    train,
-    test,
-    num_classes,
+    data,
+    num_classes=None,
+    *,
     epochs=50,
     batch_size=64,
     learning_rate=1e-3,
@@ -26,46 +28,56 @@ def fine_tune(
     seed=0,
     verbose=True,
 ):
-    """Train a copy of an encoder, with a Dense behind it, to classify.
+    """Train a copy of an encoder, with a Dense layer behind it, to classify.
 
     Args:
         encoder: Any Keras model from images to features `(batch, dim)` that can be saved, such as a `FeatureExtractor`.
-        train: A pair of arrays `(images, labels)`, or a data set that gives such batches, such as one of
-            `keras_umd.data` with `training=True`.
-        test: Labelled images, as of `extract`, of the same shape and type.
-        num_classes: Integer.
+        data: A pair `(train, test)`; or a dictionary from names to such pairs, or to functions that return one. `train`
+            is a pair of arrays `(images, labels)`, or a data set of such batches, such as one of `keras_umd.data` with
+            `training=True`; `test` is as in `extract`, with labels and images of the same shape and type.
+        num_classes: Integer. Defaults to the number of the `class_names` of `train`, or for arrays to the largest label
+            plus one.
         epochs: Integer.
         batch_size: Integer, for arrays.
         learning_rate, weight_decay: Floats. Of AdamW, with a warm-up of 5% and a cosine decay. Not with `optimizer`.
-        optimizer: Keras optimizer, to train otherwise.
-        seed: Integer, for the Dense's weights and the order of arrays.
+        optimizer: Keras optimizer instead; or a function from the number of steps to one, as several pairs need it.
+        seed: Integer, for the weights of the Dense layer and the order of arrays.
         verbose: Bool. Whether to show progress bars.
 
     Returns:
-        The classifier, a Keras model that gives logits; and the `Result`, its accuracy on the test set.
+        The classifier, a Keras model that returns logits, and the `Result`, its accuracy on `test`. Of a dictionary,
+        a dictionary from names to such pairs.
 
     Raises:
-        ValueError: for arrays and data sets with more classes than `num_classes`, and for data that never end.
+        ValueError: for labels beyond `num_classes`, for data that never end or can be read only once, and for one
+            optimizer for several pairs.
     """
-    check_positive_integers(num_classes=num_classes, epochs=epochs, batch_size=batch_size)
-    _check_classes(train, num_classes, "train")
-    _check_classes(test, num_classes, "test")
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(encoder))
-    copy.set_weights(encoder.get_weights())
-    copy.trainable = True
+    check_positive_integers(epochs=epochs, batch_size=batch_size)
+    if isinstance(data, dict) and len(data) > 1 and isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            "An optimizer trains one model; for several data sets, `optimizer` must be a function from the number of "
+            f"steps to an optimizer. Received: optimizer={optimizer} for {list(data)}"
+        )
+    optimizer = functools.partial(_adamw, learning_rate, weight_decay) if optimizer is None else optimizer
+    results = {
+        name: _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer, seed, verbose)
+        for name, train, test in pairs_of(data)
+    }
+    return results if isinstance(data, dict) else results[None]
+
+
+def _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer, seed, verbose):
+    num_classes = _checked_classes(train, test, num_classes)
     images, train_images = _first_images(test, "test"), _first_images(train, "train")
     if train_images.dtype != images.dtype:
         raise ValueError(
             f"Training and test images must be of one type. Received: {train_images.dtype} and {images.dtype}"
         )
-    inputs = keras.Input(images.shape[1:], dtype=images.dtype)  # else Keras makes floats of uint8
-    small = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
-    outputs = keras.layers.Dense(num_classes, kernel_initializer=small, dtype="float32")(copy(inputs))
-    classifier = keras.Model(inputs, outputs)
+    classifier = _classifier(encoder, images, num_classes, seed)
     is_array = isinstance(train, tuple)
     batches = ShuffledBatches(np.asarray(train[0]), np.asarray(train[1]), batch_size, seed) if is_array else train
-    if optimizer is None:
-        optimizer = _adamw(epochs * len(batches), learning_rate, weight_decay)
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        optimizer = optimizer(epochs * len(batches))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     classifier.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
     classifier.fit(batches, epochs=epochs, shuffle=False, verbose="auto" if verbose else 0)
@@ -76,7 +88,7 @@ def fine_tune(
         "epochs": epochs,
         "num_classes": num_classes,
         "batch_size": batch_size if is_array else None,
-        # Data that don't tell what they are have an identity of their own: they compare with nothing.
+        # A random identity for unknown data: their results must not compare with any other.
         "train": fingerprint(train) if is_array else getattr(train, "identity", f"unknown {uuid.uuid4().hex}"),
         "test": scores.digest,
         "num_test": len(scores),
@@ -85,18 +97,41 @@ def fine_tune(
     return classifier, Result("fine-tuned accuracy", accuracy, protocol, subject)
 
 
-def _check_classes(dataset, num_classes, name):
+def _classifier(encoder, images, num_classes, seed):
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(encoder))
+    copy.set_weights(encoder.get_weights())
+    copy.trainable = True
+    inputs = keras.Input(images.shape[1:], dtype=images.dtype)  # without dtype, Keras would cast uint8 to float
+    small = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
+    outputs = keras.layers.Dense(num_classes, kernel_initializer=small, dtype="float32")(copy(inputs))
+    return keras.Model(inputs, outputs)
+
+
+def _checked_classes(train, test, num_classes):
+    """The number of classes; raises a ValueError for labels beyond it and for data without end."""
+    largest = {name: _largest_label(dataset) for name, dataset in (("train", train), ("test", test))}
+    if num_classes is None:
+        if largest["train"] is None:
+            raise ValueError(f"`train` has no class names; pass `num_classes`. Received: train={train}")
+        num_classes = max(label for label in largest.values() if label is not None) + 1
+    check_positive_integers(num_classes=num_classes)
+    for name, dataset in (("train", train), ("test", test)):
+        if largest[name] is not None and largest[name] >= num_classes:
+            raise ValueError(
+                f"`num_classes` must be above all labels. Received: num_classes={num_classes}, {name} with labels up "
+                f"to {largest[name]}"
+            )
+        if getattr(dataset, "is_repeated", False):
+            raise ValueError(f"`{name}` must end with its epoch; leave out `repeat`. Received: {name}={dataset}")
+    return num_classes
+
+
+def _largest_label(dataset):
+    """The largest label of arrays, or the last of a data set's classes; `None` where it isn't known."""
     if isinstance(dataset, tuple):
-        largest = int(np.max(dataset[1]))
-    else:
-        largest = len(getattr(dataset, "class_names", None) or ()) - 1
-    if largest >= num_classes:
-        raise ValueError(
-            f"`num_classes` must be above all labels. Received: num_classes={num_classes}, {name} with labels up to "
-            f"{largest}"
-        )
-    if getattr(dataset, "is_repeated", False):
-        raise ValueError(f"`{name}` must end with its epoch; leave out `repeat`. Received: {name}={dataset}")
+        return int(np.max(dataset[1]))
+    class_names = getattr(dataset, "class_names", None)
+    return len(class_names) - 1 if class_names else None
 
 
 def _first_images(dataset, name):
@@ -112,6 +147,6 @@ def _first_images(dataset, name):
     return images
 
 
-def _adamw(num_steps, learning_rate, weight_decay):
+def _adamw(learning_rate, weight_decay, num_steps):
     schedule = cosine_with_warmup(learning_rate, total_steps=max(2, num_steps), warmup_steps=max(1, num_steps // 20))
     return keras.optimizers.AdamW(schedule, weight_decay=weight_decay)

@@ -6,10 +6,10 @@ from keras_umd.evaluation.statistics import FeatureStatistics, checked_sets
 
 
 def frechet_distance(features, reference):
-    """How far a set of images is from another, in the features of some network; 0 for the same distribution.
+    """Fréchet distance of two sets of images, in the features of some network; 0 for the same distribution.
 
-    It may be called FID only for the features of FID's own Inception network. The covariances need more images than
-    features; the distance falls with the number of images, so compare sets of equal size.
+    It may be called FID only for the features of FID's own Inception network. It is biased upwards for few images, and
+    the covariances need more images than features: compare sets of equal size.
 
     Args:
         features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`, n and m at least 2.
@@ -19,6 +19,9 @@ def frechet_distance(features, reference):
 
     Raises:
         ValueError: for sets of other shapes or with values that are not finite.
+
+    Reference:
+        Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", 2017.
     """
     moments = []
     for images in checked_sets(features, reference):
@@ -37,6 +40,9 @@ def gaussian_distance(mean, covariance, other_mean, other_covariance):
     Args:
         mean, other_mean: Float arrays of shape `(dim,)`.
         covariance, other_covariance: Float arrays of shape `(dim, dim)`, symmetric.
+
+    Returns:
+        Float of at least 0.
     """
     product = _root(covariance).T @ _root(other_covariance)
     trace_of_root = np.linalg.svd(product, compute_uv=False).sum()
@@ -45,6 +51,6 @@ def gaussian_distance(mean, covariance, other_mean, other_covariance):
 
 
 def _root(matrix):
-    """R of which R R^T is the matrix, symmetric and without negative eigenvalues."""
+    """A root R of a symmetric matrix R R^T; negative eigenvalues, of rounding, count as 0."""
     values, vectors = np.linalg.eigh(np.asarray(matrix, "float64"))
     return vectors * np.sqrt(np.maximum(values, 0))

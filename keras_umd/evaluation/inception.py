@@ -1,10 +1,9 @@
-"""The Inception network that FID, KID and the Inception Score are read from.
+"""The Inception network of FID, KID and the Inception Score.
 
 It is the one that Google published as "inception-2015-12-05": Inception v3 with 1008 classes, average pools that leave
-out the padding, and a last block that pools by the maximum.
+out the padding, and a max pool in the last block.
 """
 
-import dataclasses
 import functools
 import hashlib
 import os
@@ -14,125 +13,25 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import full_precision
+from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, convolutions_of, path_of
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
 from keras_umd.utils.fingerprint import fingerprint
 
 IMAGE_SIZE = 299
 NUM_LOGITS = 1008
-# The published file carries its own sha256 in its name: pt_inception-2015-12-05-6726825d.pth.
+# The published file has the start of its sha256 in its name: pt_inception-2015-12-05-6726825d.pth.
 FID_SHA256 = "6726825d"
 BATCH_NORM_EPSILON = 1e-3
 
 
-@dataclasses.dataclass(frozen=True)
-class Convolution:
-    """A convolution with BatchNorm and ReLU; `name` is that within its block."""
-
-    name: str
-    filters: int
-    kernel_size: int | tuple[int, int] = 1
-    strides: int = 1
-    padding: str = "same"
-
-
-# Means leave out what lies beyond the image's edge.
-average_pool = functools.partial(ops.average_pool, pool_size=3, strides=1, padding="same", data_format="channels_last")
-max_pool = functools.partial(ops.max_pool, pool_size=3, strides=1, padding="same", data_format="channels_last")
-halve = functools.partial(ops.max_pool, pool_size=3, strides=2, padding="valid", data_format="channels_last")
-
-
-# The blocks: a list runs one after the other, a tuple side by side on the same input, with its channels put together.
-
-
-def row(name, *sizes):
-    """Convolutions of these sizes, one after the other; several are numbered, as in the file."""
-    names = [name] if len(sizes) == 1 else [f"{name}_{i + 1}" for i in range(len(sizes))]
-    return [Convolution(name, *size) for name, size in zip(names, sizes, strict=True)]
-
-
-def mixed_35(pool_filters):
-    """A block on 35x35 pixels (Szegedy et al., figure 5)."""
-    return (
-        row("branch1x1", (64, 1)),
-        row("branch5x5", (48, 1), (64, 5)),
-        row("branch3x3dbl", (64, 1), (96, 3), (96, 3)),
-        [average_pool, *row("branch_pool", (pool_filters, 1))],
-    )
-
-
-def mixed_35_to_17():
-    """From 35x35 to 17x17 pixels (figure 10)."""
-    return (
-        row("branch3x3", (384, 3, 2, "valid")),
-        row("branch3x3dbl", (64, 1), (96, 3), (96, 3, 2, "valid")),
-        [halve],
-    )
-
-
-def mixed_17(filters):
-    """A block on 17x17 pixels, with 7x7 convolutions split into 1x7 and 7x1 (figure 6)."""
-    wide, tall = (1, 7), (7, 1)
-    return (
-        row("branch1x1", (192, 1)),
-        row("branch7x7", (filters, 1), (filters, wide), (192, tall)),
-        row("branch7x7dbl", (filters, 1), (filters, tall), (filters, wide), (filters, tall), (192, wide)),
-        [average_pool, *row("branch_pool", (192, 1))],
-    )
-
-
-def mixed_17_to_8():
-    """From 17x17 to 8x8 pixels."""
-    return (
-        row("branch3x3", (192, 1), (320, 3, 2, "valid")),
-        row("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2, "valid")),
-        [halve],
-    )
-
-
-def mixed_8(pool):
-    """A block on 8x8 pixels, with 3x3 convolutions split into 1x3 and 3x1 side by side (figure 7)."""
-
-    def split(name):
-        return row(f"{name}a", (384, (1, 3))), row(f"{name}b", (384, (3, 1)))
-
-    return (
-        row("branch1x1", (320, 1)),
-        [*row("branch3x3_1", (384, 1)), split("branch3x3_2")],
-        [*row("branch3x3dbl", (448, 1), (384, 3)), split("branch3x3dbl_3")],
-        [pool, *row("branch_pool", (192, 1))],
-    )
-
-
-NETWORK = {
-    "Conv2d_1a_3x3": Convolution("", 32, 3, 2, "valid"),  # (batch, 149, 149, 32)
-    "Conv2d_2a_3x3": Convolution("", 32, 3, padding="valid"),  # (batch, 147, 147, 32)
-    "Conv2d_2b_3x3": Convolution("", 64, 3),
-    "MaxPool_1": halve,  # (batch, 73, 73, 64)
-    "Conv2d_3b_1x1": Convolution("", 80),
-    "Conv2d_4a_3x3": Convolution("", 192, 3, padding="valid"),  # (batch, 71, 71, 192)
-    "MaxPool_2": halve,  # (batch, 35, 35, 192)
-    "Mixed_5b": mixed_35(pool_filters=32),  # (batch, 35, 35, 256)
-    "Mixed_5c": mixed_35(pool_filters=64),  # (batch, 35, 35, 288)
-    "Mixed_5d": mixed_35(pool_filters=64),
-    "Mixed_6a": mixed_35_to_17(),  # (batch, 17, 17, 768)
-    "Mixed_6b": mixed_17(filters=128),
-    "Mixed_6c": mixed_17(filters=160),
-    "Mixed_6d": mixed_17(filters=160),
-    "Mixed_6e": mixed_17(filters=192),
-    "Mixed_7a": mixed_17_to_8(),  # (batch, 8, 8, 1280)
-    "Mixed_7b": mixed_8(average_pool),  # (batch, 8, 8, 2048)
-    "Mixed_7c": mixed_8(max_pool),
-}
-
-
 @keras.saving.register_keras_serializable("keras_umd")
 class FIDInception(keras.Model):
-    """Images to the features of FID and to the logits of the Inception Score.
+    """Computes the features of FID and the logits of the Inception Score from images.
 
-    BatchNorm is folded into the convolutions when the weights are read; the results agree with the network's to about
-    1e-5 of the largest value. It computes in float32, whatever the global policy, and isn't trained. (On GPUs,
-    TensorFlow and PyTorch take TF32 for convolutions, with fewer digits, unless they are told not to.) Load the weights
-    once and `save` them as `.keras`, which `keras.models.load_model` reads without PyTorch.
+    BatchNorm is folded into the convolutions when the weights are loaded; outputs agree with the original's to about
+    1e-5 of the largest value. It computes in float32, whatever the global dtype policy, and isn't trained. (On GPUs,
+    TensorFlow and PyTorch use TF32 for convolutions by default, with fewer digits.) Load the weights once and `save`
+    the network as `.keras`, which `keras.models.load_model` reads without PyTorch.
 
     Example:
 
@@ -143,20 +42,20 @@ class FIDInception(keras.Model):
 
     Args:
         weights: Path of the PyTorch file that pytorch-fid and torch-fidelity share, or of an `.npz` file with the same
-            names and layouts, and perhaps the `source_sha256` of the PyTorch file. `None` is for random weights, by
-            `keras.utils.set_random_seed`.
-        resize: How images of other sizes become 299x299: `"tf1"` as in the FID paper and ADM's evaluation,
-            `"half_pixel"` as in pytorch-fid (which takes 127.5 for grey instead of 128), `"clean"` as in clean-fid; see
+            names and layouts, and optionally the `source_sha256` of the PyTorch file. `None` is for random weights,
+            drawn by `keras.utils.set_random_seed`.
+        resize: String, the method that resizes images to 299x299: `"tf1"` as in the FID paper and ADM's evaluation,
+            `"half_pixel"` as in pytorch-fid (which maps 127.5 to 0 instead of 128), `"clean"` as in clean-fid; see
             `resize_matrix`.
         name: String.
 
     Call arguments:
         images: uint8 or float tensor `(batch, height, width, 1 or 3)`, of values in [0, 255]. Height and width must be
-            known when a program is compiled.
+            static shapes.
 
     Returns:
         Dictionary of float32 tensors: `"features"` `(batch, 2048)`, and `"logits"` `(batch, 1008)` without the last
-        layer's bias, which the Inception Score never had.
+        layer's bias, which the original code of the Inception Score leaves out.
 
     Raises:
         ValueError: if the weights aren't this network's, naming each array that is missing, unknown or of another
@@ -190,7 +89,7 @@ class FIDInception(keras.Model):
                 name=path.replace(".", "_"),
             )
             for block, step in NETWORK.items()
-            for path, convolution in _convolutions(step, block)
+            for path, convolution in convolutions_of(step, block)
         }
         self.classifier = keras.layers.Dense(
             NUM_LOGITS, use_bias=False, kernel_initializer=_zeros, dtype="float32", trainable=False, name="fc"
@@ -209,14 +108,14 @@ class FIDInception(keras.Model):
             return self._outputs(x)
 
     def blocks(self, images):
-        """What every block computes, to compare two networks.
+        """Compute the outputs of every block, to compare two networks.
 
         Args:
-            images: As of a call.
+            images: As in `call`.
 
         Returns:
             Dictionary of float32 tensors: `(batch, height, width, channels)` from `"Conv2d_1a_3x3"` to `"Mixed_7c"`,
-            and what a call returns.
+            and those of `call`.
         """
         outputs = {}
         with full_precision():
@@ -231,7 +130,7 @@ class FIDInception(keras.Model):
         return self.resize == "tf1" and str(self.source_sha256).startswith(FID_SHA256)
 
     def fingerprint(self):
-        """A string that differs for all weights and ways to resize, for what is stored to remember."""
+        """A hash of the weights and the resize method, as a string."""
         return fingerprint([np.frombuffer(self.resize.encode(), "uint8"), *self.weights])
 
     def get_config(self):
@@ -261,7 +160,7 @@ class FIDInception(keras.Model):
 
     def _apply(self, step, x, block):
         if isinstance(step, Convolution):
-            return self.convolutions[_path(block, step)](x)
+            return self.convolutions[path_of(block, step)](x)
         if isinstance(step, list):
             return functools.reduce(lambda x, step: self._apply(step, x, block), step, x)
         if isinstance(step, tuple):
@@ -273,7 +172,7 @@ class FIDInception(keras.Model):
         return {"features": features, "logits": self.classifier(features)}
 
     def _draw_weights(self):
-        rng = np.random.default_rng(np.random.randint(2**31))  # of the seed of `keras.utils.set_random_seed`
+        rng = np.random.default_rng(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
         for layer in (*self.convolutions.values(), self.classifier):
             shape = layer.kernel.shape
             layer.kernel.assign(rng.standard_normal(shape, "float32") * np.sqrt(2 / np.prod(shape[:-1])))  # He et al.
@@ -308,21 +207,8 @@ class FIDInception(keras.Model):
 
 
 def _zeros(shape, dtype):
-    """From NumPy: JAX would compile a program for each shape, for values that are replaced at once."""
+    """Zeros from NumPy, which are replaced at once: JAX would compile a program for each shape."""
     return np.zeros(shape, dtype)
-
-
-def _convolutions(step, block):
-    """All convolutions of a step, with their paths."""
-    if isinstance(step, Convolution):
-        yield _path(block, step), step
-    elif isinstance(step, (list, tuple)):
-        for part in step:
-            yield from _convolutions(part, block)
-
-
-def _path(block, convolution):
-    return f"{block}.{convolution.name}".rstrip(".")
 
 
 def _file_names(path):
@@ -331,7 +217,7 @@ def _file_names(path):
 
 
 def _read(path):
-    """The arrays of a file, and the sha256 of the PyTorch file that they are from, or `None`."""
+    """The arrays of a file, and the sha256 of their PyTorch file, or `None` where it isn't known."""
     if path.endswith(".npz"):
         with np.load(path) as file:
             arrays = dict(file)

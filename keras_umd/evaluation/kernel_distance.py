@@ -1,4 +1,4 @@
-"""The kernel distance between two sets of features, which has no bias for small sets (Bińkowski et al., 2018)."""
+"""The kernel distance of two sets of features, unbiased for small sets (Bińkowski et al., 2018)."""
 
 import numpy as np
 
@@ -9,14 +9,13 @@ from keras_umd.utils.checks import check_positive_integers
 def kernel_distance(features, reference, num_subsets=100, subset_size=1000, seed=0):
     """The squared maximum mean discrepancy of two sets of images, in the features of some network.
 
-    Its expectation is 0 for the same distribution and doesn't depend on the number of images, unlike the Fréchet
-    distance's, so that it serves for small sets too. As it has no bias, it can be negative. It may be called KID only
-    for the features of FID's own Inception network; KID is often given times 1000.
+    The estimate is unbiased, unlike the Fréchet distance, so that it suits small sets; it can be negative. It may be
+    called KID only for the features of FID's own Inception network; KID is often given times 1000.
 
     Args:
         features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`.
-        num_subsets: Positive integer. Random subsets of each set that the distance is computed between.
-        subset_size: Integer from 2 to the smaller of n and m. Images of a subset, drawn without repetition.
+        num_subsets: Positive integer. Number of pairs of random subsets, of which the distances are averaged.
+        subset_size: Integer from 2 to the smaller of n and m. Images of a subset, drawn without replacement.
         seed: Integer, for the draws.
 
     Returns:
@@ -45,6 +44,9 @@ def squared_discrepancy(x, y):
 
     Args:
         x, y: Float arrays of shape `(n, dim)` and `(m, dim)`, n and m at least 2.
+
+    Returns:
+        Float.
     """
     x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
     return _mean_of_pairs(_kernel(x, x)) + _mean_of_pairs(_kernel(y, y)) - 2 * _kernel(x, y).mean()
@@ -56,6 +58,6 @@ def _kernel(x, y):
 
 
 def _mean_of_pairs(kernel):
-    """Mean without the diagonal: no image is paired with itself."""
+    """Mean without the diagonal, where images are paired with themselves."""
     n = len(kernel)
     return (kernel.sum() - np.trace(kernel)) / (n * (n - 1))

@@ -1,23 +1,24 @@
-"""The full linear probe: a linear classifier trained by gradient descent on all labels."""
+"""The full linear probe: a linear classifier, trained by gradient descent on all labels."""
 
 import keras
 import numpy as np
 
-from keras_umd.evaluation.features import ShuffledBatches, batches_of, outputs_of
+from keras_umd.evaluation.batches import ShuffledBatches, batches_of
+from keras_umd.evaluation.features import outputs_of
 from keras_umd.evaluation.probes import Probe, check_labelled
 from keras_umd.evaluation.provenance import describe_optimizer
 from keras_umd.utils.checks import check_positive_integers
 
 
 class LinearProbe(Probe):
-    """BatchNorm without affine, then Dense, trained on the features of all training images (MAE, appendix A).
+    """BatchNorm without scale and offset, then Dense, trained on the features of all training images (MAE, appendix A).
 
     Args:
         epochs: Integer.
         batch_size: Integer.
-        learning_rate: Positive float. The peak of a cosine decay to 0, of SGD with momentum 0.9. Not with `optimizer`.
-        optimizer: Function from the number of steps to a Keras optimizer, to train otherwise.
-        num_runs: Integer. How often to train, from other weights and in another order.
+        learning_rate: Positive float. The peak of a cosine decay to 0, for SGD with momentum 0.9. Not with `optimizer`.
+        optimizer: Function from the number of steps to another Keras optimizer.
+        num_runs: Integer. Number of trainings, each from other weights and in another order.
         seed: Integer.
     """
 
@@ -44,11 +45,11 @@ class LinearProbe(Probe):
             kernel = keras.initializers.GlorotUniform(seed)
             linear = keras.layers.Dense(num_classes, kernel_initializer=kernel, dtype="float32")
             inputs = keras.Input((features.shape[1],), dtype="float32")
-            classifier = keras.Model(inputs, linear(norm(inputs)))  # a Sequential would follow the global policy
+            classifier = keras.Model(inputs, linear(norm(inputs)))  # a Sequential would follow the global dtype policy
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             classifier.compile(self._optimizer(self.epochs * len(batches)), loss)
-            classifier.fit(batches, epochs=self.epochs, shuffle=False, verbose=0)  # Keras would by its global seed
-            # Instead of moving averages, which a short training leaves far behind.
+            classifier.fit(batches, epochs=self.epochs, shuffle=False, verbose=0)  # Keras shuffles by the global seed
+            # The exact moments: moving averages lag far behind in a short training.
             norm.moving_mean.assign(features.mean(axis=0, dtype="float64"))
             norm.moving_variance.assign(features.var(axis=0, dtype="float64"))
             outputs = outputs_of(classifier, batches_of(test_features.astype("float32"), 4096))

@@ -1,4 +1,4 @@
-"""The k-nearest-neighbours probe: nothing is trained at all."""
+"""The k-nearest-neighbours probe, which needs no training."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ BLOCK = 512  # test images at a time
 
 
 class KNNProbe(Probe):
-    """Every test image gets the class for which its nearest training images vote most.
+    """Classifies each test image by a weighted vote of its nearest training images.
 
-    Nearness is the cosine of the features' angle; a neighbour's vote weighs exp(cosine / temperature), as in Wu et al.,
-    2018, and DINO.
+    Neighbours are found by cosine similarity; a vote weighs exp(similarity / temperature), as in Wu et al., 2018, and
+    DINO.
 
     Args:
         k: Integer. Number of neighbours.
@@ -31,7 +31,7 @@ class KNNProbe(Probe):
         return f"{self.k}-NN accuracy"
 
     def accuracies(self, train, test):
-        """The accuracy on the test set, the only one: nothing is drawn."""
+        """The accuracy on the test set, a list of one: nothing is random."""
         (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
         if self.k > len(features):
             raise ValueError(f"There are {len(features)} training images. Received: k={self.k}")
@@ -54,5 +54,6 @@ class KNNProbe(Probe):
 
 
 def _directions(features):
+    """Features of length 1, in float64."""
     features = features.astype("float64")
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -5,20 +5,20 @@ import numpy as np
 from keras_umd.evaluation.statistics import checked_sets
 from keras_umd.utils.checks import check_positive_integers
 
-# Rows that are compared at once: two blocks of 2048 float64 features and their distances take 100 MB.
+# Rows that are compared at a time: two blocks of 2048 float64 features and their distances take 100 MB.
 BLOCK_SIZE = 2048
-# Distances come out of float64 products with errors up to some 1e-14 of the features' squares.
+# Distances from float64 products have errors of up to about 1e-14 of the features' squares.
 ROUNDING = 1e-12
 
 
 def neighbourhood_scores(features, reference, precision_k=3, coverage_k=5):
-    """How far two sets of images overlap, apart for the quality of single images and for the variety of all.
+    """Precision and recall, density and coverage: the quality of images and their variety, measured apart.
 
     Each image is the centre of a ball, in the features of some network, that reaches to the k-th nearest image of its
-    own set. Precision is the share of images that lie in some ball of the reference; recall the share of the reference
-    that lies in some ball of the images. Both trust single outliers; density counts all balls of the reference that an
-    image lies in, over k, and coverage is the share of the reference's balls that hold an image. A point on a ball's
-    border lies in it.
+    own set. Precision is the share of images in some ball of the reference; recall the share of the reference in some
+    ball of the images. Both are sensitive to outliers. Density is the mean number of the reference's balls that an
+    image lies in, over k; coverage is the share of the reference's balls with an image in them. Borders belong to the
+    balls.
 
     The values depend on the network and on the numbers of images: compare sets of equal size, usually 10,000 to 50,000
     images.
@@ -43,7 +43,7 @@ def neighbourhood_scores(features, reference, precision_k=3, coverage_k=5):
             f"precision_k={precision_k}, coverage_k={coverage_k}, {len(features)} features, {len(reference)} of the "
             "reference"
         )
-    # Centred, |x|^2 - 2 x.y + |y|^2 doesn't cancel.
+    # Centred, since |x|^2 - 2 x.y + |y|^2 would lose digits where the mean is large.
     center = reference.mean(axis=0, dtype="float64")
     precision_radii, coverage_radii = squared_radii(reference, [precision_k, coverage_k], center)
     (recall_radii,) = squared_radii(features, [precision_k], center)
@@ -67,19 +67,19 @@ def neighbourhood_scores(features, reference, precision_k=3, coverage_k=5):
 
 
 def squared_radii(features, ks, center):
-    """Squared distance of each image to its k-th nearest other image, a little enlarged so that the border is inside.
+    """Squared distance of each image to its k-th nearest other image, enlarged by the rounding error.
 
     Args:
         features: Float array of shape `(n, dim)`.
         ks: List of positive integers, less than n.
-        center: Float array of shape `(dim,)`. A point near the features, for precision.
+        center: Float array of shape `(dim,)`. A point near the features, to subtract against rounding.
 
     Returns:
         Float64 array of shape `(len(ks), n)`.
     """
     radii = np.empty((len(ks), len(features)))
     for rows, x in _blocks(features, center):
-        # The nearest of all, at 0, is the image itself.
+        # The first neighbour, at distance 0, is the image itself.
         nearest = np.full((len(x), max(ks) + 1), np.inf)
         for _, y in _blocks(features, center):
             candidates = np.concatenate([nearest, squared_distances(x, y)], axis=1)
@@ -100,7 +100,7 @@ def squared_distances(x, y):
 
 
 def _blocks(features, center):
-    """Slices, and what the features have there, centred and in float64."""
+    """Iterate over slices of rows, and their features, centred and in float64."""
     for start in range(0, len(features), BLOCK_SIZE):
         rows = slice(start, start + BLOCK_SIZE)
         yield rows, features[rows] - center

@@ -1,4 +1,4 @@
-"""Results that know how they came about, and are compared only where that makes sense."""
+"""Results with a card of their protocol, which are compared only where the protocols are equal."""
 
 import dataclasses
 import datetime
@@ -7,12 +7,11 @@ import math
 import os
 import platform
 import re
-import sys
 
 import keras
 import numpy as np
 
-from keras_umd.backend.devices import training_devices
+from keras_umd.backend.devices import backend_version, training_devices
 from keras_umd.utils.atomic import write_json
 from keras_umd.utils.fingerprint import fingerprint
 
@@ -21,16 +20,16 @@ SHORT = 12  # digits of a hash
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One number, with a card that says what was measured, how, and of what.
+    """One number, with a card that records what was measured, how, and of what.
 
     Args:
         metric: String, such as `"fid"` or `"10-shot accuracy"`.
         value: Float.
-        protocol: Dictionary of JSON values: all that must be equal for two results to be comparable, such as the
-            number of samples and the hashes of the reference and of the network that makes the features.
-        subject: Dictionary of JSON values: what was judged, such as the hash of the weights, the sampler and the seed.
+        protocol: Dictionary of JSON values that must be equal for two results to be comparable, such as the number of
+            samples and the hashes of the reference and of the network that computes the features.
+        subject: Dictionary of JSON values that describe what was judged: hash of the weights, sampler, seed, ...
         deviation: Float or `None`, over draws, runs or splits.
-        versions: Dictionary of strings. Defaults to those of this process.
+        versions: Dictionary of strings. Defaults to `versions()`.
 
     Attributes:
         card: Dictionary of JSON values, all of the above.
@@ -41,10 +40,10 @@ class Result:
     protocol: dict
     subject: dict
     deviation: float | None = None
-    versions: dict = dataclasses.field(default_factory=lambda: _versions())
+    versions: dict = dataclasses.field(default_factory=lambda: versions())
 
     def __post_init__(self):
-        for name in ("protocol", "subject"):  # as a file would give them back
+        for name in ("protocol", "subject"):  # as they are after a round trip through a file
             object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name), default=_as_json)))
         object.__setattr__(self, "value", float(self.value))
 
@@ -53,10 +52,10 @@ class Result:
         return dataclasses.asdict(self)
 
     def minus(self, other):
-        """The difference of two results' values.
+        """Subtract the value of another result.
 
         Raises:
-            ValueError: if they can't be compared; it says what differs.
+            ValueError: if metric or protocol differ; it names what differs.
         """
         own, theirs = ({"metric": r.metric, **r.protocol} for r in (self, other))
         differing = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
@@ -66,7 +65,7 @@ class Result:
         return self.value - other.value
 
     def differs_from(self, other, deviations=2.0):
-        """Whether two results are more than so many standard deviations apart, of the larger one of both.
+        """Whether two results are more than `deviations` times the larger standard deviation apart.
 
         Raises:
             ValueError: if they can't be compared, and if neither has a deviation.
@@ -85,7 +84,7 @@ class Result:
 
     @classmethod
     def load(cls, path):
-        """The result of a card that `save` wrote."""
+        """Read the card that `save` wrote."""
         with open(path) as file:
             return cls(**json.load(file))
 
@@ -94,27 +93,28 @@ class Result:
         return value if self.deviation is None else f"{value} +- {self.deviation:.2g}"
 
     def line(self):
-        """The card in one line of text, for tables; hashes are cut."""
+        """The card in one line of text, with shortened hashes."""
         parts = _leaves({**self.protocol, **self.subject, **self.versions})
         return f"{self.metric} {self} | " + ", ".join(f"{name}: {_short(value)}" for name, value in parts)
 
 
 def mean_of(results):
-    """One result of several that were measured alike, such as those of several seeds.
+    """Average results of equal protocol, such as those of several seeds.
 
     Example:
 
-    >>> mean_of([evaluate_features(encoder, data)[0]["10-shot accuracy"] for encoder in encoders])
+    >>> mean_of([evaluate_features(encoder, (train, test))[0]["10-shot accuracy"] for encoder in encoders])
     Result(metric='10-shot accuracy', value=0.912, ..., deviation=0.004)
 
     Args:
         results: List of `Result`.
 
     Returns:
-        `Result` with their mean and, of more than one, their standard deviation (n - 1); its subject lists theirs.
+        `Result` with their mean and, for more than one, their standard deviation (divisor n - 1); its subject lists
+        theirs.
 
     Raises:
-        ValueError: if they can't be compared; it says what differs.
+        ValueError: for an empty list, and for results that can't be compared; it names what differs.
     """
     if not results:
         raise ValueError("There must be a result to take the mean of. Received: results=[]")
@@ -127,16 +127,22 @@ def mean_of(results):
 
 
 def best_of(results, smallest=False):
-    """The index of the best of comparable results.
+    """Find the best of comparable results.
 
     Args:
         results: List of `Result`.
         smallest: Bool. Whether less is better.
+
+    Returns:
+        Integer, its index.
+
+    Raises:
+        ValueError: for NaN, and for results that can't be compared.
     """
     best = 0
     for i, result in enumerate(results):
         if math.isnan(result.value):
-            raise ValueError(f"A result that is no number can't be the best of others. Received: {result.line()}")
+            raise ValueError(f"A result of NaN can't be compared with others. Received: {result.line()}")
         difference = result.minus(results[best])
         if (difference < 0) if smallest else (difference > 0):
             best = i
@@ -144,7 +150,7 @@ def best_of(results, smallest=False):
 
 
 def describe_model(model):
-    """What tells one Keras model from another: JSON values for a `subject`."""
+    """Class, hash of the weights and settings of a Keras model: JSON values for a `subject`."""
     settings = ("layer", "pooling", "timesteps")
     chosen = {}
     if all(hasattr(model, name) for name in settings):  # a FeatureExtractor
@@ -154,20 +160,24 @@ def describe_model(model):
 
 
 def describe_optimizer(optimizer):
-    """An optimizer's settings, without its name, which Keras numbers: JSON values for a `protocol`."""
+    """Class and settings of an optimizer, without the name that Keras numbers: JSON values for a `protocol`."""
     settings = keras.saving.serialize_keras_object(optimizer)
     config = {name: value for name, value in settings["config"].items() if name != "name"}
     return {"class": settings["class_name"], **config}
 
 
-def _versions():
+def versions():
+    """Versions of the packages, the device, and the date: what every card records of the process.
+
+    Returns:
+        Dictionary of strings.
+    """
     import keras_umd
 
-    backend = keras.backend.backend()
     return {
         "keras_umd": keras_umd.__version__,
         "keras": keras.__version__,
-        "backend": f"{backend} {sys.modules[backend].__version__}",
+        "backend": backend_version(),
         "device": training_devices()[0] or f"{os.cpu_count()} CPU cores",
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
@@ -179,7 +189,7 @@ def _as_json(value):
 
 
 def _leaves(values, prefix=""):
-    """Names and values of nested dictionaries, one after the other, without those that are `None`."""
+    """Iterate over names and values of nested dictionaries, without those that are `None`."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")

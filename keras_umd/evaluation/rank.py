@@ -1,4 +1,4 @@
-"""RankMe: how many dimensions a representation uses, without labels."""
+"""RankMe: the effective rank of a representation, without labels."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ import numpy as np
 def rank_me(features):
     """The effective rank of features: the exponential of the entropy of their singular values (Garrido et al., 2023).
 
-    Between 1, all images alike but for their length, and the smaller of n and dim. A fall while training goes on tells
-    of a collapse; the paper uses 25,600 images.
+    It lies between 1, for features of one direction, and the smaller of n and dim. A fall during training shows a
+    collapse; the paper uses 25,600 images.
 
     Args:
         features: Float array of shape `(n, dim)`.
 
     Returns:
-        Float.
+        Float of at least 1.
     """
     features = np.asarray(features, "float64")
     if features.ndim != 2 or not features.size:

@@ -1,41 +1,40 @@
-"""What real images look like to a network: computed once, kept in a file, or read from files of other codebases."""
+"""Feature statistics of real images: computed once, kept in a file, or read from files of other codebases."""
 
 import os
 import zipfile
 
-import keras
 import numpy as np
 
-from keras_umd.evaluation.features import batches_of, checked, outputs_of
+from keras_umd.evaluation.batches import batches_of, with_progress
+from keras_umd.evaluation.features import outputs_of
 from keras_umd.evaluation.inception_score import softmax
-from keras_umd.evaluation.statistics import FeatureStatistics
+from keras_umd.evaluation.statistics import FeatureStatistics, checked_features
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.fingerprint import fingerprint
 
 
 class ImageFeatures:
-    """Features of images that pass through a network in batches: their statistics, and themselves where they are kept.
+    """The features of images in batches: their statistics, and optionally the features themselves.
 
     Args:
         network: Keras model from images to features `(batch, dim)`, or to a dictionary of `features` and perhaps
             `logits` `(batch, classes)`, such as `FIDInception`.
-        batches: What `batches_of` takes.
+        images: As in `batches_of`.
         batch_size: Integer.
         keep_features, keep_probabilities: Bools. 50,000 images of FID's Inception: 410 MB and 200 MB.
-        progress: `keras.utils.Progbar` or `None`.
 
     Attributes:
         statistics: `FeatureStatistics`.
         features: float32 array `(n, dim)` or `None`.
-        probabilities: float32 array `(n, classes)`, or `None`, also where the network gives no logits.
+        probabilities: float32 array `(n, classes)`, or `None`, also where the network has no logits.
     """
 
-    def __init__(self, network, batches, batch_size, keep_features=True, keep_probabilities=False, progress=None):
+    def __init__(self, network, images, batch_size, *, keep_features=True, keep_probabilities=False):
         self.statistics = None
         all_features, all_probabilities = _Rows(), _Rows()
-        for outputs, images, _ in outputs_of(network, _in_range(batches_of(batches, batch_size), network)):
+        for outputs, _, _ in outputs_of(network, _in_range(batches_of(images, batch_size), network)):
             outputs = outputs if isinstance(outputs, dict) else {"features": outputs}
-            features = checked(outputs["features"])
+            features = checked_features(outputs["features"], "float32")
             if self.statistics is None:
                 self.statistics = FeatureStatistics(features.shape[1])
             self.statistics.update(features)
@@ -43,15 +42,13 @@ class ImageFeatures:
                 all_features.append(features)
             if keep_probabilities and "logits" in outputs:
                 all_probabilities.append(softmax(outputs["logits"]))
-            if progress is not None:
-                progress.add(len(images))
         if self.statistics is None:
             raise ValueError("There are no images to take the features of. Received: no batches")
         self.features, self.probabilities = all_features.whole(), all_probabilities.whole()
 
 
 class Reference:
-    """The features' mean and covariance of real images, and the features themselves where they are kept.
+    """Mean and covariance of the features of real images, and optionally the features themselves.
 
     Example:
 
@@ -62,10 +59,10 @@ class Reference:
 
     Attributes:
         mean, covariance: Float64 arrays `(dim,)` and `(dim, dim)`.
-        num_images: Integer, or `None` of a file that doesn't tell.
+        num_images: Integer, or `None` where a file doesn't say.
         features: float32 array `(num_images, dim)` or `None`.
-        network: String, the identity of the network, or `None` of a file that doesn't tell.
-        digest: String that tells this reference from others.
+        network: String, the class and a hash of the network, or `None` where a file doesn't say.
+        digest: String, a hash of mean and covariance.
     """
 
     def __init__(self, mean, covariance, num_images=None, features=None, network=None):
@@ -76,24 +73,28 @@ class Reference:
         self.digest = fingerprint([self.mean, self.covariance])
 
     @classmethod
-    def of(cls, network, images, keep_features=True, batch_size=64, verbose=True):
-        """Run real images through a network.
+    def of(cls, network, images, *, keep_features=True, batch_size=64, verbose=True):
+        """Compute the reference of real images.
 
         Args:
             network: `FIDInception`, or any Keras model from images to features `(batch, dim)`.
-            images: As of `extract`: an array, an `ImageDataset` with `training=False`, ... Labels aren't used.
+            images: As in `extract`: an array, an `ImageDataset` with `training=False`, ... Labels aren't used.
             keep_features: Bool. Kernel distance, precision, recall, density and coverage need the features.
             batch_size: Integer, for arrays.
             verbose: Bool. Whether to show a progress bar.
+
+        Returns:
+            `Reference`.
         """
-        seen = ImageFeatures(network, images, batch_size, keep_features, progress=progress_bar(images, verbose))
+        batches = with_progress(batches_of(images, batch_size), images, verbose)
+        seen = ImageFeatures(network, batches, batch_size, keep_features=keep_features)
         statistics = seen.statistics
         return cls(
             statistics.mean, statistics.covariance, statistics.num_images, seen.features, network_identity(network)
         )
 
     def save(self, path):
-        """Write an `.npz` file, with `mu` and `sigma` as other evaluators have them."""
+        """Write an `.npz` file, with `mu` and `sigma` under the names that other evaluators use."""
         if not os.fspath(path).endswith(".npz"):
             raise ValueError(f"The file's name must end with .npz. Received: path={path!r}")
         values = {"mu": self.mean, "sigma": self.covariance}
@@ -103,10 +104,10 @@ class Reference:
 
     @classmethod
     def load(cls, path):
-        """A reference from a file: of `save`, of pytorch-fid, or one of ADM's reference batches (`mu`, `sigma`).
+        """Read a file of `save`, of pytorch-fid, or one of ADM's reference batches (`mu`, `sigma`).
 
-        Those of pytorch-fid and ADM don't tell which network they are of; use them with `FIDInception`, with
-        `resize="half_pixel"` for pytorch-fid's.
+        Those of pytorch-fid and ADM don't name their network; use them with `FIDInception`, with `resize="half_pixel"`
+        for pytorch-fid's.
         """
         with np.load(path) as file:
             if not {"mu", "sigma"} <= set(file.files):
@@ -121,7 +122,7 @@ class Reference:
             )
 
     def check_network(self, network):
-        """Raise a ValueError if it can't be the network that the reference was made with."""
+        """Raise a ValueError if the reference was made with another network or other weights."""
         identity = network_identity(network)
         if self.network is not None and self.network != identity:
             raise ValueError(
@@ -131,7 +132,7 @@ class Reference:
 
 
 class _Rows:
-    """A float32 array that grows in place: joining a list of batches would take the memory twice."""
+    """A float32 array that grows in place: concatenating a list of batches would take the memory twice."""
 
     def __init__(self):
         self.array, self.count = None, 0
@@ -146,25 +147,19 @@ class _Rows:
         self.count = count
 
     def whole(self):
-        """What was appended, or `None` if nothing was."""
+        """The array of all rows, or `None` without any."""
         if self.array is not None:
             self.array.resize((self.count, self.array.shape[1]), refcheck=False)
         return self.array
 
 
-def progress_bar(images, verbose=True):
-    """A bar of as many steps as there are images, where they tell; `None` if it isn't wanted."""
-    num_images = len(images) if hasattr(images, "shape") else getattr(images, "num_images", None)
-    return keras.utils.Progbar(num_images or None, unit_name="image") if verbose else None
-
-
 def _in_range(batches, network):
-    """The same batches, if their values can be what a network with a `value_range` takes."""
+    """The same batches; raises a ValueError for values outside of the network's `value_range`."""
     low, high = getattr(network, "value_range", None) or (-np.inf, np.inf)
     for images, labels in batches:
         if images.dtype != np.uint8 and images.size:
             least, greatest = images.min(), images.max()
-            # Images in [0, 1] lie in [0, 255], too.
+            # Images scaled to [0, 1] lie in [0, 255], too, and would pass as nearly black ones.
             if least < low or greatest > high or (high == 255 and greatest <= 1):
                 raise ValueError(
                     f"The network takes uint8 images, or floats from {low:g} to {high:g}; scale them. "
@@ -174,13 +169,13 @@ def _in_range(batches, network):
 
 
 def network_identity(network):
-    """A string that tells a network with its weights from others; not from one with other preprocessing alone."""
+    """Class and hash of a network's weights, as a string; preprocessing counts only where the network hashes it."""
     own = getattr(network, "fingerprint", None)
     return f"{type(network).__name__} {own() if own is not None else fingerprint(network.weights)}"
 
 
 def stored_images(path, batch_size):
-    """The images of an `.npz` file, as `generate_to` and ADM write it, in batches: never all in memory.
+    """Iterate over the images of an `.npz` file, as `generate_to` and ADM write it, without loading all.
 
     Args:
         path: String or path. The images are in `arr_0`, uint8 `(n, height, width, channels)`.

@@ -1,4 +1,4 @@
-"""How images are resized for the Inception network: a matrix for the rows, and one for the columns."""
+"""Resizing of images for the Inception network: a matrix for the rows, and one for the columns."""
 
 import numpy as np
 from keras import ops
@@ -9,45 +9,44 @@ RESIZE_MODES = ("tf1", "half_pixel", "clean")
 
 
 def resize_images(images, new_size, mode):
-    """Resize square or oblong images to `new_size` by `new_size` pixels.
+    """Resize images to `new_size` by `new_size` pixels.
 
     Args:
-        images: Tensor `(batch, height, width, channels)` of known height and width; uint8, or floats in [0, 255].
+        images: Tensor `(batch, height, width, channels)` of static height and width; uint8, or floats in [0, 255].
         new_size: Integer.
-        mode: As of `resize_matrix`.
+        mode: As in `resize_matrix`.
 
     Returns:
         Float32 tensor `(batch, new_size, new_size, channels)`.
 
     Raises:
-        ValueError: if height or width isn't known while a function is compiled.
+        ValueError: if height or width isn't static.
     """
     height, width = images.shape[1:3]
     if height is None or width is None:
         raise ValueError(
-            "Height and width must be known while a function is compiled. TensorFlow forgets them where one function "
-            "(`predict` is one) meets several sizes; make a function, or a network, for each. "
+            "Height and width must be static shapes. TensorFlow relaxes them where one function (such as `predict`) "
+            "is traced for several sizes; use a function, or a network, for each. "
             f"Received: images of shape {tuple(images.shape)}"
         )
     rows, columns = (ops.cast(resize_matrix(size, new_size, mode), "float32") for size in (height, width))
     images = ops.einsum("ph,bhwc->bpwc", rows, ops.cast(images, "float32"))
     images = ops.einsum("qw,bpwc->bpqc", columns, images)
-    return ops.clip(images, 0.0, 255.0) if mode == "clean" else images  # a cubic overshoots
+    return ops.clip(images, 0.0, 255.0) if mode == "clean" else images  # cubic interpolation overshoots
 
 
 def resize_matrix(size, new_size, mode):
-    """What each pixel of a line contributes to each pixel of the resized line.
+    """The weights of the pixels of a line in each pixel of the resized line.
 
     Args:
         size: Integer, pixels of the line.
         new_size: Integer, pixels of the result.
-        mode: `"tf1"`, TensorFlow 1's `resize_bilinear`: linear between the two nearest pixels, however much the image
-            shrinks, and shifted to the upper left, as pixels are points at their upper left corner. The FID paper and
-            ADM have it. `"half_pixel"`, the same with pixels as squares: PyTorch's `interpolate`, and pytorch-fid.
-            `"clean"`, Pillow's bicubic, which smooths where the image shrinks: clean-fid.
+        mode: String. `"tf1"`, TensorFlow 1's `resize_bilinear`, in the FID paper and ADM: without antialiasing, and
+            with pixel centres at integers, which shifts the image. `"half_pixel"`, the same with pixel centres at
+            halves: PyTorch's `interpolate`, in pytorch-fid. `"clean"`, Pillow's antialiased bicubic, in clean-fid.
 
     Returns:
-        Float64 array `(new_size, size)`; each row adds up to 1.
+        Float64 array `(new_size, size)`; each row sums to 1.
 
     Raises:
         ValueError: if `mode` is unknown.

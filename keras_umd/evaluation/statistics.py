@@ -1,31 +1,31 @@
-"""Mean and covariance of features that come in batches, and the checks that all distances between sets begin with."""
+"""Mean and covariance of features in batches, and the checks of features that all scores share."""
 
 import numpy as np
 
 from keras_umd.utils.checks import check_positive_integers
 
-# The product of a batch with itself costs the time to move a (dim, dim) matrix, however small the batch: with 2048
-# features 50 ms for 8 images as for 64. Images therefore wait until they are this many.
+# The product of a batch with itself takes at least the time to read and write a (dim, dim) matrix: with 2048 features
+# 50 ms for 8 images as for 64. So this many images are collected first.
 BUFFERED_IMAGES = 1024
 
 
 class FeatureStatistics:
-    """Mean and covariance of features, from batches, without keeping the features.
+    """Mean and covariance of features in batches, without keeping the features.
 
-    In float64, and from centred features (Chan et al., 1983), so that a mean that is large beside the deviations costs
-    no digits. Read at the end alone, they are the same to the last bit for batches of any size.
+    Sums are float64 and of centred features (Chan et al., 1983), so that no digits are lost where the mean is large
+    beside the deviations. Batches of any size give bitwise the same, if nothing is read in between.
 
     Example:
 
     ```python
     statistics = FeatureStatistics(2048)
     for images in batches:
-        statistics.update(inception.predict_on_batch(images))
+        statistics.update(inception.predict_on_batch(images)["features"])
     distance = gaussian_distance(statistics.mean, statistics.covariance, reference_mean, reference_covariance)
     ```
 
     Args:
-        dim: Positive integer. Features of an image.
+        dim: Positive integer, the features of an image.
     """
 
     def __init__(self, dim):
@@ -38,13 +38,13 @@ class FeatureStatistics:
         self._scatter = np.zeros((dim, dim))  # sum of the products of centred features
 
     def update(self, features):
-        """Take the features of further images.
+        """Add the features of further images.
 
         Args:
             features: Float array of shape `(batch, dim)`.
 
         Raises:
-            ValueError: for another shape, and for features that are not finite; none of them are then taken.
+            ValueError: for another shape, and for features that are not finite; none of them is added then.
         """
         features = checked_features(features)
         if features.shape[1] != self.dim:
@@ -60,7 +60,7 @@ class FeatureStatistics:
                 self._empty_buffer()
 
     def merge(self, other):
-        """Take all images of other `FeatureStatistics`, which stay as they are."""
+        """Add all images of other `FeatureStatistics`, which stay as they are."""
         if other.dim != self.dim:
             raise ValueError(f"Both must be of {self.dim} features. Received: other with dim={other.dim}")
         self._empty_buffer()
@@ -69,18 +69,18 @@ class FeatureStatistics:
 
     @property
     def num_images(self):
-        """Integer."""
+        """Integer, the images added so far."""
         return self._num_merged + self._num_buffered
 
     @property
     def mean(self):
-        """Float64 array of shape `(dim,)`; of at least one image."""
+        """Float64 array of shape `(dim,)`; needs one image."""
         self._check_num_images(1)
         return self._mean.copy()
 
     @property
     def covariance(self):
-        """Float64 array of shape `(dim, dim)`, divided by one less than the number of images; of at least two."""
+        """Float64 array of shape `(dim, dim)`, with the divisor n - 1; needs two images."""
         self._check_num_images(2)
         return self._scatter / (self.num_images - 1)
 
@@ -108,12 +108,25 @@ class FeatureStatistics:
             raise ValueError(f"There must be at least {least} image(s). Received: num_images={self.num_images}")
 
 
-def checked_features(features):
-    """Features as an array of shape `(n, dim)`, if they are that and finite; of the type that they have."""
-    features = np.asarray(features)
+def checked_features(features, dtype=None):
+    """Return features as an array of shape `(n, dim)`.
+
+    Args:
+        features: Float array of shape `(n, dim)`.
+        dtype: String, or `None` to keep their type.
+
+    Raises:
+        ValueError: for a dictionary, another shape and values that are not finite.
+    """
+    if isinstance(features, dict):
+        raise ValueError(f"The encoder must return features alone. Received: a dictionary of {list(features)}")
+    features = np.asarray(features, dtype)
     if features.ndim != 2:
-        raise ValueError(f"Features must have shape (n, dim). Received: features of shape {features.shape}")
-    # NaN is the least and the greatest of all; a mask would take a quarter of the features' memory.
+        raise ValueError(
+            "Features must have shape (n, dim), one vector an image; pool or flatten an encoder's outputs. "
+            f"Received: features of shape {features.shape}"
+        )
+    # Minimum and maximum are NaN where a value is; a mask would take a quarter of the features' memory.
     if not np.isfinite([features.min(initial=0), features.max(initial=0)]).all():
         wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
         raise ValueError(
@@ -123,7 +136,7 @@ def checked_features(features):
 
 
 def checked_sets(features, reference):
-    """Two sets of features as arrays, if they can be compared: of as many features, and each of two images or more."""
+    """Return two sets of features as arrays, or raise a ValueError unless dims agree and both have two rows or more."""
     features, reference = checked_features(features), checked_features(reference)
     if features.shape[1] != reference.shape[1] or min(len(features), len(reference)) < 2:
         raise ValueError(

@@ -1,4 +1,6 @@
-"""Results in rows and columns."""
+"""Tables of results, as text, as HTML and as files."""
+
+import html
 
 from keras_umd.evaluation.provenance import Result, best_of
 from keras_umd.utils.atomic import write_json
@@ -7,7 +9,7 @@ from keras_umd.utils.atomic import write_json
 class Table(list):
     """A list of rows, dictionaries from columns to values, some of which are `Result`s.
 
-    `print` shows it as Markdown.
+    It is shown as Markdown by `print` and in a console, and as an HTML table in a notebook.
     """
 
     @property
@@ -15,11 +17,14 @@ class Table(list):
         return list(dict.fromkeys(name for row in self for name in row))
 
     def best(self, column, smallest=False):
-        """The row whose `Result` in this column is the best.
+        """Find the row with the best `Result` in a column.
 
         Args:
             column: String.
-            smallest: Bool. Whether less is better, as of distances.
+            smallest: Bool. Whether less is better, as for distances.
+
+        Returns:
+            `Row`.
 
         Raises:
             ValueError: if results in it can't be compared.
@@ -27,7 +32,7 @@ class Table(list):
         rows = [row for row in self if column in row]
         if not rows:
             raise ValueError(f"The table has the columns {self.columns}. Received: column={column!r}")
-        return rows[best_of([row[column] for row in rows], smallest)]
+        return Row(rows[best_of([row[column] for row in rows], smallest)])
 
     def cards(self):
         """All cards, as a list of dictionaries."""
@@ -38,12 +43,33 @@ class Table(list):
         write_json(path, [{k: v.card if isinstance(v, Result) else v for k, v in row.items()} for row in self])
 
     def __str__(self):
-        columns = self.columns
-        cells = [columns, ["---"] * len(columns)]
-        cells += [["" if row.get(name) is None else str(row[name]) for name in columns] for row in self]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-        cells[1] = ["-" * width for width in widths]
+        lines = self._cells()
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        lines.insert(1, ["-" * width for width in widths])
         return "\n".join(
             "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-            for line in cells
+            for line in lines
         )
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        header, *lines = (map(html.escape, line) for line in self._cells())
+        rows = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
+        rows += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines]
+        return f"<table>{''.join(rows)}</table>"
+
+    def _cells(self):
+        """The header and the rows, as lists of strings."""
+        columns = self.columns
+        return [columns, *(["" if row.get(name) is None else str(row[name]) for name in columns] for row in self)]
+
+
+class Row(dict):
+    """A row of a table, shown as a `Table` of this row alone."""
+
+    def __repr__(self):
+        return repr(Table([self]))
+
+    def _repr_html_(self):
+        return Table([self])._repr_html_()

@@ -1,4 +1,4 @@
-"""What `keras_umd.callbacks.Monitor` evaluates while a model trains: functions from the model to numbers or pictures.
+"""Evaluations for `keras_umd.callbacks.Monitor`: functions from a model in training to numbers or pictures.
 
 They use the averaged weights where the model keeps an average; reconstructions, the raw ones.
 """
@@ -7,19 +7,19 @@ import contextlib
 
 from keras_umd import plots
 from keras_umd.backend.processes import num_processes, on_own_device
-from keras_umd.evaluation.features import extract
-from keras_umd.evaluation.few_shot import FewShotProbe
-from keras_umd.evaluation.generation import evaluate_generator
+from keras_umd.evaluation.batches import pairs_of
+from keras_umd.evaluation.feature_scores import as_probes, probe_results
+from keras_umd.evaluation.features import extract, labelled
 from keras_umd.evaluation.provenance import describe_model
 from keras_umd.evaluation.rank import rank_me
-from keras_umd.evaluation.representation import probe_result
+from keras_umd.evaluation.sample_scores import evaluate_generator
 
-# A tenth of the paper's calls, from a sampler that needs no more.
+# The paper takes 250 steps of DDIM; this sampler needs fewer.
 FEW_STEPS = {"num_steps": 20, "sampler": "dpmpp_2m", "seed": 0}
 
 
 class _Features:
-    """Features of a model that trains, from an extractor that is made and compiled once."""
+    """Features of a model in training, from an extractor that is made and compiled once."""
 
     def __init__(self, pooling="cls", layer=None, timesteps=0, weights="average"):
         self._settings = {"pooling": pooling, "layer": layer, "timesteps": timesteps, "seed": 0}
@@ -28,7 +28,7 @@ class _Features:
 
     @contextlib.contextmanager
     def extractor(self, model):
-        """Within it, the extractor as the model is now; of several processes each has its own."""
+        """Context of the extractor with the model's current weights; of several processes, each has its own."""
         with on_own_device() if num_processes() > 1 else contextlib.nullcontext():
             if model is not self._model:
                 self._model, self._extractor = model, model.feature_extractor(**self._settings)
@@ -38,37 +38,41 @@ class _Features:
 
 
 class TrackProbe(_Features):
-    """The accuracy of a probe on labelled images that the training doesn't see.
+    """Accuracies of probes on labelled images that the training doesn't see.
 
     Args:
-        train, test: Labelled images, as of `extract`. A few thousand are enough to see where a training goes.
-        probe: Defaults to a `FewShotProbe()`.
-        pooling, layer, timesteps, weights: As of `UMD.feature_extractor`.
+        data, probes: As in `evaluate_features`. A few thousand images are enough for the trend. Of a dictionary, the
+            names of the results are `"data/probe"`.
         batch_size: Integer, for arrays.
+        pooling, layer, timesteps, weights: As in `UMD.feature_extractor`.
     """
 
-    def __init__(self, train, test, probe=None, batch_size=256, **features):
+    def __init__(self, data, probes=None, *, batch_size=256, **features):
         super().__init__(**features)
-        self.train, self.test = train, test
-        self.probe = FewShotProbe() if probe is None else probe
+        self.data = data
+        self.probes = as_probes(probes)
         self.batch_size = batch_size
 
     def __call__(self, model):
+        results = {}
         with self.extractor(model) as extractor:
-            sets = [extract(extractor, x, self.batch_size) for x in (self.train, self.test)]
-            return {self.probe.name: probe_result(self.probe, *sets, describe_model(extractor))}
+            for name, *pair in pairs_of(self.data):
+                sets = [labelled(extract(extractor, x, self.batch_size)) for x in pair]
+                for probe, result in probe_results(self.probes, *sets, describe_model(extractor)).items():
+                    results[probe if name is None else f"{name}/{probe}"] = result
+        return results
 
 
 class TrackRank(_Features):
-    """RankMe of the features of some images, without labels: a collapse shows in it (see `rank_me`).
+    """RankMe of the features of some images, without labels, which falls when they collapse (see `rank_me`).
 
     Args:
-        images: As of `extract`.
-        pooling, layer, timesteps, weights: As of `TrackProbe`.
+        images: As in `extract`.
         batch_size: Integer, for arrays.
+        pooling, layer, timesteps, weights: As in `UMD.feature_extractor`.
     """
 
-    def __init__(self, images, batch_size=256, **features):
+    def __init__(self, images, *, batch_size=256, **features):
         super().__init__(**features)
         self.images = images
         self.batch_size = batch_size
@@ -79,14 +83,14 @@ class TrackRank(_Features):
 
 
 class TrackGeneration:
-    """A Fréchet distance, or other scores, of few samples in few steps: for the trend, not to report.
+    """Fréchet distance, or other scores, of few samples in few steps: for the trend, not to report.
 
     Args:
-        reference, network, num_images, metrics, **options: As of `evaluate_generator`. By default 20 steps of
+        reference, network, num_images, metrics, **options: As in `evaluate_generator`. By default 20 steps of
             DPM-Solver++, the same noise each time.
     """
 
-    def __init__(self, reference, network, num_images=1000, metrics=("frechet",), **options):
+    def __init__(self, reference, network, num_images=1000, *, metrics=("frechet",), **options):
         reference.check_network(network)
         self.reference, self.network = reference, network
         self.options = {"num_images": num_images, "metrics": metrics, **FEW_STEPS, **options}
@@ -101,11 +105,11 @@ class DrawSamples:
     Args:
         num_images: Integer. From a model with classes, image i is of class i modulo their number.
         columns: Integer. Defaults to a square grid.
-        scale: Integer, as of `plots.image_grid`.
-        **options: As of `UMD.generate`. By default 20 steps of DPM-Solver++.
+        scale: Integer, as in `plots.image_grid`.
+        **options: As in `UMD.generate`. By default 20 steps of DPM-Solver++.
     """
 
-    def __init__(self, num_images=16, columns=None, scale=1, **options):
+    def __init__(self, num_images=16, *, columns=None, scale=1, **options):
         self.num_images, self.columns, self.scale = num_images, columns, scale
         self.options = {**FEW_STEPS, **options}
 
@@ -118,15 +122,15 @@ class DrawSamples:
 
 
 class DrawReconstructions:
-    """Images, masked, and filled in; the same masks each time. With the raw weights, as `UMD.reconstruct`.
+    """Images, masked images and reconstructions by the raw weights; the same masks each time.
 
     Args:
         images: uint8 array `(n, height, width, channels)`.
         mask_ratio: Float in [0, 1).
-        scale: Integer, as of `plots.image_grid`.
+        scale: Integer, as in `plots.image_grid`.
     """
 
-    def __init__(self, images, mask_ratio=0.75, scale=1):
+    def __init__(self, images, *, mask_ratio=0.75, scale=1):
         self.images, self.mask_ratio, self.scale = images, mask_ratio, scale
 
     def __call__(self, model):

@@ -1,10 +1,10 @@
-"""The data sets on which the paper probes a representation that was learned on ImageNet."""
+"""The paper's data sets for probes of a representation that was learned on ImageNet."""
 
 import functools
 
 from keras_umd.data import from_tfds
 
-# In TFDS: the training data, the test data. Of ImageNet's training images, 51 a class are enough to draw 10 from.
+# Name and split in TFDS, of training and of test data. 4% of ImageNet are 51 images a class, enough to draw 10 from.
 TRANSFER = {
     "STL-10": (("stl10", "train"), ("stl10", "test")),
     "Oxford Flowers": (("oxford_flowers102", "train"), ("oxford_flowers102", "test")),
@@ -17,20 +17,23 @@ TRANSFER = {
 }
 
 
-def transfer_datasets(image_size, batch_size=256, names=None, data_dir=None, **options):
+def transfer_datasets(image_size, batch_size=256, *, names=None, data_dir=None, **options):
     """The paper's eight data sets for 10-shot probes (section 5), for `evaluate_features`.
 
-    They must have been prepared with TFDS; each is opened when it is its turn.
+    They must have been prepared with TFDS. Each is opened in its turn.
 
     Args:
         image_size: Integer.
         batch_size: Integer.
         names: List of some of `keras_umd.evaluation.TRANSFER`. Defaults to all.
         data_dir: String or path, where TFDS keeps its data sets.
-        **options: As of `keras_umd.data.from_tfds`.
+        **options: As in `keras_umd.data.from_tfds`.
 
     Returns:
-        Dictionary from names to functions that give a pair of data sets, to train and to test.
+        Dictionary from names to functions that return a pair of data sets, `(train, test)`.
+
+    Raises:
+        ValueError: for unknown names.
     """
     names = list(TRANSFER) if names is None else list(names)
     unknown = [name for name in names if name not in TRANSFER]

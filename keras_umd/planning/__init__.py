@@ -1,4 +1,4 @@
-"""What a training will take: FLOPs, memory and time, before it starts."""
+"""Plan a training before it starts: FLOPs, memory and time."""
 
-from keras_umd.planning.devices import Device
-from keras_umd.planning.plan import plan
+from keras_umd.planning.devices import DEVICES, Device
+from keras_umd.planning.plan import plan_training

@@ -1,4 +1,4 @@
-"""What accelerators can do, as their makers state it."""
+"""Peak speed, memory and power of accelerators, from their data sheets."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ class Device:
         bfloat16: Float, the peak of dense matrix products in bfloat16 or float16, in FLOP/s.
         float32: Float, the same for float32 inputs, as the backend computes them by default; see `DEVICES`.
         memory: Float, in bytes.
-        watts: Float, the power of one, or `None` where it isn't known.
-        kinds: Names that backends have for it.
+        watts: Float, its power, or `None` where it isn't known.
+        kinds: Tuple of strings, the names that backends have for it.
     """
 
     name: str
@@ -59,7 +59,7 @@ DEVICES = {
 
 
 def as_device(device):
-    """A `Device`, by itself or by its name in `DEVICES`; `None` stays."""
+    """The `Device` of a name in `DEVICES`; a `Device` and `None` are returned as they are."""
     if device is None or isinstance(device, Device):
         return device
     if not isinstance(device, str) or device not in DEVICES:
@@ -71,5 +71,5 @@ def as_device(device):
 
 
 def device_of_kind(kind):
-    """The `Device` for which a backend has the name `kind`, or `None`."""
+    """The `Device` that a backend calls `kind`, or `None`."""
     return next((device for device in DEVICES.values() if kind in device.kinds), None)

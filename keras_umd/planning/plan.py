@@ -1,37 +1,41 @@
-"""What a training will take: FLOPs, memory, hours and energy, before it is started."""
+"""Plan a training before it starts: FLOPs, memory, hours and energy."""
 
 import dataclasses
 
-from keras_umd.planning.costs import Memory, PartFlops, step_flops, step_memory
 from keras_umd.planning.devices import Device, as_device
+from keras_umd.planning.flops import PartFlops, step_flops
+from keras_umd.planning.memory import Memory, step_memory
 from keras_umd.utils.checks import check_positive_integers
 
 
-def plan(
-    model, batch_size, device=None, num_devices=1, shard_weights=False, utilization=0.4, num_images=None, epochs=1
+def plan_training(
+    model, batch_size, device=None, *, num_devices=1, shard_weights=False, utilization=0.4, num_images=None, epochs=1
 ):
-    """Plan a training: the FLOPs and the memory of one step, and what many steps take on given devices.
+    """Count the FLOPs and the memory of one training step, and estimate the time of many on given devices.
 
     Example:
 
     >>> model = keras_umd.UMD.from_preset("umd_base_patch4_64", dtype="mixed_bfloat16")
-    >>> print(keras_umd.plan(model, 1024, "TPU v4", num_devices=4, num_images=1_281_167, epochs=800))
+    >>> print(keras_umd.plan_training(model, 1024, "TPU v4", num_devices=4, num_images=1_281_167, epochs=800))
 
     Args:
         model: `UMD`. Its corruption, precision, `remat`, optimizer (AdamW if it isn't compiled) and averages count.
             Where it has classes, labels are given.
         batch_size: Integer, the images of one step on all devices.
-        device: The name of one of `keras_umd.devices.DEVICES`, a `keras_umd.Device`, or `None`, for no times.
+        device: String, a name in `keras_umd.planning.DEVICES`; a `keras_umd.Device`; or `None`, for no times.
         num_devices: Integer, a divisor of the batch size; each has its share of the batch.
-        shard_weights: Bool. Whether each holds only its share of the weights, too, as by `UMD.layout_map` of a mesh of
-            one axis, and with them of the optimizer and the averages.
-        utilization: Float in (0, 1], the share of the device's peak that the step's matrix products will reach: an
-            assumption. By this count, the paper's pre-trainings on pixels reached 0.41 to 0.46 on TPU v4.
+        shard_weights: Bool. Whether each device holds only its share of weights, optimizer and averages (FSDP), as by
+            `UMD.layout_map` of a mesh of one axis.
+        utilization: Float in (0, 1], the assumed share of the device's peak that the step's matrix products reach. By
+            this count, the paper's pre-trainings on pixels reached 0.41 to 0.46 on TPU v4.
         num_images: Integer, the images of the data set, for the time of the whole training.
-        epochs: Integer, how often they are seen.
+        epochs: Integer, passes over the data set.
 
     Returns:
         `Plan`.
+
+    Raises:
+        ValueError: for a batch that the devices can't share equally, an unknown device and values out of range.
     """
     check_positive_integers(batch_size=batch_size, num_devices=num_devices, epochs=epochs)
     if num_images is not None:
@@ -57,17 +61,17 @@ def plan(
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What `plan` found. `print` shows it as tables.
+    """The result of `plan_training`. `print` shows it as tables.
 
     Args:
         batch_size: Integer, images in a step.
         dtype: String, the type in which the layers compute.
-        parts: Tuple of `PartFlops`, the FLOPs of matrix products by branch of the batch and part of the network.
+        parts: Tuple of `PartFlops`, the FLOPs of matrix products by view of the batch and part of the network.
         memory: `Memory`, the bytes on each device.
         device: `Device` or `None`.
         num_devices: Integer.
         utilization: Float, the assumed share of the peak.
-        num_images: Integer or `None`, the images of the whole training, repeated ones counted again.
+        num_images: Integer or `None`, the images of the whole training, those of all epochs.
     """
 
     batch_size: int
@@ -81,12 +85,12 @@ class Plan:
 
     @property
     def model_flops(self):
-        """FLOPs of a step, forward and backward: what "model FLOPs utilization" counts."""
+        """FLOPs of a step, forward and backward, as "model FLOPs utilization" (MFU) counts them."""
         return sum(part.forward + part.backward for part in self.parts)
 
     @property
     def hardware_flops(self):
-        """The same with what `remat` computes twice: what the devices do."""
+        """The same with what `remat` computes twice: all that the devices do."""
         return sum(part.total for part in self.parts)
 
     @property
@@ -104,14 +108,14 @@ class Plan:
 
     @property
     def hours(self):
-        """Of the whole training; `None` without a device or `num_images`."""
+        """Hours of the whole training; `None` without a device or `num_images`."""
         if self.device is None or self.num_images is None:
             return None
         return self.num_images / self.images_per_second / 3600
 
     @property
     def kilowatt_hours(self):
-        """Of the boards alone, at the power that their maker states; `None` where that isn't known."""
+        """Energy of the boards alone, at the power that their maker states; `None` where that isn't known."""
         if self.hours is None or self.device.watts is None:
             return None
         return self.hours * self.num_devices * self.device.watts / 1000
@@ -122,7 +126,7 @@ class Plan:
         return None if self.device is None else self.memory.total <= self.device.memory
 
     def compare(self, step_seconds):
-        """What a measured time of one step, in seconds, means: a `Comparison`."""
+        """Compare the plan with the measured seconds of a step. Returns a `Comparison`."""
         if not step_seconds > 0:
             raise ValueError(f"`step_seconds` must be positive. Received: step_seconds={step_seconds}")
         share = None if self.device is None else 1 / (step_seconds * self.peak_flops)
@@ -140,18 +144,15 @@ class Plan:
         return "\n\n".join([self._flops_table(), self._memory_lines(), *self._time_lines()])
 
     def _flops_table(self):
-        rows = []
-        for name in dict.fromkeys(part.part for part in self.parts):
-            parts = [part for part in self.parts if part.part == name]
-            if any(part.total for part in parts):
-                rows.append((name, parts))
-        rows.append(("all", self.parts))
-        lines = ["GFLOP a step         |      clean |      noisy |    forward |   backward | recomputed | share"]
-        lines.append("-" * 21 + "|" + ("-" * 12 + "|") * 5 + "-" * 6)
-        for name, parts in rows:
-            by_branch = [sum(part.total for part in parts if part.branch == branch) for branch in ("clean", "noisy")]
-            by_pass = [sum(getattr(part, way) for part in parts) for way in ("forward", "backward", "recomputed")]
-            cells = "".join(f" | {flops / 1e9:10,.1f}" for flops in by_branch + by_pass)
+        by_part = {name: [part for part in self.parts if part.part == name] for name in _names(self.parts, "part")}
+        rows = {name: parts for name, parts in by_part.items() if any(part.total for part in parts)}
+        views, passes = _names(self.parts, "view"), ("forward", "backward", "recomputed")
+        lines = [f"{'GFLOP a step':20}{''.join(f' | {title:>10}' for title in (*views, *passes))} | share"]
+        lines.append("-" * 21 + "|" + ("-" * 12 + "|") * len((*views, *passes)) + "-" * 6)
+        for name, parts in {**rows, "all": self.parts}.items():
+            by_view = [sum(part.total for part in parts if part.view == view) for view in views]
+            by_pass = [sum(getattr(part, which) for part in parts) for which in passes]
+            cells = "".join(f" | {flops / 1e9:10,.1f}" for flops in by_view + by_pass)
             lines.append(f"{name:20}{cells} | {sum(by_pass) / self.hardware_flops:5.1%}")
         lines.append(f"{self.model_flops / self.batch_size / 1e9:,.2f} GFLOP an image, forward and backward")
         return "\n".join(lines)
@@ -179,6 +180,10 @@ class Plan:
         return lines
 
 
+def _names(parts, field):
+    return list(dict.fromkeys(getattr(part, field) for part in parts))
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """A measured step beside its `Plan`; shares of a peak are `None` where the plan has no device.
@@ -188,9 +193,9 @@ class Comparison:
         images_per_second: Float.
         model_flops_per_second: Float, without what `remat` computes twice.
         hardware_flops_per_second: Float, with it.
-        model_utilization: Float, the first as a share of the devices' peak ("MFU").
-        hardware_utilization: Float, the second ("HFU"), which the plan's `utilization` assumes.
-        over_plan: Float, how much longer the step took than planned, as a share of the planned time.
+        model_utilization: Float, `model_flops_per_second` over the devices' peak (MFU).
+        hardware_utilization: Float, `hardware_flops_per_second` over the peak (HFU), the plan's `utilization`.
+        over_plan: Float, the measured time over the planned one, minus 1.
     """
 
     step_seconds: float

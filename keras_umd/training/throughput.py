@@ -6,8 +6,8 @@ import time
 import keras
 
 from keras_umd.backend.devices import training_devices
-from keras_umd.planning.costs import step_flops
 from keras_umd.planning.devices import as_device, device_of_kind
+from keras_umd.planning.flops import step_flops
 from keras_umd.utils.checks import check_positive_integers
 
 clock = time.perf_counter
@@ -31,7 +31,7 @@ class Throughput(keras.callbacks.Callback):
     >>> model.fit(images, epochs=800, callbacks=run)
 
     Args:
-        device: The name of one of `keras_umd.devices.DEVICES`, or a `keras_umd.Device`. Defaults to the one that the
+        device: String, a name in `keras_umd.planning.DEVICES`; or a `keras_umd.Device`. Defaults to the one that the
             backend names, if it is among those.
         num_devices: Integer. Defaults to those of Keras' distribution or TensorFlow's strategy, or to 1.
     """

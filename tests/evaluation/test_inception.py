@@ -10,7 +10,8 @@ import pytest
 from keras import ops
 
 from keras_umd.backend import compile_function
-from keras_umd.evaluation.inception import Convolution, FIDInception, average_pool
+from keras_umd.evaluation.inception import FIDInception
+from keras_umd.evaluation.inception_blocks import Convolution, average_pool
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
 from tests.conftest import array, assert_close
 
@@ -70,7 +71,7 @@ def whole_network(oracle, tmp_path_factory):
 
 
 def oracle_outputs(oracle, images):
-    """What all its blocks compute, channels last, and its features and logits."""
+    """The outputs of all its blocks, channels last, and its features and logits."""
     import torch
 
     outputs = {}

@@ -9,6 +9,7 @@ import pytest
 
 from keras_umd.backend.devices import training_devices
 from keras_umd.evaluation import Result, Table, mean_of
+from keras_umd.evaluation.table import Row
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="Python alone: the same on every backend")
 
@@ -56,6 +57,8 @@ def test_a_table_prints_chooses_and_compares(tmp_path):
         "| 1        | 3   |",
         "| 2        | 2.5 |",
     ]
+    assert repr(table) == str(table)
+    assert repr(table.best("fid")) == "\n".join(str(table).splitlines()[:3])
     assert table.best("fid", smallest=True)["guidance"] == 2
     assert table.best("fid")["guidance"] == 1
     table.append({"guidance": 4, "note": "other samples", "fid": result(1.0, num_images=10)})
@@ -70,6 +73,13 @@ def test_a_table_prints_chooses_and_compares(tmp_path):
     }
     with pytest.raises(ValueError, match="column='kid'"):
         table.best("kid")
+
+
+def test_a_notebook_shows_tables_and_rows_as_html():
+    table = Table([{"a<b": 1, "fid": result(3.0)}, {"a<b": 2}])
+    header, first = "<tr><th>a&lt;b</th><th>fid</th></tr>", "<tr><td>1</td><td>3</td></tr>"
+    assert table._repr_html_() == f"<table>{header}{first}<tr><td>2</td><td></td></tr></table>"
+    assert Row(table[0])._repr_html_() == f"<table>{header}{first}</table>"
 
 
 def test_several_seeds_become_one_result_with_their_deviation():

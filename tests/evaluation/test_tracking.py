@@ -1,4 +1,4 @@
-"""What Monitor evaluates, inside a training."""
+"""The evaluations for Monitor, inside a training."""
 
 import json
 
@@ -36,18 +36,19 @@ def test_features_are_probed_as_the_model_is_now(small_model, images, labels):
     model = small_model()
     model.track_average(0.5)
     probe = KNNProbe(3)
-    track, rank = TrackProbe((images[:12], labels[:12]), (images[12:], labels[12:]), probe), TrackRank(images)
+    pair = (images[:12], labels[:12]), (images[12:], labels[12:])
+    track, rank = TrackProbe(pair, probe), TrackRank(images)
 
     def expected():
         extractor = model.feature_extractor()
-        data = {"x": ((images[:12], labels[:12]), (images[12:], labels[12:]))}
-        accuracy = evaluate_features(extractor, data, [probe], verbose=False)[0][probe.name].value
+        accuracy = evaluate_features(extractor, pair, [probe], verbose=False)[0][probe.name].value
         return accuracy, rank_me(extract(extractor, images).features)
 
     ranks = []
     for _ in range(2):
         accuracy, expected_rank = expected()
         assert track(model)[probe.name].value == accuracy
+        assert TrackProbe({"x": pair}, [probe])(model)[f"x/{probe.name}"].value == accuracy
         ranks.append(rank(model)["RankMe"])
         np.testing.assert_allclose(ranks[-1], expected_rank, rtol=1e-5)
         model.compile(keras.optimizers.Adam(1e-2), jit_compile=QUICK_JIT)
@@ -75,7 +76,7 @@ def test_all_of_it_in_one_picture_of_a_training(small_model, images, labels, net
     model = small_model()
     model.compile("adamw")
     evaluations = [
-        TrackProbe((images[:12], labels[:12]), (images[12:], labels[12:]), FewShotProbe(1, num_draws=2)),
+        TrackProbe(((images[:12], labels[:12]), (images[12:], labels[12:])), FewShotProbe(1, num_draws=2)),
         TrackRank(images),
         TrackGeneration(Reference.of(network, images, verbose=False), network, num_images=8, num_steps=2),
         DrawSamples(4, num_steps=2),

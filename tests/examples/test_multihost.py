@@ -50,7 +50,7 @@ def start(name, folder, environment, *arguments):
 
 
 def finish(processes):
-    """What both print."""
+    """The outputs of both."""
     try:
         finished = [process.communicate(timeout=300) for process in processes]
     finally:
@@ -91,7 +91,7 @@ def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
 
 
 def trained_by_one(folder, epochs, monkeypatch):
-    """What examples/pretrain_torch_ddp.py must come to, by a process that computes for both: a model."""
+    """The model that examples/pretrain_torch_ddp.py must train, computed by one process for both."""
     import keras
 
     from keras_umd import UMD, data, recipes

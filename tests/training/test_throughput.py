@@ -6,7 +6,7 @@ import pytest
 
 import keras_umd
 from keras_umd import callbacks
-from keras_umd.planning.costs import step_flops
+from keras_umd.planning.flops import step_flops
 from keras_umd.training import throughput
 from tests.conftest import QUICK_JIT
 

@@ -8,7 +8,7 @@ from tests.evaluation.test_features import mean_model
 
 @pytest.fixture
 def grey():
-    """Images of three grey levels, with noise: what `mean_model` tells apart at once; train and test."""
+    """Noisy images of three grey levels, which `mean_model` separates; train and test."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = np.clip(60 + 70 * labels[:, None, None, None] + rng.normal(0, 20, (60, 8, 8, 1)), 0, 255).astype("uint8")
@@ -53,7 +53,7 @@ def test_cards_tell_encoders_apart_and_results_of_them_compare(grey, small_model
 def test_a_sweep_finds_the_same_as_each_extractor_alone(grey, small_model):
     train, test = grey
     model = small_model(num_layers=2)
-    table = sweep_features(model, train, test, KNNProbe(3), timesteps=(0, 300), seed=4, verbose=False)
+    table = sweep_features(model, grey, KNNProbe(3), timesteps=(0, 300), seed=4, verbose=False)
     assert len(table) == 2 * 3 * 2
     for row in (table[4], table[9]):
         chosen = {name: row[name] for name in ("layer", "pooling", "timesteps")}
@@ -64,11 +64,29 @@ def test_a_sweep_finds_the_same_as_each_extractor_alone(grey, small_model):
         assert chosen.items() <= row["3-NN accuracy"].subject.items()
     best = table.best("3-NN accuracy")
     assert best["3-NN accuracy"].value == max(row["3-NN accuracy"].value for row in table)
-    both = sweep_features(model, train, test, [FewShotProbe(3), KNNProbe(3)], timesteps=(300,), seed=4, verbose=False)
+    both = sweep_features(model, grey, [FewShotProbe(3), KNNProbe(3)], timesteps=(300,), seed=4, verbose=False)
     assert [row["3-NN accuracy"].value for row in both] == [row["3-NN accuracy"].value for row in table[6:]]
     assert all(row["3-shot accuracy"].metric == "3-shot accuracy" for row in both)
     with pytest.raises(ValueError, match="max"):
-        sweep_features(model, train, test, poolings=["max"])
+        sweep_features(model, grey, poolings=["max"])
+
+
+def test_one_pair_needs_no_name_and_several_have_a_column_for_it(grey, small_model):
+    model, options = small_model(), {"poolings": ["cls"], "timesteps": [0], "verbose": False}
+    alone, named = (sweep_features(model, data, KNNProbe(3), **options) for data in (grey, {"grey": grey}))
+    assert named == [{"data": "grey", **alone[0]}]
+    table = evaluate_features(model, grey, KNNProbe(3), verbose=False)
+    assert table.columns == ["3-NN accuracy"]
+    assert table[0]["3-NN accuracy"].value == alone[0]["3-NN accuracy"].value
+    with pytest.raises(ValueError, match="`data` must be a pair .*Received: grey of type int"):
+        evaluate_features(model, {"grey": 3}, verbose=False)
+
+
+def test_progress_bars_end_before_the_next_line(grey, capsys):
+    print(evaluate_features(mean_model(), {"grey": ((b for b in [grey[0]]), grey[1])}, KNNProbe(3)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "grey" and lines[-3].startswith("| data")
+    assert any("30/Unknown" in line for line in lines) and any("30/30" in line for line in lines)
 
 
 def test_labels_are_needed(grey):

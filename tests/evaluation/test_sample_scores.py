@@ -120,7 +120,8 @@ def test_progress_bars_of_data_that_tell_their_number_and_that_do_not(network, r
     np.savez(tmp_path / "images.npz", arr_0=real)
     for images in (real, [real[:30], real[30:]], tmp_path / "images.npz"):
         evaluate_images(images, reference, network, ["frechet"])
-        assert "/image" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        assert "/image" in output and output.endswith("\n")
 
 
 def test_references_survive_files(network, real, reference, tmp_path):

@@ -1,4 +1,4 @@
-"""How good generated images are: distances to real ones, and what they are made of."""
+"""Scores of generated images: distances to real ones, precision and recall."""
 
 import hashlib
 import itertools
@@ -7,18 +7,18 @@ import os
 
 import numpy as np
 
-from keras_umd.evaluation.features import batches_of
+from keras_umd.evaluation.batches import batches_of, with_progress
 from keras_umd.evaluation.frechet import gaussian_distance
 from keras_umd.evaluation.inception_score import inception_score
 from keras_umd.evaluation.kernel_distance import kernel_distance
 from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
 from keras_umd.evaluation.provenance import Result
-from keras_umd.evaluation.reference import ImageFeatures, network_identity, progress_bar, stored_images
-from keras_umd.evaluation.table import Table
+from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
+from keras_umd.evaluation.table import Row, Table
 from keras_umd.sampling.stream import Samples
 
 METRICS = ("frechet", "inception_score", "kernel", "neighbourhoods")
-# Only what is read from FID's own Inception may have the names of the literature.
+# Only scores of FID's own Inception network may have the names of the literature.
 FID_NAMES = {"frechet": "fid", "inception_score": "inception_score", "kernel": "kid"}
 OTHER_NAMES = {"frechet": "frechet_distance", "inception_score": "classifier_score", "kernel": "kernel_distance"}
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
@@ -27,20 +27,20 @@ SPLITS = 10
 FEWEST_IMAGES = {"inception_score": SPLITS, "kernel": 2, "neighbourhoods": 1 + max(NEIGHBOURS.values())}
 
 
-def evaluate_images(images, reference, network, metrics=None, subject=None, batch_size=64, verbose=True):
-    """Judge images that are there already.
+def evaluate_images(images, reference, network, metrics=None, *, subject=None, batch_size=64, verbose=True):
+    """Score images.
 
     Args:
-        images: String, the path of an `.npz` file as `generate_to` writes it; or as of `extract`. They pass in batches
-            and are never all in memory.
-        reference: `Reference`, of the same network.
+        images: String, the path of an `.npz` file as `generate_to` writes it; or as in `extract`. They are read in
+            batches and never all in memory.
+        reference: `Reference` of the same network.
         network: `FIDInception`, or any Keras model from images to features `(batch, dim)`, or to a dictionary of
             `features` and `logits`.
         metrics: List of `"frechet"`, `"inception_score"` (where the network has logits), `"kernel"` and
-            `"neighbourhoods"` (where the reference keeps its features). Defaults to all that are possible, with so many
-            images, too.
-        subject: Dictionary of JSON values, what the images are; for the cards, beside a hash of the images. Defaults
-            to what `generate_to` wrote beside the file.
+            `"neighbourhoods"` (where the reference keeps its features). Defaults to all that network, reference and
+            number of images allow.
+        subject: Dictionary of JSON values that describe the images, for the cards; a hash of the images is added.
+            Defaults to the manifest that `generate_to` wrote beside the file.
         batch_size: Integer, images at a time.
         verbose: Bool. Whether to show a progress bar.
 
@@ -50,9 +50,9 @@ def evaluate_images(images, reference, network, metrics=None, subject=None, batc
         `density` and `coverage`.
 
     Raises:
-        ValueError: for a reference of another network, and for metrics that it or the network can't give.
+        ValueError: for a reference of another network, and for metrics that need features or logits that are missing.
     """
-    digest, progress = hashlib.sha256(), progress_bar(images, verbose)
+    digest, source = hashlib.sha256(), images
     if isinstance(images, (str, os.PathLike)):
         manifest = os.path.join(os.path.dirname(os.path.abspath(images)), "manifest.json")
         if subject is None and os.path.exists(manifest):
@@ -61,14 +61,14 @@ def evaluate_images(images, reference, network, metrics=None, subject=None, batc
         images = stored_images(images, batch_size)
 
     def hashed():
-        for batch, _ in batches_of(images, batch_size):
+        for batch, _ in with_progress(batches_of(images, batch_size), source, verbose):
             digest.update(np.ascontiguousarray(batch).view("uint8").data)
             yield batch
 
     def describe():
         return {**(subject or {}), "images": digest.hexdigest()}
 
-    return _judge(hashed(), reference, network, metrics, describe, batch_size, progress)
+    return _scores(hashed(), reference, network, metrics, describe, batch_size)
 
 
 def evaluate_generator(
@@ -76,6 +76,7 @@ def evaluate_generator(
     reference,
     network,
     num_images=50_000,
+    *,
     labels="balanced",
     metrics=None,
     batch_size=64,
@@ -83,7 +84,7 @@ def evaluate_generator(
     verbose=True,
     **options,
 ):
-    """Judge what a model generates; the images pass from it to the network and aren't kept.
+    """Score generated images; they are passed to the network in batches and not kept.
 
     Example:
 
@@ -92,17 +93,17 @@ def evaluate_generator(
 
     Args:
         model: `UMD`. A latent one needs an `autoencoder`.
-        reference, network, metrics, verbose: As of `evaluate_images`.
-        num_images, labels, batch_size, seed, **options: As of `generate_to`.
+        reference, network, metrics, verbose: As in `evaluate_images`.
+        num_images, labels, batch_size, seed, **options: As in `generate_to`.
 
     Returns:
-        Dictionary of `Result`s, as of `evaluate_images`; the cards say how the images were made.
+        Dictionary of `Result`s, as from `evaluate_images`; the cards record the settings of sampling.
     """
     if model.value_range is None and model.autoencoder is None:
-        raise ValueError("Latents can't be judged; set `model.autoencoder`. Received: a latent model without one")
+        raise ValueError("Latents can't be scored; set `model.autoencoder`. Received: a latent model without one")
     samples = Samples(model, num_images, labels, seed, options)
-    progress = progress_bar(samples, verbose)
-    return _judge(samples.batches(batch_size), reference, network, metrics, samples.description, batch_size, progress)
+    batches = with_progress(((images, None) for images in samples.batches(batch_size)), samples, verbose)
+    return _scores(batches, reference, network, metrics, samples.description, batch_size)
 
 
 def sweep_generation(
@@ -110,6 +111,7 @@ def sweep_generation(
     reference,
     network,
     num_images=1_000,
+    *,
     samplers=("ddim",),
     num_steps=(50,),
     guidance_scales=(1.0,),
@@ -117,7 +119,7 @@ def sweep_generation(
     metrics=("frechet",),
     **options,
 ):
-    """All combinations of averages, samplers, steps and guidance, each judged on the same noise.
+    """Score all combinations of averages, samplers, steps and guidance on the same noise.
 
     Example:
 
@@ -125,12 +127,12 @@ def sweep_generation(
     >>> table.best("fid", smallest=True)
 
     Args:
-        model, reference, network, num_images, metrics: As of `evaluate_generator`.
-        samplers: List of samplers, objects or names, as of `UMD.generate`.
+        model, reference, network, num_images, metrics: As in `evaluate_generator`.
+        samplers: List of samplers, objects or names, as in `UMD.generate`.
         num_steps: List of integers.
         guidance_scales: List of floats.
         weights: List of `"average"`, `"raw"` and decays of the model's averages.
-        **options: As of `evaluate_generator`.
+        **options: As in `evaluate_generator`.
 
     Returns:
         `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance_scale`, and one for each metric.
@@ -145,7 +147,8 @@ def sweep_generation(
     return table
 
 
-def _judge(batches, reference, network, metrics, describe, batch_size, progress):
+def _scores(batches, reference, network, metrics, describe, batch_size):
+    """The scores of batches of images; `describe` is called after the last one and returns the cards' subject."""
     chosen = _checked_metrics(metrics, reference)
     reference.check_network(network)
     seen = ImageFeatures(
@@ -154,11 +157,10 @@ def _judge(batches, reference, network, metrics, describe, batch_size, progress)
         batch_size,
         keep_features=not {"kernel", "neighbourhoods"}.isdisjoint(chosen),
         keep_probabilities="inception_score" in chosen,
-        progress=progress,
     )
     if seen.probabilities is None and "inception_score" in chosen:
         if metrics is not None:
-            raise ValueError(f"The network gives no `logits`. Received: metrics={metrics}, network={network.name}")
+            raise ValueError(f"The network has no `logits`. Received: metrics={metrics}, network={network.name}")
         chosen.remove("inception_score")
     if metrics is None:
         both = (seen.features, reference.features)
@@ -172,7 +174,7 @@ def _judge(batches, reference, network, metrics, describe, batch_size, progress)
     names = FID_NAMES if getattr(network, "is_fid", False) else OTHER_NAMES
     protocol = {"network": network_identity(network), "num_images": seen.statistics.num_images}
     against = {**protocol, "reference": reference.digest, "num_reference": reference.num_images}
-    subject, results = describe(), {}
+    subject, results = describe(), Row()
     for metric in chosen:
         for name, value, deviation, settings in _SCORES[metric](seen, reference):
             name = names.get(metric, name) if name is None else name
@@ -182,7 +184,7 @@ def _judge(batches, reference, network, metrics, describe, batch_size, progress)
 
 
 def _checked_metrics(metrics, reference):
-    """The metrics to compute, in their order."""
+    """The metrics to compute, in the order of `METRICS`."""
     need_features = {"kernel", "neighbourhoods"}
     if metrics is None:
         return [name for name in METRICS if reference.features is not None or name not in need_features]
@@ -203,7 +205,7 @@ def _frechet(seen, reference):
 
 
 def _inception_score(seen, reference):
-    # Splits are consecutive: of images in the order of their classes, each would have few classes.
+    # Splits are consecutive parts: without a shuffle, images sorted by class would leave few classes in each.
     order = np.random.default_rng(0).permutation(len(seen.probabilities))
     yield None, *inception_score(seen.probabilities[order], SPLITS), {"splits": SPLITS, "shuffle_seed": 0}
 
@@ -212,7 +214,7 @@ def _kernel(seen, reference):
     smaller = min(KID_SUBSETS["subset_size"], len(seen.features), len(reference.features))
     settings = {**KID_SUBSETS, "subset_size": smaller}
     value, deviation = kernel_distance(seen.features, reference.features, **settings)
-    is_whole = smaller == len(seen.features) == len(reference.features)  # every subset is the same
+    is_whole = smaller == len(seen.features) == len(reference.features)  # every subset is the whole set: no deviation
     yield None, value, None if is_whole else deviation, settings
 
 
@@ -221,7 +223,7 @@ def _neighbourhoods(seen, reference):
         yield name, value, None, NEIGHBOURS
 
 
-# Name (`None`: by the network), value, deviation and settings of each number that a metric gives.
+# Generators of the name (`None` to go by the network), value, deviation and settings of each number of a metric.
 _SCORES = {
     "frechet": _frechet,
     "inception_score": _inception_score,

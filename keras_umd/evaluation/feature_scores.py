@@ -1,0 +1,154 @@
+"""Scores of an encoder's features: tables of probes' accuracies."""
+
+import numpy as np
+
+from keras_umd.evaluation.batches import pairs_of
+from keras_umd.evaluation.features import FeatureSet, extract, labelled
+from keras_umd.evaluation.few_shot import FewShotProbe
+from keras_umd.evaluation.provenance import Result, describe_model
+from keras_umd.evaluation.table import Table
+
+POOLINGS = ("cls", "mean", "cls+mean")
+
+
+def evaluate_features(encoder, data, probes=None, *, batch_size=256, verbose=True):
+    """Probe one encoder on one or many labelled data sets.
+
+    Example:
+
+    >>> table = evaluate_features(model.feature_extractor(), {"digits": (train, test)}, [FewShotProbe(10), KNNProbe()])
+    >>> print(table)
+    | data   | 10-shot accuracy | 20-NN accuracy |
+    | ------ | ---------------- | -------------- |
+    | digits | 0.921 +- 0.021   | 0.978          |
+
+    Args:
+        encoder: Any Keras model from images to features `(batch, dim)`.
+        data: A pair `(train, test)` of labelled images, each as in `extract`; or a dictionary from names to such pairs,
+            or to functions that return one, called in their turn. `transfer_datasets` has the paper's.
+        probes: `FewShotProbe`, `LinearProbe`, `KNNProbe`, ..., or a list of them. Defaults to a `FewShotProbe()`.
+        batch_size: Integer, for data that are arrays.
+        verbose: Bool. Whether to show progress bars.
+
+    Returns:
+        `Table` with a row for each pair and a column of `Result`s for each probe; of a dictionary, with the column
+        `data`.
+
+    Raises:
+        ValueError: for images without labels, and as from `extract` and the probes.
+    """
+    probes, subject = as_probes(probes), describe_model(encoder)
+    table = Table()
+    for name, train, test in pairs_of(data):
+        if verbose and name is not None:
+            print(name)
+        train, test = (labelled(extract(encoder, x, batch_size, verbose=verbose)) for x in (train, test))
+        table.append({**named(name), **probe_results(probes, train, test, subject)})
+    return table
+
+
+def sweep_features(
+    model,
+    data,
+    probes=None,
+    *,
+    layers=None,
+    poolings=POOLINGS,
+    timesteps=(0, 50),
+    weights="average",
+    batch_size=256,
+    seed=0,
+    verbose=True,
+):
+    """Probe all combinations of layer, pooling and noise level of a UMD.
+
+    The best is chosen on the test images, so report the accuracy of that choice on other data.
+
+    Example:
+
+    >>> table = sweep_features(model, (train, validation), layers=[4, 8, 12])
+    >>> best = table.best("10-shot accuracy")
+    >>> best["layer"], best["pooling"], best["timesteps"]
+    (8, 'mean', 0)
+
+    Args:
+        model: `UMD`.
+        data, probes: As in `evaluate_features`.
+        layers: List of integers, see `UMD.feature_extractor`. Defaults to all.
+        poolings: List of `"cls"`, `"mean"` and `"cls+mean"`.
+        timesteps: List of integers in [0, T].
+        weights: As in `UMD.feature_extractor`.
+        batch_size: Integer, for data that are arrays.
+        seed: Integer, for the noise.
+        verbose: Bool. Whether to show progress bars.
+
+    Returns:
+        `Table` with the columns `layer`, `pooling`, `timesteps` and each probe's name; of a dictionary, with the column
+        `data`.
+
+    Raises:
+        ValueError: for unknown poolings, and as from `evaluate_features`.
+    """
+    unknown = set(poolings) - set(POOLINGS)
+    if unknown or not poolings:
+        raise ValueError(f"`poolings` must be of {POOLINGS}. Received: poolings={poolings}")
+    probes = as_probes(probes)
+    layers = list(range(1, model.encoder.num_layers + 1)) if layers is None else list(layers)
+    columns = {"cls": slice(model.hidden_dim), "mean": slice(model.hidden_dim, None), "cls+mean": slice(None)}
+    table = Table()
+    for name, train, test in pairs_of(data):
+        for t in timesteps:
+            # All layers and poolings from one pass over the images.
+            options = {"pooling": "cls+mean", "layer": layers, "timesteps": t}
+            extractor = model.feature_extractor(**options, weights=weights, seed=seed)
+            sets = (extract(extractor, x, batch_size, verbose=verbose) for x in (train, test))
+            description = describe_model(extractor)
+            for layer, pair in zip(layers, zip(*sets, strict=True), strict=True):
+                for pooling in poolings:
+                    chosen = {"layer": layer, "pooling": pooling, "timesteps": t}
+                    pooled = (_pooled(labelled(x), columns[pooling]) for x in pair)
+                    results = probe_results(probes, *pooled, {**description, **chosen})
+                    table.append({**named(name), **chosen, **results})
+    return table
+
+
+def _pooled(features, columns):
+    return FeatureSet(features.features[:, columns], features.labels, features.digest)
+
+
+def as_probes(probes):
+    """A list of probes, from one, from several, or from `None`."""
+    if probes is None:
+        return [FewShotProbe()]
+    return list(probes) if isinstance(probes, (list, tuple)) else [probes]
+
+
+def named(name):
+    """The cells of a row that name its data set; none for a single pair."""
+    return {} if name is None else {"data": name}
+
+
+def probe_results(probes, train, test, subject):
+    """Fit and judge probes on two `FeatureSet`s.
+
+    Args:
+        probes: List of probes.
+        train, test: `FeatureSet`s with labels.
+        subject: Dictionary that describes the encoder.
+
+    Returns:
+        Dictionary from the probes' names to `Result`s.
+    """
+    results = {}
+    for probe in probes:
+        accuracies = probe.accuracies((train.features, train.labels), (test.features, test.labels))
+        protocol = {
+            "probe": probe.get_config(),
+            "train": train.digest,
+            "num_train": len(train),
+            "test": test.digest,
+            "num_test": len(test),
+        }
+        deviation = np.std(accuracies) if len(accuracies) > 1 else None
+        results[probe.name] = Result(probe.name, np.mean(accuracies), protocol, subject, deviation)
+    return results

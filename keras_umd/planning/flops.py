@@ -1,0 +1,164 @@
+"""The matrix products of one training step, counted by hand."""
+
+import dataclasses
+
+from keras_umd.planning.network import Network, views_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Products:
+    """FLOPs of matrix products, by the gradients that they need; a multiplication and an addition are two FLOPs.
+
+    Args:
+        of_inputs: Integer, products of weights and constants: only the weights need a gradient.
+        of_weights: Integer, products of weights and activations: both need one, each a product of the same size.
+        of_activations: Integer, products of activations with each other, those of attention.
+    """
+
+    of_inputs: int = 0
+    of_weights: int = 0
+    of_activations: int = 0
+
+    @property
+    def forward(self):
+        return self.of_inputs + self.of_weights + self.of_activations
+
+    def backward(self, needs_weight_grad, needs_input_grad):
+        """FLOPs of the gradients.
+
+        Args:
+            needs_weight_grad: Bool. Whether the layer is trainable.
+            needs_input_grad: Bool. Whether a layer before it is.
+        """
+        inputs = self.of_inputs * needs_weight_grad
+        weights = self.of_weights * (needs_weight_grad + needs_input_grad)
+        return inputs + weights + 2 * self.of_activations * needs_input_grad
+
+
+@dataclasses.dataclass(frozen=True)
+class PartFlops:
+    """FLOPs of one part of the network for one view of the batch, in one training step.
+
+    Args:
+        view: String, the view's name.
+        part: String.
+        forward, backward: Integers.
+        recomputed: Integer, what `remat` computes a second time in the backward pass.
+    """
+
+    view: str
+    part: str
+    forward: int
+    backward: int
+    recomputed: int
+
+    @property
+    def total(self):
+        return self.forward + self.backward + self.recomputed
+
+
+def step_flops(model, batch_size):
+    """The matrix products of one training step: a list of `PartFlops`, by view and part.
+
+    Not counted are all other operations, the optimizer, moving averages, and what a fused attention kernel computes
+    again. Encoder, decoder and condition embedding count as trained where one of their weights is.
+    """
+    network = Network.of(model)
+    gradients = _gradients(network)
+    rows = []
+    for view in views_of(model, batch_size):
+        recomputed = _recomputed(network, view)
+        for part, products in _products(network, view).items():
+            needs_weight_grad, needs_input_grad = gradients[part.split()[0]]
+            backward = products.backward(needs_weight_grad, needs_input_grad)
+            again = recomputed.get(part, 0) if needs_input_grad else 0
+            rows.append(PartFlops(view.name, part, products.forward, backward, again))
+    return rows
+
+
+def _gradients(network):
+    """Whether the weights of a part need a gradient, and whether its inputs do, by the first word of its name."""
+    condition, encoder, decoder = network.condition_is_trained, network.encoder.is_trained, network.decoder.is_trained
+    condition = bool(condition)
+    before_decoder = condition or encoder
+    return {
+        "condition": (condition, condition),
+        "patch": (encoder, False),
+        "encoder": (encoder, before_decoder),
+        "decoder's": (decoder, before_decoder),
+        "decoder": (decoder, before_decoder or decoder),
+        "head": (decoder, before_decoder or decoder),
+    }
+
+
+def _products(network, view):
+    """The `Products` of each part of the network, for all images of a view."""
+    n, width = view.num_images, network.decoder.width
+    head = 2 * network.patch_size * width * view.predicted + _modulation(network, 2, width)
+    patches = 2 * view.visible * network.patch_size * network.encoder.width
+    return {
+        "condition embedding": _condition(network, view),
+        "patch embedding": Products(of_inputs=n * patches),
+        "decoder's embedding": Products(of_weights=n * _decoder_embedding(network, view)),
+        **_blocks(network, view),
+        "head": Products(of_weights=n * head),
+    }
+
+
+def _condition(network, view):
+    """The embeddings of timestep and label: each of two layers, to twice the width and back."""
+    if network.condition_is_trained is None:
+        return Products()
+    layer = 4 * network.encoder.width**2
+    labels = 0
+    if network.has_labels:
+        labels = view.num_images if view.is_noisy else 1  # clean images share one null label
+    timesteps = view.num_images * layer
+    return Products(of_inputs=timesteps, of_weights=timesteps + labels * 2 * layer)
+
+
+def _decoder_embedding(network, view):
+    """The projection of tokens and condition token to a decoder of another width."""
+    width, decoder_width = network.encoder.width, network.decoder.width
+    if width == decoder_width:
+        return 0
+    return 2 * width * decoder_width * (1 + view.visible + network.condition_tokens)
+
+
+def _blocks(network, view):
+    """The blocks' `Products`, those of weights and those of attention apart.
+
+    Keys and values are made of all tokens; queries, output projection and MLP of the `queries` that a block returns.
+    """
+    products = {}
+    for name, stack in network.stacks.items():
+        weights, attention = 0, 0
+        for tokens, queries in network.block_shapes(view)[name]:
+            layers = 2 * tokens + (2 + 2 * stack.mlp_ratio) * queries
+            weights += int(2 * stack.width**2 * layers) + _modulation(network, 6, stack.width)
+            attention += 2 * 2 * tokens * queries * stack.width
+        products[f"{name} blocks"] = Products(of_weights=view.num_images * weights)
+        products[f"{name} attention"] = Products(of_activations=view.num_images * attention)
+    return products
+
+
+def _recomputed(network, view):
+    """FLOPs that `remat` computes again, by part: the blocks', without the last product where no gradient reads it.
+
+    (With `scan_blocks`, not the modulations: 0.5% of a block with 100 tokens.)
+    """
+    recomputed, products = {}, _blocks(network, view)
+    for name, stack in network.stacks.items():
+        if stack.remat:
+            parts = (f"{name} blocks", f"{name} attention")
+            recomputed.update({part: products[part].forward for part in parts})
+            if not network.adaln:  # a gate's gradient would read the output of the MLP's last layer
+                shapes = network.block_shapes(view)[name]
+                last = sum(int(2 * queries * stack.width**2 * stack.mlp_ratio) for _, queries in shapes)
+                recomputed[f"{name} blocks"] -= view.num_images * last
+    return recomputed
+
+
+def _modulation(network, outputs, width):
+    """FLOPs of the layer that makes `outputs` vectors of an image's condition, with AdaLN."""
+    return 2 * outputs * width * network.encoder.width * network.adaln

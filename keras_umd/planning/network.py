@@ -1,0 +1,142 @@
+"""Sizes of a network and of the views of a batch: all that the counts of this folder read of a model's parts."""
+
+import dataclasses
+import math
+
+from keras_umd.corruption.batch_split import BatchSplit
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Images of a batch that are corrupted alike.
+
+    Args:
+        name: String.
+        num_images: Integer.
+        visible: Integer, patches that the encoder sees.
+        decoded: Integer, masked patches that the decoder adds.
+        predicted: Integer, patches that the losses compare, summed over the predictions.
+        read: Integer, patches that the decoder's last block returns.
+        is_noisy: Bool. Noisy images have a timestep, noise, and a label where the model has classes.
+    """
+
+    name: str
+    num_images: int
+    visible: int
+    decoded: int
+    predicted: int
+    read: int
+    is_noisy: bool
+
+    @property
+    def num_patches(self):
+        return self.visible + self.decoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """The blocks of an encoder or a decoder."""
+
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp_ratio: float
+    remat: bool
+    is_trained: bool  # whether one of the weights is
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Sizes of a model's network.
+
+    Args:
+        image_size: Integer, numbers in an image.
+        patch_size: Integer, numbers in a patch.
+        num_cls_tokens: Integer.
+        encoder, decoder: `Stack`s.
+        has_labels: Bool.
+        adaln, condition_tokens: 1 where the condition modulates the blocks or is a token of each, else 0.
+        condition_is_trained: Bool, or `None` for a network without a condition.
+    """
+
+    image_size: int
+    patch_size: int
+    num_cls_tokens: int
+    encoder: Stack
+    decoder: Stack
+    has_labels: bool
+    adaln: int
+    condition_tokens: int
+    condition_is_trained: bool | None
+
+    @classmethod
+    def of(cls, model):
+        embedding = model.condition_embedding
+        return cls(
+            image_size=math.prod(model.image_shape),
+            patch_size=math.prod(model.patch_size) * model.image_shape[-1],
+            num_cls_tokens=model.encoder.num_cls_tokens,
+            encoder=_stack(model.encoder, model.hidden_dim),
+            decoder=_stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim),
+            has_labels=model.num_classes is not None,
+            adaln=int(model.conditioning == "adaln_zero"),
+            condition_tokens=int(model.conditioning == "token"),
+            condition_is_trained=None if embedding is None else bool(embedding.trainable_variables),
+        )
+
+    @property
+    def stacks(self):
+        return {"encoder": self.encoder, "decoder": self.decoder}
+
+    def block_shapes(self, view):
+        """Sizes of every block, by stack: lists of pairs of the tokens attended to and of the tokens returned.
+
+        Each block attends to a condition's token and returns none. The decoder has one class token; its last block
+        returns only what a loss reads.
+        """
+        seen, placed = self.num_cls_tokens + view.visible, 1 + view.num_patches
+        added = self.condition_tokens
+        return {
+            "encoder": [(seen + added, seen)] * self.encoder.num_layers,
+            "decoder": [
+                *[(placed + added, placed)] * (self.decoder.num_layers - 1),
+                (placed + added, view.read),
+            ],
+        }
+
+
+def _stack(layer, width):
+    return Stack(
+        width=width,
+        num_layers=layer.num_layers,
+        num_heads=layer.num_heads,
+        mlp_ratio=layer.blocks[0].mlp_ratio,
+        remat=layer.remat,
+        is_trained=bool(layer.trainable_variables),
+    )
+
+
+def views_of(model, batch_size):
+    """The `View`s of a batch, as the model's corruption splits and masks it."""
+    views = model.corruption.views
+    shares = [view.share for view in views]
+    sizes = [batch_size] * len(views) if shares[0] is None else BatchSplit(batch_size, shares).counts
+    rows = []
+    for view, size in zip(views, sizes, strict=True):
+        visible, decoded = view.num_visible(model.grid), view.num_decoded(model.grid)
+        places = model.objective.reads(view.name).values()
+        # Where nothing is masked, all patches are visible, and "masked" means them, too.
+        read = {"masked": decoded or visible, "visible": visible, "all": visible + decoded}
+        row = View(
+            name=view.name,
+            num_images=size,
+            visible=visible,
+            decoded=decoded,
+            predicted=sum(read[place] for place in places),
+            # The decoder's last block returns the end of the sequence, which begins with the visible patches.
+            read=read["masked"] if set(places) == {"masked"} else visible + decoded,
+            is_noisy=view.noise is not None,
+        )
+        if size:
+            rows.append(row)
+    return rows

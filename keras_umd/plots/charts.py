@@ -1,0 +1,143 @@
+"""Charts with captions and axes, drawn by matplotlib: guidance against steps, points, heat maps."""
+
+import math
+
+import numpy as np
+
+from keras_umd.plots.figures import new_figure, rendered
+from keras_umd.plots.grids import image_grid
+
+
+def guidance_grid(model, labels, guidance_scales=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
+    """Compare guidance and numbers of steps on the same noise and labels; needs the extra `plots`.
+
+    Args:
+        model: `UMD` with classes.
+        labels: Int array `(n,)`, the labels of the images in every cell.
+        guidance_scales: List of floats, one row each.
+        num_steps: List of integers, one column each.
+        scale: Integer, as in `image_grid`.
+        **options: As in `UMD.generate`.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`, with captions.
+    """
+    options = {"seed": 0, **options}
+
+    def cell(guidance_scale, steps):
+        images = model.generate(labels, guidance_scale=guidance_scale, num_steps=steps, **options)
+        return image_grid(images, scale=scale)
+
+    cells = [[cell(guidance_scale, steps) for steps in num_steps] for guidance_scale in guidance_scales]
+    rows = [f"guidance {guidance_scale:g}" for guidance_scale in guidance_scales]
+    return captioned(cells, rows, [f"{steps} steps" for steps in num_steps])
+
+
+def scatter(points, x_label, y_label):
+    """Draw named points with error bars, such as quality over cost; needs the extra `plots`.
+
+    Example:
+
+    >>> picture = scatter({"MAE": (1.2, 0.71, 0.01), "DiT": (3.1, 0.64, None)}, "ms an image", "accuracy")
+
+    Args:
+        points: Dictionary from names to triples of x, y and the standard deviation of y, or `None`.
+        x_label, y_label: Strings.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+    """
+    figure = new_figure(720, 440)
+    axis = figure.subplots()
+    for i, (name, (x, y, deviation)) in enumerate(points.items()):
+        axis.errorbar(x, y, yerr=deviation, fmt="o", capsize=3, color=f"C{i % 10}", label=name)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    return rendered(figure)
+
+
+def heatmaps(table, value, rows, columns, smallest=False):
+    """Draw a table of `sweep_features` or `sweep_generation` as coloured cells; needs the extra `plots`.
+
+    The best cell is outlined. There is a panel for each combination of the settings that are not rows or columns.
+
+    Args:
+        table: List of dictionaries with one value for each combination of settings.
+        value: String, the column of numbers or results to show.
+        rows, columns: Strings, the settings that make rows and columns.
+        smallest: Bool. Whether less is better, as for distances.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+    """
+    for name in (value, rows, columns):
+        if not table or name not in table[0]:
+            raise ValueError(f"The table has the columns {list(table[0]) if table else []}. Received: {name!r}")
+    settings = [
+        name for name, cell in table[0].items() if not hasattr(cell, "value") and name not in (value, rows, columns)
+    ]
+    numbers = {}
+    for cells in table:
+        panel = tuple(cells[name] for name in settings)
+        numbers[panel, cells[rows], cells[columns]] = float(getattr(cells[value], "value", cells[value]))
+    panels, row_names, column_names = (list(dict.fromkeys(names)) for names in zip(*numbers, strict=True))
+    best = (min if smallest else max)(numbers, key=numbers.get)
+    low, high = min(numbers.values()), max(numbers.values())
+    across = min(len(panels), 4)
+    down = math.ceil(len(panels) / across)
+    figure = new_figure(across * (80 + 75 * len(column_names)), down * (90 + 34 * len(row_names)) + 30)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis, panel in zip(axes, panels, strict=False):
+        cells = np.array([[numbers.get((panel, row, column), np.nan) for column in column_names] for row in row_names])
+        is_best = [[(panel, row, column) == best for column in column_names] for row in row_names]
+        _draw_cells(axis, cells, is_best, low, high, smallest)
+        axis.set_xticks(range(len(column_names)), map(str, column_names), fontsize=8)
+        axis.set_yticks(range(len(row_names)), map(str, row_names), fontsize=8)
+        axis.set_title(", ".join(f"{name} {x}" for name, x in zip(settings, panel, strict=True)), fontsize=9)
+        axis.set_xlabel(columns, fontsize=8)
+        axis.set_ylabel(rows, fontsize=8)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    figure.suptitle(value, fontsize=11)
+    return rendered(figure)
+
+
+def _draw_cells(axis, cells, is_best, low, high, smallest):
+    from matplotlib.patches import Rectangle
+
+    axis.imshow(cells, cmap="viridis_r" if smallest else "viridis", vmin=low, vmax=high, aspect="auto")
+    for (i, j), cell in np.ndenumerate(cells):
+        is_dark = (cell - low < 0.5 * (high - low)) != smallest
+        weight, colour = "bold" if is_best[i][j] else "normal", "white" if is_dark else "black"
+        axis.text(j, i, f"{cell:.3g}", ha="center", va="center", fontsize=9, color=colour, fontweight=weight)
+        if is_best[i][j]:
+            axis.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2))
+
+
+def captioned(cells, row_names, column_names):
+    """Place pictures in named rows and columns; needs the extra `plots`.
+
+    Args:
+        cells: List of rows, each a list of uint8 arrays `(height, width, 3)`, all of one size.
+        row_names, column_names: Lists of strings.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+    """
+    height, width = cells[0][0].shape[:2]
+    figure = new_figure((width + 20) * len(column_names) + 40, (height + 20) * len(row_names) + 40)
+    axes = figure.subplots(len(row_names), len(column_names), squeeze=False)
+    for row, row_name in enumerate(row_names):
+        for column, column_name in enumerate(column_names):
+            axis = axes[row, column]
+            axis.imshow(cells[row][column])
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if row == 0:
+                axis.set_title(column_name, fontsize=9)
+            if column == 0:
+                axis.set_ylabel(row_name, fontsize=9)
+    return rendered(figure)

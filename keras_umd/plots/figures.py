@@ -1,0 +1,65 @@
+"""Pictures to and from matplotlib: figures as arrays, files, and the screen."""
+
+import os
+
+import numpy as np
+
+from keras_umd.plots.grids import image_grid
+
+
+def new_figure(width, height):
+    """A matplotlib figure of so many pixels; not pyplot's, which would keep every figure in memory."""
+    _import_matplotlib("Captions and curves need")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
+
+
+def rendered(figure):
+    """The figure as a uint8 array of shape `(height, width, 3)`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_image(path, image):
+    """Save a uint8 image `(height, width, 3)` as a PNG file, making its folder; needs the extra `plots`."""
+    _import_matplotlib("Saving pictures needs")
+    from matplotlib import image as matplotlib_image
+
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    matplotlib_image.imsave(path, image)
+
+
+def show(picture, scale=1):
+    """Show a picture, or images as a grid, in a notebook or a window; needs the extra `plots`.
+
+    Example:
+
+    >>> plots.show(model.generate(num_images=16, num_steps=20), scale=2)
+
+    Args:
+        picture: uint8 array of shape `(height, width, 3)`, or images `(n, height, width, 1 or 3)`.
+        scale: Integer. Each pixel becomes `scale` x `scale` pixels.
+    """
+    _import_matplotlib("Showing pictures needs")
+    import matplotlib.pyplot as plt
+
+    picture = np.asarray(picture)
+    picture = image_grid(picture if picture.ndim == 4 else picture[None], padding=int(picture.ndim == 4), scale=scale)
+    height, width = picture.shape[:2]
+    figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(picture, interpolation="nearest")
+    axis.set_axis_off()
+    plt.show()
+    plt.close(figure)
+
+
+def _import_matplotlib(needed):
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{needed} matplotlib: pip install 'keras_umd[plots]'") from error

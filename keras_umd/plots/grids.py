@@ -1,0 +1,70 @@
+"""Grids of images as one image, in NumPy: side by side, reconstructions under their originals, images out of noise."""
+
+import math
+
+import numpy as np
+
+
+def image_grid(images, columns=None, padding=1, scale=1):
+    """Place images side by side in one picture.
+
+    Args:
+        images: uint8 array of shape `(n, height, width, channels)`, one or three channels.
+        columns: Integer. Defaults to a square grid.
+        padding: Integer. Pixels of white between images.
+        scale: Integer. Each pixel becomes `scale` x `scale` pixels, to enlarge small images.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or not len(images) or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            "`images` must be uint8 of shape (n, height, width, 1 or 3). "
+            f"Received: images of shape {images.shape} and type {images.dtype}"
+        )
+    images = np.broadcast_to(images, (*images.shape[:3], 3)).repeat(scale, axis=1).repeat(scale, axis=2)
+    n, height, width, _ = images.shape
+    columns = math.ceil(math.sqrt(n)) if columns is None else columns
+    rows = math.ceil(n / columns)
+    cell_height, cell_width = height + padding, width + padding
+    grid = np.full((rows * cell_height + padding, columns * cell_width + padding, 3), 255, "uint8")
+    for i, image in enumerate(images):
+        top, left = padding + i // columns * cell_height, padding + i % columns * cell_width
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def reconstruction_grid(images, result, scale=1):
+    """Place originals, masked images and reconstructions in three rows.
+
+    Args:
+        images: uint8 array of shape `(n, height, width, channels)`.
+        result: Dictionary, as returned by `UMD.reconstruct(images)`.
+        scale: Integer, as in `image_grid`.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`, one column an image.
+    """
+    rows = np.concatenate([images, result["masked"], result["reconstruction"]])
+    return image_grid(rows, columns=len(images), scale=scale)
+
+
+def strips(frames, scale=1):
+    """Place the states of sampling from noise to image side by side, one row an image.
+
+    Args:
+        frames: uint8 array of shape `(num_frames, n, height, width, channels)`, as returned by `UMD.trajectory`.
+        scale: Integer, as in `image_grid`.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`, one column a frame.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 5:
+        raise ValueError(
+            "`frames` must be of shape (num_frames, n, height, width, channels). "
+            f"Received: frames of shape {frames.shape}"
+        )
+    rows = frames.swapaxes(0, 1).reshape(-1, *frames.shape[2:])
+    return image_grid(rows, columns=len(frames), scale=scale)
