@@ -50,7 +50,7 @@ def main():
     for batch in args.batch_sizes:
         bare_calls = bare_network(model, copies * batch)
         for sampler, steps in itertools.product(args.samplers, args.steps):
-            options = {"num_steps": steps, "sampler": sampler, "guidance_scale": args.guidance_scale, "seed": 0}
+            options = {"num_steps": steps, "sampler": sampler, "guidance": args.guidance_scale, "seed": 0}
             generate = functools.partial(model.generate, np.arange(batch) % 1000, **options)
             first = seconds(generate)
             times = np.array([(seconds(generate), seconds(bare_calls, steps)) for _ in range(args.repeats)])
@@ -83,7 +83,7 @@ def seconds(function, *args):
 
 def bare_network(model, batch):
     """Calls of the compiled network and nothing else, one after the other."""
-    estimate = compile_function(lambda x, t, labels: model.estimate(x, t, labels)["noise"], model.network_weights)
+    estimate = compile_function(lambda x, t, labels: model.estimate(x, t, labels)["eps"], model.network_weights)
     weights = [variable.value for variable in model.network_weights]
     x = keras.random.normal((batch, *model.image_shape), dtype="float32")
     labels = ops.arange(batch, dtype="int32") % 1000

@@ -72,7 +72,7 @@ def main():
     print("\n3. How good are the images?")
     network = inception(args.inception) if args.inception else classifier(train, test, args.batch_size)
     reference = evaluation.Reference.of(network, train[0], batch_size=args.batch_size)
-    settings = {"num_steps": args.num_steps, "guidance_scale": args.guidance_scale, "sampler": "ddim"}
+    settings = {"num_steps": args.num_steps, "guidance": args.guidance_scale, "sampler": "ddim"}
     if args.sweep:
         table = evaluation.sweep_generation(
             model,
@@ -81,15 +81,15 @@ def main():
             num_images=args.num_images,
             samplers=("ddim", "dpmpp_2m"),
             num_steps=(10, 20, args.num_steps),
-            guidance_scales=(1.0, 1.5, 2.0) if model.num_classes else (1.0,),
+            guidance=(1.0, 1.5, 2.0) if model.num_classes else (1.0,),
             weights=["raw", *(average.decay for average in model.averages)],
             batch_size=args.batch_size,
             verbose=False,
         )
         distance = table.columns[-1]
-        save(args, "sweep", table, plots.heatmaps(table, distance, "guidance_scale", "num_steps", smallest=True))
+        save(args, "sweep", table, plots.heatmaps(table, distance, "guidance", "num_steps", smallest=True))
         best = table.best(distance, smallest=True)
-        settings = {name: best[name] for name in ("weights", "sampler", "num_steps", "guidance_scale")}
+        settings = {name: best[name] for name in ("weights", "sampler", "num_steps", "guidance")}
         print(f"The best: {settings}")
     # Another seed than the sweep's, which has chosen what suits its own noise.
     scores = evaluation.evaluate_generator(

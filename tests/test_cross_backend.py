@@ -27,7 +27,7 @@ def use_model(path, inputs):
     views = model.corruption.corrupt(model.prepare_images(inputs["images"]), draws, labels)
     results = {
         "features": to_numpy(model.encode(inputs["images"])),
-        "samples": model.generate(inputs["labels"], num_steps=20, guidance_scale=2.0, seed=0),
+        "samples": model.generate(inputs["labels"], num_steps=20, guidance=2.0, seed=0),
         "loss": to_numpy(model.compute_loss(x=views, y_pred=model(views))),
     }
     before = int(model.optimizer.iterations)

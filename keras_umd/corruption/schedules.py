@@ -46,6 +46,22 @@ class NoiseSchedule:
         steps = np.arange(self.num_timesteps, 0, -1)
         return np.interp(log_snr, self._log_snr[:0:-1], steps)
 
+    def levels(self, timesteps):
+        """What is left of the image and how much noise there is at `timesteps`, in float64 on the host.
+
+        Args:
+            timesteps: Array of numbers, as of `log_snr`.
+
+        Returns:
+            Dictionary of float64 arrays of the shape of `timesteps`: `timestep`, `signal` and `sigma`.
+        """
+        log_snr = self.log_snr(timesteps)
+        return {
+            "timestep": np.asarray(timesteps, "float64"),
+            "signal": 1 / np.sqrt(1 + np.exp(-log_snr)),
+            "sigma": 1 / np.sqrt(1 + np.exp(log_snr)),
+        }
+
     def signal_and_sigma(self, timesteps, rank=4):
         """Factors of the image and of the noise at `timesteps`, each of shape `(batch, 1, 1, 1)` for rank 4.
 

@@ -39,7 +39,7 @@ class Representation:
         if timesteps:
             shape = ops.shape(inputs["images"])
             inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
-        return self._run(("encode",), self._encode, inputs, values=self.weight_values(weights))
+        return self._run(("encode",), type(self)._encode, inputs, values=self.weight_values(weights))
 
     def _encode(self, inputs):
         images = inputs["images"]

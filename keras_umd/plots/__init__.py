@@ -71,13 +71,13 @@ def strips(frames, scale=1):
     return image_grid(rows, columns=len(frames), scale=scale)
 
 
-def guidance_grid(model, labels, guidance_scales=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
+def guidance_grid(model, labels, guidance=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
     """What guidance and the number of steps do: the same noise and labels in each cell; needs the extra `plots`.
 
     Args:
         model: `UMD` with classes.
         labels: Int array `(n,)`, the labels of the images in every cell.
-        guidance_scales: List of floats, one row each.
+        guidance: List of floats, one row each.
         num_steps: List of integers, one column each.
         scale: Integer, as of `image_grid`.
         **options: As of `UMD.generate`.
@@ -88,11 +88,11 @@ def guidance_grid(model, labels, guidance_scales=(1.0, 2.0, 4.0), num_steps=(5, 
     options = {"seed": 0, **options}
 
     def cell(guidance_scale, steps):
-        images = model.generate(labels, guidance_scale=guidance_scale, num_steps=steps, **options)
+        images = model.generate(labels, guidance=guidance_scale, num_steps=steps, **options)
         return image_grid(images, scale=scale)
 
-    cells = [[cell(guidance_scale, steps) for steps in num_steps] for guidance_scale in guidance_scales]
-    rows = [f"guidance {guidance_scale:g}" for guidance_scale in guidance_scales]
+    cells = [[cell(guidance_scale, steps) for steps in num_steps] for guidance_scale in guidance]
+    rows = [f"guidance {guidance_scale:g}" for guidance_scale in guidance]
     return captioned(cells, rows, [f"{steps} steps" for steps in num_steps])
 
 

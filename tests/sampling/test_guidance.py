@@ -35,7 +35,7 @@ def test_the_power_cosine_rises_from_none_to_the_scale():
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda: guidance.Constant(-1), "guidance_scale=-1"),
+        (lambda: guidance.Constant(-1), "scale=-1"),
         (lambda: guidance.Interval(2, 3, 1), "low=3, high=1"),
         (lambda: guidance.PowerCosine(2, power=0), "power=0"),
     ],
