@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--samplers", nargs="+", default=["ddim", "dpmpp_2m", "heun"])
     parser.add_argument("--steps", nargs="+", type=int, default=[10])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--guidance-scale", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peak", type=float, help="the device's peak in TFLOP/s for this type, for its share")
     parser.add_argument("--output", default="runs/sampling.json")
@@ -41,16 +41,16 @@ def main():
 
     keras.config.set_dtype_policy(args.dtype)
     model = keras_umd.UMD.from_preset(args.preset, num_classes=1000)
-    copies = 1 if args.guidance_scale == 1 else 2
+    copies = 1 if args.guidance == 1 else 2
     flops = copies * forward_flops(model)
-    print(f"{args.preset}, {args.dtype}, guidance {args.guidance_scale}; {versions()}")
+    print(f"{args.preset}, {args.dtype}, guidance {args.guidance}; {versions()}")
     print(f"{flops / 1e9:.1f} GFLOP for each call and image\n")
     print("sampler    calls  batch   images/s   to first images   over bare calls   TFLOP/s")
     rows = []
     for batch in args.batch_sizes:
         bare_calls = bare_network(model, copies * batch)
         for sampler, steps in itertools.product(args.samplers, args.steps):
-            options = {"num_steps": steps, "sampler": sampler, "guidance": args.guidance_scale, "seed": 0}
+            options = {"num_steps": steps, "sampler": sampler, "guidance": args.guidance, "seed": 0}
             generate = functools.partial(model.generate, np.arange(batch) % 1000, **options)
             first = seconds(generate)
             times = np.array([(seconds(generate), seconds(bare_calls, steps)) for _ in range(args.repeats)])

@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--shots", type=int, default=10, help="labelled images of each class")
     parser.add_argument("--num-images", type=int, default=1000, help="to generate; the literature takes 50,000")
     parser.add_argument("--num-steps", type=int, default=50)
-    parser.add_argument("--guidance-scale", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--sweep", action="store_true", help="find the best settings first")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--output", default="runs/evaluate")
@@ -72,7 +72,7 @@ def main():
     print("\n3. How good are the images?")
     network = inception(args.inception) if args.inception else classifier(train, test, args.batch_size)
     reference = evaluation.Reference.of(network, train[0], batch_size=args.batch_size)
-    settings = {"num_steps": args.num_steps, "guidance": args.guidance_scale, "sampler": "ddim"}
+    settings = {"num_steps": args.num_steps, "guidance": args.guidance, "sampler": "ddim"}
     if args.sweep:
         table = evaluation.sweep_generation(
             model,

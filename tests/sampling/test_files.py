@@ -31,6 +31,7 @@ def test_the_npz_file_is_what_adms_evaluator_reads(model, expected, tmp_path):
         assert arrays["arr_0"].dtype == np.uint8
         np.testing.assert_array_equal(arrays["arr_1"], np.arange(10) % 3)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["manifest.json", "samples_10x8x8x1.npz"]
+    assert model.generate_to(tmp_path / "samples", num_images=10, **OPTIONS) == path
 
 
 class Killed(Exception):

@@ -1,5 +1,7 @@
 """From noise to images: what is sampled, how it is guided, completed and reproduced."""
 
+import dataclasses
+import inspect
 import os
 import shutil
 import subprocess
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd import Corruption, guidance, recipes, samplers
+from keras_umd import UMD, Corruption, guidance, recipes, samplers
+from keras_umd.sampling import denoiser
+from keras_umd.sampling.settings import Settings
 from tests.conftest import array, trained_like
 
 SHAPE = (8, 8, 1)
@@ -71,7 +75,7 @@ def test_the_compiled_loop_equals_the_network_called_by_hand(small_model, noise,
 def test_modulations_that_do_not_fit_are_computed_in_each_step(latent_model, noise, monkeypatch):
     arguments = {"labels": [0, 1, 2, 0], "initial_noise": noise, "num_steps": 4, "sampler": 0.0, "guidance": 2.0}
     expected = latent_model.generate(**arguments)
-    monkeypatch.setattr("keras_umd.sampling.loop.MAX_MODULATIONS", 0)
+    monkeypatch.setattr("keras_umd.sampling.denoiser.MAX_MODULATIONS", 0)
     latent_model.programs.clear()
     np.testing.assert_allclose(latent_model.generate(**arguments), expected, atol=1e-4)
 
@@ -131,6 +135,87 @@ def test_calls_of_one_kind_share_one_program(small_model):
     assert len(model.programs) == 2
 
 
+class Damped(samplers.DDIM):
+    """A user's own, whose `get_config` knows nothing of its setting."""
+
+    def __init__(self, factor):
+        super().__init__(0.0)
+        self.factor = factor
+
+    def get_config(self):
+        return {"eta": self.eta, "timesteps": self.timesteps}
+
+    def step(self, x_t, memory, x0, eps, fresh_noise, row):
+        factor = self.factor if np.isscalar(self.factor) else self.factor["x0"]
+        return super().step(x_t, memory, factor * x0, eps, fresh_noise, row)
+
+
+@pytest.mark.parametrize("wrap", [lambda factor: factor, lambda factor: {"x0": factor}], ids=["number", "dictionary"])
+def test_another_setting_of_an_own_sampler_is_another_program(latent_model, noise, wrap):
+    samples = [
+        latent_model.generate(initial_noise=noise, num_steps=2, sampler=Damped(wrap(factor)))
+        for factor in (1.0, 0.5, 1.0)
+    ]
+    assert np.abs(samples[0] - samples[1]).max() > 0.1
+    np.testing.assert_array_equal(samples[0], samples[2])
+    assert len(latent_model.programs) == (2 if np.isscalar(wrap(1.0)) else 3)
+
+
+def test_batches_change_no_image_and_share_a_program(small_model, images):
+    """The last batch is filled up. At most one grey level on a hundredth of the values, as of other batches."""
+    model = trained_like(small_model(num_classes=3))
+    labels, mask = np.arange(7) % 3, np.zeros((7, 8, 8, 1), bool)
+    mask[:, 2:5] = True
+    settings = {"num_steps": 3, "guidance": 2.0, "seed": 0}
+    noise, moved = np.random.default_rng(0).normal(size=(7, *SHAPE)).astype("float32"), np.arange(7) + 3
+    calls = [
+        lambda **batched: model.generate(labels, **settings, **batched),
+        lambda **batched: model.generate(labels, initial_noise=noise, image_indices=moved, **settings, **batched),
+        lambda **batched: model.inpaint(images[:7], mask, labels, **settings, **batched),
+        lambda **batched: model.inpaint(images[:7], mask[:1], labels, **settings, **batched),
+        lambda **batched: model.denoise(noise, 500, labels, **settings, **batched),
+        lambda **batched: model.trajectory(labels, num_frames=3, **settings, **batched),
+    ]
+    for call in calls:
+        model.programs.clear()
+        together = call().astype(int)
+        apart = call(batch_size=3).astype(int)
+        assert apart.shape == together.shape
+        assert len(model.programs) == 2
+        assert np.abs(apart - together).max() <= 1
+        assert (apart != together).mean() <= 1e-2
+
+
+def test_batches_may_be_larger_than_the_number_of_images(small_model):
+    model = trained_like(small_model())
+    expected = model.generate(num_images=2, num_steps=2, seed=0)
+    np.testing.assert_array_equal(model.generate(num_images=2, num_steps=2, seed=0, batch_size=64), expected)
+    assert len(model.programs) == 1
+
+
+@pytest.mark.parametrize("logging", [True, False])
+def test_a_bar_shows_how_many_images_are_done(small_model, capsys, logging):
+    model, arguments = small_model(), {"num_images": 5, "num_steps": 1, "batch_size": 2}
+    model.generate(**arguments)
+    assert "5/5" not in capsys.readouterr().out
+    was_on = keras.config.is_interactive_logging_enabled()
+    (keras.config.enable_interactive_logging if logging else keras.config.disable_interactive_logging)()
+    model.generate(**arguments, verbose="auto")
+    shown = capsys.readouterr().out
+    keras.config.enable_interactive_logging() if was_on else keras.config.disable_interactive_logging()
+    assert all((f"{done}/5" in shown) == logging for done in (2, 4, 5))
+
+
+def test_the_arguments_are_those_that_help_shows():
+    shown = inspect.signature(UMD.generate).parameters
+    assert list(shown) == ["self", "labels", "num_images", *(field.name for field in dataclasses.fields(Settings))]
+    assert all(shown[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(shown)[3:])
+    assert set(list(shown)[3:]) <= set(inspect.signature(UMD.inpaint).parameters)
+    assert all(f" {name}: " in UMD.generate.__doc__ for name in list(shown)[1:])
+    with pytest.raises(TypeError, match="eta"):
+        UMD.generate(None, num_images=1, eta=0.0)
+
+
 TWO_DEVICES = """
 import keras, numpy as np
 from keras_umd import UMD
@@ -170,8 +255,12 @@ def test_torch_compile_changes_nothing(small_model):
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="elsewhere the network is only called to be traced")
 def test_steps_without_guidance_have_no_doubled_batch(latent_model, monkeypatch):
     sizes = []
-    estimate = latent_model._estimate
-    monkeypatch.setattr(latent_model, "_estimate", lambda x, **kwargs: sizes.append(len(x)) or estimate(x, **kwargs))
+
+    def counted(model, x, names, **condition):
+        sizes.append(len(x))
+        return denoiser.predict(model, x, names, **condition)
+
+    monkeypatch.setattr("keras_umd.sampling.program.predict", counted)
     latent_model.generate([0, 1], num_steps=6, guidance=guidance.Interval(2.0, 0.3, 2.0))
     assert sizes[0] == sizes[-1] == 2
     assert sorted(set(sizes)) == [2, 4]

@@ -203,3 +203,36 @@ def test_config_round_trip(sampler):
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is type(sampler)
     assert again.get_config() == sampler.get_config()
+    assert eval(repr(sampler), vars(samplers)).get_config() == sampler.get_config()
+
+
+def test_a_number_is_the_eta_of_ddim_and_none_the_papers_choice():
+    assert samplers.get(0).get_config() == {"eta": 0.0, "timesteps": "uniform"}
+    assert samplers.get(np.float32(0.5)).eta == 0.5
+    assert samplers.get(None).eta == 1.0
+    assert type(samplers.get("heun")) is Heun
+    with pytest.raises(ValueError, match="sampler=True"):
+        samplers.get(True)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Euler(samplers.Sampler):
+    """A user's own: DDIM without fresh noise."""
+
+    def columns(self, now, after):
+        return {"signal_next": after["signal"], "sigma_next": after["sigma"]}
+
+    def step(self, x_t, memory, x0, eps, fresh_noise, row):
+        return row["signal_next"] * x0 + row["sigma_next"] * eps, memory
+
+
+def test_an_own_sampler_has_two_methods():
+    schedule, x_T = NoiseSchedule("cosine"), np.ones((1, 2), "float32")
+    arguments = (by_eps(lambda x, t: 0.3 * x, schedule), x_T, schedule)
+    sample = Euler("quadratic").sample(*arguments, num_steps=7, clip_range=(-1.0, 1.0))
+    expected = DDIM(0.0, "quadratic").sample(*arguments, num_steps=7, clip_range=(-1.0, 1.0))
+    np.testing.assert_allclose(array(sample), array(expected), rtol=1e-6)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(Euler([5, 3])))
+    assert again.timesteps == (5, 3)
+    with pytest.raises(NotImplementedError, match="Sampler must define `columns`"):
+        samplers.Sampler().rows(5, schedule)
