@@ -81,13 +81,8 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
     num_images = check_generation(labels, num_images, noise, settings.image_indices)
     settings.check_model(model)
     rows = settings.rows(model.corruption.noise_schedule, start)
-    models, values = [model], model.weight_values(settings.weights)
-    if rows["is_guided"].any():
-        weak_model = settings.guidance.weak_model
-        check_weak_model(model, model if weak_model is None else weak_model, labels, settings.guidance)
-        if weak_model is not None and weak_model is not model:
-            settings.check_model(weak_model)
-            models, values = [model, weak_model], values + weak_model.weight_values()
+    models = _models(model, settings, rows, labels)
+    values = sum((weak_model.weight_values() for weak_model in models[1:]), model.weight_values(settings.weights))
     shared = {"rows": rows, "key": noise_key(seed_generator(settings.seed))}
     each = {
         "image_indices": np.arange(num_images) if settings.image_indices is None else settings.image_indices,
@@ -113,6 +108,18 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
         kept = min(num_images - first, batch_size)
         progress(first + kept)
         yield samples[:kept] if num_frames is None else samples[:, :kept]
+
+
+def _models(model, settings, rows, labels):
+    """The models that sampling calls: itself, and the other one that it is guided away from, if any."""
+    if not rows["is_guided"].any():
+        return [model]
+    weak_model = model if settings.guidance.weak_model is None else settings.guidance.weak_model
+    check_weak_model(model, weak_model, labels, settings.guidance)
+    if weak_model is model:
+        return [model]
+    settings.check_model(weak_model)
+    return [model, weak_model]
 
 
 def _batch_inputs(each, indices, num_classes):
