@@ -26,23 +26,23 @@ def main():
     parser.add_argument("--samplers", nargs="+", default=["ddim", "dpmpp_2m", "heun"])
     parser.add_argument("--steps", nargs="+", type=int, default=[10])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--guidance-scale", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peak", type=float, help="the device's peak in TFLOP/s for this type, for its share")
     args = parser.parse_args()
 
     keras.config.set_dtype_policy(args.dtype)
     model = keras_umd.UMD.from_preset(args.preset, num_classes=1000)
-    copies = 1 if args.guidance_scale == 1 else 2
+    copies = 1 if args.guidance == 1 else 2
     flops = copies * forward_flops(model)
-    print(f"{args.preset}, {args.dtype}, guidance {args.guidance_scale}; {common.versions()}")
+    print(f"{args.preset}, {args.dtype}, guidance {args.guidance}; {common.versions()}")
     print(f"{flops / 1e9:.1f} GFLOP for each call and image\n")
     print("sampler    calls  batch   images/s   to first images   over bare calls   TFLOP/s")
     rows = []
     for batch in args.batch_sizes:
         bare_calls = bare_network(model, copies * batch)
         for sampler, steps in itertools.product(args.samplers, args.steps):
-            options = {"num_steps": steps, "sampler": sampler, "guidance_scale": args.guidance_scale, "seed": 0}
+            options = {"num_steps": steps, "sampler": sampler, "guidance": args.guidance, "seed": 0}
             generate = functools.partial(model.generate, np.arange(batch) % 1000, **options)
             first = seconds(generate)
             times = np.array([(seconds(generate), seconds(bare_calls, steps)) for _ in range(args.repeats)])
@@ -71,7 +71,7 @@ def seconds(function, *args):
 
 def bare_network(model, batch):
     """A function that calls the compiled network and nothing else, a number of times in sequence."""
-    estimate = common.compiled(lambda x, t, labels: model.estimate(x, t, labels)["noise"], model.network_weights)
+    estimate = common.compiled(lambda x, t, labels: model.estimate(x, t, labels)["eps"], model.network_weights)
     x = keras.random.normal((batch, *model.image_shape), dtype="float32")
     labels = ops.arange(batch, dtype="int32") % 1000
 

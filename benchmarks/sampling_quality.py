@@ -66,9 +66,9 @@ def experiments():
     for head in ("eps", "x0"):
         options = {"predict_from": head}
         yield f"DDIM, eta 1, {head} head", 250, options
-        yield f"DDIM, eta 0, {head} head", 250, {"eta": 0.0, **options}
+        yield f"DDIM, eta 0, {head} head", 250, {"sampler": 0.0, **options}
         yield f"DDIM, eta 1, {head} head", 20, options
-        yield f"DDIM, eta 0, {head} head", 20, {"eta": 0.0, **options}
+        yield f"DDIM, eta 0, {head} head", 20, {"sampler": 0.0, **options}
         for grid in ("uniform", "quadratic", "log_snr", "karras"):
             for name, sampler in (("DPM-Solver++ 2M", samplers.DPMSolverPP2M), ("Heun", samplers.Heun)):
                 yield f"{name}, {grid}, {head} head", 20, {"sampler": sampler(grid), **options}

@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--shots", type=int, default=10, help="labelled images of each class")
     parser.add_argument("--num-images", type=int, default=1000, help="to generate; the literature takes 50,000")
     parser.add_argument("--num-steps", type=int, default=50)
-    parser.add_argument("--guidance-scale", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--sweep", action="store_true", help="find the best settings first")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--output", default="runs/evaluate")
@@ -71,7 +71,7 @@ def main():
     print("\n3. Scoring generated images")
     network = inception(args.inception) if args.inception else classifier(train, test, args.batch_size)
     reference = evaluation.Reference.of(network, train[0], batch_size=args.batch_size)
-    settings = {"num_steps": args.num_steps, "guidance_scale": args.guidance_scale, "sampler": "ddim"}
+    settings = {"num_steps": args.num_steps, "guidance": args.guidance, "sampler": "ddim"}
     if args.sweep:
         table = evaluation.sweep_generation(
             model,
@@ -80,15 +80,15 @@ def main():
             num_images=args.num_images,
             samplers=("ddim", "dpmpp_2m"),
             num_steps=(10, 20, args.num_steps),
-            guidance_scales=(1.0, 1.5, 2.0) if model.num_classes else (1.0,),
+            guidance=(1.0, 1.5, 2.0) if model.num_classes else (1.0,),
             weights=["raw", *(average.decay for average in model.averages)],
             batch_size=args.batch_size,
             verbose=False,
         )
         distance = table.columns[-1]
-        save(args, "sweep", table, plots.heatmaps(table, distance, "guidance_scale", "num_steps", smallest=True))
+        save(args, "sweep", table, plots.heatmaps(table, distance, "guidance", "num_steps", smallest=True))
         best = table.best(distance, smallest=True)
-        settings = {name: best[name] for name in ("weights", "sampler", "num_steps", "guidance_scale")}
+        settings = {name: best[name] for name in ("weights", "sampler", "num_steps", "guidance")}
         print(f"The best: {settings}")
     # Another seed than the sweep's: its choice is fitted to its own noise.
     scores = evaluation.evaluate_generator(

@@ -88,7 +88,7 @@ def main():
 
     print("\n5. Generating and completing")
     wanted = np.repeat(np.arange(len(class_names)), 8)
-    settings = {"num_steps": 20, "sampler": "dpmpp_2m", "guidance_scale": 2.0, "seed": 0}
+    settings = {"num_steps": 20, "sampler": "dpmpp_2m", "guidance": 2.0, "seed": 0}
     frames = conditional.trajectory(num_frames=11, labels=wanted, **settings)  # the last are what `generate` returns
     mask = np.zeros((1, *images.shape[1:3], 1), bool)
     mask[:, images.shape[1] // 2 :] = True

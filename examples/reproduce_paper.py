@@ -163,7 +163,7 @@ def run(args, name, seed, train, test, judges, clock):
         for head, scale in itertools.product(("eps", "x0", "both"), (1.0, args.guidance_scale)):
             if head in trained or len(trained) == 2:
                 how = {"sampler": "dpmpp_2m", "num_steps": args.num_steps, "predict_from": head, "seed": seed}
-                how["guidance_scale"] = scale
+                how["guidance"] = scale
                 scores = judged(judges, evaluation.evaluate_generator, model, args.num_images, **how)
                 rows.append({"head": head, "guidance_scale": scale, **scores})
                 picture = plots.image_grid(model.generate(labels, **how), PICTURED)

@@ -27,7 +27,7 @@ def use_model(path, inputs):
     x, y = model.make_views(inputs["images"], labels, draws=draws)
     results = {
         "features": to_numpy(model.encode(inputs["images"])),
-        "samples": model.generate(inputs["labels"], num_steps=20, guidance_scale=2.0, seed=0),
+        "samples": model.generate(inputs["labels"], num_steps=20, guidance=2.0, seed=0),
         "loss": to_numpy(model.compute_loss(x, y, model(x))),
     }
     before = int(model.optimizer.iterations)

@@ -23,7 +23,7 @@ def compile_function(function, variables, jit_compile="auto"):
 
     Args:
         function: callable. Takes and returns (nested) tensors.
-        variables: list of Keras variables that `function` may read.
+        variables: list of Keras variables that `function` may read, or a callable that returns it.
         jit_compile: `"auto"`, or `True` for XLA on TensorFlow too.
 
     Returns:
@@ -61,8 +61,9 @@ def compile_part(function, variables, jit_compile="auto"):
 
 def _with_values(function, variables):
     def run(values, *args, **kwargs):
-        values = gathered(values, variables)  # here once, and not in each round of a loop within `function`
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+        read = variables() if callable(variables) else variables
+        values = gathered(values, read)  # here once, and not in each round of a loop within `function`
+        with keras.StatelessScope(state_mapping=list(zip(read, values, strict=True))):
             return function(*args, **kwargs)
 
     return run

@@ -243,6 +243,9 @@ class Corruption(Configurable):
         config = {**schedules.schedule_config(self.noise_schedule), "noisy_losses": self.noisy_losses}
         return {**config, **(self._ratios if self._given_views is None else {"views": self.views})}
 
+    def __repr__(self):
+        return f"{type(self).__name__}(schedule={self.noise_schedule!r}, views={self.views!r})"
+
 
 def check_views(views):
     """The views as a list, checked: different names, and shares that add up to 1 or none at all."""

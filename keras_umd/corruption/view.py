@@ -76,10 +76,6 @@ class View(Configurable):
     def _shuffles_again(self):
         return self.decoded_ratio < 1 and not self.mask.is_unordered
 
-    def get_config(self):
-        names = ("name", "noise", "mask", "share", "decoded_ratio")
-        return {name: getattr(self, name) for name in names}
-
 
 def network_inputs(view):
     """The view's tensors that the network reads, without what it must predict."""

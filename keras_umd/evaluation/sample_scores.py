@@ -15,7 +15,7 @@ from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
 from keras_umd.evaluation.provenance import Result
 from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
 from keras_umd.evaluation.table import Row, Table
-from keras_umd.sampling.stream import Samples
+from keras_umd.sampling.stream import SampleStream
 
 METRICS = ("frechet", "inception_score", "kernel", "neighbourhoods")
 # Only scores of FID's own Inception network may have the names of the literature.
@@ -88,7 +88,7 @@ def evaluate_generator(
 
     Example:
 
-    >>> scores = evaluate_generator(model, reference, network, num_images=10_000, num_steps=50, guidance_scale=1.5)
+    >>> scores = evaluate_generator(model, reference, network, num_images=10_000, num_steps=50, guidance=1.5)
     >>> print(scores["fid"].line())
 
     Args:
@@ -99,9 +99,9 @@ def evaluate_generator(
     Returns:
         Dictionary of `Result`s, as from `evaluate_images`; the cards record the settings of sampling.
     """
-    if model.value_range is None and model.autoencoder is None:
+    if model.is_latent and model.autoencoder is None:
         raise ValueError("Latents can't be scored; set `model.autoencoder`. Received: a latent model without one")
-    samples = Samples(model, num_images, labels, seed, options)
+    samples = SampleStream(model, num_images, labels, seed, options)
     batches = with_progress(((images, None) for images in samples.batches(batch_size)), samples, verbose)
     return _scores(batches, reference, network, metrics, samples.description, batch_size)
 
@@ -114,7 +114,7 @@ def sweep_generation(
     *,
     samplers=("ddim",),
     num_steps=(50,),
-    guidance_scales=(1.0,),
+    guidance=(1.0,),
     weights=("average",),
     metrics=("frechet",),
     **options,
@@ -123,28 +123,32 @@ def sweep_generation(
 
     Example:
 
-    >>> table = sweep_generation(model, reference, network, num_steps=(20, 50), guidance_scales=(1.0, 1.5, 2.0))
+    >>> table = sweep_generation(model, reference, network, num_steps=(20, 50), guidance=(1.0, 1.5, 2.0))
     >>> table.best("fid", smallest=True)
 
     Args:
         model, reference, network, num_images, metrics: As in `evaluate_generator`.
         samplers: List of samplers, objects or names, as in `UMD.generate`.
         num_steps: List of integers.
-        guidance_scales: List of floats.
+        guidance: List of floats and guidance objects, as in `UMD.generate`.
         weights: List of `"average"`, `"raw"` and decays of the model's averages.
         **options: As in `evaluate_generator`.
 
     Returns:
-        `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance_scale`, and one for each metric.
+        `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance`, and one for each metric.
     """
-    names = ("weights", "sampler", "num_steps", "guidance_scale")
+    names = ("weights", "sampler", "num_steps", "guidance")
     table = Table()
-    for values in itertools.product(weights, samplers, num_steps, guidance_scales):
+    for values in itertools.product(weights, samplers, num_steps, guidance):
         chosen = dict(zip(names, values, strict=True))
-        shown = {**chosen, "sampler": values[1] if isinstance(values[1], str) else type(values[1]).__name__}
+        shown = {**chosen, **{name: _shown(chosen[name]) for name in ("sampler", "guidance")}}
         scores = evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)
         table.append({**shown, **scores})
     return table
+
+
+def _shown(value):
+    return value if isinstance(value, (str, int, float)) else repr(value)
 
 
 def _scores(batches, reference, network, metrics, describe, batch_size):

@@ -23,13 +23,13 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
         shape = ops.shape(inputs["images"])
         inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
 
-    def encode(inputs):
+    def encode(model, inputs):
         images, timesteps = inputs["images"], inputs["timesteps"]
         if "noise" in inputs:
             images = model.corruption.noise_schedule.add_noise(images, inputs["noise"], timesteps)
         return model.encoder(images, condition=model.condition(timesteps, inputs.get("labels")))[0]
 
-    return model.run_compiled(("encode",), encode, inputs, values=model.weight_values(weights))
+    return model.programs.run(("encode",), encode, [model], inputs, values=model.weight_values(weights))
 
 
 def feature_extractor(model, image_shape=None, weights="average", value_range=None, **options):

@@ -20,7 +20,7 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
     mask_noise = keras.random.uniform((x0.shape[0], model.num_patches), dtype="float32", seed=seed_generator(seed))
     target = _pixel_target(model)
 
-    def fill_in(x0, mask_noise):
+    def fill_in(model, x0, mask_noise):
         visible, masked = split_by_score(mask_noise, mask_ratio)
         view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
         prediction = restore(model.predict_view(view, {target.name: "all"})[target.name], visible, masked)
@@ -30,7 +30,7 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
         return tuple(unpatchify(patches, model.patch_size, model.grid) for patches in (pixels, mask))
 
     values = model.weight_values(weights)
-    prediction, mask = model.run_compiled(("reconstruct", mask_ratio), fill_in, x0, mask_noise, values=values)
+    prediction, mask = model.programs.run(("reconstruct", mask_ratio), fill_in, [model], x0, mask_noise, values=values)
     images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
     mask = to_numpy(mask).astype(bool)
     grey = 0.0

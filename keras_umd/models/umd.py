@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend import compile_function, ensure_shape
+from keras_umd.backend import ensure_shape
+from keras_umd.backend.programs import Programs
 from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution.layout import layout_map
@@ -22,7 +23,9 @@ from keras_umd.models.reconstruction import reconstruct
 from keras_umd.models.training import compute_loss, make_views
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
-from keras_umd.sampling.generation import Generation
+from keras_umd.sampling import files, generation
+from keras_umd.sampling.checks import check_autoencoder
+from keras_umd.sampling.settings import takes_settings
 from keras_umd.utils.checks import check_labels
 from keras_umd.utils.configurable import revive
 from keras_umd.utils.freezing import propagate_trainable
@@ -33,7 +36,7 @@ EVALUATION_SEED = 0
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class UMD(Generation, keras.Model):
+class UMD(keras.Model):
     """Unified Masked Diffusion: a masked autoencoder and a masked diffusion transformer in one.
 
     `fit` trains it, on images alone or with labels. `model(images)` and `predict` give the representation; `generate`
@@ -189,7 +192,8 @@ class UMD(Generation, keras.Model):
         self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.objective.loss_names]
         self._device_layers = []  # that of the data set which `fit` or `evaluate` is reading, if it has one
         self._traced_device_layers = {}
-        self._compiled_functions = {}
+        self._autoencoder = None
+        self.programs = Programs()
         self.built = True
         propagate_trainable(self)
 
@@ -292,15 +296,9 @@ class UMD(Generation, keras.Model):
             )
         return self.averages[decays.index(weights)].values_for(self.network_weights)
 
-    def run_compiled(self, key, function, *tensors, models=None, values=None, jit_compile="auto"):
-        """Run `function`, which reads the weights of `models`, compiled once for each `key` and shape."""
-        variables = [variable for model in models or [self] for variable in model.network_weights]
-        key = (*key, *map(id, variables))
-        if key not in self._compiled_functions:
-            self._compiled_functions[key] = compile_function(function, variables, jit_compile)
-        if values is None:
-            values = [variable.value for variable in variables]
-        return self._compiled_functions[key](values, *tensors)
+    def prediction(self, name=None):
+        """The reading of the network that gives x_0 and noise, as of `Objective.prediction`."""
+        return self.objective.prediction(name, [view.name for view in self.corruption.views if view.noise is not None])
 
     # Compiling
 
@@ -536,6 +534,142 @@ class UMD(Generation, keras.Model):
             `UMD`, or the subclass that this model is of.
         """
         return fine_tuning.with_classes(self, num_classes, label_dropout, corruption, objective, freeze)
+
+    # Sampling
+
+    @property
+    def autoencoder(self):
+        """What turns the latents that `generate`, `trajectory`, `inpaint` and `denoise` return into images, or `None`.
+
+        An object from `keras_umd.latents`, for a model with `value_range=None`. It isn't saved with the model.
+        """
+        return self._autoencoder
+
+    @autoencoder.setter
+    def autoencoder(self, autoencoder):
+        check_autoencoder(autoencoder, self.image_shape, self.value_range)
+        self._autoencoder = autoencoder
+
+    @property
+    def generated_shape(self):
+        """The shape of one image as `generate` returns it, `(height, width, channels)`."""
+        return self.image_shape if self.autoencoder is None else self.autoencoder.image_shape(self.image_shape)
+
+    @takes_settings
+    def generate(self, labels=None, num_images=None, **options):
+        """Generate images from noise.
+
+        The image with index k of a seed is the same, up to rounding, whatever the batch, the devices and the backend.
+
+        Args:
+            labels: Int array `(num_images,)`, or `None` for images without a label.
+            num_images: Integer. Required without `labels` and `initial_noise`.
+            num_steps: Integer from 1 to T. Calls of the network for each image. Defaults to 250, or to what explicit
+                timesteps of the sampler need.
+            sampler: Object from `keras_umd.samplers`, or `"ddim"`, `"dpmpp_2m"` or `"heun"`, or a number in [0, 1], the
+                eta of DDIM: 0 is deterministic, 1 ancestral sampling, the paper's choice. Defaults to 1.
+            guidance: Float of at least 0, the scale: 1, the default, is no guidance and costs half as much as any other
+                value; the paper's figures use 4. Or an object from `keras_umd.guidance`, to guide at some noise levels
+                only, or away from another model. It acts on the predicted noise (Eq. 3), from which x_0 follows.
+            initial_noise: Float array `(num_images, *image_shape)` from N(0, 1), to start from.
+            seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
+            predict_from: `"eps"` or `"x0"`, the head to read, or `"both"`: by the v that they give together (Salimans
+                and Ho, 2022), mostly x_0 where there is much noise and eps where there is little. The paper's ablation
+                finds x_0 better after fine-tuning; `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0
+                nearer to the labels. In pre-training with masks, x_0 of visible patches isn't trained. Where a schedule
+                leaves no signal, eps can't be read.
+            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
+            image_indices: Int array `(num_images,)`, the places of the images in the seed's sequence. Defaults to 0, 1,
+                2 and so on.
+            batch_size: Integer, images at a time. Defaults to all. `generate_to` keeps none of them in memory.
+            verbose: Bool, or `"auto"` for Keras' own setting. Whether to show a bar, which moves with each batch.
+            jit_compile: `"auto"`, or `True` for XLA on TensorFlow and `torch.compile` on PyTorch. JAX always compiles.
+
+        Returns:
+            NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
+            `None` and no `autoencoder` decodes them.
+        """
+        return generation.generate(self, labels, num_images, **options)
+
+    @takes_settings
+    def trajectory(self, labels=None, num_images=None, num_frames=8, **options):
+        """The states of `generate` on its way from noise to images, for `keras_umd.plots.strips`.
+
+        Args:
+            labels, num_images: As of `generate`.
+            num_frames: Integer from 2 to the number of steps + 1. The first frame is noise, the last the image.
+            **options: As of `generate`.
+
+        Returns:
+            NumPy array `(num_frames, num_images, height, width, channels)`, as of `generate`.
+        """
+        return generation.trajectory(self, labels, num_images, num_frames, **options)
+
+    @takes_settings
+    def inpaint(self, images, mask, labels=None, **options):
+        """Generate the masked part of images, to fit what is around it.
+
+        In every step the predicted x_0 is replaced by the image where it is known (DDNM; Wang et al., 2022): the known
+        pixels go their way from noise to image as forward diffusion would have it, beside those that are generated.
+
+        Args:
+            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`. Latents
+                for a latent model, whose `mask` has a value for each latent pixel.
+            mask: Bool array `(batch or 1, height, width, 1)`, `True` where to generate.
+            labels: Int array `(batch,)`, or `None`.
+            **options: As of `generate`.
+
+        Returns:
+            NumPy array of the shape and type of `images`, equal to them outside of the mask; where an `autoencoder`
+            is set, the uint8 images that it makes of this.
+        """
+        return generation.inpaint(self, images, mask, labels, **options)
+
+    @takes_settings
+    def denoise(self, images, timestep, labels=None, **options):
+        """Remove the noise of noisy images.
+
+        One step gives one guess at them all, blurred where the noise hides what was there (with much noise that of
+        `predict_from="x0"` is the better one); more steps draw one of the possible images. A picture with noise of
+        deviation s, in the model's range, belongs to `timestep = schedule.timesteps_at(-2 * np.log(s))` of the model's
+        `schedule = corruption.noise_schedule`, and must be divided by `np.sqrt(1 + s**2)`.
+
+        Args:
+            images: Float array `(batch, height, width, channels)`, x_t as `NoiseSchedule.add_noise` makes it. Its
+                values may lie anywhere. They take the place of `initial_noise`.
+            timestep: Number in [1, T], how much noise there is.
+            labels: Int array `(batch,)`, or `None`.
+            num_steps: Integer, at most `timestep`. Defaults to 1, or to what explicit timesteps of the sampler need.
+            **options: As of `generate`.
+
+        Returns:
+            NumPy array as of `generate`.
+        """
+        return generation.denoise(self, images, timestep, labels, **options)
+
+    def estimate(self, x_t, timesteps, labels=None):
+        """What the network makes of noisy images: its estimates of x_0 and of the noise, nothing masked.
+
+        Args:
+            x_t: Float tensor of shape `(batch, height, width, channels)`.
+            timesteps: Tensor of shape `(batch,)` or `(1,)`, values in `[0, T]`.
+            labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
+
+        Returns:
+            Dictionary of float tensors of the shape of `x_t`, `x0` and `eps`.
+        """
+        return generation.estimate(self, x_t, timesteps, labels)
+
+    def generate_to(self, directory, **options):
+        """Generate images into a directory, and go on where an earlier call was stopped.
+
+        Args:
+            directory, **options: As of `keras_umd.generate_to`.
+
+        Returns:
+            String, the path of the `.npz` file, or the directory with the PNG files.
+        """
+        return files.generate_to(self, directory, **options)
 
     # Saving
 

@@ -8,13 +8,13 @@ from keras_umd.plots.figures import new_figure, rendered
 from keras_umd.plots.grids import image_grid
 
 
-def guidance_grid(model, labels, guidance_scales=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
+def guidance_grid(model, labels, guidance=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
     """Compare guidance and numbers of steps on the same noise and labels; needs the extra `plots`.
 
     Args:
         model: `UMD` with classes.
         labels: Int array `(n,)`, the labels of the images in every cell.
-        guidance_scales: List of floats, one row each.
+        guidance: List of floats, one row each.
         num_steps: List of integers, one column each.
         scale: Integer, as in `image_grid`.
         **options: As in `UMD.generate`.
@@ -24,12 +24,12 @@ def guidance_grid(model, labels, guidance_scales=(1.0, 2.0, 4.0), num_steps=(5, 
     """
     options = {"seed": 0, **options}
 
-    def cell(guidance_scale, steps):
-        images = model.generate(labels, guidance_scale=guidance_scale, num_steps=steps, **options)
+    def cell(strength, steps):
+        images = model.generate(labels, guidance=strength, num_steps=steps, **options)
         return image_grid(images, scale=scale)
 
-    cells = [[cell(guidance_scale, steps) for steps in num_steps] for guidance_scale in guidance_scales]
-    rows = [f"guidance {guidance_scale:g}" for guidance_scale in guidance_scales]
+    cells = [[cell(strength, steps) for steps in num_steps] for strength in guidance]
+    rows = [f"guidance {strength:g}" for strength in guidance]
     return captioned(cells, rows, [f"{steps} steps" for steps in num_steps])
 
 

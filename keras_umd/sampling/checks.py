@@ -51,24 +51,15 @@ def prepare_noise(noise, image_shape):
 
 
 def check_mask(mask, images_shape):
-    """A mask of pixels as a bool array `(batch or 1, height, width, 1)`."""
+    """A mask of pixels as a bool array `(batch or 1, *space, 1)`."""
     mask = np.asarray(ops.convert_to_numpy(mask) if hasattr(mask, "shape") else mask)
-    batch, height, width = images_shape[:3]
-    if mask.dtype != bool or mask.shape not in {(batch, height, width, 1), (1, height, width, 1)}:
+    batch, *space = images_shape[:-1]
+    if mask.dtype != bool or mask.shape not in {(batch, *space, 1), (1, *space, 1)}:
         raise ValueError(
-            f"`mask` must be bool, True where to generate, and of shape ({batch} or 1, {height}, {width}, 1). "
-            f"Received: mask of shape {mask.shape} and type {mask.dtype}"
+            f"`mask` must be bool, True where to generate, and of shape ({batch} or 1, {', '.join(map(str, space))}, 1)"
+            f". Received: mask of shape {mask.shape} and type {mask.dtype}"
         )
     return mask
-
-
-def check_guidance(guidance):
-    """Check that it can say how much to guide where."""
-    if not (hasattr(guidance, "scales") and hasattr(guidance, "weak_model")):
-        raise ValueError(
-            "`guidance` must be an object from keras_umd.guidance; a number goes to `guidance_scale`. "
-            f"Received: guidance={guidance!r}"
-        )
 
 
 def check_weak_model(model, weak, labels, guidance):
@@ -77,18 +68,25 @@ def check_weak_model(model, weak, labels, guidance):
         if model.num_classes is None or labels is None:
             raise ValueError(
                 "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to, or a `weak_model`. "
-                f"Received: guidance_scale={guidance.scale}, labels={labels}, num_classes={model.num_classes}"
+                f"Received: guidance={guidance}, labels={labels}, num_classes={model.num_classes}"
             )
         return
     names = ("image_shape", "value_range")
     own, other = ({name: getattr(m, name) for name in names} for m in (model, weak))
-    for m, settings in ((model, own), (weak, other)):
-        settings["schedule"] = (m.corruption.noise_schedule.name, m.corruption.num_timesteps)
-    if own != other or weak.num_classes not in (None, model.num_classes):
+    schedules = [m.corruption.noise_schedule for m in (model, weak)]
+    for settings, schedule in zip((own, other), schedules, strict=True):
+        settings["schedule"] = (getattr(schedule, "name", schedule), schedule.num_timesteps)
+    if own != other or not _same_levels(*schedules) or weak.num_classes not in (None, model.num_classes):
         raise ValueError(
             "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model. "
             f"Received: {other} and {weak.num_classes} classes beside {own} and {model.num_classes}"
         )
+
+
+def _same_levels(schedule, other):
+    timesteps = np.linspace(1, schedule.num_timesteps, 9)
+    levels = schedule.levels(timesteps), other.levels(timesteps)
+    return all(np.allclose(levels[0][name], levels[1][name]) for name in ("signal", "sigma"))
 
 
 def check_autoencoder(autoencoder, image_shape, value_range):

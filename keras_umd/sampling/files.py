@@ -9,16 +9,17 @@ import keras
 import numpy as np
 
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
-from keras_umd.sampling.stream import Samples
+from keras_umd.sampling.stream import SampleStream
 from keras_umd.utils.atomic import write_json, write_whole
 from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.progress import progress_bar
 
 FORMATS = ("npz", "png")
 
 
 def generate_to(
-    directory,
     model,
+    directory,
     num_images=50_000,
     labels="balanced",
     batch_size=64,
@@ -34,13 +35,13 @@ def generate_to(
 
     Example:
 
-    >>> path = keras_umd.generate_to("samples", model, num_images=50_000, num_steps=50, guidance_scale=1.5)
+    >>> path = keras_umd.generate_to(model, "samples", num_images=50_000, num_steps=50, guidance=1.5)
     >>> np.load(path)["arr_0"].shape        # what ADM's and DiT's evaluator reads
     (50000, 64, 64, 3)
 
     Args:
-        directory: String or path. Belongs to one set of samples: another model, seed or setting is refused.
         model: `UMD`. The samples of a latent model are latents, or images where `model.autoencoder` is set.
+        directory: String or path. Belongs to one set of samples: another model, seed or setting is refused.
         num_images: Integer.
         labels: `"balanced"`, where image i gets the label i modulo the number of classes (no label from a model without
             classes); an int array `(num_images,)`; or `None` for no labels.
@@ -48,8 +49,8 @@ def generate_to(
         format: `"npz"`, one file with the images in `arr_0` and the labels, if any, in `arr_1`; or `"png"`, a file for
             each image, named by its index, and `labels.txt` with a label a line.
         seed: Integer.
-        verbose: Bool. Whether to show a progress bar.
-        **options: As of `UMD.generate`: `num_steps`, `guidance_scale`, `sampler`, ...
+        verbose: Bool or `"auto"`. Whether to show a progress bar.
+        **options: As of `UMD.generate`: `num_steps`, `guidance`, `sampler`, ...
 
     Returns:
         String, the path of the `.npz` file, or the directory with the PNG files.
@@ -60,7 +61,7 @@ def generate_to(
     check_positive_integers(num_images=num_images, batch_size=batch_size)
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
-    if format == "png" and model.value_range is None and model.autoencoder is None:
+    if format == "png" and model.is_latent and model.autoencoder is None:
         raise ValueError(
             "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'. "
             "Received: format='png'"
@@ -68,7 +69,7 @@ def generate_to(
     shape = model.generated_shape
     if format == "png" and shape[-1] not in (1, 3, 4):
         raise ValueError(f"PNG files have 1, 3 or 4 channels. Received: images of shape {shape}")
-    samples = Samples(model, num_images, labels, seed, options)
+    samples = SampleStream(model, num_images, labels, seed, options)
     manifest = {**samples.description(), "format": format}
     os.makedirs(directory, exist_ok=True)
     _check_manifest(directory, manifest)
@@ -77,15 +78,14 @@ def generate_to(
     store = _PngFiles(directory) if format == "png" else _Parts(directory)
     done = broadcast_from_first(num_images if os.path.exists(path) else store.num_images())
     writes = is_first_process()
-    progress = keras.utils.Progbar(num_images, unit_name="image") if verbose and writes else None
+    progress = progress_bar(num_images, verbose)
     for images in samples.batches(batch_size, start=done):
         if writes:
             if not done:  # not before, so that a wrong option leaves the directory as it was
                 write_json(os.path.join(directory, "manifest.json"), manifest)
             store.append(done, images)
         done += len(images)
-        if progress is not None:
-            progress.update(done)
+        progress(done)
     if writes and format == "png" and samples.labels is not None:
         np.savetxt(os.path.join(directory, "labels.txt"), samples.labels, fmt="%d")
     if writes and format == "npz":

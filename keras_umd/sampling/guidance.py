@@ -5,7 +5,10 @@ that of a `weak_model`, smaller or trained for less long (autoguidance; Karras e
 no guidance, and it isn't computed.
 """
 
+import keras
 import numpy as np
+
+from keras_umd.utils.configurable import Configurable
 
 
 def guide(strong, weak, scale):
@@ -18,17 +21,19 @@ def guide(strong, weak, scale):
     return weak + scale * (strong - weak)
 
 
-class Constant:
-    """The same scale everywhere, as in the paper.
+@keras.saving.register_keras_serializable("keras_umd")
+class Constant(Configurable):
+    """The same scale everywhere, as in the paper: the base of all guidance.
 
     Args:
         scale: Float of at least 0. The paper's figures use 4, its table 1.5.
-        weak_model: `UMD`, the model to guide away from. Defaults to the generating model without the label.
+        weak_model: `UMD`, the model to guide away from. Defaults to the generating model without the label. An object
+            that has one can't be serialised.
     """
 
     def __init__(self, scale, weak_model=None):
         if not 0 <= scale < np.inf:
-            raise ValueError(f"`guidance_scale` must be a number of at least 0. Received: guidance_scale={scale}")
+            raise ValueError(f"The scale of `guidance` must be a number of at least 0. Received: scale={scale}")
         self.scale = float(scale)
         self.weak_model = weak_model
 
@@ -36,11 +41,20 @@ class Constant:
         """The scale at each of `timesteps`, a float array of their shape."""
         return np.full(np.shape(timesteps), self.scale)
 
+    def settings(self):
+        """Dictionary of the constructor's arguments, without the model."""
+        return {name: value for name, value in super().get_config().items() if name != "weak_model"}
+
     def get_config(self):
-        """The settings, without the model."""
-        return {"scale": self.scale}
+        if self.weak_model is not None:
+            raise ValueError(
+                "Guidance by a `weak_model` can't be serialised; save that model by itself and keep `settings()`. "
+                f"Received: {self!r}"
+            )
+        return self.settings()
 
 
+@keras.saving.register_keras_serializable("keras_umd")
 class Interval(Constant):
     """A constant scale within an interval of noise levels, no guidance outside (Kynkaanniemi et al., 2024).
 
@@ -64,10 +78,8 @@ class Interval(Constant):
         noise_ratio = np.exp(-schedule.log_snr(timesteps) / 2)
         return np.where((self.low < noise_ratio) & (noise_ratio <= self.high), self.scale, 1.0)
 
-    def get_config(self):
-        return {**super().get_config(), "low": self.low, "high": self.high}
 
-
+@keras.saving.register_keras_serializable("keras_umd")
 class PowerCosine(Constant):
     """Rises from no guidance at T to the scale at 0, as half a cosine of a power of time (MDT; Gao et al., 2023).
 
@@ -87,5 +99,16 @@ class PowerCosine(Constant):
         progress = 1 - np.asarray(timesteps, "float64") / schedule.num_timesteps
         return 1 + (self.scale - 1) * (1 - np.cos(np.pi * progress**self.power)) / 2
 
-    def get_config(self):
-        return {**super().get_config(), "power": self.power}
+
+def get(guidance):
+    """Guidance from its scale, or itself; `None` is none, a scale of 1."""
+    if guidance is None:
+        return Constant(1.0)
+    if isinstance(guidance, (int, float, np.number)) and not isinstance(guidance, bool):
+        return Constant(float(guidance))
+    if not (hasattr(guidance, "scales") and hasattr(guidance, "weak_model")):
+        raise ValueError(
+            "`guidance` must be a number, its scale, or an object from keras_umd.guidance. "
+            f"Received: guidance={guidance!r}"
+        )
+    return guidance

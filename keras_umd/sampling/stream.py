@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 
-from keras_umd.sampling import samplers
+from keras_umd.sampling import guidance, samplers
+from keras_umd.sampling.settings import Settings
 from keras_umd.utils.checks import check_labels, check_positive_integers
 from keras_umd.utils.fingerprint import fingerprint
 
 
-class Samples:
+class SampleStream:
     """Images that a model is to generate. Image i depends on the seed and on i, not on the batches.
 
     Args:
@@ -18,7 +19,7 @@ class Samples:
         labels: `"balanced"`, where image i gets the label i modulo the number of classes (no label from a model without
             classes); an int array `(num_images,)`; or `None` for no labels.
         seed: Integer.
-        options: Dictionary, as of `UMD.generate`: `num_steps`, `guidance_scale`, `sampler`, ...
+        options: Dictionary, as of `UMD.generate`: `num_steps`, `guidance`, `sampler`, ...
     """
 
     def __init__(self, model, num_images, labels, seed, options):
@@ -27,6 +28,7 @@ class Samples:
             raise ValueError(f"`seed` must be an integer, so that the images can be made again. Received: seed={seed}")
         for name in {"initial_noise", "image_indices"} & set(options):
             raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
+        Settings(**options)  # raises for wrong ones before anything is written
         self.model = model
         self.num_images = num_images
         self.labels = _labels(labels, num_images, model.num_classes)
@@ -50,16 +52,10 @@ class Samples:
 
     def description(self):
         """What the images are made of, as JSON values."""
-        settings = {}
-        for name, value in self.options.items():
-            if name == "sampler" and value is not None:
-                value = samplers.get(value)
-            if hasattr(value, "get_config"):
-                weak_model = getattr(value, "weak_model", None)
-                value = {"class": type(value).__name__, **value.get_config()}
-                if weak_model is not None:
-                    value["weak_model"] = _describe(weak_model)
-            settings[name] = value
+        settings = dict(self.options)
+        for name, read in (("sampler", samplers.get), ("guidance", guidance.get)):
+            if settings.get(name) is not None:
+                settings[name] = _describe_object(read(settings[name]))
         autoencoder = self.model.autoencoder
         description = {
             "model": _describe(self.model, self.options.get("weights", "average")),
@@ -84,6 +80,14 @@ def _labels(labels, num_images, num_classes):
             f"`labels` must be 'balanced', None or of shape ({num_images},). Received: labels of shape {labels.shape}"
         )
     return labels
+
+
+def _describe_object(chosen):
+    """The class and the settings of a sampler or of guidance, a weak model by its weights."""
+    weak_model = getattr(chosen, "weak_model", None)
+    settings = chosen.settings() if hasattr(chosen, "settings") else chosen.get_config()
+    described = {} if weak_model is None else {"weak_model": _describe(weak_model)}
+    return {"class": type(chosen).__name__, **settings, **described}
 
 
 def _describe(model, weights="average"):

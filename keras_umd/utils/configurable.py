@@ -1,25 +1,54 @@
-"""Objects that are their settings: masks, targets, schedules, samplers."""
+"""Settings objects that Keras can write to a file and read again."""
+
+import inspect
 
 import keras
 
 
 class Configurable:
-    """A plain object that Keras can save: `get_config` returns the constructor's arguments.
+    """The base of objects that consist of their constructor's arguments, kept as attributes of the same names.
 
-    Arguments may be such objects themselves, or lists of them. Register subclasses with
-    `keras.saving.register_keras_serializable`.
+    Arguments may be such objects themselves, or lists of them.
+
+    Register a subclass with `keras.saving.register_keras_serializable` to have it in a model's file. One that keeps an
+    argument in another form overrides `get_config`.
+
+    Example:
+
+    >>> class Euler(Configurable):
+    ...     def __init__(self, strength=1.0):
+    ...         self.strength = strength
+    >>> Euler(0.5)
+    Euler(strength=0.5)
     """
 
     def get_config(self):
-        return {}
+        """Dictionary of the constructor's arguments.
+
+        Raises:
+            NotImplementedError: if one of them isn't an attribute.
+        """
+        missing = [name for name in _argument_names(self) if not hasattr(self, name)]
+        if missing:
+            raise NotImplementedError(
+                f"{type(self).__name__} must keep its arguments as attributes, or override `get_config`. "
+                f"Received: no attribute for {missing}"
+            )
+        return {name: getattr(self, name) for name in _argument_names(self)}
 
     @classmethod
     def from_config(cls, config):
         return cls(**{name: revive(value) for name, value in config.items()})
 
     def __repr__(self):
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        values = {name: getattr(self, name, None) for name in _argument_names(self)}
+        settings = ", ".join(f"{name}={value!r}" for name, value in values.items() if value is not None)
         return f"{type(self).__name__}({settings})"
+
+
+def _argument_names(instance):
+    parameters = inspect.signature(type(instance)).parameters.values()
+    return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def revive(value):

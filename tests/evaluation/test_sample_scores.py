@@ -70,7 +70,7 @@ def test_a_model_is_judged_by_what_it_generates(network, reference, small_model,
     assert result.subject["options"] == {"num_steps": 2, "sampler": {"class": "DPMSolverPP2M", "timesteps": "log_snr"}}
     assert (result.subject["seed"], result.subject["num_images"]) == (3, 10)
 
-    path = keras_umd.generate_to(tmp_path / "samples", model, sampler="dpmpp_2m", **options)
+    path = keras_umd.generate_to(model, tmp_path / "samples", sampler="dpmpp_2m", **options)
     stored = evaluate_images(path, reference, network, ["frechet"], batch_size=3, verbose=False)["frechet_distance"]
     np.testing.assert_allclose(stored.value, result.value, rtol=1e-5)
     assert stored.subject["model"] == result.subject["model"]  # of the manifest beside the file
@@ -177,18 +177,18 @@ def test_what_can_not_be_judged_is_named(network, real, reference, images, small
 def test_a_sweep_judges_every_combination_and_the_best_is_found(network, reference, small_model):
     model = small_model(num_classes=3)
     model.track_average([0.5])
-    settings = {"num_images": 8, "num_steps": (1, 2), "guidance_scales": (1.0, 2.0), "weights": (0.5, "raw")}
+    settings = {"num_images": 8, "num_steps": (1, 2), "guidance": (1.0, 2.0), "weights": (0.5, "raw")}
     table = sweep_generation(model, reference, network, **settings, verbose=False)
     assert len(table) == 8
-    assert table.columns == ["weights", "sampler", "num_steps", "guidance_scale", "frechet_distance"]
+    assert table.columns == ["weights", "sampler", "num_steps", "guidance", "frechet_distance"]
     values = [row["frechet_distance"].value for row in table]
     assert table.best("frechet_distance", smallest=True)["frechet_distance"].value == min(values)
     row = table[3]
     alone = evaluate_generator(
-        model, reference, network, 8, num_steps=2, guidance_scale=2.0, weights=0.5, metrics=["frechet"], verbose=False
+        model, reference, network, 8, num_steps=2, guidance=2.0, weights=0.5, metrics=["frechet"], verbose=False
     )
     np.testing.assert_allclose(row["frechet_distance"].value, alone["frechet_distance"].value, rtol=1e-5)
-    assert (row["num_steps"], row["guidance_scale"]) == (2, 2.0)
+    assert (row["num_steps"], row["guidance"]) == (2, 2.0)
 
 
 def test_features_of_another_layer_are_another_network(small_model, images, real):

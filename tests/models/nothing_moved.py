@@ -70,7 +70,7 @@ def run(case):
         labels = np.arange(3)
     settings = {"num_steps": 4, "seed": 2, "predict_from": "x0" if case == "umd_narrow" else "eps"}
     if labels is not None:
-        settings.update(labels=np.arange(3), guidance_scale=2.0)
+        settings.update(labels=np.arange(3), guidance=2.0)
     if case in ("umd_labels", "dit"):
         arrays["generated"] = model.generate(**{"num_images": 3, **settings})
     mask = np.zeros((1, 8, 12, 1), bool)

@@ -49,7 +49,7 @@ def train(way):
 
 
 def generate(way):
-    return make(way, num_classes=2).generate(np.arange(16) % 2, num_steps=3, guidance_scale=2.0, seed=0).tolist()
+    return make(way, num_classes=2).generate(np.arange(16) % 2, num_steps=3, guidance=2.0, seed=0).tolist()
 
 
 def layers_of_a_user():

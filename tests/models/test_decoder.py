@@ -140,7 +140,7 @@ def test_every_weight_of_a_narrower_decoder_is_trained(small_model, images, cond
 def test_it_generates_fine_tuned_and_saved(small_model, tmp_path):
     """The sampler looks up modulations of two widths."""
     model = trained_like(small_model(decoder_hidden_dim=8).with_classes(3))
-    settings = {"labels": [0, 2], "num_steps": 2, "seed": 0, "guidance_scale": 2.0}
+    settings = {"labels": [0, 2], "num_steps": 2, "seed": 0, "guidance": 2.0}
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.get_config()["decoder_hidden_dim"] == 8

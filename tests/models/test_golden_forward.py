@@ -82,7 +82,7 @@ def test_estimate_splits_the_prediction_into_x0_and_noise(golden, golden_model, 
     model = golden_model(VARIANTS[variant])
     estimate = model.estimate(*(ops.convert_to_tensor(x) for x in (inputs["image"], inputs["t"][:, 0], inputs["y"])))
     assert_close(estimate["x0"], expected["b.pred_f64"][..., :3], 2e-5)
-    assert_close(estimate["noise"], expected["b.pred_f64"][..., 3:], 2e-5)
+    assert_close(estimate["eps"], expected["b.pred_f64"][..., 3:], 2e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

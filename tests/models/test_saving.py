@@ -44,7 +44,7 @@ def test_keras_file_round_trip(small_model, images, labels, tmp_path, compile):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=compile)
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
-    arguments = {"labels": [0, 1], "num_steps": 4, "guidance_scale": 2.0, "seed": 0}
+    arguments = {"labels": [0, 1], "num_steps": 4, "guidance": 2.0, "seed": 0}
     np.testing.assert_array_equal(loaded.generate(**arguments), model.generate(**arguments))
     if compile:
         assert_same_state(loaded, model)

@@ -28,7 +28,7 @@ def test_null_label_is_the_default(small_model, images):
     timesteps = ops.ones((1,), "int32")
     images = model.prepare_images(images)
     null = model.estimate(images, timesteps, ops.full((24,), 3, dtype="int32"))
-    np.testing.assert_allclose(array(model.estimate(images, timesteps)["noise"]), array(null["noise"]), atol=1e-5)
+    np.testing.assert_allclose(array(model.estimate(images, timesteps)["eps"]), array(null["eps"]), atol=1e-5)
 
 
 def test_reconstruct_keeps_visible_patches_and_fills_the_others(small_model, images):

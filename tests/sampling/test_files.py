@@ -23,7 +23,7 @@ def expected(model):
 
 
 def test_the_npz_file_is_what_adms_evaluator_reads(model, expected, tmp_path):
-    path = keras_umd.generate_to(tmp_path / "samples", model, num_images=10, batch_size=4, **OPTIONS)
+    path = keras_umd.generate_to(model, tmp_path / "samples", num_images=10, batch_size=4, **OPTIONS)
     assert pathlib.Path(path).name == "samples_10x8x8x1.npz"
     with np.load(path) as arrays:
         assert sorted(arrays) == ["arr_0", "arr_1"]
@@ -31,6 +31,7 @@ def test_the_npz_file_is_what_adms_evaluator_reads(model, expected, tmp_path):
         assert arrays["arr_0"].dtype == np.uint8
         np.testing.assert_array_equal(arrays["arr_1"], np.arange(10) % 3)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["manifest.json", "samples_10x8x8x1.npz"]
+    assert model.generate_to(tmp_path / "samples", num_images=10, **OPTIONS) == path
 
 
 class Killed(Exception):
@@ -73,7 +74,7 @@ def test_a_stopped_run_goes_on_with_another_batch_size(model, expected, tmp_path
 def test_a_directory_of_other_samples_is_refused(model, tmp_path):
     arguments = {"directory": tmp_path / "samples", "model": model, "num_images": 2, "batch_size": 2, **OPTIONS}
     keras_umd.generate_to(**arguments, sampler=samplers.DDIM(0.5), guidance=guidance.Interval(2.0, 0.1, 3.0))
-    for changed in ({"sampler": "heun"}, {"guidance_scale": 3.0}):
+    for changed in ({"sampler": "heun"}, {"guidance": 3.0}):
         with pytest.raises(ValueError, match="(?s)made otherwise.*'options'.*'eta': 0.5"):
             keras_umd.generate_to(**arguments, **changed)
     model.trainable_variables[0].assign(model.trainable_variables[0] + 1)
@@ -95,12 +96,12 @@ def test_a_wrong_option_leaves_the_directory_usable(model, tmp_path):
 
 def test_labels_may_be_given_or_left_out(model, small_model, tmp_path):
     arguments = {"num_images": 3, "batch_size": 3, **OPTIONS}
-    path = keras_umd.generate_to(tmp_path / "given", model, labels=[2, 2, 0], **arguments)
+    path = keras_umd.generate_to(model, tmp_path / "given", labels=[2, 2, 0], **arguments)
     with np.load(path) as arrays:
         np.testing.assert_array_equal(arrays["arr_0"], model.generate([2, 2, 0], num_steps=2, seed=3))
         np.testing.assert_array_equal(arrays["arr_1"], [2, 2, 0])
     latents = trained_like(small_model(value_range=None))
-    path = keras_umd.generate_to(tmp_path / "latents", latents, **arguments)
+    path = keras_umd.generate_to(latents, tmp_path / "latents", **arguments)
     with np.load(path) as arrays:
         assert sorted(arrays) == ["arr_0"]
         assert arrays["arr_0"].dtype == np.float32
@@ -120,5 +121,5 @@ def test_labels_may_be_given_or_left_out(model, small_model, tmp_path):
 )
 def test_wrong_arguments_are_refused(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        keras_umd.generate_to(tmp_path / "samples", model, **{"num_images": 2, **OPTIONS, **arguments})
+        keras_umd.generate_to(model, tmp_path / "samples", **{"num_images": 2, **OPTIONS, **arguments})
     assert not (tmp_path / "samples").exists()

@@ -1,5 +1,7 @@
 """From noise to images: what is sampled, how it is guided, completed and reproduced."""
 
+import dataclasses
+import inspect
 import os
 import shutil
 import subprocess
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd import Corruption, guidance, recipes, samplers
+from keras_umd import UMD, Corruption, guidance, recipes, samplers
+from keras_umd.sampling import denoiser
+from keras_umd.sampling.settings import Settings
 from tests.conftest import array, trained_like
 
 SHAPE = (8, 8, 1)
@@ -35,7 +39,7 @@ def ddim_by_hand(model, noise, labels, timesteps, scales, weak_model=None):
 
     def predict(network, x, timestep, labels):
         prediction = network.estimate(ops.convert_to_tensor(x), ops.full((1,), timestep), ops.convert_to_tensor(labels))
-        return array(prediction["noise"])
+        return array(prediction["eps"])
 
     x = noise
     for timestep, after, scale in zip(timesteps, [*timesteps[1:], 0], scales, strict=True):
@@ -69,10 +73,10 @@ def test_the_compiled_loop_equals_the_network_called_by_hand(small_model, noise,
 
 
 def test_modulations_that_do_not_fit_are_computed_in_each_step(latent_model, noise, monkeypatch):
-    arguments = {"labels": [0, 1, 2, 0], "initial_noise": noise, "num_steps": 4, "eta": 0.0, "guidance_scale": 2.0}
+    arguments = {"labels": [0, 1, 2, 0], "initial_noise": noise, "num_steps": 4, "sampler": 0.0, "guidance": 2.0}
     expected = latent_model.generate(**arguments)
-    monkeypatch.setattr("keras_umd.sampling.loop.MAX_MODULATIONS", 0)
-    latent_model._compiled_functions.clear()
+    monkeypatch.setattr("keras_umd.sampling.denoiser.MAX_MODULATIONS", 0)
+    latent_model.programs.clear()
     np.testing.assert_allclose(latent_model.generate(**arguments), expected, atol=1e-4)
 
 
@@ -81,8 +85,8 @@ def test_either_head_can_be_read_or_both(latent_model, noise):
     timesteps = ops.full((1,), 700)
     prediction = latent_model.estimate(ops.convert_to_tensor(noise), timesteps)
     alpha_bar = latent_model.corruption.noise_schedule.alpha_bar[700]
-    implied = (noise - np.sqrt(1 - alpha_bar) * array(prediction["noise"])) / np.sqrt(alpha_bar)
-    v = np.sqrt(alpha_bar) * array(prediction["noise"]) - np.sqrt(1 - alpha_bar) * array(prediction["x0"])
+    implied = (noise - np.sqrt(1 - alpha_bar) * array(prediction["eps"])) / np.sqrt(alpha_bar)
+    v = np.sqrt(alpha_bar) * array(prediction["eps"]) - np.sqrt(1 - alpha_bar) * array(prediction["x0"])
     of_both = np.sqrt(alpha_bar) * noise - np.sqrt(1 - alpha_bar) * v
     arguments = {"initial_noise": noise, "sampler": samplers.DDIM(0.0, [700])}
     heads = (("x0", array(prediction["x0"])), ("both", of_both), ("eps", implied), (None, implied))
@@ -101,14 +105,14 @@ def test_every_sampler_generates_uint8_images_that_follow_the_seed(small_model, 
     np.testing.assert_array_equal(first, model.generate(**arguments, seed=0))
     assert np.any(first != model.generate(**arguments, seed=1))
     assert np.any(first != model.generate(**{**arguments, "labels": [1, 1, 1]}, seed=0))
-    assert np.any(first != model.generate(**arguments, seed=0, guidance_scale=3.0))
+    assert np.any(first != model.generate(**arguments, seed=0, guidance=3.0))
 
 
 def test_an_image_is_the_same_in_a_batch_of_any_size(small_model):
     """At most one grey level on a thousandth of the values, since matrix products round differently."""
     model = trained_like(small_model(num_classes=3))
     labels = np.arange(12) % 3
-    arguments = {"num_steps": 20, "guidance_scale": 2.0, "seed": 0}
+    arguments = {"num_steps": 20, "guidance": 2.0, "seed": 0}
     together = model.generate(labels, **arguments).astype(int)
     for batch in (1, 4, 5):
         parts = [np.arange(12)[i : i + batch] for i in range(0, 12, batch)]
@@ -123,12 +127,93 @@ def test_calls_of_one_kind_share_one_program(small_model):
     model.track_average(0.5)
     for labels, scale, seed in (([0, 1], 2.0, 0), ([2, 2], 5.0, 1)):
         for weights in ("raw", "average"):
-            model.generate(labels, num_steps=3, guidance_scale=scale, seed=seed, weights=weights)
+            model.generate(labels, num_steps=3, guidance=scale, seed=seed, weights=weights)
         for variable in model.trainable_variables:
             variable.assign(array(variable) * 0.9)
-    assert len(model._compiled_functions) == 1
+    assert len(model.programs) == 1
     model.generate([0, 1], num_steps=3)
-    assert len(model._compiled_functions) == 2
+    assert len(model.programs) == 2
+
+
+class Damped(samplers.DDIM):
+    """A user's own, whose `get_config` knows nothing of its setting."""
+
+    def __init__(self, factor):
+        super().__init__(0.0)
+        self.factor = factor
+
+    def get_config(self):
+        return {"eta": self.eta, "timesteps": self.timesteps}
+
+    def step(self, x_t, memory, x0, eps, fresh_noise, row):
+        factor = self.factor if np.isscalar(self.factor) else self.factor["x0"]
+        return super().step(x_t, memory, factor * x0, eps, fresh_noise, row)
+
+
+@pytest.mark.parametrize("wrap", [lambda factor: factor, lambda factor: {"x0": factor}], ids=["number", "dictionary"])
+def test_another_setting_of_an_own_sampler_is_another_program(latent_model, noise, wrap):
+    samples = [
+        latent_model.generate(initial_noise=noise, num_steps=2, sampler=Damped(wrap(factor)))
+        for factor in (1.0, 0.5, 1.0)
+    ]
+    assert np.abs(samples[0] - samples[1]).max() > 0.1
+    np.testing.assert_array_equal(samples[0], samples[2])
+    assert len(latent_model.programs) == (2 if np.isscalar(wrap(1.0)) else 3)
+
+
+def test_batches_change_no_image_and_share_a_program(small_model, images):
+    """The last batch is filled up. At most one grey level on a hundredth of the values, as of other batches."""
+    model = trained_like(small_model(num_classes=3))
+    labels, mask = np.arange(7) % 3, np.zeros((7, 8, 8, 1), bool)
+    mask[:, 2:5] = True
+    settings = {"num_steps": 3, "guidance": 2.0, "seed": 0}
+    noise, moved = np.random.default_rng(0).normal(size=(7, *SHAPE)).astype("float32"), np.arange(7) + 3
+    calls = [
+        lambda **batched: model.generate(labels, **settings, **batched),
+        lambda **batched: model.generate(labels, initial_noise=noise, image_indices=moved, **settings, **batched),
+        lambda **batched: model.inpaint(images[:7], mask, labels, **settings, **batched),
+        lambda **batched: model.inpaint(images[:7], mask[:1], labels, **settings, **batched),
+        lambda **batched: model.denoise(noise, 500, labels, **settings, **batched),
+        lambda **batched: model.trajectory(labels, num_frames=3, **settings, **batched),
+    ]
+    for call in calls:
+        model.programs.clear()
+        together = call().astype(int)
+        apart = call(batch_size=3).astype(int)
+        assert apart.shape == together.shape
+        assert len(model.programs) == 2
+        assert np.abs(apart - together).max() <= 1
+        assert (apart != together).mean() <= 1e-2
+
+
+def test_batches_may_be_larger_than_the_number_of_images(small_model):
+    model = trained_like(small_model())
+    expected = model.generate(num_images=2, num_steps=2, seed=0)
+    np.testing.assert_array_equal(model.generate(num_images=2, num_steps=2, seed=0, batch_size=64), expected)
+    assert len(model.programs) == 1
+
+
+@pytest.mark.parametrize("logging", [True, False])
+def test_a_bar_shows_how_many_images_are_done(small_model, capsys, logging):
+    model, arguments = small_model(), {"num_images": 5, "num_steps": 1, "batch_size": 2}
+    model.generate(**arguments)
+    assert "5/5" not in capsys.readouterr().out
+    was_on = keras.config.is_interactive_logging_enabled()
+    (keras.config.enable_interactive_logging if logging else keras.config.disable_interactive_logging)()
+    model.generate(**arguments, verbose="auto")
+    shown = capsys.readouterr().out
+    keras.config.enable_interactive_logging() if was_on else keras.config.disable_interactive_logging()
+    assert all((f"{done}/5" in shown) == logging for done in (2, 4, 5))
+
+
+def test_the_arguments_are_those_that_help_shows():
+    shown = inspect.signature(UMD.generate).parameters
+    assert list(shown) == ["self", "labels", "num_images", *(field.name for field in dataclasses.fields(Settings))]
+    assert all(shown[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(shown)[3:])
+    assert set(list(shown)[3:]) <= set(inspect.signature(UMD.inpaint).parameters)
+    assert all(f" {name}: " in UMD.generate.__doc__ for name in list(shown)[1:])
+    with pytest.raises(TypeError, match="eta"):
+        UMD.generate(None, num_images=1, eta=0.0)
 
 
 TWO_DEVICES = """
@@ -139,7 +224,7 @@ if "{distributed}" == "True":
 keras.utils.set_random_seed(0)
 sizes = {{"hidden_dim": 16, "num_heads": 2, "num_layers": 1, "decoder_layers": 1}}
 model = UMD(image_shape=(8, 8, 1), patch_size=2, num_classes=3, **sizes)
-np.save("{path}", model.generate([0, 1, 2, 1], num_steps=10, guidance_scale=2.0, seed=0))
+np.save("{path}", model.generate([0, 1, 2, 1], num_steps=10, guidance=2.0, seed=0))
 print(len(keras.distribution.list_devices()), "devices")
 """
 
@@ -162,7 +247,7 @@ def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
 )
 def test_torch_compile_changes_nothing(small_model):
     model = trained_like(small_model(num_classes=3))
-    arguments = {"labels": [0, 1], "num_steps": 4, "guidance_scale": 2.0, "seed": 0}
+    arguments = {"labels": [0, 1], "num_steps": 4, "guidance": 2.0, "seed": 0}
     difference = np.abs(model.generate(**arguments, jit_compile=True).astype(int) - model.generate(**arguments))
     assert difference.max() <= 1
 
@@ -170,8 +255,12 @@ def test_torch_compile_changes_nothing(small_model):
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="elsewhere the network is only called to be traced")
 def test_steps_without_guidance_have_no_doubled_batch(latent_model, monkeypatch):
     sizes = []
-    estimate = latent_model._estimate
-    monkeypatch.setattr(latent_model, "_estimate", lambda x, **kwargs: sizes.append(len(x)) or estimate(x, **kwargs))
+
+    def counted(model, x, names, **condition):
+        sizes.append(len(x))
+        return denoiser.predict(model, x, names, **condition)
+
+    monkeypatch.setattr("keras_umd.sampling.program.predict", counted)
     latent_model.generate([0, 1], num_steps=6, guidance=guidance.Interval(2.0, 0.3, 2.0))
     assert sizes[0] == sizes[-1] == 2
     assert sorted(set(sizes)) == [2, 4]
@@ -211,7 +300,7 @@ def test_inpaint_keeps_the_known_pixels(small_model, images):
     changed = np.where(mask, images, 255 - images)
     assert np.any(model.inpaint(changed, mask, num_steps=4, seed=0)[~known] != result[~known])
     labels = np.zeros(24, "int32")
-    assert np.any(model.inpaint(images, mask, labels, num_steps=4, seed=0, guidance_scale=2.0) != result)
+    assert np.any(model.inpaint(images, mask, labels, num_steps=4, seed=0, guidance=2.0) != result)
     floats = (images / 127.5 - 1).astype("float32")
     float_result = model.inpaint(floats, mask, num_steps=4, seed=0)
     np.testing.assert_array_equal(float_result[known], floats[known])
@@ -222,13 +311,13 @@ def test_denoise_starts_at_its_timestep(latent_model, noise):
     """One step is the x_0 prediction; more visit smaller timesteps down to 1."""
     prediction = array(latent_model.estimate(ops.convert_to_tensor(noise), ops.full((1,), 400))["x0"])
     np.testing.assert_allclose(latent_model.denoise(noise, 400, predict_from="x0"), prediction, atol=1e-4)
-    several = latent_model.denoise(noise, 400, num_steps=3, eta=0.0)
+    several = latent_model.denoise(noise, 400, num_steps=3, sampler=0.0)
     expected = ddim_by_hand(latent_model, noise, np.full(4, 3), [400, 200, 1], [1, 1, 1])
     np.testing.assert_allclose(several, expected, atol=1e-3)
 
 
 def test_explicit_timesteps_say_how_many_steps_there_are(latent_model, noise):
-    expected = latent_model.denoise(noise, 400, num_steps=3, eta=0.0)
+    expected = latent_model.denoise(noise, 400, num_steps=3, sampler=0.0)
     explicit = latent_model.denoise(noise.tolist(), 400, sampler=samplers.DDIM(0.0, [400, 200, 1]))
     np.testing.assert_allclose(explicit, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -286,19 +375,20 @@ def test_trained_models_generate_their_data(small_model, way):
         ({"num_images": 1, "image_indices": [0, 1]}, "agree"),
         ({"num_images": 1, "image_indices": [-1]}, r"image_indices=\[-1\]"),
         ({"num_images": 1, "image_indices": [0.5]}, r"image_indices=\[0.5\]"),
-        ({"labels": [0], "guidance": 2.0}, "goes to `guidance_scale`.*guidance=2.0"),
+        ({"labels": [0], "guidance": "strong"}, "`guidance` must be a number.*guidance='strong'"),
         ({"num_images": 1, "num_steps": 0}, "num_steps=0"),
         ({"num_images": 1, "num_steps": 1001}, "num_steps=1001"),
-        ({"num_images": 1, "eta": 1.5}, "eta=1.5"),
-        ({"num_images": 1, "eta": 0.0, "sampler": "heun"}, "eta=0.0 and 'heun'"),
-        ({"labels": [0], "guidance_scale": 2.0, "guidance": guidance.Constant(3.0)}, "guidance_scale=2.0"),
+        ({"num_images": 1, "sampler": 1.5}, "eta=1.5"),
+        ({"num_images": 1, "batch_size": 0}, "batch_size=0"),
+        ({"num_images": 1, "verbose": 3}, "verbose=3"),
+        ({"num_images": 1, "jit_compile": None}, "jit_compile=None"),
         ({"initial_noise": np.zeros((1, 8, 8, 1), "int32")}, "int32"),
         ({"num_images": 1, "seed": 2**40}, "seed=1099511627776"),
         ({"num_images": 1, "sampler": "euler"}, "sampler='euler'"),
         ({"num_images": 1, "predict_from": "v"}, "'eps', 'x0'.*predict_from='v'"),
         ({"num_images": 1, "weights": 0.9}, "weights=0.9"),
-        ({"labels": [0], "guidance_scale": -1.0}, "guidance_scale=-1.0"),
-        ({"num_images": 1, "guidance_scale": 2.0}, "guidance_scale=2.0, labels=None"),
+        ({"labels": [0], "guidance": -1.0}, "`guidance`.*scale=-1.0"),
+        ({"num_images": 1, "guidance": 2.0}, r"guidance=Constant\(scale=2.0\), labels=None"),
         ({"initial_noise": np.zeros((1, 4, 4, 1), "float32")}, r"\(1, 4, 4, 1\)"),
         ({"initial_noise": np.full((1, 8, 8, 1), np.nan, "float32")}, "finite"),
     ],
@@ -310,7 +400,7 @@ def test_generate_refuses(small_model, arguments, message):
 
 def test_guidance_without_classes_is_refused(small_model):
     with pytest.raises(ValueError, match="with_classes"):
-        small_model().generate(num_images=1, guidance_scale=2.0)
+        small_model().generate(num_images=1, guidance=2.0)
 
 
 def test_a_weak_model_of_other_images_is_refused(small_model):

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -36,7 +37,7 @@ def test_the_power_cosine_rises_from_none_to_the_scale():
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda: guidance.Constant(-1), "guidance_scale=-1"),
+        (lambda: guidance.Constant(-1), "scale=-1"),
         (lambda: guidance.Interval(2, 3, 1), "low=3, high=1"),
         (lambda: guidance.PowerCosine(2, power=0), "power=0"),
     ],
@@ -44,3 +45,31 @@ def test_the_power_cosine_rises_from_none_to_the_scale():
 def test_wrong_arguments_are_named(use, message):
     with pytest.raises(ValueError, match=message):
         use()
+
+
+@pytest.mark.parametrize(
+    "chosen", [guidance.Constant(4.0), guidance.Interval(3.0, 0.2, 5.0), guidance.PowerCosine(2.0, power=3.0)]
+)
+def test_guidance_is_written_to_files_and_shows_its_settings(chosen):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(chosen))
+    assert type(again) is type(chosen)
+    assert again.get_config() == chosen.get_config() == chosen.settings()
+    assert eval(repr(chosen), vars(guidance)).get_config() == chosen.get_config()
+
+
+def test_guidance_by_a_weak_model_is_not_written_to_files():
+    chosen = guidance.Constant(2.0, weak_model="a model")
+    with pytest.raises(ValueError, match=r"weak_model.*Received: Constant\(scale=2.0, weak_model='a model'\)"):
+        chosen.get_config()
+    assert chosen.settings() == {"scale": 2.0}
+
+
+def test_a_number_is_a_constant_scale_and_none_no_guidance():
+    assert guidance.get(3).get_config() == {"scale": 3.0}
+    assert guidance.get(np.float32(1.5)).scale == 1.5
+    assert guidance.get(None).scale == 1.0
+    chosen = guidance.Interval(3.0, 0.2, 5.0)
+    assert guidance.get(chosen) is chosen
+    for wrong in ("strong", True, [1.0]):
+        with pytest.raises(ValueError, match="`guidance` must be a number"):
+            guidance.get(wrong)

@@ -90,7 +90,7 @@ def test_generate_to_writes_decoded_images(model, autoencoder, tmp_path, format)
     model.autoencoder = autoencoder
     expected = model.generate([0, 1, 2], **ARGUMENTS)
     arguments = {"num_images": 3, "batch_size": 2, "format": format, "verbose": False, **ARGUMENTS}
-    path = pathlib.Path(keras_umd.generate_to(tmp_path / "samples", model, **arguments))
+    path = pathlib.Path(keras_umd.generate_to(model, tmp_path / "samples", **arguments))
     if format == "npz":
         assert path.name == "samples_3x16x16x3.npz"
         with np.load(path) as arrays:
@@ -101,9 +101,9 @@ def test_generate_to_writes_decoded_images(model, autoencoder, tmp_path, format)
     assert manifest["autoencoder"] == autoencoder.fingerprint()
     model.autoencoder = tiny_autoencoder(seed=1)
     with pytest.raises(ValueError, match="made otherwise.*'autoencoder'"):
-        keras_umd.generate_to(tmp_path / "samples", model, **arguments)
+        keras_umd.generate_to(model, tmp_path / "samples", **arguments)
 
 
 def test_latents_are_no_png_files(model, tmp_path):
     with pytest.raises(ValueError, match="model.autoencoder.*Received: format='png'"):
-        keras_umd.generate_to(tmp_path / "samples", model, num_images=1, format="png")
+        keras_umd.generate_to(model, tmp_path / "samples", num_images=1, format="png")

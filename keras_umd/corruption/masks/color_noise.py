@@ -61,9 +61,6 @@ class ColorNoise(Mask):
             x = ops.moveaxis(x, -1, axis)
         return x
 
-    def get_config(self):
-        return {"color": self.color, **super().get_config(), "std": self.std}
-
 
 def _blur_matrix(size, std):
     """A Gaussian filter along an axis that wraps around, as a matrix `(size, size)` whose rows add up to 1."""

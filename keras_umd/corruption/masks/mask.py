@@ -59,6 +59,3 @@ class Mask(Configurable):
     def __call__(self, draws, grid, hints=None):
         """The indices of the visible patches `(n, visible)` and of the masked ones `(n, masked)`, int32."""
         return split_by_score(self.scores(draws, grid, hints), self.ratio)
-
-    def get_config(self):
-        return {"ratio": self.ratio}

@@ -27,6 +27,3 @@ class Noise(Configurable):
             Float32 tensor of the shape of `x0`, what the network sees.
         """
         raise NotImplementedError
-
-    def get_config(self):
-        return {"levels": self.levels}

@@ -41,6 +41,3 @@ class Pixels(Target):
     def _moments(self, patches):
         mean = ops.mean(patches, axis=-1, keepdims=True)
         return mean, ops.sqrt(ops.var(patches, axis=-1, keepdims=True) + self.epsilon)
-
-    def get_config(self):
-        return {"normalize": self.normalize, "epsilon": self.epsilon}

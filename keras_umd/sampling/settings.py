@@ -1,0 +1,72 @@
+"""The arguments that `generate` and its relatives share, written down once."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import numpy as np
+
+from keras_umd.sampling import guidance, samplers
+from keras_umd.utils.checks import check_positive_integers
+
+PAPER_STEPS = 250
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Settings:
+    """How to sample; `UMD.generate` says what each means. Names and numbers become objects here."""
+
+    num_steps: Any = None
+    sampler: Any = None
+    guidance: Any = None
+    initial_noise: Any = None
+    seed: Any = None
+    predict_from: Any = None
+    weights: Any = "average"
+    image_indices: Any = None
+    batch_size: Any = None
+    verbose: Any = False
+    jit_compile: Any = "auto"
+
+    def __post_init__(self):
+        object.__setattr__(self, "sampler", samplers.get(self.sampler))
+        object.__setattr__(self, "guidance", guidance.get(self.guidance))
+        if self.batch_size is not None:
+            check_positive_integers(batch_size=self.batch_size)
+        for name in ("verbose", "jit_compile"):
+            value = getattr(self, name)
+            if value not in ("auto", True, False):
+                raise ValueError(f"`{name}` must be 'auto' or a bool. Received: {name}={value!r}")
+
+    def rows(self, schedule, start=None, needs_signal=False):
+        """The sampler's rows, with the guidance of each call; `start` as of `Sampler.rows`.
+
+        Raises:
+            ValueError: if the prediction that is read `needs_signal` and the schedule leaves none somewhere.
+        """
+        num_steps = self.num_steps
+        if num_steps is None and isinstance(self.sampler.timesteps, str):
+            num_steps = min(PAPER_STEPS, schedule.num_timesteps) if start is None else 1
+        rows = self.sampler.rows(num_steps, schedule, start)
+        if needs_signal and np.any(rows["signal"] == 0):
+            raise ValueError(
+                f"At timestep {rows['timestep'][0]:g} the schedule leaves no signal, and the noise tells nothing of "
+                "the image; read another prediction, or give the sampler `timesteps` that start lower. "
+                f"Received: predict_from={self.predict_from!r}"
+            )
+        scales = np.asarray(self.guidance.scales(rows["timestep"], schedule), "float32")
+        return {**rows, "guidance_scale": scales, "is_guided": scales != 1}
+
+
+def takes_settings(function):
+    """`function(..., **options)` as `help` and notebooks show it: with all settings as keyword arguments."""
+    signature = inspect.signature(function)
+    given = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
+        for field in dataclasses.fields(Settings)
+        if field.name not in signature.parameters
+    ]
+
+    function.__signature__ = signature.replace(parameters=[*given, *options])
+    return function
