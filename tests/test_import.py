@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from tests.conftest import QUICK_JIT
+from tests.conftest import QUICK
 
 FRAMEWORKS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 
@@ -36,7 +36,7 @@ found = finder.find_spec
 finder.find_spec = lambda name, *args: None if name.split(".")[0] == {FRAMEWORKS[other]!r} else found(name, *args)
 import keras, keras_umd, numpy as np
 model = keras_umd.UMD((8, 8, 1), patch_size=2, hidden_dim=8, num_layers=1, num_heads=2, decoder_layers=1)
-model.compile("sgd", jit_compile={QUICK_JIT!r})
+model.compile("sgd", jit_compile={QUICK!r})
 model.fit(np.zeros((4, 8, 8, 1), "uint8"), verbose=0)
 print(model.generate(num_images=2, num_steps=2).shape)
 """

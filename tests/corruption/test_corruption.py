@@ -26,7 +26,7 @@ def test_the_split_follows_the_rule(batch_size, clean_ratio):
             np.testing.assert_array_equal(array(take(i[:, None])), i[rows, None])
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow traces batches of unknown size")
+@pytest.mark.backends("tensorflow")  # only TensorFlow traces batches of unknown size
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("clean_ratio", [0.0, 0.05, 0.5, 0.7, 1.0])
 def test_a_batch_of_unknown_size_is_split_alike(clean_ratio, jit_compile):
@@ -119,6 +119,7 @@ def test_the_loss_tracker_sees_the_whole_batch_first():
     assert keras.tree.flatten(views)[0].shape[0] == 8
 
 
+@pytest.mark.host
 def test_presets_are_the_methods_settings():
     settings = {name: getattr(Corruption, name)().get_config() for name in ("umd", "mae", "maskdit", "dit")}
     ratios = {
@@ -134,6 +135,7 @@ def test_presets_are_the_methods_settings():
     assert Corruption.dit(schedule="linear").get_config()["schedule"] == "linear"
 
 
+@pytest.mark.host
 def test_config_round_trip():
     corruption = Corruption("linear", 500, 0.1, 0.6, 0.2, 0.5)
     config = keras.saving.serialize_keras_object(corruption)

@@ -6,7 +6,7 @@ import pytest
 
 from keras_umd import data
 from keras_umd.data.device import resize_weights
-from tests.conftest import QUICK_JIT, array
+from tests.conftest import QUICK, array
 from tests.data.conftest import photo
 
 IMAGES = np.stack([photo(32, 32, seed) for seed in range(12)])
@@ -115,7 +115,7 @@ def test_other_data_can_be_evaluated_while_a_model_trains_on_the_device(small_mo
     black = np.zeros_like(images)
     evaluated = data.on_device(black, batch_size=4), data.from_arrays(black, batch_size=4, training=False)
     model = small_model()
-    model.compile("adamw", jit_compile=QUICK_JIT)
+    model.compile("adamw", **QUICK)
     callback = EvaluateEachEpoch(*evaluated)
     validation = data.from_arrays(images, batch_size=4, training=False)
     train = data.on_device(images, batch_size=4)

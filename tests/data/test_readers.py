@@ -12,9 +12,9 @@ import pytest
 from keras_umd import data
 from keras_umd.data.options import Options
 from keras_umd.data.sources import RandomAccessSource
-from tests.data.conftest import encoded, photo, reads_files, which
+from tests.data.conftest import encoded, photo, which
 
-pytestmark = reads_files
+pytestmark = pytest.mark.host
 
 
 def grey(i, size=(40, 50)):

@@ -17,8 +17,6 @@ from keras_umd.evaluation import (
     sweep_generation,
 )
 
-needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
-
 
 @pytest.fixture(scope="module")
 def network():
@@ -106,7 +104,7 @@ def test_scores_of_other_networks_references_and_numbers_do_not_compare(network,
     json.dumps(score.card)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_only_fids_own_network_gives_a_fid(network, real, images):
     assert not FIDInception().is_fid  # of random weights; tests/evaluation/test_inception.py has the others
     fids_own = keras.Model(network.input, network.output)

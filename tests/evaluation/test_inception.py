@@ -162,7 +162,7 @@ def test_weights_come_from_pytorchs_file(arrays, save, tmp_path):
     assert not network.trainable_weights
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="there is always PyTorch")
+@pytest.mark.backends("jax", "tensorflow")  # there is always PyTorch
 def test_without_pytorch_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"keras_umd\[torch\]"):
@@ -271,7 +271,7 @@ def test_wrong_arguments_are_named(use, message):
         use()
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX' programs say how exact their products are")
+@pytest.mark.backends("jax")  # JAX' programs say how exact their products are
 def test_no_product_is_left_to_the_precision_of_the_device():
     import jax
 

@@ -1,7 +1,6 @@
 """The example judges a saved model as it stands."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -11,9 +10,7 @@ import pytest
 from keras_umd.evaluation import Result
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "evaluate.py"
-pytestmark = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "torch", reason="the same everywhere, and PyTorch compiles nothing"
-)
+pytestmark = pytest.mark.system
 
 
 def test_a_saved_model_gets_tables_cards_and_pictures(small_model, tmp_path):

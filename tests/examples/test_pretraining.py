@@ -13,9 +13,7 @@ import pytest
 from tests.data.conftest import encoded, photo
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-pytestmark = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "torch", reason="the same everywhere, and PyTorch compiles nothing"
-)
+pytestmark = pytest.mark.system
 SMALL = ("--dtype", "float32", "--batch-size", "4", "--epochs", "2", "--picture-epochs", "2")
 
 

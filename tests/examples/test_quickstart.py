@@ -29,12 +29,7 @@ def test_digits(tmp_path):
     assert "10-shot accuracy, UMD, class token:" in output
 
 
-reads_data = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "torch", reason="reading files is the same everywhere, and PyTorch compiles nothing"
-)
-
-
-@reads_data
+@pytest.mark.system
 def test_a_folder_of_idx_files(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "idx"
@@ -47,7 +42,7 @@ def test_a_folder_of_idx_files(tmp_path):
     assert "212 images to train, 38 to test, 10 classes" in run(tmp_path, "--data", str(folder))
 
 
-@reads_data
+@pytest.mark.system
 def test_a_folder_of_class_folders(tmp_path):
     image = pytest.importorskip("matplotlib.image")
     rng = np.random.default_rng(0)

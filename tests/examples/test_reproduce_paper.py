@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -11,9 +10,7 @@ import numpy as np
 import pytest
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-pytestmark = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "torch", reason="the same everywhere, and PyTorch compiles nothing"
-)
+pytestmark = pytest.mark.system
 QUICK = "--data idx --output run --hidden-dim 16 --num-heads 2 --num-layers 1 --pretraining-epochs 1 --num-steps 2"
 QUICK += " --num-images 24 --shots 2 4 --classifier-epochs 1 --methods UMD DiT --seeds 2"
 QUICK = QUICK.split() + ["--ablations", "x_0 loss only"]

@@ -108,7 +108,7 @@ def test_averages_of_low_precision_weights_keep_small_changes():
     )
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras distributes on JAX")
+@pytest.mark.backends("jax")  # Keras distributes on JAX
 def test_an_average_can_be_asked_for_between_evaluations_on_several_devices(small_model, images):
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:

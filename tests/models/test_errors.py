@@ -9,6 +9,7 @@ from keras_umd import UMD, Corruption
 FLOATS = np.zeros((2, 8, 8, 1), "float32")
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -37,6 +38,7 @@ def test_the_constructor_refuses(small_model, arguments, message):
         small_model(**arguments)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -204,6 +206,7 @@ def test_weights_of_samples_or_classes_are_refused(small_model):
         model.evaluate(FLOATS, labels, sample_weight=np.ones(2), verbose=0)
 
 
+@pytest.mark.host
 def test_a_loss_of_ones_own_is_refused(small_model):
     with pytest.raises(ValueError, match="loss=mse"):
         small_model().compile("sgd", loss="mse")
@@ -216,6 +219,7 @@ def test_latents_take_any_float_but_no_uint8(small_model):
         model.encode(np.zeros((2, 8, 8, 1), "uint8"))
 
 
+@pytest.mark.host
 def test_preset_names_are_explained():
     with pytest.raises(ValueError, match="umd_base_patch4_64.*Received: 'umd_huge_patch4_64'"):
         UMD.from_preset("umd_huge_patch4_64")

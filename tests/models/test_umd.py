@@ -108,6 +108,7 @@ def test_rectangular_images_patches_and_any_channels(small_model):
     assert model.reconstruct(np.zeros((2, 8, 12, 5), "float32"))["mask"].shape == (2, 8, 12, 1)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("labels", [None, 1000])
 @pytest.mark.parametrize(("name", "preset"), [("S/4", "umd_small_patch4_64"), ("B/4", "umd_base_patch4_64")])
 def test_presets_have_the_authors_parameter_counts(name, preset, labels):
@@ -121,6 +122,7 @@ def test_presets_have_the_authors_parameter_counts(name, preset, labels):
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == counts[key]["total"]
 
 
+@pytest.mark.host
 def test_presets_of_each_method_and_of_latents(monkeypatch):
     from keras_umd.methods.presets import preset_config
 
@@ -136,6 +138,7 @@ def test_presets_of_each_method_and_of_latents(monkeypatch):
     assert (model.hidden_dim, model.encoder.num_layers, model.decoder.num_layers) == (192, 1, 4)
 
 
+@pytest.mark.host
 def test_public_names():
     for name in ("UMD", "Corruption", "samplers", "guidance", "recipes", "callbacks", "weights", "evaluation"):
         assert hasattr(keras_umd, name)

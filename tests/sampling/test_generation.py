@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -144,7 +143,8 @@ print(len(keras.distribution.list_devices()), "devices")
 """
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras distributes on JAX")
+@pytest.mark.system
+@pytest.mark.backends("jax")  # Keras distributes on JAX
 def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     for distributed in (True, False):
@@ -157,9 +157,8 @@ def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
     assert (difference > 0).mean() <= 1e-3 + 1 / difference.size
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "torch" or not shutil.which("g++"), reason="torch.compile, which needs a C++ compiler"
-)
+@pytest.mark.backends("torch")
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile, which needs a C++ compiler")
 def test_torch_compile_changes_nothing(small_model):
     model = trained_like(small_model(num_classes=3))
     arguments = {"labels": [0, 1], "num_steps": 4, "guidance_scale": 2.0, "seed": 0}
@@ -167,7 +166,7 @@ def test_torch_compile_changes_nothing(small_model):
     assert difference.max() <= 1
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="elsewhere the network is only called to be traced")
+@pytest.mark.backends("torch")  # elsewhere the network is only called to be traced
 def test_steps_without_guidance_have_no_doubled_batch(latent_model, monkeypatch):
     sizes = []
     estimate = latent_model._estimate

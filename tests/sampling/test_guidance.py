@@ -3,6 +3,8 @@ import pytest
 
 from keras_umd import NoiseSchedule, guidance
 
+pytestmark = pytest.mark.host
+
 TIMESTEPS = np.array([1000, 900, 500, 100, 1])
 
 
