@@ -28,6 +28,8 @@ from tests.tiers import (  # noqa: F401 (hooks)
 
 # Where the step isn't the subject: TensorFlow takes four seconds to trace each, and PyTorch and JAX take none or one.
 QUICK = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
+# Where only that it is compiled counts. XLA would take longer on TensorFlow, and so would AdamW.
+QUICK_STEP = {"optimizer": "sgd", "jit_compile": False if keras.backend.backend() == "tensorflow" else "auto"}
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption
-from tests.conftest import QUICK, array, trained_like
+from tests.conftest import QUICK_STEP, array, trained_like
 
 WAYS = {"remat": {"remat": True}, "scan": {"scan_blocks": True}, "both": {"scan_blocks": True, "remat": True}}
 needs_jax = pytest.mark.backends("jax")  # only JAX has the scan
@@ -17,7 +17,7 @@ CASES = [
 
 def history(model, images, labels=None):
     """The losses of three steps, and the weights after them."""
-    model.compile(optimizer=keras.optimizers.AdamW(1e-2), **QUICK)
+    model.compile(**{**QUICK_STEP, "optimizer": keras.optimizers.AdamW(1e-2)})
     losses = model.fit(images, labels, batch_size=8, epochs=1, shuffle=False, verbose=0).history
     return losses, [array(variable) for variable in model.trainable_variables]
 

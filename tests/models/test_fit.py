@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import Corruption
-from tests.conftest import QUICK, array
+from tests.conftest import QUICK, QUICK_STEP, array
 
 BACKEND = keras.backend.backend()
 
@@ -56,7 +56,7 @@ SOURCES = {
 @pytest.mark.parametrize("with_labels", [False, True])
 @pytest.mark.parametrize("source", SOURCES)
 def test_fit_takes_every_source_with_and_without_labels(shared_model, images, labels, source, with_labels):
-    model = shared_model("adamw", num_classes=3 if with_labels else None)
+    model = shared_model(QUICK_STEP, num_classes=3 if with_labels else None)
     data = SOURCES[source](*((images, labels) if with_labels else (images,)))
     data = data if isinstance(data, tuple) else (data,)
     history = model.fit(*data, batch_size=8 if source == "arrays" else None, verbose=0, shuffle=False).history

@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_umd
 from keras_umd import UMD, Corruption
-from tests.conftest import array, trained_like
+from tests.conftest import QUICK, array, trained_like
 
 
 def test_encode_depends_on_timestep_label_and_noise(small_model, images):
@@ -78,7 +78,7 @@ def test_with_classes_copies_the_weights_and_leaves_the_model(small_model, image
 def test_with_classes_freezes_what_it_is_told(small_model, images, labels, tmp_path):
     model = trained_like(small_model()).with_classes(3, freeze=["encoder"])
     model.decoder.blocks[0].attention.trainable = False
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
     before = [array(v) for v in model.encoder.weights + model.decoder.blocks[0].attention.weights]
     model.fit(images[:8], labels[:8], batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")

@@ -12,7 +12,7 @@ from tests.training.helpers import KillAfter, Killed
 
 def test_a_run_leaves_its_model_and_history_and_no_backup(small_model, images, tmp_path):
     model = small_model()
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
     model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=callbacks.standard(tmp_path / "run"))
     loaded = keras.models.load_model(tmp_path / "run" / "model.keras")
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
@@ -29,7 +29,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
 
     def fit(*more):
         model = small_model()
-        model.compile("adamw")
+        model.compile("adamw", **QUICK)
         run = callbacks.standard(tmp_path / "run")
         model.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[*run, *more])
         return model
@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
     resumed = fit()
     assert int(array(resumed.optimizer.iterations)) == 6
     uninterrupted = small_model()
-    uninterrupted.compile("adamw")
+    uninterrupted.compile("adamw", **QUICK)
     uninterrupted.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0)
     for value, expected in zip(resumed.get_weights(), uninterrupted.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
 
 def test_nan_raises_and_keeps_the_last_good_backup(small_model, images, tmp_path):
     model = small_model()
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
 
     def spoil(epoch, logs):
         if epoch == 1:

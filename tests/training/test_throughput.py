@@ -8,7 +8,7 @@ import keras_umd
 from keras_umd import callbacks
 from keras_umd.planning.costs import step_flops
 from keras_umd.training import throughput
-from tests.conftest import QUICK
+from tests.conftest import QUICK, QUICK_STEP
 
 SLOW = keras_umd.Device("slow", bfloat16=2e9, float32=1e9, memory=1e9)
 
@@ -52,7 +52,7 @@ def fit(small_model, images, monkeypatch):
 
     def run(executions, data=None, steps_per_execution=1, validation=False, callback=None):
         model, ticks = small_model(), Ticks(executions)
-        model.compile("adamw", steps_per_execution=steps_per_execution, **QUICK)
+        model.compile(**QUICK_STEP, steps_per_execution=steps_per_execution)
         monkeypatch.setattr(throughput, "clock", lambda: ticks.now)
         images_of_epoch = np.resize(images, (sum(executions), 8, 8, 1))
         history = model.fit(
