@@ -18,15 +18,19 @@ class SharedModel:
 
     def __init__(self, model):
         self.model = model
-        if model.optimizer is not None and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        optimizer = self._optimizer()
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
         # Copies: PyTorch's arrays would share the memory of the variables.
         to_numpy = keras.ops.convert_to_numpy
         self.values = [(variable, np.array(to_numpy(variable.value))) for variable in self._variables()]
         self.structure = self._structure()
 
+    def _optimizer(self):
+        return getattr(self.model, "optimizer", None)  # before `compile`, a model has none
+
     def _variables(self):
-        optimizer = self.model.optimizer
+        optimizer = self._optimizer()
         return [*self.model.variables, *(optimizer.variables if optimizer is not None else [])]
 
     def _structure(self):
@@ -34,7 +38,7 @@ class SharedModel:
         return (
             [(id(variable), variable.trainable) for variable in self._variables()],
             [layer.trainable for layer in self.model._flatten_layers()],
-            id(self.model.optimizer),
+            id(self._optimizer()),
         )
 
     def is_whole(self):
@@ -43,8 +47,9 @@ class SharedModel:
     def restore(self):
         for variable, value in self.values:
             variable.assign(value.copy())  # JAX may use an array's memory, and donate it to the next step
-        self.model.stop_training = False
-        self.model.reset_metrics()
+        if self._optimizer() is not None:
+            self.model.stop_training = False
+            self.model.reset_metrics()
 
 
 def key_of(settings):

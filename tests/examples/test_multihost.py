@@ -63,6 +63,7 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.system
 @pytest.mark.backends("jax")  # Keras' processes are JAX'
 def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
@@ -115,6 +116,7 @@ def trained_by_one(folder, epochs, monkeypatch):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_distributed_data_parallel_is_one_process_with_the_whole_batch(folders, tmp_path, monkeypatch):
     import keras

@@ -11,6 +11,7 @@ README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
 @pytest.mark.system
+@pytest.mark.slow
 def test_the_readmes_python_blocks_run_one_after_the_other(tmp_path):
     pytest.importorskip("matplotlib")
     code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))

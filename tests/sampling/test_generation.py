@@ -151,6 +151,7 @@ print(len(keras.distribution.list_devices()), "devices")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.system
 @pytest.mark.backends("jax")  # Keras distributes on JAX
 def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
