@@ -16,6 +16,7 @@ from keras_umd.evaluation import (
     neighbourhood_scores,
     sweep_generation,
 )
+from tests.evaluation.test_inception import SMALL_NETWORK
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_references_survive_files(network, real, reference, tmp_path):
     assert set(scores) == {"frechet_distance", "classifier_score"}
 
 
-def test_what_can_not_be_judged_is_named(network, real, reference, images, small_model, tmp_path):
+def test_what_can_not_be_judged_is_named(network, real, reference, images, small_model, tmp_path, monkeypatch):
     keras.utils.set_random_seed(1)
     other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(6)])
     statistics_alone = Reference.of(network, real, keep_features=False, verbose=False)
@@ -161,6 +162,7 @@ def test_what_can_not_be_judged_is_named(network, real, reference, images, small
     ):
         with pytest.raises(ValueError, match=message):
             use()
+    monkeypatch.setattr("keras_umd.evaluation.inception.NETWORK", SMALL_NETWORK)
     inception = FIDInception()
     for scaled in (images / 255.0, images / 127.5 - 1):
         with pytest.raises(ValueError, match="floats from 0 to 255"):
