@@ -14,14 +14,14 @@ SETTINGS := pyproject.toml constraints.txt
 demo: .venv/ready-$(KERAS_BACKEND)
 	$(BIN)/python examples/quickstart.py $(ARGS)
 
-# Every backend in a process of its own; a failure on one doesn't hide the others.
+# Every backend in processes of its own; a failure on one doesn't hide the others. The last line of each says what it cost.
 test: .venv/ready-test
 	@failed=; for backend in jax tensorflow torch; do $(MAKE) --no-print-directory test-$$backend || failed="$$failed $$backend"; done; \
 	if [ -n "$$failed" ]; then echo "failed on:$$failed"; exit 1; fi
 
 test-jax test-tensorflow test-torch: test-%: .venv/ready-test
 	@echo "== $*"
-	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
+	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 lint: .venv/ready-test
 	$(BIN)/ruff check .

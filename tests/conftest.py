@@ -1,4 +1,4 @@
-"""Shared fixtures: the golden arrays, and models that carry their parameters."""
+"""Shared fixtures: the golden arrays, models that carry their parameters, and small models, new or used before."""
 
 import os
 import pathlib
@@ -17,9 +17,19 @@ import pytest
 
 from keras_umd import UMD, Corruption
 from keras_umd.weights import load_small_vision
+from tests import shared
+from tests.tiers import (  # noqa: F401 (hooks)
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_makereport,
+    pytest_runtest_protocol,
+    pytest_terminal_summary,
+)
 
-# Where the step isn't the subject, TensorFlow's graph of it does, which needs no XLA.
-QUICK_JIT = False if keras.backend.backend() == "tensorflow" else "auto"
+# Where the step isn't the subject: TensorFlow takes four seconds to trace each, and PyTorch and JAX take none or one.
+QUICK = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
+# Where only that it is compiled counts. XLA would take longer on TensorFlow, and so would AdamW.
+QUICK_STEP = {"optimizer": "sgd", "jit_compile": False if keras.backend.backend() == "tensorflow" else "auto"}
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
@@ -54,8 +64,8 @@ def golden_params(golden):
 
 
 @pytest.fixture(scope="session")
-def golden_model(golden_params):
-    """A UMD of the golden configuration with the authors' parameters."""
+def new_golden_model(golden_params):
+    """A UMD of the golden configuration with the authors' parameters, for a test that changes it."""
 
     def build(conditioning="adaln_zero", num_cls_tokens=1, labels=True, **corruption):
         model = UMD(
@@ -75,6 +85,20 @@ def golden_model(golden_params):
         return model
 
     return build
+
+
+@pytest.fixture(scope="session")
+def golden_model(new_golden_model):
+    """The same for all tests that only read it."""
+    models = {}
+
+    def get(*args, **settings):
+        key = shared.key_of([args, settings])
+        if key not in models:
+            models[key] = new_golden_model(*args, **settings)
+        return models[key]
+
+    return get
 
 
 @pytest.fixture
@@ -98,6 +122,23 @@ def small_model():
         return UMD(**{**sizes, "num_layers": 1, "decoder_layers": 1, "seed": 0, **overrides})
 
     return build
+
+
+@pytest.fixture
+def shared_model(small_model):
+    """As `small_model`, but with programs that earlier tests have compiled; `compiled` is what `compile` takes.
+
+    Each call gives a model of its own. For tests that change variables, optimizer and averages, not what computes.
+    """
+    taken = []
+
+    def take(compiled=None, **overrides):
+        taken.append(shared.take(small_model, compiled, overrides))
+        return taken[-1][1].model
+
+    yield take
+    for key, model in taken:
+        shared.give_back(key, model)
 
 
 def array(x):

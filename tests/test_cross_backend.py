@@ -1,6 +1,6 @@
 """One `.keras` file on all three backends: the same features, samples and losses, and training goes on there.
 
-The file is written on this backend; the others run in processes of their own.
+A process of each backend writes a file, waits for those of the others, and uses all.
 """
 
 import importlib.util
@@ -8,14 +8,28 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
 
-from keras_umd import recipes
+from keras_umd import UMD, recipes
 
-BACKENDS = ["jax", "tensorflow", "torch"]
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+BACKENDS = [backend for backend in ("jax", "tensorflow", "torch") if importlib.util.find_spec(backend)]
+
+
+def write_model(path):
+    """A model that has trained for an epoch."""
+    keras.utils.set_random_seed(0)
+    sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_heads": 2}
+    model = UMD(**sizes, num_layers=1, decoder_layers=1, num_classes=3, seed=0)
+    model.compile(recipes.finetuning_optimizer(50, 2560, ema_decay=0.9))
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1)).astype("uint8")
+    model.fit(images, np.random.default_rng(1).integers(0, 3, 24), batch_size=8, verbose=0)
+    model.save(path.with_name(f"unfinished_{path.name}"))
+    path.with_name(f"unfinished_{path.name}").rename(path)
 
 
 def use_model(path, inputs):
@@ -36,51 +50,59 @@ def use_model(path, inputs):
     return {**results, "steps": steps, "training_loss": history["loss"][0]}
 
 
-def use_elsewhere(backend, folder):
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "tests.test_cross_backend", folder]
-    root = pathlib.Path(__file__).parents[1]
-    finished = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    return dict(np.load(folder / f"{backend}.npz"))
+def write_and_use(folder):
+    """The part of each process: `WRITER_on_READER.npz` for all writers."""
+    reader = keras.backend.backend()
+    write_model(folder / f"{reader}.keras")
+    inputs, begin = dict(np.load(folder / "inputs.npz")), time.monotonic()
+    for writer in BACKENDS:
+        while not (folder / f"{writer}.keras").exists():
+            assert time.monotonic() - begin < 300, f"no file of {writer}"
+            time.sleep(0.1)
+        np.savez(folder / f"{writer}_on_{reader}.npz", **use_model(folder / f"{writer}.keras", inputs))
 
 
 @pytest.fixture
-def file_and_inputs(small_model, images, labels, tmp_path):
+def folder(images, labels, tmp_path):
+    """A folder with the results of each backend on the files of each."""
     rng = np.random.default_rng(0)
-    model = small_model(num_classes=3)
-    model.compile(recipes.finetuning_optimizer(50, 2560, ema_decay=0.9))
-    model.fit(images, labels, batch_size=8, verbose=0)
-    model.save(tmp_path / "model.keras")
-    timesteps = np.where(np.arange(8) % 2, 0, rng.integers(1, 1001, 8)).astype("int32")
     np.savez(
         tmp_path / "inputs.npz",
         images=images[:8],
         labels=labels[:8],
-        timesteps=timesteps,
+        timesteps=np.where(np.arange(8) % 2, 0, rng.integers(1, 1001, 8)).astype("int32"),
         noise=rng.normal(size=(8, 8, 8, 1)).astype("float32"),
         mask_noise=rng.uniform(size=(8, 16)).astype("float32"),
         label_drop=rng.uniform(size=8) < 0.5,
     )
+    command = [sys.executable, "-m", "tests.test_cross_backend", tmp_path]
+    options = {"cwd": pathlib.Path(__file__).parents[1], "stderr": subprocess.PIPE, "text": True}
+    others = [backend for backend in BACKENDS if backend != keras.backend.backend()]
+    environments = [{**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} for backend in others]
+    processes = [subprocess.Popen(command, env=environment, **options) for environment in environments]
+    try:
+        write_and_use(tmp_path)
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * len(others), errors
     return tmp_path
 
 
-def test_every_backend_reads_the_file_alike(file_and_inputs):
-    folder = file_and_inputs
-    installed = {backend for backend in BACKENDS if importlib.util.find_spec(backend)}
-    expected = use_model(folder / "model.keras", dict(np.load(folder / "inputs.npz")))
-    for backend in installed - {keras.backend.backend()}:
-        results = use_elsewhere(backend, folder)
-        np.testing.assert_allclose(results["features"], expected["features"], atol=1e-4)
-        difference = np.abs(results["samples"].astype(int) - expected["samples"].astype(int))
-        assert difference.max() <= 1  # noise drawn in every step is the same everywhere
-        assert (difference > 0).mean() < 0.02
-        np.testing.assert_allclose(results["loss"], expected["loss"], atol=1e-5)
-        assert results["steps"] == expected["steps"] == 1
-        assert np.isfinite(results["training_loss"])
+def test_every_backend_reads_the_files_of_each_alike(folder):
+    for writer in BACKENDS:
+        expected = dict(np.load(folder / f"{writer}_on_{writer}.npz"))
+        for reader in {*BACKENDS} - {writer}:
+            results = dict(np.load(folder / f"{writer}_on_{reader}.npz"))
+            np.testing.assert_allclose(results["features"], expected["features"], atol=1e-4)
+            difference = np.abs(results["samples"].astype(int) - expected["samples"].astype(int))
+            assert difference.max() <= 1  # noise drawn in every step is the same everywhere
+            assert (difference > 0).mean() < 0.02
+            np.testing.assert_allclose(results["loss"], expected["loss"], atol=1e-5)
+            assert results["steps"] == expected["steps"] == 1
+            assert np.isfinite(results["training_loss"])
 
 
 if __name__ == "__main__":
-    folder = pathlib.Path(sys.argv[1])
-    results = use_model(folder / "model.keras", dict(np.load(folder / "inputs.npz")))
-    np.savez(folder / f"{keras.backend.backend()}.npz", **results)
+    write_and_use(pathlib.Path(sys.argv[1]))

@@ -80,7 +80,7 @@ def test_a_dead_model_is_not_kept_and_its_program_is_dropped():
     assert len(programs) == 1
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="Keras itself keeps models where they are traced")
+@pytest.mark.backends("torch")  # elsewhere Keras itself keeps models where they are traced
 def test_neither_a_model_nor_its_weak_model_outlives_its_user(small_model):
     model = trained_like(small_model(num_classes=3))
     weak_model = trained_like(small_model(num_classes=3, hidden_dim=8))

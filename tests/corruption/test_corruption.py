@@ -44,7 +44,7 @@ def test_any_number_of_views_divides_the_batch_in_its_shares(batch_size, shares)
             assert np.abs(counts - 20 * share).max() <= 2
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow traces batches of unknown size")
+@pytest.mark.backends("tensorflow")  # only TensorFlow traces batches of unknown size
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("shares", [(1.0,), (0.05, 0.95), (0.5, 0.5), (0.7, 0.3), (0.5, 0.2, 0.3)])
 def test_a_batch_of_unknown_size_is_split_alike(shares, jit_compile):
@@ -131,6 +131,7 @@ def test_corrupting_is_pure():
         np.testing.assert_array_equal(array(a), array(b))
 
 
+@pytest.mark.host
 def test_presets_are_the_methods_settings():
     settings = {name: getattr(Corruption, name)().get_config() for name in ("umd", "mae", "maskdit", "dit")}
     ratios = {
@@ -146,6 +147,7 @@ def test_presets_are_the_methods_settings():
     assert Corruption.dit(schedule="linear").get_config()["schedule"] == "linear"
 
 
+@pytest.mark.host
 def test_config_round_trip():
     corruption = Corruption("linear", 500, 0.1, 0.6, 0.2, 0.5)
     config = keras.saving.serialize_keras_object(corruption)

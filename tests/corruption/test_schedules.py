@@ -43,6 +43,7 @@ def test_the_clean_timestep_changes_nothing():
     np.testing.assert_array_equal(array(schedules.Cosine().add_noise(x0, x0 + 5, np.array([0, 0]))), x0)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("num_timesteps", [50, 100, 4000])
 @pytest.mark.parametrize("name", ["cosine", "linear"])
 def test_any_number_of_timesteps_ends_in_noise(name, num_timesteps):

@@ -1,15 +1,11 @@
 """Small image files of every kind."""
 
 import io
-import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
-
-# What reads files is the same on every backend; one is enough.
-reads_files = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "torch", reason="the same on every backend")
 
 LOADERS = ("tensorflow", "python")
 

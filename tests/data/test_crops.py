@@ -7,10 +7,10 @@ import pytest
 
 from keras_umd import data
 from keras_umd.data.crops import NUM_DRAWS, Crop
-from tests.data.conftest import LOADERS, encoded, reads_files
+from tests.data.conftest import LOADERS, encoded
 
 stats = pytest.importorskip("scipy.stats")
-pytestmark = reads_files
+pytestmark = pytest.mark.host
 
 
 def reference_sample(rng, height, width, area_range):

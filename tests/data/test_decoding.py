@@ -8,10 +8,10 @@ import pytest
 
 from keras_umd import data
 from keras_umd.data import decoding, tf_loader
-from tests.data.conftest import LOADERS, encoded, photo, png_16_bits, reads_files
+from tests.data.conftest import LOADERS, encoded, photo, png_16_bits
 
 Image = pytest.importorskip("PIL.Image")
-pytestmark = reads_files
+pytestmark = pytest.mark.host
 
 PICTURE = photo()
 GOOD = encoded(PICTURE, quality=95)

@@ -6,7 +6,7 @@ import pytest
 
 from keras_umd import data
 from keras_umd.data.device import resize_weights
-from tests.conftest import QUICK_JIT, array
+from tests.conftest import QUICK_STEP, array
 from tests.data.conftest import photo
 
 IMAGES = np.stack([photo(32, 32, seed) for seed in range(12)])
@@ -84,7 +84,7 @@ def test_weights_are_those_of_bilinear_resizing():
 def test_a_model_learns_from_data_on_the_device_and_stays_as_it_was(small_model, tmp_path):
     images = np.stack([photo(8, 8, seed)[..., :1] for seed in range(12)])
     model = small_model(num_classes=3)
-    model.compile("adamw")
+    model.compile(**QUICK_STEP)
     weights = [weight.path for weight in model.weights]
     before = model.get_weights()
     train = data.on_device(images, LABELS, batch_size=4)
@@ -129,7 +129,7 @@ def test_other_data_can_be_evaluated_while_a_model_trains_on_the_device(small_mo
     black = np.zeros_like(images)
     evaluated = data.on_device(black, batch_size=4), data.from_arrays(black, batch_size=4, training=False)
     model = small_model()
-    model.compile("adamw", jit_compile=QUICK_JIT)
+    model.compile(**QUICK_STEP)
     callback = EvaluateEachEpoch(*evaluated)
     validation = data.from_arrays(images, batch_size=4, training=False)
     train = data.on_device(images, batch_size=4)

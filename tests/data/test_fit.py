@@ -6,7 +6,7 @@ import pytest
 
 from keras_umd import data
 from keras_umd.backend import host_values
-from tests.conftest import QUICK_JIT
+from tests.conftest import QUICK
 from tests.data.conftest import LOADERS, which
 
 
@@ -85,7 +85,7 @@ def test_a_model_is_checked_against_the_data_before_anything_is_read(small_model
 
 def test_a_umd_trains_on_a_folder(small_model, photos):
     model = small_model(image_shape=(16, 16, 3), patch_size=8, num_classes=2)
-    model.compile("adamw", jit_compile=QUICK_JIT)
+    model.compile("sgd", **QUICK)
     test = data.from_folder(photos, image_size=16, batch_size=6, training=False)
     history = model.fit(
         data.from_folder(photos, image_size=16, batch_size=5), epochs=2, validation_data=test, verbose=0

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from keras_umd import data
-from tests.data.conftest import LOADERS, encoded, photo, reads_files, which
+from tests.data.conftest import LOADERS, encoded, photo, which
 
-pytestmark = reads_files
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture(params=LOADERS)

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from keras_umd.data.order import Order
-from tests.data.conftest import reads_files
 
-pytestmark = reads_files
+pytestmark = pytest.mark.host
 
 
 def orders(num_shards, **overrides):

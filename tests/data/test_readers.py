@@ -13,9 +13,9 @@ from keras_umd import data
 from keras_umd.data.assembly import random_access_dataset
 from keras_umd.data.readers.tfds import RandomAccessSource
 from keras_umd.data.settings import Settings
-from tests.data.conftest import encoded, photo, reads_files, which
+from tests.data.conftest import encoded, photo, which
 
-pytestmark = reads_files
+pytestmark = pytest.mark.host
 
 
 def grey(i, size=(40, 50)):

@@ -3,6 +3,8 @@ import pytest
 
 from keras_umd.evaluation import FewShotProbe, RidgeClassifier
 
+pytestmark = pytest.mark.host
+
 
 @pytest.mark.parametrize("l2", [1024, 1])
 @pytest.mark.parametrize("case", ["tall", "wide"])

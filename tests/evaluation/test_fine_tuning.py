@@ -24,9 +24,8 @@ def test_a_copy_of_the_encoder_learns_to_classify(grey, small_model):  # noqa: F
     assert result.card["protocol"]["optimizer"]["class"] == "AdamW"
 
 
+@pytest.mark.host
 def test_data_sets_and_optimizers_of_the_users(grey, small_model):  # noqa: F811
-    if keras.backend.backend() != "torch":
-        pytest.skip("one backend is enough")
     train, test = (data.from_arrays(*x, batch_size=10, training=i == 0) for i, x in enumerate(grey))
     optimizer = keras.optimizers.SGD(0.0)
     encoder = small_model().feature_extractor()

@@ -88,6 +88,8 @@ def oracle_outputs(oracle, images):
     return {**outputs, "features": features.numpy(), "logits": logits.numpy()}
 
 
+@pytest.mark.slow
+@pytest.mark.backends("jax")  # its layers are a table of numbers; how they compute is tested on every backend below
 def test_every_block_computes_what_torch_fidelitys_does(oracle, whole_network):
     """Small and large images share one program: resized first, they stay as they are in the network."""
     assert len(whole_network.weights) == 2 * 94 + 1
@@ -163,7 +165,7 @@ def test_weights_come_from_pytorchs_file(arrays, save, tmp_path):
     assert not network.trainable_weights
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="there is always PyTorch")
+@pytest.mark.backends("jax", "tensorflow")  # there is always PyTorch
 def test_without_pytorch_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"keras_umd\[torch\]"):
@@ -272,7 +274,7 @@ def test_wrong_arguments_are_named(use, message):
         use()
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX' programs say how exact their products are")
+@pytest.mark.backends("jax")  # JAX' programs say how exact their products are
 def test_no_product_is_left_to_the_precision_of_the_device():
     import jax
 

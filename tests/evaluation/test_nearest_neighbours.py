@@ -3,6 +3,8 @@ import pytest
 
 from keras_umd.evaluation import KNNProbe
 
+pytestmark = pytest.mark.host
+
 
 def test_scikit_learn_agrees_on_the_digits():
     from sklearn.datasets import load_digits

@@ -1,11 +1,10 @@
-import keras
 import numpy as np
 import pytest
 
 from keras_umd.evaluation import neighbourhoods
 from keras_umd.evaluation.neighbourhoods import neighbourhood_scores, squared_radii
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="NumPy alone: the same on every backend")
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture

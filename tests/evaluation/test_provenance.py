@@ -11,7 +11,7 @@ from keras_umd.backend.devices import training_devices
 from keras_umd.evaluation import Result, Table, mean_of
 from keras_umd.evaluation.table import Row
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="Python alone: the same on every backend")
+pytestmark = pytest.mark.host
 
 
 def result(value=3.0, metric="fid", **protocol):

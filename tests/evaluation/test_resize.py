@@ -24,6 +24,7 @@ def linear(line, new_size, offset):
     return result
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(("size", "new_size"), SIZES)
 @pytest.mark.parametrize(("mode", "offset"), [("tf1", 0), ("half_pixel", 0.5)])
 def test_the_linear_modes_are_those_of_a_loop(size, new_size, mode, offset):
@@ -31,6 +32,7 @@ def test_the_linear_modes_are_those_of_a_loop(size, new_size, mode, offset):
     np.testing.assert_allclose(resize_matrix(size, new_size, mode) @ line, linear(line, new_size, offset), atol=1e-9)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(("size", "new_size"), SIZES)
 def test_clean_is_pillows_bicubic(size, new_size):
     image_module = pytest.importorskip("PIL.Image")
@@ -61,17 +63,20 @@ def test_tf1_is_tensorflow_1s_resize(images):
     np.testing.assert_allclose(resized, expected.numpy(), atol=1e-3)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("mode", RESIZE_MODES)
 def test_an_image_of_the_new_size_stays_as_it_is(mode):
     np.testing.assert_array_equal(resize_matrix(299, 299, mode), np.eye(299))
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("mode", RESIZE_MODES)
 def test_every_row_adds_up_to_one(mode):
     for size, new_size in SIZES:
         np.testing.assert_allclose(resize_matrix(size, new_size, mode).sum(axis=1), 1)
 
 
+@pytest.mark.host
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="Received: mode='lanczos'"):
         resize_matrix(2, 3, "lanczos")

@@ -16,8 +16,7 @@ from keras_umd.evaluation import (
     neighbourhood_scores,
     sweep_generation,
 )
-
-needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
+from tests.evaluation.test_inception import SMALL_NETWORK
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,7 @@ def test_scores_of_other_networks_references_and_numbers_do_not_compare(network,
     json.dumps(score.card)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_only_fids_own_network_gives_a_fid(network, real, images):
     assert not FIDInception().is_fid  # of random weights; tests/evaluation/test_inception.py has the others
     fids_own = keras.Model(network.input, network.output)
@@ -143,7 +142,7 @@ def test_references_survive_files(network, real, reference, tmp_path):
     assert set(scores) == {"frechet_distance", "classifier_score"}
 
 
-def test_what_can_not_be_judged_is_named(network, real, reference, images, small_model, tmp_path):
+def test_what_can_not_be_judged_is_named(network, real, reference, images, small_model, tmp_path, monkeypatch):
     keras.utils.set_random_seed(1)
     other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(6)])
     statistics_alone = Reference.of(network, real, keep_features=False, verbose=False)
@@ -164,6 +163,7 @@ def test_what_can_not_be_judged_is_named(network, real, reference, images, small
     ):
         with pytest.raises(ValueError, match=message):
             use()
+    monkeypatch.setattr("keras_umd.evaluation.inception.NETWORK", SMALL_NETWORK)
     inception = FIDInception()
     for scaled in (images / 255.0, images / 127.5 - 1):
         with pytest.raises(ValueError, match="floats from 0 to 255"):

@@ -1,10 +1,9 @@
-import keras
 import numpy as np
 import pytest
 
 from keras_umd.evaluation.statistics import BUFFERED_IMAGES, FeatureStatistics, checked_sets
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="NumPy alone: the same on every backend")
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture

@@ -21,9 +21,7 @@ from keras_umd.evaluation import (
     extract,
     rank_me,
 )
-from tests.conftest import QUICK_JIT
-
-needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
+from tests.conftest import QUICK
 
 
 @pytest.fixture
@@ -51,12 +49,12 @@ def test_features_are_probed_as_the_model_is_now(small_model, images, labels):
         assert TrackProbe({"x": pair}, [probe])(model)[f"x/{probe.name}"].value == accuracy
         ranks.append(rank(model)["RankMe"])
         np.testing.assert_allclose(ranks[-1], expected_rank, rtol=1e-5)
-        model.compile(keras.optimizers.Adam(1e-2), jit_compile=QUICK_JIT)
+        model.compile(keras.optimizers.Adam(1e-2), **QUICK)
         model.fit(images, batch_size=8, epochs=2, verbose=0)
     assert ranks[0] != ranks[1]
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_generation_and_pictures_are_those_of_the_model(small_model, images, network):
     model = small_model(num_classes=3)
     reference = Reference.of(network, images, verbose=False)
@@ -71,7 +69,7 @@ def test_generation_and_pictures_are_those_of_the_model(small_model, images, net
     np.testing.assert_array_equal(picture, DrawReconstructions(images[:4], mask_ratio=0.5)(model)["reconstructions"])
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_all_of_it_in_one_picture_of_a_training(small_model, images, labels, network, tmp_path):
     model = small_model()
     model.compile("adamw")

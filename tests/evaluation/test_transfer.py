@@ -1,11 +1,10 @@
-import keras
 import numpy as np
 import pytest
 
 from keras_umd.evaluation import TRANSFER, FewShotProbe, evaluate_features, transfer_datasets
 from tests.evaluation.test_features import mean_model
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture

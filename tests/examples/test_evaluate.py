@@ -1,40 +1,22 @@
 """The example judges a saved model as it stands."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from keras_umd.evaluation import Result
 
-EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "evaluate.py"
-pytestmark = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "torch", reason="the same everywhere, and PyTorch compiles nothing"
-)
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
-def test_a_saved_model_gets_tables_cards_and_pictures(small_model, tmp_path):
+def test_a_saved_model_gets_tables_cards_and_pictures(small_model, run_example, tmp_path):
     pytest.importorskip("sklearn")
     model = small_model(num_classes=10)
     model.track_average(0.9)
     model.save(tmp_path / "model.keras")
-    command = [
-        sys.executable,
-        str(EXAMPLE),
-        "--model",
-        "model.keras",
-        "--sweep",
-        "--num-images",
-        "30",
-        "--output",
-        "run",
-    ]
-    finished = subprocess.run([*command, "--num-steps", "3"], cwd=tmp_path, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    assert "The best: {'layer': 1" in finished.stdout
+    options = ("--sweep", "--num-images", 30, "--num-steps", 3, "--output", "run")
+    printed = run_example("evaluate.py", "--model", "model.keras", *options)
+    assert "The best: {'layer': 1" in printed
     for name in ("features", "representation", "sweep", "generation"):
         rows = json.loads((tmp_path / "run" / f"{name}.json").read_text())
         assert rows and (tmp_path / "run" / f"{name}.md").read_text().startswith("| ")

@@ -10,18 +10,17 @@ import time
 
 import pytest
 
-from keras_umd.models import presets
+from keras_umd.methods import presets
 from tests.conftest import array, assert_close
 from tests.data.conftest import encoded, photo
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-BACKEND = os.environ["KERAS_BACKEND"]
 # The tiny presets get a size that compiles in seconds, and nobody imports TensorFlow.
 TINY = {"hidden_dim": 16, "num_layers": 2, "decoder_layers": 1, "num_heads": 2}
 SMALLER = f"""
 import runpy, sys
 sys.modules["tensorflow"] = None
-from keras_umd.models import presets
+from keras_umd.methods import presets
 presets.SIZES["tiny"] = {TINY}
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
@@ -64,7 +63,9 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="Keras' processes are JAX'")
+@pytest.mark.slow
+@pytest.mark.system
+@pytest.mark.backends("jax")  # Keras' processes are JAX'
 def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
     environment = {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": "localhost:{port}",
@@ -114,7 +115,8 @@ def trained_by_one(folder, epochs, monkeypatch):
     return model
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's own")
+@pytest.mark.slow
+@pytest.mark.system
 def test_distributed_data_parallel_is_one_process_with_the_whole_batch(folders, tmp_path, monkeypatch):
     import keras
 

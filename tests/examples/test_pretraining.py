@@ -2,7 +2,6 @@
 
 import io
 import os
-import pathlib
 import subprocess
 import sys
 import time
@@ -11,19 +10,10 @@ import numpy as np
 import pytest
 
 from tests.data.conftest import encoded, photo
+from tests.examples.conftest import EXAMPLES
 
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-pytestmark = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "torch", reason="the same everywhere, and PyTorch compiles nothing"
-)
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 SMALL = ("--dtype", "float32", "--batch-size", "4", "--epochs", "2", "--picture-epochs", "2")
-
-
-def run(tmp_path, name, *arguments):
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    finished = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +43,14 @@ def assert_complete(output, *pictures):
 
 
 @pytest.mark.parametrize("more", [(), ("--on-device",)])
-def test_pretraining_on_folders(more, folders, tmp_path):
+def test_pretraining_on_folders(more, folders, run_example, tmp_path):
     arguments = ("--data", folders, "--preset", "umd_tiny_patch16_64", "--output", "run", *SMALL, *more)
-    output = run(tmp_path, "pretrain_imagenet64.py", *arguments)
+    output = run_example("pretrain_imagenet64.py", *arguments)
     assert "8 images to train, 8 to validate, 2 steps an epoch" in output
     assert_complete(tmp_path / "run", "reconstructions", "samples")
 
 
-def test_a_killed_pretraining_goes_on(folders, tmp_path):
+def test_a_killed_pretraining_goes_on(folders, run_example, tmp_path):
     arguments = ("--data", folders, "--preset", "umd_tiny_patch16_64", "--output", "run", "--backup-steps", 1, *SMALL)
     command = [sys.executable, str(EXAMPLES / "pretrain_imagenet64.py"), *map(str, arguments)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -72,11 +62,11 @@ def test_a_killed_pretraining_goes_on(folders, tmp_path):
     killed.kill()
     killed.wait()
     assert backup.exists()
-    run(tmp_path, "pretrain_imagenet64.py", *arguments)
+    run_example("pretrain_imagenet64.py", *arguments)
     assert_complete(tmp_path / "run", "reconstructions", "samples")
 
 
-def test_pretraining_on_a_data_set_of_tfds(photos, tmp_path):
+def test_pretraining_on_a_data_set_of_tfds(photos, run_example, tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     builder = tfds.builder("imagenet2012", data_dir=str(tmp_path / "tfds"))
 
@@ -87,20 +77,20 @@ def test_pretraining_on_a_data_set_of_tfds(photos, tmp_path):
     builder._split_generators = lambda *_: {"train": generate(8), "validation": generate(4)}
     builder.download_and_prepare()
     arguments = ("--data", "imagenet2012", "--data-dir", "tfds", "--preset", "umd_tiny_patch16_64", "--output", "run")
-    output = run(tmp_path, "pretrain_imagenet64.py", *arguments, *SMALL)
+    output = run_example("pretrain_imagenet64.py", *arguments, *SMALL)
     assert "8 images to train, 4 to validate, 2 steps an epoch" in output
     assert_complete(tmp_path / "run", "reconstructions", "samples")
 
 
-def test_latents_are_cached_and_trained_on(folders, tmp_path):
+def test_latents_are_cached_and_trained_on(folders, run_example, tmp_path):
     pytest.importorskip("keras_cv")
     size = ("--image-size", 64, "--batch-size", 4, "--random-weights")
     for _ in range(2):  # the second finds all done
-        output = run(tmp_path, "cache_latents.py", "--data", folders / "train", "--output", "cache", *size)
+        output = run_example("cache_latents.py", "--data", folders / "train", "--output", "cache", *size)
         assert "8 images of 2 classes" in output
     (latents,) = (np.load(path) for path in (tmp_path / "cache").glob("*moments.npy"))
     assert latents.shape == (8, 2, 8, 8, 8)
     arguments = ("--latents", "cache", "--preset", "umd_tiny_patch2_latent32", "--random-weights", "--output", "run")
-    output = run(tmp_path, "pretrain_latents.py", *arguments, *SMALL)
+    output = run_example("pretrain_latents.py", *arguments, *SMALL)
     assert "8 images, 2 steps an epoch, latents of shape (8, 8, 4)" in output
     assert_complete(tmp_path / "run", "samples")

@@ -1,6 +1,5 @@
 """The README's code runs as it stands."""
 
-import os
 import pathlib
 import re
 import subprocess
@@ -11,7 +10,8 @@ import pytest
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "torch", reason="the same everywhere, and PyTorch compiles nothing")
+@pytest.mark.system
+@pytest.mark.slow
 def test_the_readmes_python_blocks_run_one_after_the_other(tmp_path):
     pytest.importorskip("matplotlib")
     code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))

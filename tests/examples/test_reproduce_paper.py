@@ -2,18 +2,11 @@
 
 import gzip
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-pytestmark = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "torch", reason="the same everywhere, and PyTorch compiles nothing"
-)
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 QUICK = "--data idx --output run --hidden-dim 16 --num-heads 2 --num-layers 1 --pretraining-epochs 1 --num-steps 2"
 QUICK += " --num-images 24 --shots 2 4 --classifier-epochs 1 --methods UMD DiT --seeds 2"
 QUICK = QUICK.split() + ["--ablations", "x_0 loss only"]
@@ -33,15 +26,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, *arguments, script="reproduce_paper.py"):
-    command = [sys.executable, str(EXAMPLES / script), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
-def test_it_compares_goes_on_and_reports(folder):
-    first = run(folder, *QUICK)
-    assert first.returncode == 0, first.stderr
-    assert "200 images of 28x28x1 to train, 50 to test" in first.stdout and "minutes left" in first.stdout
+def test_it_compares_goes_on_and_reports(folder, run_example):
+    first = run_example("reproduce_paper.py", *QUICK)
+    assert "200 images of 28x28x1 to train, 50 to test" in first and "minutes left" in first
     report = folder / "run" / "report"
     cards = json.loads((report / "cards.json").read_text())
     tables = (report / "tables.md").read_text()
@@ -68,16 +55,14 @@ def test_it_compares_goes_on_and_reports(folder):
     (folder / "run" / "dit" / "seed1" / "samples.json").unlink()
     (folder / "run" / "dit" / "seed1" / "finetuned.keras").unlink()
     kept = (folder / "run" / "umd" / "seed0" / "pretrained.keras").stat().st_mtime_ns
-    second = run(folder, *QUICK)
-    assert second.returncode == 0, second.stderr
+    second = run_example("reproduce_paper.py", *QUICK)
     assert (folder / "run" / "umd" / "seed0" / "pretrained.keras").stat().st_mtime_ns == kept
-    assert second.stdout.count("finetuning:") == 1 and second.stdout.count("pretraining:") == 0
+    assert second.count("finetuning:") == 1 and second.count("pretraining:") == 0
     again = json.loads((report / "cards.json").read_text())
     for old, new in zip(cards, again, strict=True):
         assert new["value"] == pytest.approx(old["value"], rel=1e-4), old["metric"]
 
-    other = run(folder, *QUICK, "--guidance-scale", "3")
-    assert other.returncode != 0 and "guidance_scale: 1.5 there, 3.0 now" in other.stderr
+    with pytest.raises(SystemExit, match=r"guidance_scale: 1\.5 there, 3\.0 now"):
+        run_example("reproduce_paper.py", *QUICK, "--guidance-scale", "3")
 
-    alone = run(folder, "run", script="paper_report.py")
-    assert alone.returncode == 0 and "UMD > DiT" in alone.stdout
+    assert "UMD > DiT" in run_example("paper_report.py", "run")

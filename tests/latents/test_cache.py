@@ -8,7 +8,7 @@ import pytest
 
 from keras_umd import UMD, data
 from keras_umd.latents import cache, cache_latents, from_latents, reader
-from tests.conftest import array
+from tests.conftest import QUICK, array
 from tests.data.conftest import photo
 from tests.latents.helpers import tiny_autoencoder
 
@@ -281,7 +281,7 @@ def test_a_latent_model_trains_goes_on_and_is_probed_from_a_cache(autoencoder, t
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
     train = from_latents(directory, batch_size=4)
     model = UMD(train.image_shape, 2, 16, 1, 2, 1, num_classes=3, value_range=None, seed=0)
-    model.compile("adamw")
+    model.compile("sgd", **QUICK)
     assert np.isfinite(model.fit(train, epochs=2, verbose=0).history["loss"]).all()
     features = model.predict(from_latents(directory, batch_size=4, training=False), verbose=0)
     assert features.shape == (11, 16)

@@ -64,7 +64,7 @@ def test_modulations_are_fed_to_functional_models():
     np.testing.assert_allclose(model.predict([TOKENS, *modulations], verbose=0), expected, atol=1e-5)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX has the scan")
+@pytest.mark.backends("jax")  # only JAX has the scan
 def test_collecting_cuts_the_scan_and_keeps_nothing_else():
     import jax
 

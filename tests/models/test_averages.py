@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_umd import recipes
 from keras_umd.models.averages import WeightAverage
-from tests.conftest import array
+from tests.conftest import QUICK, QUICK_STEP, array
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9, 0.9999])
@@ -25,7 +25,7 @@ def test_the_average_weighs_every_update_and_nothing_else(decay):
 def test_training_updates_the_average_once_a_step(small_model, images):
     model = small_model()
     model.track_average(0.8)
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
     seen = []
     variable = model.decoder.mask_token
 
@@ -56,7 +56,7 @@ def test_decays_out_of_range_are_refused(small_model):
 
 def test_an_average_asked_for_after_training_is_updated_too(small_model, images):
     model = small_model()
-    model.compile("adamw")
+    model.compile(**QUICK_STEP)
     model.fit(images[:8], batch_size=8, verbose=0)
     model.track_average(0.8)
     model.fit(images[:8], batch_size=8, verbose=0)
@@ -67,7 +67,7 @@ def test_compiling_keeps_the_averages_that_were_asked_for(small_model, images, t
     model = small_model()
     model.track_average([0.5, 0.8])
     first = model.averages[0]
-    model.compile(recipes.AdamW(1e-3, ema_decay=0.9))
+    model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
     assert [average.decay for average in model.averages] == [0.9, 0.5, 0.8]
     assert model.averages[1] is first
     model.track_average([0.5, 0.9])  # in another order than by compiling
@@ -108,7 +108,7 @@ def test_averages_of_low_precision_weights_keep_small_changes():
     )
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras distributes on JAX")
+@pytest.mark.backends("jax")  # Keras distributes on JAX
 def test_an_average_can_be_asked_for_between_evaluations_on_several_devices(small_model, images):
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd.models.decoders import Decoder
-from tests.conftest import array, trained_like
+from tests.conftest import QUICK, array, trained_like
 
 IS_JAX = keras.backend.backend() == "jax"
 
@@ -129,7 +129,7 @@ def test_every_weight_of_a_narrower_decoder_is_trained(small_model, images, cond
     assert model.decoder.num_heads == 1  # as wide as the encoder's
     assert model.decoder.mask_token.shape == (8,)
     before = [array(variable) for variable in model.trainable_variables]
-    model.compile("sgd", run_eagerly=not IS_JAX)
+    model.compile("sgd", **QUICK)
     model.fit(images[:8], verbose=0)
     same = [v.path for v, old in zip(model.trainable_variables, before, strict=True) if np.all(array(v) == old)]
     assert not [path for path in same if "key/bias" not in path]  # which softmax cancels

@@ -9,6 +9,7 @@ from keras_umd import UMD, Corruption
 FLOATS = np.zeros((2, 8, 8, 1), "float32")
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -37,6 +38,7 @@ def test_the_constructor_refuses(small_model, arguments, message):
         small_model(**arguments)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -67,10 +69,9 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_images_that_do_not_fit_are_refused_everywhere(small_model, kind):
+def test_images_that_do_not_fit_are_refused_everywhere(shared_model, kind):
     images, message = BAD_IMAGES[kind]
-    model = small_model()
-    model.compile("sgd")
+    model = shared_model("sgd")
     uses = [
         lambda: model.encode(images),
         lambda: model.reconstruct(images),
@@ -86,7 +87,7 @@ def test_images_that_do_not_fit_are_refused_everywhere(small_model, kind):
 
 
 @pytest.mark.parametrize("source", ["tf.data", "generator", "pydataset", "grain"])
-def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(small_model, source):
+def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(shared_model, source):
     images = np.full((8, 8, 8, 1), 255.0, "float32")
     if source == "tf.data":
         data = pytest.importorskip("tensorflow").data.Dataset.from_tensor_slices(images).batch(4)
@@ -102,24 +103,21 @@ def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(small_mode
             __getitem__ = lambda self, i: (images,)  # noqa: E731
 
         data = Data()
-    model = small_model()
-    model.compile("sgd")
+    model = shared_model("sgd")
     with pytest.raises(ValueError, match="value_range.*255"):
         model.fit(data, verbose=0)
 
 
-def test_a_forgotten_batch_axis_in_a_pipeline_is_refused(small_model):
+def test_a_forgotten_batch_axis_in_a_pipeline_is_refused(shared_model):
     images = pytest.importorskip("tensorflow").data.Dataset.from_tensor_slices(np.zeros((4, 8, 8, 1), "uint8"))
-    model = small_model()
-    model.compile("sgd")
+    model = shared_model("sgd")
     with pytest.raises(ValueError, match=r"(?s)rank 4.*\(8, 8, 1\)"):
         model.fit(images, verbose=0)
 
 
 @pytest.mark.parametrize("kind", [tuple, list])
-def test_images_and_labels_in_one_argument_are_refused(small_model, kind):
-    model = small_model(num_classes=3)
-    model.compile("sgd")
+def test_images_and_labels_in_one_argument_are_refused(shared_model, kind):
+    model = shared_model("sgd", num_classes=3)
     pair = kind([FLOATS, np.array([0, 1])])
     for use in (model.fit, model.evaluate, model.predict):
         with pytest.raises(ValueError, match=f"labels the next argument. Received: x, a {kind.__name__} of 2"):
@@ -135,9 +133,8 @@ def test_images_and_labels_in_one_argument_are_refused(small_model, kind):
         (np.array([0.5, 1.0]), "integer class indices"),
     ],
 )
-def test_labels_that_are_no_classes_are_refused(small_model, labels, message):
-    model = small_model(num_classes=3)
-    model.compile("sgd")
+def test_labels_that_are_no_classes_are_refused(shared_model, labels, message):
+    model = shared_model("sgd", num_classes=3)
     for use in (
         lambda: model.fit(FLOATS, labels, verbose=0),
         lambda: model.evaluate(FLOATS, labels, verbose=0),
@@ -148,10 +145,9 @@ def test_labels_that_are_no_classes_are_refused(small_model, labels, message):
             use()
 
 
-def test_wrong_labels_in_a_pipeline_of_uint8_images_are_refused(small_model):
+def test_wrong_labels_in_a_pipeline_of_uint8_images_are_refused(shared_model):
     tf = pytest.importorskip("tensorflow")
-    model = small_model(num_classes=3)
-    model.compile("sgd")
+    model = shared_model("sgd", num_classes=3)
     data = tf.data.Dataset.from_tensor_slices((np.zeros((4, 8, 8, 1), "uint8"), [0, 1, 2, 7])).batch(4)
     with pytest.raises(ValueError, match="0 to 7"):
         model.fit(data, verbose=0)
@@ -204,6 +200,7 @@ def test_weights_of_samples_or_classes_are_refused(small_model):
         model.evaluate(FLOATS, labels, sample_weight=np.ones(2), verbose=0)
 
 
+@pytest.mark.host
 def test_a_loss_of_ones_own_is_refused(small_model):
     with pytest.raises(ValueError, match="loss=mse"):
         small_model().compile("sgd", loss="mse")
@@ -216,6 +213,7 @@ def test_latents_take_any_float_but_no_uint8(small_model):
         model.encode(np.zeros((2, 8, 8, 1), "uint8"))
 
 
+@pytest.mark.host
 def test_preset_names_are_explained():
     with pytest.raises(ValueError, match="umd_base_patch4_64.*Received: 'umd_huge_patch4_64'"):
         UMD.from_preset("umd_huge_patch4_64")

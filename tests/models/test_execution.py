@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption
-from tests.conftest import QUICK_JIT, array, trained_like
+from tests.conftest import QUICK_STEP, array, trained_like
 
 WAYS = {"remat": {"remat": True}, "scan": {"scan_blocks": True}, "both": {"scan_blocks": True, "remat": True}}
-IS_JAX = keras.backend.backend() == "jax"
-needs_jax = pytest.mark.skipif(not IS_JAX, reason="only JAX has the scan")
+needs_jax = pytest.mark.backends("jax")  # only JAX has the scan
 CASES = [
     ("remat", "adaln_zero"),
     *(pytest.param(*case, marks=needs_jax) for case in [("scan", "token"), ("scan", None), ("both", "adaln_zero")]),
@@ -18,7 +17,7 @@ CASES = [
 
 def history(model, images, labels=None):
     """The losses of three steps, and the weights after them."""
-    model.compile(optimizer=keras.optimizers.AdamW(1e-2), jit_compile=QUICK_JIT)
+    model.compile(**{**QUICK_STEP, "optimizer": keras.optimizers.AdamW(1e-2)})
     losses = model.fit(images, labels, batch_size=8, epochs=1, shuffle=False, verbose=0).history
     return losses, [array(variable) for variable in model.trainable_variables]
 

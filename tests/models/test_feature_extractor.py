@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import FeatureExtractor, NoiseSchedule
-from tests.conftest import QUICK_JIT, array, trained_like
+from tests.conftest import QUICK, array, trained_like
 
 
 def classifier_with(extractor, image_shape=(8, 8, 1), dtype=None):
@@ -13,7 +13,7 @@ def classifier_with(extractor, image_shape=(8, 8, 1), dtype=None):
     outputs = keras.layers.Dense(3)(extractor(inputs))
     model = keras.Model(inputs, outputs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=QUICK_JIT)
+    model.compile(keras.optimizers.Adam(1e-2), loss, **QUICK)
     return model
 
 
@@ -60,7 +60,7 @@ def test_training_the_model_afterwards_leaves_the_extractor(small_model, images)
     model = small_model()
     extractor = model.feature_extractor()
     features = array(extractor(images))
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
     model.fit(images, batch_size=8, verbose=0)
     np.testing.assert_array_equal(array(extractor(images)), features)
     conditional = model.with_classes(3)
@@ -125,7 +125,7 @@ def test_noised_images_have_the_features_of_the_model_at_that_timestep(small_mod
 def test_averaged_weights_can_be_asked_for(small_model, images):
     model = small_model()
     model.track_average(0.5)
-    model.compile(keras.optimizers.Adam(1e-2), jit_compile=QUICK_JIT)
+    model.compile(keras.optimizers.Adam(1e-2), **QUICK)
     model.fit(images, batch_size=8, epochs=2, verbose=0)
     averaged = model.feature_extractor()
     values = dict(zip(map(id, model.network_weights), model.weight_values(0.5), strict=True))
@@ -252,7 +252,7 @@ def test_output_shapes_are_those_of_the_outputs(small_model, images):
         assert extractor.compute_output_shape(images.shape) == shapes
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="a SavedModel is made by JAX and TensorFlow")
+@pytest.mark.backends("jax", "tensorflow")  # a SavedModel is made by them
 def test_it_exports_without_having_been_called(small_model, images, tmp_path):
     tf = pytest.importorskip("tensorflow")
     extractor = small_model().feature_extractor()

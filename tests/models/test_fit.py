@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import Corruption
-from tests.conftest import array
+from tests.conftest import QUICK, QUICK_STEP, array
 
 BACKEND = keras.backend.backend()
 
@@ -55,9 +55,8 @@ SOURCES = {
 
 @pytest.mark.parametrize("with_labels", [False, True])
 @pytest.mark.parametrize("source", SOURCES)
-def test_fit_takes_every_source_with_and_without_labels(small_model, images, labels, source, with_labels):
-    model = small_model(num_classes=3 if with_labels else None)
-    model.compile("adamw")
+def test_fit_takes_every_source_with_and_without_labels(shared_model, images, labels, source, with_labels):
+    model = shared_model(QUICK_STEP, num_classes=3 if with_labels else None)
     data = SOURCES[source](*((images, labels) if with_labels else (images,)))
     data = data if isinstance(data, tuple) else (data,)
     history = model.fit(*data, batch_size=8 if source == "arrays" else None, verbose=0, shuffle=False).history
@@ -91,15 +90,14 @@ def test_training_lowers_every_part_of_the_loss(small_model):
 )
 def test_a_loss_part_that_never_occurs_is_absent(small_model, images, corruption, parts):
     model = small_model(corruption=corruption)
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
     history = model.fit(images[:8], batch_size=8, verbose=0).history
     assert set(history) == {"loss", *parts}
 
 
-def test_the_logged_loss_is_the_weighted_sum_of_its_parts(small_model, images):
+def test_the_logged_loss_is_the_weighted_sum_of_its_parts(shared_model, images):
     """Over batches of unequal size: every image counts once."""
-    model = small_model()
-    model.compile("sgd")
+    model = shared_model("sgd")
     logs = model.evaluate(images[:13], batch_size=8, verbose=0, return_dict=True)
     clean = 4 + 2  # of batches of 8 and 5
     noisy_loss = (logs["noisy_x0_loss"] + logs["noisy_eps_loss"]) / 2
@@ -113,7 +111,7 @@ def test_one_loss_of_noisy_images_counts_whole_and_is_the_same_as_beside_the_oth
     alone = small_model(corruption=Corruption(clean_ratio=0.25, noisy_losses=[kept]))
     alone.set_weights(model.get_weights())
     for m in (model, alone):
-        m.compile("sgd")
+        m.compile("sgd", **QUICK)
     both = model.evaluate(images[:8], batch_size=8, verbose=0, return_dict=True)
     logs = alone.evaluate(images[:8], batch_size=8, verbose=0, return_dict=True)
     assert f"noisy_{kept}_loss" in logs
@@ -123,9 +121,8 @@ def test_one_loss_of_noisy_images_counts_whole_and_is_the_same_as_beside_the_oth
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
 
 
-def test_evaluate_is_repeatable_covers_every_image_and_leaves_training_alone(small_model, images):
-    model = small_model()
-    model.compile("sgd")
+def test_evaluate_is_repeatable_covers_every_image_and_leaves_training_alone(shared_model, images):
+    model = shared_model("sgd")
     seed = array(model.seed_generator.state)
     first = model.evaluate(images[:13], batch_size=4, verbose=0)
     assert first == model.evaluate(images[:13], batch_size=4, verbose=0)
@@ -135,8 +132,8 @@ def test_evaluate_is_repeatable_covers_every_image_and_leaves_training_alone(sma
     np.testing.assert_array_equal(array(model.seed_generator.state), seed)
 
 
-def test_predict_gives_the_representations_of_every_image(small_model, images):
-    model = small_model()
+def test_predict_gives_the_representations_of_every_image(shared_model, images):
+    model = shared_model("sgd")
     features = model.predict(images[:13], batch_size=4, verbose=0)
     assert features.shape == (13, 16)
     np.testing.assert_allclose(features, array(model.encode(images[:13])), atol=1e-5)
@@ -146,21 +143,18 @@ def test_predict_gives_the_representations_of_every_image(small_model, images):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_a_partial_last_batch_of_any_size_trains(small_model, images, batch_size):
-    model = small_model()
-    model.compile("sgd")
+def test_a_partial_last_batch_of_any_size_trains(shared_model, images, batch_size):
+    model = shared_model("sgd")
     history = model.fit(images[: 8 + batch_size], batch_size=8, verbose=0, shuffle=False).history
     assert np.isfinite(history["loss"]).all()
     assert int(array(model.optimizer.iterations)) == 2
 
 
-def test_validation_data_logs_the_same_losses(small_model, images):
-    model = small_model()
-    model.compile("sgd")
+def test_validation_data_logs_the_same_losses(shared_model, images):
+    model = shared_model("sgd")
     history = model.fit(images[:8], batch_size=8, validation_data=(images[8:],), epochs=2, verbose=0).history
     assert {"val_loss", "val_clean_x0_loss", "val_noisy_x0_loss", "val_noisy_eps_loss"} <= set(history)
-    labelled = small_model(num_classes=3)
-    labelled.compile("sgd")
+    labelled = shared_model("adamw", num_classes=3)
     y = np.zeros(8, "int32")
     history = labelled.fit(images[:8], y, batch_size=8, validation_data=(images[:8], y), verbose=0).history
     assert "val_loss" in history
@@ -207,9 +201,9 @@ def test_gradient_accumulation_applies_every_second_step(small_model, images):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, images, precision):
+def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, shared_model, images, precision):
     model = small_model(dtype=precision)
-    model.compile("adamw")
+    model.compile("adamw", **({} if precision == "mixed_float16" else QUICK))
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "mixed_float16")
     history = model.fit(images, batch_size=8, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
@@ -219,25 +213,22 @@ def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, 
     x, y = model.make_views(images, seed=0)
     assert keras.backend.standardize_dtype(x["views"]["noisy"]["images"].dtype) == "float32"
     assert {keras.backend.standardize_dtype(target.dtype) for target in y.values()} == {"float32"}
-    losses = small_model(dtype="float32")
-    losses.compile("adamw")
-    expected = losses.evaluate(images, batch_size=24, verbose=0)
+    expected = shared_model("adamw").evaluate(images, batch_size=24, verbose=0)
     fresh = small_model(dtype=precision)
-    fresh.compile("adamw")
+    fresh.compile("adamw", **QUICK)
     np.testing.assert_allclose(fresh.evaluate(images, batch_size=24, verbose=0), expected, rtol=0.02)
 
 
 def test_keras_own_ema_works_too(small_model, images):
     model = small_model()
-    model.compile(keras.optimizers.AdamW(use_ema=True, ema_momentum=0.5))
+    model.compile(keras.optimizers.AdamW(use_ema=True, ema_momentum=0.5), **QUICK)
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     history = model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=[swap]).history
     assert np.isfinite(history["loss"]).all()
 
 
-def test_stock_callbacks_work(small_model, images, tmp_path):
-    model = small_model()
-    model.compile("adamw")
+def test_stock_callbacks_work(shared_model, images, tmp_path):
+    model = shared_model("adamw")
     callbacks = [
         keras.callbacks.BackupAndRestore(tmp_path / "backup"),
         keras.callbacks.ModelCheckpoint(tmp_path / "model.keras"),

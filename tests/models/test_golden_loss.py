@@ -90,7 +90,9 @@ def authors_parts(parts):
         ("loss_labels_adaln_cls1", "adaln_zero", True),
     ],
 )
-def test_losses_and_every_gradient_equal_the_authors(golden, golden_model, file, conditioning, labels):
+def test_losses_and_every_gradient_equal_the_authors(
+    golden, golden_model, new_golden_model, file, conditioning, labels
+):
     expected, inputs = golden(file), golden("loss_inputs")
     model = golden_model(conditioning, labels=labels)
     images, classes, draws = authors_batch(inputs, 4, model.corruption)
@@ -103,7 +105,7 @@ def test_losses_and_every_gradient_equal_the_authors(golden, golden_model, file,
         assert_close(value, expected[f"{name}_f64"], 2e-5)
 
     # The expected gradients, brought into our shapes by the importer: a model that holds them as its weights.
-    holder = golden_model(conditioning, labels=labels)
+    holder = new_golden_model(conditioning, labels=labels)
     load_small_vision(holder, {name[5:]: value for name, value in expected.items() if name.startswith("grad.")})
     gradients = [array(gradient) for gradient in gradients_of(model, x, y)]
     largest = max(np.abs(array(variable)).max() for variable in holder.trainable_variables)

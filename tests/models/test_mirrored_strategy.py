@@ -5,11 +5,10 @@ import os
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own")
+pytestmark = [pytest.mark.system, pytest.mark.backends("tensorflow"), pytest.mark.slow]  # TensorFlow's own
 
 TWO_REPLICAS = """
 import contextlib, json, sys

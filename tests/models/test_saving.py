@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption, recipes
-from tests.conftest import array
+from tests.conftest import QUICK, array
 
 
-def compiled(model):
-    model.compile(recipes.finetuning_optimizer(20, 256, ema_decay=0.9))
-    return model
+@pytest.fixture
+def compiled(shared_model):
+    def build(**settings):
+        optimizer = recipes.finetuning_optimizer(20, 256, ema_decay=0.9)
+        return shared_model({"optimizer": optimizer, **QUICK}, num_classes=3, **settings)
+
+    return build
 
 
 def state_of(model):
@@ -38,8 +42,8 @@ def test_config_round_trip(small_model):
 
 
 @pytest.mark.parametrize("compile", [True, False])
-def test_keras_file_round_trip(small_model, images, labels, tmp_path, compile):
-    model = compiled(small_model(num_classes=3))
+def test_keras_file_round_trip(compiled, images, labels, tmp_path, compile):
+    model = compiled()
     model.fit(images[:8], labels[:8], batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=compile)
@@ -52,11 +56,11 @@ def test_keras_file_round_trip(small_model, images, labels, tmp_path, compile):
         assert set(excluded) == {"bias", "beta", "cls_tokens", "mask_token"}
 
 
-def test_saving_and_loading_goes_on_exactly(small_model, images, labels, tmp_path):
+def test_saving_and_loading_goes_on_exactly(small_model, compiled, images, labels, tmp_path):
     """Weights, optimizer, averages and the random sequence: training in two halves equals training in one."""
-    uninterrupted = compiled(small_model(num_classes=3))
+    uninterrupted = compiled()
     uninterrupted.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)
-    first_half = compiled(small_model(num_classes=3))
+    first_half = compiled()
     first_half.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
     first_half.save(tmp_path / "model.keras")
     second_half = keras.models.load_model(tmp_path / "model.keras")
@@ -69,8 +73,8 @@ class Interrupted(Exception):
     pass
 
 
-def test_backup_and_restore_goes_on_exactly(small_model, images, labels, tmp_path):
-    uninterrupted = compiled(small_model(num_classes=3))
+def test_backup_and_restore_goes_on_exactly(compiled, images, labels, tmp_path):
+    uninterrupted = compiled()
     uninterrupted.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0)
 
     def stop(epoch, logs):
@@ -78,11 +82,11 @@ def test_backup_and_restore_goes_on_exactly(small_model, images, labels, tmp_pat
             raise Interrupted
 
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    killed = compiled(small_model(num_classes=3))
+    killed = compiled()
     with pytest.raises(Interrupted):
         interrupt = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
         killed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup, interrupt])
-    resumed = compiled(small_model(num_classes=3, seed=5))
+    resumed = compiled(seed=5)
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
     resumed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup])
     assert_same_state(resumed, uninterrupted)

@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_umd
 from keras_umd import UMD, Corruption
-from tests.conftest import array, trained_like
+from tests.conftest import QUICK, array, trained_like
 
 
 def test_encode_depends_on_timestep_label_and_noise(small_model, images):
@@ -78,7 +78,7 @@ def test_with_classes_copies_the_weights_and_leaves_the_model(small_model, image
 def test_with_classes_freezes_what_it_is_told(small_model, images, labels, tmp_path):
     model = trained_like(small_model()).with_classes(3, freeze=["encoder"])
     model.decoder.blocks[0].attention.trainable = False
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
     before = [array(v) for v in model.encoder.weights + model.decoder.blocks[0].attention.weights]
     model.fit(images[:8], labels[:8], batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -108,6 +108,7 @@ def test_rectangular_images_patches_and_any_channels(small_model):
     assert model.reconstruct(np.zeros((2, 8, 12, 5), "float32"))["mask"].shape == (2, 8, 12, 1)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("labels", [None, 1000])
 @pytest.mark.parametrize(("name", "preset"), [("S/4", "umd_small_patch4_64"), ("B/4", "umd_base_patch4_64")])
 def test_presets_have_the_authors_parameter_counts(name, preset, labels):
@@ -121,6 +122,7 @@ def test_presets_have_the_authors_parameter_counts(name, preset, labels):
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == counts[key]["total"]
 
 
+@pytest.mark.host
 def test_presets_of_each_method_and_of_latents(monkeypatch):
     from keras_umd.models.presets import preset_config
 
@@ -136,6 +138,7 @@ def test_presets_of_each_method_and_of_latents(monkeypatch):
     assert (model.hidden_dim, model.encoder.num_layers, model.decoder.num_layers) == (192, 1, 4)
 
 
+@pytest.mark.host
 def test_public_names():
     for name in ("UMD", "Corruption", "samplers", "guidance", "recipes", "callbacks", "weights", "evaluation"):
         assert hasattr(keras_umd, name)

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import keras
 import numpy as np
 import pytest
 
@@ -13,9 +12,7 @@ from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
 from tests.conftest import array
 
-BACKEND = keras.backend.backend()
-needs_jax = pytest.mark.skipif(BACKEND != "jax", reason="JAX can list the operations of a function")
-needs_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
+needs_jax = pytest.mark.backends("jax")  # JAX can list the operations of a function
 
 
 def dot_flops(jaxpr):
@@ -94,7 +91,7 @@ def test_frozen_layers_take_no_gradients(freeze, conditioning, small_model):
     assert_flops_are_those_of_the_step(model.with_classes(None if conditioning is None else 3, freeze=freeze))
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, ["noisy 1"]), (2, ["clean 1", "noisy 1"]), (7, None)])
 def test_a_batch_is_split_as_in_training(batch_size, expected, small_model):
     model = small_model(corruption=Corruption(clean_ratio=0.1))
@@ -115,7 +112,7 @@ def test_the_bytes_of_weights_are_those_of_the_variables(small_model):
     assert (memory.averages, memory.weight_copies) == (0, 0)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_the_optimizer_and_the_averages_count(small_model):
     model = small_model(dtype="mixed_float16")
     options = {"total_steps": 2, "batch_size": 4, "gradient_accumulation_steps": 2, "amsgrad": True}
@@ -130,7 +127,7 @@ def test_the_optimizer_and_the_averages_count(small_model):
     assert planned.optimizer <= exact <= planned.optimizer + 100  # counters, the learning rate
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_activations_follow_batch_precision_and_remat(small_model):
     def memory(batch_size=8, num_devices=1, shard_weights=False, **options):
         model = small_model(num_layers=8, **options)
@@ -151,7 +148,7 @@ def test_activations_follow_batch_precision_and_remat(small_model):
 DEVICE = keras_umd.Device("mine", bfloat16=2e12, float32=1e12, memory=8e9, watts=100)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_times_follow_from_the_flops(small_model):
     model = small_model(remat=True)
     plan = keras_umd.plan_training(model, 8, DEVICE, num_devices=2, utilization=0.5, num_images=1000, epochs=3)
@@ -169,7 +166,7 @@ def test_times_follow_from_the_flops(small_model):
     np.testing.assert_allclose(in_bfloat16.step_seconds, plan.step_seconds / 2)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_a_measured_step_is_compared(small_model):
     plan = keras_umd.plan_training(small_model(remat=True), 8, DEVICE, utilization=0.5)
     measured = plan.compare(2 * plan.step_seconds)
@@ -182,7 +179,7 @@ def test_a_measured_step_is_compared(small_model):
         plan.compare(0)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_what_is_not_known_is_none(small_model):
     plan = keras_umd.plan_training(small_model(), 8)
     assert (plan.step_seconds, plan.hours, plan.fits, plan.compare(1.0).model_utilization) == (None,) * 4
@@ -190,7 +187,7 @@ def test_what_is_not_known_is_none(small_model):
     print(plan, plan.compare(1.0))
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_it_prints_parts_memory_and_times(small_model):
     text = str(keras_umd.plan_training(small_model(), 8, "TPU v4", num_devices=4, num_images=1_000_000))
     for piece in ("decoder attention", "optimizer", "4 x TPU v4 at 40%", "1.0 million images", "kWh"):
@@ -200,7 +197,7 @@ def test_it_prints_parts_memory_and_times(small_model):
     assert "decoder's embedding" in str(keras_umd.plan_training(small_model(decoder_hidden_dim=8), 8))
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_wrong_arguments_are_named(small_model):
     model = small_model()
     for arguments, message in (

@@ -13,8 +13,8 @@ OPTIONS = {"num_steps": 2, "seed": 3, "verbose": False}
 
 
 @pytest.fixture
-def model(small_model):
-    return trained_like(small_model(num_classes=3))
+def model(shared_model):
+    return trained_like(shared_model(num_classes=3))
 
 
 @pytest.fixture
@@ -94,13 +94,13 @@ def test_a_wrong_option_leaves_the_directory_usable(model, tmp_path):
     keras_umd.generate_to(**arguments, num_steps=2)
 
 
-def test_labels_may_be_given_or_left_out(model, small_model, tmp_path):
+def test_labels_may_be_given_or_left_out(model, shared_model, tmp_path):
     arguments = {"num_images": 3, "batch_size": 3, **OPTIONS}
     path = keras_umd.generate_to(model, tmp_path / "given", labels=[2, 2, 0], **arguments)
     with np.load(path) as arrays:
         np.testing.assert_array_equal(arrays["arr_0"], model.generate([2, 2, 0], num_steps=2, seed=3))
         np.testing.assert_array_equal(arrays["arr_1"], [2, 2, 0])
-    latents = trained_like(small_model(value_range=None))
+    latents = trained_like(shared_model(value_range=None))
     path = keras_umd.generate_to(latents, tmp_path / "latents", **arguments)
     with np.load(path) as arrays:
         assert sorted(arrays) == ["arr_0"]

@@ -21,8 +21,14 @@ SHAPE = (8, 8, 1)
 
 
 @pytest.fixture
-def latent_model(small_model):
+def latent_model(shared_model):
     """Without clipping and rounding, so that floats can be compared; both heads are trained on all patches."""
+    return trained_like(shared_model(num_classes=3, value_range=None, corruption=Corruption.dit(schedule="linear")))
+
+
+@pytest.fixture
+def new_latent_model(small_model):
+    """As `latent_model`, for a test that changes what its programs compute."""
     return trained_like(small_model(num_classes=3, value_range=None, corruption=Corruption.dit(schedule="linear")))
 
 
@@ -55,10 +61,12 @@ TIMESTEPS = [900, 600, 300, 50]
 
 @pytest.mark.parametrize("conditioning", ["adaln_zero", "token"])
 @pytest.mark.parametrize("kind", ["none", "constant", "interval", "weak model"])
-def test_the_compiled_loop_equals_the_network_called_by_hand(small_model, noise, conditioning, kind):
+def test_the_compiled_loop_equals_the_network_called_by_hand(shared_model, noise, conditioning, kind):
     corruption = Corruption.dit(schedule="linear")
-    model = trained_like(small_model(num_classes=3, value_range=None, corruption=corruption, conditioning=conditioning))
-    weak_model = trained_like(small_model(num_classes=3, value_range=None, corruption=corruption, hidden_dim=8))
+    model = trained_like(
+        shared_model(num_classes=3, value_range=None, corruption=corruption, conditioning=conditioning)
+    )
+    weak_model = trained_like(shared_model(num_classes=3, value_range=None, corruption=corruption, hidden_dim=8))
     labels = np.array([2, 0, 2, 1], "int32")
     ratio = np.sqrt(1 / model.corruption.noise_schedule.alpha_bar[TIMESTEPS] - 1)
     chosen, scales = {
@@ -72,12 +80,12 @@ def test_the_compiled_loop_equals_the_network_called_by_hand(small_model, noise,
     np.testing.assert_allclose(sample, expected, atol=2e-4 * np.abs(expected).max())
 
 
-def test_modulations_that_do_not_fit_are_computed_in_each_step(latent_model, noise, monkeypatch):
+def test_modulations_that_do_not_fit_are_computed_in_each_step(new_latent_model, noise, monkeypatch):
     arguments = {"labels": [0, 1, 2, 0], "initial_noise": noise, "num_steps": 4, "sampler": 0.0, "guidance": 2.0}
-    expected = latent_model.generate(**arguments)
+    expected = new_latent_model.generate(**arguments)
     monkeypatch.setattr("keras_umd.sampling.denoiser.MAX_MODULATIONS", 0)
-    latent_model.programs.clear()
-    np.testing.assert_allclose(latent_model.generate(**arguments), expected, atol=1e-4)
+    new_latent_model.programs.clear()
+    np.testing.assert_allclose(new_latent_model.generate(**arguments), expected, atol=1e-4)
 
 
 def test_either_head_can_be_read_or_both(latent_model, noise):
@@ -96,8 +104,8 @@ def test_either_head_can_be_read_or_both(latent_model, noise):
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "heun"])
-def test_every_sampler_generates_uint8_images_that_follow_the_seed(small_model, name):
-    model = trained_like(small_model(num_classes=3))
+def test_every_sampler_generates_uint8_images_that_follow_the_seed(shared_model, name):
+    model = trained_like(shared_model(num_classes=3))
     arguments = {"labels": [0, 1, 2], "num_steps": 4, "sampler": name}
     first = model.generate(**arguments, seed=0)
     assert first.shape == (3, *SHAPE)
@@ -108,9 +116,9 @@ def test_every_sampler_generates_uint8_images_that_follow_the_seed(small_model, 
     assert np.any(first != model.generate(**arguments, seed=0, guidance=3.0))
 
 
-def test_an_image_is_the_same_in_a_batch_of_any_size(small_model):
+def test_an_image_is_the_same_in_a_batch_of_any_size(shared_model):
     """At most one grey level on a thousandth of the values, since matrix products round differently."""
-    model = trained_like(small_model(num_classes=3))
+    model = trained_like(shared_model(num_classes=3))
     labels = np.arange(12) % 3
     arguments = {"num_steps": 20, "guidance": 2.0, "seed": 0}
     together = model.generate(labels, **arguments).astype(int)
@@ -229,7 +237,9 @@ print(len(keras.distribution.list_devices()), "devices")
 """
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras distributes on JAX")
+@pytest.mark.slow
+@pytest.mark.system
+@pytest.mark.backends("jax")  # Keras distributes on JAX
 def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     for distributed in (True, False):
@@ -242,18 +252,17 @@ def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
     assert (difference > 0).mean() <= 1e-3 + 1 / difference.size
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "torch" or not shutil.which("g++"), reason="torch.compile, which needs a C++ compiler"
-)
-def test_torch_compile_changes_nothing(small_model):
-    model = trained_like(small_model(num_classes=3))
+@pytest.mark.backends("torch")
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile, which needs a C++ compiler")
+def test_torch_compile_changes_nothing(shared_model):
+    model = trained_like(shared_model(num_classes=3))
     arguments = {"labels": [0, 1], "num_steps": 4, "guidance": 2.0, "seed": 0}
     difference = np.abs(model.generate(**arguments, jit_compile=True).astype(int) - model.generate(**arguments))
     assert difference.max() <= 1
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="elsewhere the network is only called to be traced")
-def test_steps_without_guidance_have_no_doubled_batch(latent_model, monkeypatch):
+@pytest.mark.backends("torch")  # elsewhere the network is only called to be traced
+def test_steps_without_guidance_have_no_doubled_batch(new_latent_model, monkeypatch):
     sizes = []
 
     def counted(model, x, names, **condition):
@@ -261,7 +270,7 @@ def test_steps_without_guidance_have_no_doubled_batch(latent_model, monkeypatch)
         return denoiser.predict(model, x, names, **condition)
 
     monkeypatch.setattr("keras_umd.sampling.program.predict", counted)
-    latent_model.generate([0, 1], num_steps=6, guidance=guidance.Interval(2.0, 0.3, 2.0))
+    new_latent_model.generate([0, 1], num_steps=6, guidance=guidance.Interval(2.0, 0.3, 2.0))
     assert sizes[0] == sizes[-1] == 2
     assert sorted(set(sizes)) == [2, 4]
 
@@ -285,8 +294,8 @@ def test_the_average_to_use_can_be_chosen(small_model):
         model.generate(**arguments, weights=0.99)
 
 
-def test_inpaint_keeps_the_known_pixels(small_model, images):
-    model = trained_like(small_model(num_classes=3))
+def test_inpaint_keeps_the_known_pixels(shared_model, images):
+    model = trained_like(shared_model(num_classes=3))
     mask = np.zeros((1, 8, 8, 1), bool)
     mask[:, 2:5, 3:7] = True
     known = ~np.broadcast_to(mask, images.shape)
@@ -322,13 +331,13 @@ def test_explicit_timesteps_say_how_many_steps_there_are(latent_model, noise):
     np.testing.assert_allclose(explicit, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_a_model_of_few_timesteps_takes_them_all_by_default(small_model):
-    model = small_model(corruption=Corruption(num_timesteps=5))
+def test_a_model_of_few_timesteps_takes_them_all_by_default(shared_model):
+    model = shared_model(corruption=Corruption(num_timesteps=5))
     assert model.generate(num_images=1).shape == (1, *SHAPE)
 
 
-def test_a_trajectory_ends_with_what_generate_returns(small_model):
-    model = trained_like(small_model(num_classes=3))
+def test_a_trajectory_ends_with_what_generate_returns(shared_model):
+    model = trained_like(shared_model(num_classes=3))
     arguments = {"labels": [0, 1], "num_steps": 6, "seed": 0}
     frames = model.trajectory(num_frames=4, **arguments)
     assert frames.shape == (4, 2, *SHAPE)
@@ -393,29 +402,29 @@ def test_trained_models_generate_their_data(small_model, way):
         ({"initial_noise": np.full((1, 8, 8, 1), np.nan, "float32")}, "finite"),
     ],
 )
-def test_generate_refuses(small_model, arguments, message):
+def test_generate_refuses(shared_model, arguments, message):
     with pytest.raises(ValueError, match=message):
-        small_model(num_classes=3).generate(**arguments)
+        shared_model(num_classes=3).generate(**arguments)
 
 
-def test_guidance_without_classes_is_refused(small_model):
+def test_guidance_without_classes_is_refused(shared_model):
     with pytest.raises(ValueError, match="with_classes"):
-        small_model().generate(num_images=1, guidance=2.0)
+        shared_model().generate(num_images=1, guidance=2.0)
 
 
-def test_a_weak_model_of_other_images_is_refused(small_model):
-    weak_model = small_model(num_classes=3, image_shape=(8, 8, 3))
+def test_a_weak_model_of_other_images_is_refused(shared_model):
+    weak_model = shared_model(num_classes=3, image_shape=(8, 8, 3))
     with pytest.raises(ValueError, match=r"(8, 8, 3).*beside.*(8, 8, 1)"):
-        small_model(num_classes=3).generate([0], guidance=guidance.Constant(2.0, weak_model=weak_model))
+        shared_model(num_classes=3).generate([0], guidance=guidance.Constant(2.0, weak_model=weak_model))
 
 
-def test_a_model_of_clean_images_is_refused(small_model):
+def test_a_model_of_clean_images_is_refused(shared_model):
     with pytest.raises(ValueError, match="with_classes.*clean_ratio=1"):
-        small_model(corruption=Corruption.mae()).generate(num_images=1)
+        shared_model(corruption=Corruption.mae()).generate(num_images=1)
 
 
-def test_only_what_was_trained_is_read(small_model):
-    model = small_model(corruption=Corruption(noisy_losses=["x0"]))
+def test_only_what_was_trained_is_read(shared_model):
+    model = shared_model(corruption=Corruption(noisy_losses=["x0"]))
     with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
         model.generate(num_images=1)
     with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='both'"):
@@ -423,15 +432,15 @@ def test_only_what_was_trained_is_read(small_model):
     assert model.generate(num_images=1, num_steps=2, predict_from="x0").shape == (1, 8, 8, 1)
     guided = {"num_images": 1, "guidance": guidance.Constant(2.0, weak_model=model)}
     with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
-        small_model().generate(**guided)
+        shared_model().generate(**guided)
 
 
 @pytest.mark.parametrize(
     "mask", [np.zeros((8, 8), bool), np.zeros((2, 8, 8, 1), bool), np.zeros((1, 8, 8, 1)), np.zeros((1, 4, 4, 1), bool)]
 )
-def test_inpaint_refuses_masks_that_do_not_fit(small_model, images, mask):
+def test_inpaint_refuses_masks_that_do_not_fit(shared_model, images, mask):
     with pytest.raises(ValueError, match=r"\(24 or 1, 8, 8, 1\)"):
-        small_model().inpaint(images, mask)
+        shared_model().inpaint(images, mask)
 
 
 @pytest.mark.parametrize(
@@ -445,6 +454,6 @@ def test_inpaint_refuses_masks_that_do_not_fit(small_model, images, mask):
         ({"timestep": 3, "num_steps": 5, "sampler": "heun"}, "num_steps=5"),
     ],
 )
-def test_denoise_refuses(small_model, noise, arguments, message):
+def test_denoise_refuses(shared_model, noise, arguments, message):
     with pytest.raises(ValueError, match=message):
-        small_model().denoise(**{"images": noise, **arguments})
+        shared_model().denoise(**{"images": noise, **arguments})

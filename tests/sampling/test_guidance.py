@@ -5,6 +5,8 @@ import pytest
 from keras_umd import guidance
 from keras_umd.corruption import schedules
 
+pytestmark = pytest.mark.host
+
 TIMESTEPS = np.array([1000, 900, 500, 100, 1])
 
 

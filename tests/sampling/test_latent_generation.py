@@ -15,7 +15,7 @@ from tests.latents.helpers import assert_same_images, decoded_by_hand, tiny_auto
 
 ARGUMENTS = {"num_steps": 3, "seed": 0}
 # Sampling is tested on every backend, and so are autoencoders; here they only meet.
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch compiles nothing")
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def test_the_whole_loop_equals_the_authors(golden, steps):
     assert_close(sample, values[f"{key}.sample_f64"], 5e-5)
 
 
+@pytest.mark.host
 def test_ancestral_sampling_has_the_posterior_variance_of_ddpm():
     schedule = schedules.Cosine()
     timesteps = np.arange(1000, 0, -1)
@@ -172,6 +173,7 @@ def test_frames_go_from_the_noise_to_the_sample():
     np.testing.assert_allclose(frames, all_states[::2], rtol=1e-6)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("use", "message"),
     [
@@ -198,6 +200,7 @@ def test_wrong_arguments_are_named(use, message):
         use()
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("sampler", [DDIM(0.5), DPMSolverPP2M("karras"), Heun([9.5, 3, 1])])
 def test_config_round_trip(sampler):
     config = keras.saving.serialize_keras_object(sampler)

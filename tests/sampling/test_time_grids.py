@@ -4,6 +4,8 @@ import pytest
 from keras_umd.corruption import schedules
 from keras_umd.sampling.time_grids import GRIDS, time_grid
 
+pytestmark = pytest.mark.host
+
 
 @pytest.mark.parametrize("num_steps", [1, 2, 62, 250, 999, 1000])
 def test_the_uniform_grid_has_distinct_integers_from_the_last_to_the_first(num_steps):

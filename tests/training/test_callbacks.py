@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from keras_umd import callbacks, data
-from tests.conftest import QUICK_JIT, array
+from tests.conftest import QUICK, array
 from tests.training.helpers import KillAfter, Killed
 
 
 def test_a_run_leaves_its_model_and_history_and_no_backup(small_model, images, tmp_path):
     model = small_model()
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
     model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=callbacks.resumable(tmp_path / "run"))
     loaded = keras.models.load_model(tmp_path / "run" / "model.keras")
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
@@ -29,7 +29,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
 
     def fit(*more):
         model = small_model()
-        model.compile("adamw")
+        model.compile("adamw", **QUICK)
         run = callbacks.resumable(tmp_path / "run")
         model.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[*run, *more])
         return model
@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
     resumed = fit()
     assert int(array(resumed.optimizer.iterations)) == 6
     uninterrupted = small_model()
-    uninterrupted.compile("adamw")
+    uninterrupted.compile("adamw", **QUICK)
     uninterrupted.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0)
     for value, expected in zip(resumed.get_weights(), uninterrupted.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_where_it_was(small_model, images, tmp_path):
 
 def test_nan_raises_and_keeps_the_last_good_backup(small_model, images, tmp_path):
     model = small_model()
-    model.compile("adamw")
+    model.compile("adamw", **QUICK)
 
     def spoil(epoch, logs):
         if epoch == 1:
@@ -67,7 +67,7 @@ class Run:
     def __init__(self, small_model, images, directory, source=data.from_arrays, save_freq=1, **optimizer):
         self.train = source(images, batch_size=8, seed=3)
         self.model = small_model()
-        self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), jit_compile=QUICK_JIT)
+        self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), **QUICK)
         self.callbacks = callbacks.resumable(directory, save_freq=save_freq, dataset=self.train)
 
     def fit(self, *more, epochs=3, **kwargs):
@@ -91,7 +91,7 @@ def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(source, small_
     assert not (tmp_path / "killed" / "backup").exists()
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras spreads weights on JAX")
+@pytest.mark.backends("jax")  # Keras spreads weights on JAX
 def test_data_on_the_device_are_no_part_of_what_spread_weights_leave(small_model, images, tmp_path, monkeypatch):
     pytest.importorskip("orbax.checkpoint")
     monkeypatch.setattr("keras_umd.training.state_files.is_spread", lambda value: True)
@@ -103,10 +103,7 @@ def test_data_on_the_device_are_no_part_of_what_spread_weights_leave(small_model
         np.testing.assert_array_equal(value, expected)
 
 
-needs_one_backend = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
-
-
-@needs_one_backend
+@pytest.mark.host
 def test_a_batch_that_was_looked_at_is_not_lost(small_model, images, tmp_path):
     killed = Run(small_model, images, tmp_path / "killed")
     next(iter(killed.train))
@@ -117,7 +114,7 @@ def test_a_batch_that_was_looked_at_is_not_lost(small_model, images, tmp_path):
     )
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.parametrize("killed_after", [2, 3, 8])
 @pytest.mark.parametrize("save_freq", [1, 2, "epoch"])
 def test_wherever_it_is_killed_the_run_ends_the_same(killed_after, save_freq, small_model, images, tmp_path):
@@ -128,7 +125,7 @@ def test_wherever_it_is_killed_the_run_ends_the_same(killed_after, save_freq, sm
     Run(small_model, images, tmp_path / "killed", **options).fit().assert_equals(whole)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_an_epoch_leaves_its_losses_once(small_model, images, tmp_path):
     with pytest.raises(Killed):
         Run(small_model, images, tmp_path, save_freq=5).fit(KillAfter(4))
@@ -137,7 +134,7 @@ def test_an_epoch_leaves_its_losses_once(small_model, images, tmp_path):
     assert epochs == ["epoch", "0", "1", "2"]
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_the_same_model_goes_on_in_the_same_process(small_model, images, tmp_path):
     whole = Run(small_model, images, tmp_path / "whole").fit()
     run = Run(small_model, images, tmp_path / "killed")
@@ -147,7 +144,7 @@ def test_the_same_model_goes_on_in_the_same_process(small_model, images, tmp_pat
     assert run.model.fit(run.train, epochs=1, verbose=0).epoch == [0]  # a later one begins anew
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_a_run_that_was_killed_twice_leaves_nothing_behind(small_model, images, tmp_path):
     run = Run(small_model, images, tmp_path / "killed")
     filters = list(warnings.filters)
@@ -160,7 +157,7 @@ def test_a_run_that_was_killed_twice_leaves_nothing_behind(small_model, images, 
     assert warnings.filters == filters
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_a_run_that_began_at_a_later_epoch_ends_where_it_should(small_model, images, tmp_path):
     whole = Run(small_model, images, tmp_path / "whole").fit(initial_epoch=2, epochs=5)
     with pytest.raises(Killed):
@@ -168,7 +165,7 @@ def test_a_run_that_began_at_a_later_epoch_ends_where_it_should(small_model, ima
     Run(small_model, images, tmp_path / "killed").fit(initial_epoch=2, epochs=5).assert_equals(whole)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_a_kill_while_a_backup_is_written_leaves_the_one_before(small_model, images, tmp_path, monkeypatch):
     whole = Run(small_model, images, tmp_path / "whole").fit()
     run = Run(small_model, images, tmp_path / "killed")
@@ -188,7 +185,7 @@ def test_a_kill_while_a_backup_is_written_leaves_the_one_before(small_model, ima
     Run(small_model, images, tmp_path / "killed").fit().assert_equals(whole)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, images, tmp_path):
     with pytest.raises(Killed):
         Run(small_model, images, tmp_path / "run").fit(KillAfter(2))

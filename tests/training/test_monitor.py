@@ -9,12 +9,10 @@ import pytest
 
 from keras_umd import callbacks
 from keras_umd.training import monitor as monitor_module
-from tests.conftest import QUICK_JIT, array
+from tests.conftest import QUICK, array
 from tests.training.helpers import Killed
 
 pytest.importorskip("matplotlib")
-BACKEND = keras.backend.backend()
-needs_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype("uint8")
 X, Y = np.random.default_rng(1).normal(size=(2, 24, 1)).astype("float32")
 
@@ -46,7 +44,7 @@ class Fit:
 
 def linear_model(**options):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "linear", True, "ones")])
-    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=QUICK_JIT, **options)
+    model.compile(keras.optimizers.SGD(0.1), "mse", **QUICK, **options)
     return model
 
 
@@ -118,7 +116,7 @@ def test_tensorboard_has_losses_scores_and_pictures_of_each_step_once(tmp_path):
     assert pictures == [(step, 6, 5) for step in (2, 4, 6, 8, 9)]
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.usefixtures("without_progress")
 def test_steps_are_batches_also_where_gradients_are_accumulated(tmp_path):
     model = linear_model()
@@ -128,7 +126,7 @@ def test_steps_are_batches_also_where_gradients_are_accumulated(tmp_path):
     assert evaluated_steps(tmp_path) == [2, 4, 6]  # updates, after 4, 8 and 12 batches
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.usefixtures("without_progress")
 def test_the_keys_of_a_dictionary_come_before_the_names(tmp_path):
     judges = {"raw": lambda model: {"accuracy": 0.1}, "ema": lambda model: {"accuracy": 0.2, "samples": PICTURE}}
@@ -156,7 +154,7 @@ def test_it_evaluates_regularly_and_at_the_end(options, steps, tmp_path):
     assert evaluated_steps(tmp_path) == steps
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="Keras refuses steps_per_execution there")
+@pytest.mark.backends("jax", "tensorflow")  # Keras refuses steps_per_execution there
 @pytest.mark.usefixtures("without_progress")
 def test_an_execution_of_several_steps_that_passes_a_multiple_is_evaluated(tmp_path):
     Fit(tmp_path, every_steps=2, compile_options={"steps_per_execution": 2})()
@@ -175,7 +173,7 @@ class Clock:
         self.now += seconds
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.usefixtures("without_progress")
 @pytest.mark.parametrize(
     ("costs", "epochs"),
@@ -225,7 +223,7 @@ def test_the_training_goes_on_as_without(small_model, images, tmp_path):
         return {"samples": np.tile(model.generate(num_images=1, num_steps=2)[0], 3)}
 
     model = small_model()
-    model.compile("adamw", jit_compile=QUICK_JIT)
+    model.compile("adamw", **QUICK)
     model.optimizer.build(model.trainable_variables)
     model.save_weights(tmp_path / "start.weights.h5")
 
@@ -264,7 +262,7 @@ def test_a_killed_run_goes_on_with_no_step_twice(options, tmp_path):
     assert [line["values"]["weight"] for line in lines(tmp_path / "killed")] == list(whole.weights.values())
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.usefixtures("without_progress")
 def test_pictures_of_steps_that_are_taken_back_go_too(tmp_path):
     with pytest.raises(Killed):
@@ -274,7 +272,7 @@ def test_pictures_of_steps_that_are_taken_back_go_too(tmp_path):
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["samples_0000003.png"]
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.usefixtures("without_progress")
 def test_a_run_that_is_killed_in_its_last_evaluation_makes_it_up(tmp_path):
     def run(judge):
@@ -292,7 +290,7 @@ def test_a_run_that_is_killed_in_its_last_evaluation_makes_it_up(tmp_path):
     assert [(line["step"], line["epoch"]) for line in lines(tmp_path)] == [(4, 2), (6, 2)]
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.usefixtures("without_progress")
 def test_a_later_fit_of_the_same_model_goes_on(tmp_path):
     fit = Fit(tmp_path)(epochs=1)
@@ -303,7 +301,7 @@ def test_a_later_fit_of_the_same_model_goes_on(tmp_path):
 # What it refuses
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -322,20 +320,20 @@ def test_wrong_arguments_are_refused(arguments, message, tmp_path):
         callbacks.Monitor(tmp_path, **{"evaluations": lambda model: {}, **arguments})
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.parametrize("result", ["0.5", None, {}, np.zeros((2, 2, 3)), PICTURE[..., :1]])
 def test_results_of_other_types_are_refused(result, tmp_path):
     with pytest.raises(ValueError, match=r"uint8 pictures .*Received: .* as 'score'"):
         Fit(tmp_path, lambda model: {"score": result})()
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_names_that_come_twice_are_refused(tmp_path):
     with pytest.raises(ValueError, match="Received: 'score' twice"):
         Fit(tmp_path, [lambda model: {"score": 1}] * 2)()
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.parametrize("package", ["matplotlib", "tensorboard"])
 def test_what_is_missing_is_said_before_the_training(package, tmp_path, monkeypatch):
     module = {"matplotlib": "matplotlib.figure", "tensorboard": "tensorboard.summary.writer.event_file_writer"}[package]

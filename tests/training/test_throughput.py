@@ -8,10 +8,8 @@ import keras_umd
 from keras_umd import callbacks
 from keras_umd.planning.flops import step_flops
 from keras_umd.training import throughput
-from tests.conftest import QUICK_JIT
+from tests.conftest import QUICK, QUICK_STEP
 
-BACKEND = keras.backend.backend()
-needs_one_backend = pytest.mark.skipif(BACKEND != "torch", reason="the same on every backend")
 SLOW = keras_umd.Device("slow", bfloat16=2e9, float32=1e9, memory=1e9)
 
 
@@ -54,7 +52,7 @@ def fit(small_model, images, monkeypatch):
 
     def run(executions, data=None, steps_per_execution=1, validation=False, callback=None):
         model, ticks = small_model(), Ticks(executions)
-        model.compile("adamw", steps_per_execution=steps_per_execution, jit_compile=QUICK_JIT)
+        model.compile(**QUICK_STEP, steps_per_execution=steps_per_execution)
         monkeypatch.setattr(throughput, "clock", lambda: ticks.now)
         images_of_epoch = np.resize(images, (sum(executions), 8, 8, 1))
         history = model.fit(
@@ -71,7 +69,7 @@ def fit(small_model, images, monkeypatch):
     return run
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("executions", "first", "second"),
     [
@@ -87,19 +85,19 @@ def test_the_speed_is_that_of_what_does_not_compile(fit, executions, first, seco
     np.testing.assert_allclose(history["images_per_second"], [first, second])
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch refuses it")
+@pytest.mark.backends("jax", "tensorflow")  # PyTorch refuses it
 def test_several_steps_in_an_execution_count(fit):
     _, history = fit((16, 16, 4), steps_per_execution=2)
     np.testing.assert_allclose(history["images_per_second"], [16, 12])
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_validation_does_not_count(fit):
     _, history = fit((8, 8, 4), validation=True)
     np.testing.assert_allclose(history["images_per_second"], [8, 20 / 3])
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_flops_are_those_of_each_batch_and_the_utilization_their_share_of_the_peak(fit):
     model, history = fit((8, 8, 4))
     batch, rest = (sum(part.forward + part.backward for part in step_flops(model, n)) for n in (8, 4))
@@ -108,7 +106,7 @@ def test_flops_are_those_of_each_batch_and_the_utilization_their_share_of_the_pe
     np.testing.assert_allclose(history["utilization"], expected / 1e9)
 
 
-@needs_one_backend
+@pytest.mark.host
 def test_the_device_is_the_one_that_the_backend_names(fit, monkeypatch):
     monkeypatch.setattr(throughput, "training_devices", lambda: ("TPU v4", 4))
     _, history = fit((8, 8), callback=callbacks.Throughput())
@@ -117,7 +115,7 @@ def test_the_device_is_the_one_that_the_backend_names(fit, monkeypatch):
     assert "utilization" not in fit((8, 8), callback=callbacks.Throughput())[1]
 
 
-@needs_one_backend
+@pytest.mark.host
 @pytest.mark.filterwarnings("ignore:.*shuffle=True", "ignore:Your input ran out of data")
 def test_a_first_epoch_of_unknown_length_counts_to_its_end(fit):
     def batches(images):
@@ -127,12 +125,12 @@ def test_a_first_epoch_of_unknown_length_counts_to_its_end(fit):
     np.testing.assert_allclose(history["images_per_second"], [20 / 102])
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="tracing takes long there, and no state is touched")
+@pytest.mark.backends("jax", "torch")  # tracing takes long there, and no state is touched
 def test_the_training_is_the_one_without_it_and_files_have_its_numbers(small_model, images, tmp_path):
     weights = []
     for more in ([], [callbacks.Throughput("TPU v4"), *callbacks.resumable(tmp_path)]):
         model = small_model()
-        model.compile("adamw", jit_compile=QUICK_JIT)
+        model.compile("adamw", **QUICK)
         model.fit(images[:20], batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=more)
         weights.append(model.get_weights())
     for value, expected in zip(*weights, strict=True):
@@ -142,11 +140,13 @@ def test_the_training_is_the_one_without_it_and_files_have_its_numbers(small_mod
     assert all(0 < float(row["utilization"]) < 1 and float(row["images_per_second"]) > 0 for row in rows)
 
 
+@pytest.mark.host
 def test_no_batch_is_waited_for():
     """Keras waits for every batch as soon as one callback has something to do at its end."""
     assert callbacks.Throughput.on_train_batch_end is keras.callbacks.Callback.on_train_batch_end
 
 
+@pytest.mark.host
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="`device` must be one of .*'TPU v4'.* Received: device='abacus'"):
         callbacks.Throughput("abacus")

@@ -5,9 +5,9 @@ from keras_umd.weights import load_small_vision
 from tests.conftest import array
 
 
-def test_a_file_equals_a_dictionary(golden_model, golden_params, tmp_path):
+def test_a_file_equals_a_dictionary(golden_model, new_golden_model, golden_params, tmp_path):
     np.savez(tmp_path / "params.npz", **golden_params())
-    model, expected = golden_model(), golden_model()
+    model, expected = new_golden_model(), golden_model()
     for variable in model.trainable_variables:
         variable.assign(0 * array(variable))
     load_small_vision(model, tmp_path / "params.npz")
@@ -16,7 +16,7 @@ def test_a_file_equals_a_dictionary(golden_model, golden_params, tmp_path):
             np.testing.assert_array_equal(value, other)
 
 
-def test_scanned_checkpoints_load(golden_model, golden_params):
+def test_scanned_checkpoints_load(golden_model, new_golden_model, golden_params):
     params = golden_params()
     scanned = {}
     for name, value in params.items():
@@ -31,7 +31,7 @@ def test_scanned_checkpoints_load(golden_model, golden_params):
         for name, value in scanned.items()
     }
     assert len(scanned) < len(params)
-    model, expected = golden_model(), golden_model()
+    model, expected = new_golden_model(), golden_model()
     for variable in model.trainable_variables:
         variable.assign(0 * array(variable))
     load_small_vision(model, {name.replace(".", "/"): value for name, value in scanned.items()})
