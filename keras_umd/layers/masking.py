@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_umd.layers.symbolic import output_spec_by_tracing
+
 
 def check_mask_ratio(mask_ratio, name="mask_ratio"):
     """Raise a ValueError for a mask ratio outside of [0, 1)."""
@@ -106,8 +108,7 @@ class RandomMasking(keras.layers.Layer):
         visible, masked = split_by_score(mask_noise, self.mask_ratio)
         return take_tokens(ops.cast(tokens, self.compute_dtype), visible), visible, masked
 
-    # By tracing: by `compute_output_shape` alone, Keras would take the indices for floats.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def compute_output_shape(self, tokens_shape, mask_noise_shape=None):
         batch, num_patches, dim = tokens_shape

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.layers.conditioning import Modulations, condition_width, modulation_of
+from keras_umd.layers.symbolic import output_spec_by_tracing
 
 MAX_AXES = 4
 
@@ -225,8 +226,7 @@ class PatchHead(keras.layers.Layer):
         kernel = ops.reshape(kernel, (kernel.shape[0], -1))
         return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)
 
-    # By tracing: Keras would not tell `compute_output_shape` of `channel_range`.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def compute_output_shape(self, tokens_shape, condition_shape=None):
         return (*tokens_shape[:-1], math.prod(self.patch_size) * self.channels)

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.backend.scan import can_scan, scan_layers
 from keras_umd.layers.conditioning import Modulations
+from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.layers.transformer import TransformerBlock
 from keras_umd.utils.checks import check_positive_integers
 
@@ -127,8 +128,7 @@ class BlockStack(keras.layers.Layer):
 
         return scan_layers(call, blocks, tokens, modulations, self.remat)
 
-    # By tracing: Keras would not tell `compute_output_shape` of `num_outputs`, `collect` and `depth`.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def compute_output_shape(self, tokens_shape, condition_shape=None):
         return tokens_shape

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.backend.kernels import attention, layer_norm, project
 from keras_umd.layers.conditioning import condition_width, modulation_of
+from keras_umd.layers.symbolic import output_spec_by_tracing
 
 CONDITIONINGS = ("adaln_zero", "token", None)
 
@@ -87,8 +88,7 @@ class SelfAttention(keras.layers.Layer):
     def _heads(self, x):
         return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
 
-    # By tracing: Keras would not tell `compute_output_shape` of `num_outputs`.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def compute_output_shape(self, tokens_shape):
         return tokens_shape
@@ -179,8 +179,7 @@ class TransformerBlock(keras.layers.Layer):
     def _mlp(self, x):
         return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
 
-    # By tracing: Keras would not tell `compute_output_shape` of `num_outputs`.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def compute_output_shape(self, tokens_shape, condition_shape=None):
         return tokens_shape

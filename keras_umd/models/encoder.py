@@ -9,6 +9,7 @@ from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
 from keras_umd.layers.stack import BlockStack
+from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.layers.transformer import LayerNorm
 
 
@@ -116,8 +117,7 @@ class Encoder(keras.layers.Layer):
     def _split(self, tokens):
         return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
 
-    # By tracing: Keras would not tell `compute_output_shape` of `collect`.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):
         batch, num_patches = images_shape[0], math.prod(patch_grid(images_shape[1:], self.patch_size))

@@ -10,6 +10,7 @@ from keras import ops
 from keras_umd.backend.processes import to_numpy
 from keras_umd.corruption import schedules
 from keras_umd.layers.patches import as_tuple, patch_grid
+from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.models.condition import ConditionEmbedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import check_timesteps, is_between
@@ -56,8 +57,7 @@ class FeatureExtractor(keras.Model):
         The features of a float image that leaves `value_range` are NaN, where its values can't be checked before.
     """
 
-    # By tracing, which also checks the images' shape and type.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from keras_umd.layers.conditioning import Modulations
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.patches import PatchHead, as_tuple
 from keras_umd.layers.stack import BlockStack
+from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.layers.transformer import LayerNorm
 
 PATCHES = ("masked", "visible", "all")
@@ -192,8 +193,7 @@ class Decoder(keras.layers.Layer):
         shape = (-1, tokens.shape[1], pixels * self.channels)
         return {name: ops.reshape(part, shape) for name, part in zip(self.pixel_predictions, parts, strict=True)}
 
-    # By tracing: Keras would not tell `compute_output_shape` of `read`.
-    compute_output_spec = keras.Operation.compute_output_spec
+    compute_output_spec = output_spec_by_tracing
 
     def compute_output_shape(
         self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None
