@@ -42,7 +42,7 @@ def main():
     parser.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or bfloat16")
     parser.add_argument("--remat", action="store_true")
     parser.add_argument("--scan-blocks", action="store_true")
-    parser.add_argument("--device", help="a name of keras_umd.devices.DEVICES, for the share of its peak")
+    parser.add_argument("--device", help="a name of keras_umd.planning.devices.DEVICES, for the share of its peak")
     parser.add_argument("--product", type=int, help="rows of the matrices; by default 2048, 8192 on accelerators")
     parser.add_argument("--synthetic", action="store_true", help="small models instead of the sizes")
     parser.add_argument("--output", default="runs/train_step.json")

@@ -21,7 +21,7 @@ def plan(
         model: `UMD`. Its corruption, precision, `remat`, optimizer (AdamW if it isn't compiled) and averages count.
             Where it has classes, labels are given.
         batch_size: Integer, the images of one step on all devices.
-        device: The name of one of `keras_umd.devices.DEVICES`, a `keras_umd.Device`, or `None`, for no times.
+        device: The name of one of `keras_umd.planning.devices.DEVICES`, a `keras_umd.Device`, or `None`, for no times.
         num_devices: Integer, a divisor of the batch size; each has its share of the batch.
         shard_weights: Bool. Whether each holds only its share of the weights, too, as by `UMD.layout_map` of a mesh of
             one axis, and with them of the optimizer and the averages.

@@ -31,8 +31,8 @@ class Throughput(keras.callbacks.Callback):
     >>> model.fit(images, epochs=800, callbacks=run)
 
     Args:
-        device: The name of one of `keras_umd.devices.DEVICES`, or a `keras_umd.Device`. Defaults to the one that the
-            backend names, if it is among those.
+        device: The name of one of `keras_umd.planning.devices.DEVICES`, or a `keras_umd.Device`. Defaults to the one
+            that the backend names, if it is among those.
         num_devices: Integer. Defaults to those of Keras' distribution or TensorFlow's strategy, or to 1.
     """
 
