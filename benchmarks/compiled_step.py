@@ -92,7 +92,7 @@ def shapes_of_model(args, options):
             model = keras_umd.UMD(**SMALL, **options)
         else:
             model = keras_umd.UMD.from_preset(args.preset, **options)
-        model.compile(keras_umd.recipes.pretraining_optimizer(1000, args.batch_size))
+        model.compile(keras_umd.recipes.pretraining_optimizer(10**6, args.batch_size))
         model.optimizer.build(model.trainable_variables)
         models.append(model)
 

@@ -74,7 +74,7 @@ def main():
         for method, (where, (preset, shape, source)) in itertools.product(METHODS, sources.items()):
             name = f"{method}_{args.size}_{preset}"
             model = keras_umd.UMD.from_preset(name, image_shape=shape, dtype=args.dtype, seed=0)
-            model.compile(keras_umd.recipes.pretraining_optimizer(1000, args.batch_size))
+            model.compile(keras_umd.recipes.pretraining_optimizer(10**6, args.batch_size))
             epochs[method, where] = functools.partial(model.fit, source, verbose=0)
         times = {name: seconds[:, 0] for name, seconds in common.in_turns(epochs, args.repeats).items()}
 

@@ -105,7 +105,7 @@ def step(args):
         layout_map = keras_umd.UMD.layout_map(mesh)
         keras.distribution.set_distribution(keras_umd.distribution.ModelParallel(layout_map=layout_map))
     model = keras_umd.UMD.from_preset(args.preset, scan_blocks=args.scan_blocks)
-    model.compile(keras_umd.recipes.pretraining_optimizer(100, args.batch_size))
+    model.compile(keras_umd.recipes.pretraining_optimizer(10**6, args.batch_size))
     images = np.random.default_rng(0).integers(0, 256, (args.batch_size, *model.image_shape)).astype("uint8")
     model.fit(images, batch_size=args.batch_size, verbose=0)
     state = [variable.value for variable in (*model.variables, *model.optimizer.variables)]

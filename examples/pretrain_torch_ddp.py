@@ -61,7 +61,7 @@ def train_together(args):
     keras.utils.set_random_seed(0)
     model = keras_umd.UMD.from_preset(args.preset, dtype=args.dtype)
     share = distribution.share(args.batch_size)
-    train = data.from_folder(args.data, image_size=model.image_shape[0], labels=False, **share)
+    train = data.from_folder(args.data, image_size=model.image_shape[:2], labels=False, **share)
     model.compile(keras_umd.recipes.pretraining_optimizer(args.epochs * len(train), args.batch_size))
     model.optimizer.build(model.trainable_variables)
     backup = os.path.join(args.output, "last.weights.h5")

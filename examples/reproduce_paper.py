@@ -274,7 +274,7 @@ def measure_costs(args, train, rounds=5, steps=3):
     models = {name: build(args, name, train[0], 0) for name in [*args.methods, *args.ablations]}
     models["fine-tuning"] = build(args, "UMD", train[0], 0).with_classes(int(train[1].max()) + 1)
     for name, model in models.items():
-        model.compile(recipes.pretraining_optimizer(100, size))
+        model.compile(recipes.pretraining_optimizer(10**6, size))
         batch = [x[:size] for x in train] if name == "fine-tuning" else [train[0][:size]]
         models[name] = (model, batch)
         model.train_on_batch(*batch)  # compiles

@@ -112,7 +112,9 @@ def test_what_the_user_excludes_from_weight_decay_stays_excluded(small_model):
 
 
 def test_a_short_training_with_the_papers_tiny_rate_is_warned_of_with_the_remedy():
-    with pytest.warns(UserWarning, match=r"peaks at 1.9e-05 for batch_size=32, .*base_learning_rate=8e-3"):
+    with pytest.warns(
+        UserWarning, match=r"peaks at 1.9e-05 for batch_size=32: .* total_steps=354.*base_learning_rate=8e-3"
+    ):
         recipes.pretraining_optimizer(total_steps=354, batch_size=32)
 
 
