@@ -25,10 +25,10 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
             "`corruption` must be a keras_umd.Corruption, for example Corruption.mae(). "
             f"Received: corruption={corruption!r}"
         )
-    if not isinstance(objective, Objective):
+    if objective is not None and not isinstance(objective, Objective):
         raise ValueError(f"`objective` must be a keras_umd.Objective. Received: objective={objective!r}")
     views = {view.name for view in corruption.views}
-    if not {term.view for term in objective.terms} <= views:
+    if objective is not None and not {term.view for term in objective.terms} <= views:
         raise ValueError(
             f"The terms of `objective` must be of the corruption's views {sorted(views)}. "
             f"Received: {[term.loss_name for term in objective.terms]}"

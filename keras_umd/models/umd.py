@@ -105,7 +105,6 @@ class UMD(keras.Model):
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
-        objective = Objective.denoising(corruption) if objective is None else objective
         sizes = {
             "hidden_dim": hidden_dim,
             "num_layers": num_layers,
@@ -118,6 +117,7 @@ class UMD(keras.Model):
         decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
         corruption.check_grid(grid)
+        objective = Objective.denoising(corruption) if objective is None else objective
         super().__init__(**kwargs)
         self.image_shape = tuple(image_shape)
         self.grid = grid

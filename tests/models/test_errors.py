@@ -23,7 +23,8 @@ FLOATS = np.zeros((2, 8, 8, 1), "float32")
         ({"num_layers": -1}, "num_layers=-1"),
         ({"num_heads": 0}, "num_heads=0"),
         ({"num_classes": 2.5}, "num_classes=2.5"),
-        ({"image_shape": (8, 8)}, r"image_shape=\(8, 8\)"),
+        ({"image_shape": (8,)}, r"image_shape=\(8,\)"),
+        ({"image_shape": (2,) * 6}, r"one to four space axes"),
         ({"corruption": "mae"}, "corruption='mae'"),
         ({"value_range": 5}, "value_range=5"),
         ({"label_dropout": 1.0}, r"\[0, 1\).*label_dropout=1.0"),
@@ -49,7 +50,7 @@ def test_the_constructor_refuses(small_model, arguments, message):
         ({"noisy_losses": "eps"}, "one or both of.*'eps'"),
         ({"noisy_losses": ["x0", "v"]}, "one or both of.*'v'"),
         ({"noisy_losses": []}, "one or both of"),
-        ({"schedule": "sigmoid"}, "'cosine' or 'linear'.*'sigmoid'"),
+        ({"schedule": "sigmoid"}, "'cosine', 'linear'.*'sigmoid'"),
         ({"num_timesteps": 0}, "num_timesteps=0"),
     ],
 )

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import FeatureExtractor, NoiseSchedule
+from keras_umd import FeatureExtractor
+from keras_umd.corruption import schedules
 from tests.conftest import QUICK, array, trained_like
 
 
@@ -149,17 +150,8 @@ def test_wrong_arguments_are_named(small_model, wrong, message):
 
 
 @keras.saving.register_keras_serializable("tests")
-class OwnSchedule(NoiseSchedule):
-    def __init__(self, num_timesteps):
-        super().__init__("linear", num_timesteps)
-        self.name = "own"
-
-    def get_config(self):
-        return {"num_timesteps": self.num_timesteps}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
+class OwnSchedule(schedules.Linear):
+    name = "own"
 
 
 def test_a_schedule_of_ones_own_is_kept(small_model, images, tmp_path):

@@ -96,7 +96,7 @@ def test_with_classes_freezes_what_it_is_told(small_model, images, labels, tmp_p
 def test_with_classes_of_none_is_fine_tuned_without_labels(small_model, images):
     model = trained_like(small_model()).with_classes(None)
     assert model.num_classes is None
-    assert model.corruption.noisy_mask_ratio == 0
+    assert model.corruption.get_config()["noisy_mask_ratio"] == 0
     assert small_model(conditioning=None).with_classes(None).condition_embedding is None
 
 
@@ -126,10 +126,10 @@ def test_presets_have_the_authors_parameter_counts(name, preset, labels):
 def test_presets_of_each_method_and_of_latents(monkeypatch):
     from keras_umd.models.presets import preset_config
 
-    assert preset_config("mae_tiny_patch8_64")["conditioning"] == "token"
-    assert preset_config("mae_tiny_patch8_64")["corruption"].get_config() == Corruption.mae().get_config()
-    assert preset_config("dit_small_patch4_32")["corruption"].get_config() == Corruption.dit().get_config()
-    latent = preset_config("umd_large_patch2_latent32")
+    assert preset_config("mae_tiny_patch8_64", UMD.presets)["conditioning"] == "token"
+    assert preset_config("mae_tiny_patch8_64", UMD.presets)["corruption"].get_config() == Corruption.mae().get_config()
+    assert preset_config("dit_small_patch4_32", UMD.presets)["corruption"].get_config() == Corruption.dit().get_config()
+    latent = preset_config("umd_large_patch2_latent32", UMD.presets)
     assert latent["image_shape"] == (32, 32, 4)
     assert latent["value_range"] is None
     assert latent["corruption"].get_config()["schedule"] == "linear"
