@@ -46,12 +46,20 @@ DEVICES = {
         Device("TPU v5e", 197e12, 197e12, 16e9, None, ("TPU v5 lite", "TPU v5e")),
         Device("TPU v5p", 459e12, 459e12, 95e9, None, ("TPU v5", "TPU v5p")),
         Device("TPU v6e", 918e12, 918e12, 32e9, None, ("TPU v6 lite", "TPU v6e")),
+        # NVIDIA's data sheets of T4 and V100 (SXM2): float16, since they have no bfloat16, and no TF32.
+        Device("T4", 65e12, 8.1e12, 16e9, 70, ("Tesla T4",)),
+        Device("V100 32GB", 125e12, 15.7e12, 32e9, 300, ("Tesla V100-SXM2-32GB",)),
+        # NVIDIA's data sheets of A10 and L4, the latter's halved, as they are with sparsity.
+        Device("A10", 125e12, 62.5e12, 24e9, 150, ("NVIDIA A10",)),
+        Device("L4", 121e12, 60e12, 24e9, 72, ("NVIDIA L4",)),
         # NVIDIA's data sheet "A100 Tensor Core GPU", SXM: 312 and 156 TFLOP/s, 80 GB, 400 W.
         Device("A100 80GB", 312e12, 156e12, 80e9, 400, ("NVIDIA A100-SXM4-80GB",)),
         # NVIDIA's "H100 Tensor Core GPU Architecture" and data sheet, SXM5: 989.4 and 494.7 TFLOP/s, 80 GB, 700 W.
         Device("H100 SXM", 989.4e12, 494.7e12, 80e9, 700, ("NVIDIA H100 80GB HBM3",)),
         # NVIDIA's data sheet "H200 Tensor Core GPU", SXM: the compute of the H100, 141 GB, 700 W.
         Device("H200", 989.4e12, 494.7e12, 141e9, 700, ("NVIDIA H200",)),
+        # NVIDIA's "Ampere GA102 GPU Architecture": 71 (sums in float32) and 35.6 TFLOP/s, 24 GB, 350 W.
+        Device("RTX 3090", 71e12, 35.6e12, 24e9, 350, ("NVIDIA GeForce RTX 3090",)),
         # NVIDIA's "Ada GPU Architecture", appendix A: 165.2 (sums in float32) and 82.6 TFLOP/s, 24 GB, 450 W.
         Device("RTX 4090", 165.2e12, 82.6e12, 24e9, 450, ("NVIDIA GeForce RTX 4090",)),
     )
