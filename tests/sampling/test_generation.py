@@ -252,6 +252,7 @@ def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
     assert (difference > 0).mean() <= 1e-3 + 1 / difference.size
 
 
+@pytest.mark.slow
 @pytest.mark.backends("torch")
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile, which needs a C++ compiler")
 def test_torch_compile_changes_nothing(shared_model):
