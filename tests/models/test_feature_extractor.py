@@ -155,7 +155,13 @@ class OwnSchedule(schedules.Linear):
 
 
 def test_a_schedule_of_ones_own_is_kept(small_model, images, tmp_path):
-    config = {**small_model().feature_extractor().get_config(), "schedule": OwnSchedule(50), "timesteps": 40, "seed": 0}
+    config = {
+        **small_model().feature_extractor().get_config(),
+        "schedule": OwnSchedule(50),
+        "num_timesteps": None,
+        "timesteps": 40,
+    }
+    config["seed"] = 0
     extractor = FeatureExtractor(**config)
     inputs = keras.Input((8, 8, 1), dtype="uint8")
     model = keras.Model(inputs, extractor(inputs))
