@@ -18,6 +18,7 @@ from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
 NOISY_LOSSES = ("x0", "eps")
+RATIOS = {"clean_ratio": 0.5, "clean_mask_ratio": 0.75, "noisy_mask_ratio": 0.375, "decoded_ratio": 1.0}  # the paper's
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -75,6 +76,8 @@ class Corruption(Configurable):
             "noisy_mask_ratio": noisy_mask_ratio,
             "decoded_ratio": decoded_ratio,
         }
+        if views is not None and self._ratios != RATIOS:
+            raise ValueError(f"`views` have their own ratios; leave out the others. Received: {self._ratios}")
         self._given_views = views
         if views is None:
             views = []
@@ -249,8 +252,8 @@ class Corruption(Configurable):
 
 def check_views(views):
     """The views as a list, checked: different names, and shares that add up to 1 or none at all."""
-    views = list(views)
-    if not views or not all(isinstance(view, View) for view in views):
+    views = list(views) if isinstance(views, (list, tuple)) else views
+    if not views or not isinstance(views, list) or not all(isinstance(view, View) for view in views):
         raise ValueError(f"`views` must be a list of View. Received: views={views}")
     names = [view.name for view in views]
     if len(set(names)) < len(names):

@@ -18,7 +18,7 @@ class ConditionEmbedding(keras.layers.Layer):
         conditioning: `"adaln_zero"` or `"token"`.
 
     Call arguments:
-        timesteps: Int tensor of shape `(batch or 1,)`.
+        timesteps: Int or float tensor of shape `(batch or 1,)`.
         labels: Int tensor of shape `(batch or 1,)` in `[0, num_classes]`, `None` for the null label.
         drop: Bool tensor of the shape of `labels`, `True` where the null label takes the place of the label.
 
@@ -27,7 +27,7 @@ class ConditionEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, hidden_dim, num_classes=None, conditioning="adaln_zero", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # timesteps must not be rounded
         self.hidden_dim = hidden_dim
         self.num_classes = num_classes
         self.conditioning = conditioning

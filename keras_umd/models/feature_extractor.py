@@ -217,7 +217,7 @@ class FeatureExtractor(keras.Model):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
         names = ("pooling", "layer", "timesteps", "schedule", "num_timesteps", "value_range")
         config = self.get_config()
-        settings = {name: config[name] for name in names}
+        settings = {name: config.get(name) for name in names}  # a schedule object has its timesteps in itself
         if config["model_range"] is not None:
             settings["model_range"] = config["model_range"]
         settings = json.dumps(settings)

@@ -37,8 +37,7 @@ def _copy_weights(source, target):
     for variable in target.network_weights:
         if any(variable is label for label in fresh):
             continue
-        value = values.pop(variable.path, None)
-        if value is not None and value.shape == tuple(variable.shape):
-            variable.assign(value)
+        if variable.path in values and values[variable.path].shape == tuple(variable.shape):
+            variable.assign(values.pop(variable.path))
     if values:
         warnings.warn(f"The fine-tuned model has no place for these weights: {sorted(values)}", stacklevel=3)

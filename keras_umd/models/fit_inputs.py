@@ -58,7 +58,7 @@ def predict(model, keras_predict, x, args, kwargs):
 
 def peeked(model, x, y, takes_labels=True):
     """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again."""
-    if isinstance(x, (list, tuple)):
+    if isinstance(x, (list, tuple, dict)):
         raise ValueError(
             "Images must be one array or a data set, and labels the next argument. "
             f"Received: x, a {type(x).__name__} of {len(x)}"

@@ -46,10 +46,12 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
 
 
 def _pixel_target(model):
-    """The first target of the objective that is a picture."""
-    for target in model.objective.heads().values():
-        if target.is_pixels:
-            return target
+    """The first target of the objective that is a picture, one of clean images before others: those are given here."""
+    clean = {view.name for view in model.corruption.views if view.noise is None}
+    for term in sorted(model.objective.terms, key=lambda term: term.view not in clean):
+        for target in term.heads().values():
+            if target.is_pixels:
+                return target
     raise ValueError(
         "The model has learned to predict no pixels, so it can't reconstruct images. "
         f"Received: a model with the losses {model.objective.loss_names}"

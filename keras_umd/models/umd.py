@@ -74,8 +74,8 @@ class UMD(keras.Model):
             on the other backends.
         remat: Bool. Keep only the input of each block for the backward pass and compute the rest there once more:
             less memory for a third more work in the blocks. Weights and results are the same.
-        seed: Integer or `None`. Seeds noise, timesteps and masks of the training. Weights follow
-            `keras.utils.set_random_seed`.
+        seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
+            follow `keras.utils.set_random_seed`.
 
     Reference:
         Hansen-Estruch et al., "Unified Auto-Encoding with Masked Diffusion", 2024.
@@ -118,7 +118,8 @@ class UMD(keras.Model):
         grid = patch_grid(image_shape, patch_size)
         corruption.check_grid(grid)
         objective = Objective.denoising(corruption) if objective is None else objective
-        super().__init__(**kwargs)
+        # Without autocast: it would round timesteps between integers. The layers cast the images that they get.
+        super().__init__(**{"autocast": False, **kwargs})
         self.image_shape = tuple(image_shape)
         self.grid = grid
         self.hidden_dim = hidden_dim
@@ -127,14 +128,14 @@ class UMD(keras.Model):
         self.conditioning = conditioning
         self.corruption = corruption
         self.value_range = None if value_range is None else tuple(value_range)
-        self.seed = seed
+        self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
         self.patch_size = as_tuple(patch_size, len(grid))
         self.objective = objective
         how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
         self._build_condition()
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
-        self._prepare_training()
+        self._prepare_training(seed)
 
     def _build_condition(self):
         self.condition_embedding = None
@@ -185,8 +186,8 @@ class UMD(keras.Model):
         # Where nothing is ever masked, the mask token gets no gradient; some backends warn of that.
         self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
 
-    def _prepare_training(self):
-        self.seed_generator = seed_generator(self.seed)
+    def _prepare_training(self, seed):
+        self.seed_generator = seed_generator(seed)
         self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
         self.averages = []
         self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.objective.loss_names]

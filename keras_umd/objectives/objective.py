@@ -6,6 +6,7 @@ from keras import ops
 from keras_umd.objectives.prediction import Prediction, Velocity
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.targets.denoising import X0, DenoisingTarget, Eps
+from keras_umd.objectives.term import Term
 from keras_umd.utils.configurable import revive
 
 
@@ -23,10 +24,13 @@ class Objective(keras.layers.Layer):
 
     def __init__(self, terms, **kwargs):
         super().__init__(**{"autocast": False, "name": "objective", **kwargs})
+        if not isinstance(terms, (list, tuple)) or not all(isinstance(term, Term) for term in terms):
+            raise ValueError(f"`terms` must be a list of Term. Received: terms={terms}")
         self.terms = list(terms)
         names = self.loss_names
         if not names or len(set(names)) < len(names):
             raise ValueError(f"`terms` must have different names, and be at least one. Received: {names}")
+        _check_heads(self.terms)
         self.built = True
 
     @classmethod
@@ -129,3 +133,15 @@ class Objective(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "terms": revive(list(config["terms"]))})
+
+
+def _check_heads(terms):
+    """Targets of one name are predicted by one head: it would learn the mean of two that differ."""
+    heads = {}
+    for name, target in (head for term in terms for head in term.heads().items()):
+        other = heads.setdefault(name, target)
+        if type(other) is not type(target) or repr(other) != repr(target):
+            raise ValueError(
+                f"Targets of one name share a head and must be equal; give one of them, in a subclass, another `name`. "
+                f"Received: {other!r} and {target!r}, both named {name!r}"
+            )

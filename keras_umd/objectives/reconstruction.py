@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_umd.layers.masking import take_tokens
+from keras_umd.objectives.targets.target import Target
 from keras_umd.objectives.term import Term
 
 PLACES = ("masked", "visible", "all")
@@ -26,6 +27,8 @@ class Reconstruction(Term):
     def __init__(self, view, target, where="masked", weight=1.0, name=None, **kwargs):
         if where not in PLACES:
             raise ValueError(f"`where` must be one of {PLACES}. Received: where={where!r}")
+        if not isinstance(target, Target) or not target.name:
+            raise ValueError(f"`target` must be a Target with a `name`. Received: target={target!r}")
         super().__init__(view, weight, name=target.name if name is None else name, **kwargs)
         self.target = target
         self.where = where

@@ -33,7 +33,9 @@ def check_generation(labels, num_images, initial_noise, image_indices):
             "of the first three must be given. "
             f"Received numbers: {counts}"
         )
-    return next(iter(counts.values()))
+    number = next(iter(counts.values()))
+    check_positive_integers(num_images=number)  # not 0 of empty `labels`
+    return number
 
 
 def prepare_noise(noise, image_shape):

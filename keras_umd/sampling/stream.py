@@ -65,7 +65,7 @@ class SampleStream:
             "seed": self.seed,
             "options": settings,
         }
-        return json.loads(json.dumps(description, default=lambda value: np.asarray(value).tolist()))
+        return json.loads(json.dumps(description, default=_as_json))
 
 
 def _labels(labels, num_images, num_classes):
@@ -80,6 +80,13 @@ def _labels(labels, num_images, num_classes):
             f"`labels` must be 'balanced', None or of shape ({num_images},). Received: labels of shape {labels.shape}"
         )
     return labels
+
+
+def _as_json(value):
+    """Settings objects, as schedules and views, by class and settings; arrays as lists."""
+    if hasattr(value, "get_config"):
+        return {"class": type(value).__name__, **value.get_config()}
+    return np.asarray(value).tolist()
 
 
 def _describe_object(chosen):

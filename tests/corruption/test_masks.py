@@ -110,6 +110,13 @@ def test_a_structured_mask_decodes_a_random_subset_of_the_masked_patches():
         (lambda: Corruption(views=[View("a", share=0.5), View("b", share=0.4)]), r"add up to 1.*0.5, 0.4"),
         (lambda: Corruption(views=[View("a", share=1.0), View("b")]), "Either all"),
         (lambda: Corruption(views=[View("a"), View("a")]), "must differ"),
+        (lambda: Corruption(views=View("a")), "must be a list of View"),
+        (lambda: Corruption(views=[View("a")], decoded_ratio=0.5), "leave out the others.*'decoded_ratio': 0.5"),
+        (lambda: View("clean", mask="random"), "mask='random'"),
+        (lambda: View("clean", mask=0.5), "mask=0.5"),
+        (lambda: View("noisy", masks.Random(0.5)), r"noise=Random\(ratio=0.5\)"),
+        (lambda: View(3), "name=3"),
+        (lambda: Gaussian("uniform"), "levels='uniform'"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

@@ -116,10 +116,10 @@ def test_a_forgotten_batch_axis_in_a_pipeline_is_refused(shared_model):
         model.fit(images, verbose=0)
 
 
-@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("kind", [tuple, list, dict])
 def test_images_and_labels_in_one_argument_are_refused(shared_model, kind):
     model = shared_model("sgd", num_classes=3)
-    pair = kind([FLOATS, np.array([0, 1])])
+    pair = kind(zip(["images", "labels"], [FLOATS, np.array([0, 1])], strict=True))
     for use in (model.fit, model.evaluate, model.predict):
         with pytest.raises(ValueError, match=f"labels the next argument. Received: x, a {kind.__name__} of 2"):
             use(pair, verbose=0)

@@ -171,6 +171,7 @@ def test_a_schedule_of_ones_own_is_kept(small_model, images, tmp_path):
     assert type(loaded.noise_schedule) is OwnSchedule and loaded.noise_schedule.num_timesteps == 50
     np.testing.assert_allclose(array(loaded(images)), expected, atol=1e-5)
     assert loaded.fingerprint() == extractor.fingerprint()
+    assert FeatureExtractor(**{**config, "schedule": OwnSchedule(60)}).fingerprint() != extractor.fingerprint()
     with pytest.raises(ValueError, match="timesteps=51"):
         FeatureExtractor(**{**config, "timesteps": 51})
 

@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import Corruption
+from keras_umd import Corruption, View
+from keras_umd.corruption.levels import Levels
+from keras_umd.corruption.noise import Gaussian
 from tests.conftest import QUICK, QUICK_STEP, array
 
 BACKEND = keras.backend.backend()
@@ -217,6 +219,27 @@ def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, 
     fresh = small_model(dtype=precision)
     fresh.compile("adamw", **QUICK)
     np.testing.assert_allclose(fresh.evaluate(images, batch_size=24, verbose=0), expected, rtol=0.02)
+
+
+class BetweenIntegers(Levels):
+    def draw(self, batch_size, schedule, seed):
+        return keras.random.uniform((batch_size,), 1.0, schedule.num_timesteps, dtype="float32", seed=seed)
+
+
+def test_mixed_precision_rounds_no_timestep_between_integers(small_model, images, monkeypatch):
+    model = small_model(
+        dtype="mixed_bfloat16", corruption=Corruption(views=[View("noisy", Gaussian(BetweenIntegers()))])
+    )
+    seen = []
+    embedding = model.condition_embedding.timestep_embedding
+    sinusoid = embedding.sinusoid
+    monkeypatch.setattr(embedding, "sinusoid", lambda timesteps: seen.append(array(timesteps)) or sinusoid(timesteps))
+    x, _ = model.make_views(images, seed=0)
+    model(x)
+    drawn = array(x["views"]["noisy"]["timesteps"])
+    np.testing.assert_array_equal(seen[-1], drawn)
+    model.estimate(x["views"]["noisy"]["images"], x["views"]["noisy"]["timesteps"])
+    np.testing.assert_array_equal(seen[-1], drawn)
 
 
 def test_keras_own_ema_works_too(small_model, images):

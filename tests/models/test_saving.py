@@ -109,3 +109,11 @@ def test_a_file_keeps_what_jit_compile_was_asked_for(small_model, images, tmp_pa
         model.compile("adamw", jit_compile=argument)
         model.save(tmp_path / "model.keras")
         assert keras.models.load_model(tmp_path / "model.keras").get_compile_config()["jit_compile"] == argument
+
+
+def test_a_model_that_draws_from_a_generator_is_loaded_with_its_state(small_model, images, tmp_path):
+    model = small_model(seed=keras.random.SeedGenerator(3))
+    model.seed_generator.next()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(array(loaded.seed_generator.state), array(model.seed_generator.state))

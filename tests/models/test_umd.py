@@ -6,8 +6,19 @@ import pytest
 from keras import ops
 
 import keras_umd
-from keras_umd import UMD, Corruption
+from keras_umd import UMD, Corruption, Objective
+from keras_umd.objectives import Reconstruction
+from keras_umd.objectives.targets import X0, Pixels, Target
 from tests.conftest import QUICK, array, trained_like
+
+
+class Brightness(Target):
+    """As wide as one number, under the name of another target."""
+
+    name = "pixels"
+
+    def num_values(self, patch_dim):
+        return 1
 
 
 def test_encode_depends_on_timestep_label_and_noise(small_model, images):
@@ -91,6 +102,20 @@ def test_with_classes_freezes_what_it_is_told(small_model, images, labels, tmp_p
     assert np.any(array(loaded.decoder.head.bias) != array(model.decoder.head.bias))
     with pytest.raises(ValueError, match="freeze=\\['head'\\]"):
         model.with_classes(3, freeze=["head"])
+
+
+def test_with_classes_warns_of_a_head_of_another_width(small_model):
+    model = small_model(objective=Objective([Reconstruction("clean", Brightness())]))
+    with pytest.warns(UserWarning, match="no place for these weights.*pixels_head/bias.*pixels_head/kernel"):
+        model.with_classes(3, objective=Objective([Reconstruction("clean", Pixels())]))
+
+
+def test_reconstruct_reads_what_clean_images_have_trained(small_model, images):
+    model = small_model(objective=Objective([Reconstruction("noisy", Pixels()), Reconstruction("clean", X0())]))
+    expected = model.reconstruct(images, seed=0)["reconstruction"]
+    kernel = model.decoder.heads["pixels"].kernel
+    kernel.assign(array(kernel) + 1)
+    np.testing.assert_array_equal(model.reconstruct(images, seed=0)["reconstruction"], expected)
 
 
 def test_with_classes_of_none_is_fine_tuned_without_labels(small_model, images):

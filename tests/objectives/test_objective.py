@@ -118,3 +118,21 @@ def test_terms_need_different_names_and_a_known_place():
         Objective([Reconstruction("clean", X0()), Reconstruction("clean", X0(), "visible")])
     with pytest.raises(ValueError, match="where='everywhere'"):
         Reconstruction("clean", X0(), "everywhere")
+    with pytest.raises(ValueError, match="must be a list of Term.*Pixels"):
+        Objective([Pixels()])
+    with pytest.raises(ValueError, match="must be a list of Term"):
+        Objective(Reconstruction("clean", X0()))
+    with pytest.raises(ValueError, match="target='x0'"):
+        Reconstruction("clean", "x0")
+
+
+def test_a_head_has_one_target():
+    raw, normalized = Reconstruction("noisy", Pixels(normalize=False)), Reconstruction("clean", Pixels())
+    with pytest.raises(ValueError, match=r"(?s)another `name`.*normalize=False.*normalize=True"):
+        Objective([raw, normalized])
+    Objective([Reconstruction("noisy", Pixels()), normalized])
+
+
+def test_clean_views_have_no_noise_to_predict():
+    with pytest.raises(ValueError, match=r"take X0\(\). Received: a view of \['images', 'x0'\]"):
+        Eps()({"images": IMAGES, "x0": IMAGES}, PATCH)

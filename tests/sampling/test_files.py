@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import keras_umd
-from keras_umd import guidance, samplers
+from keras_umd import Corruption, NoiseSchedule, View, guidance, samplers
+from keras_umd.corruption import masks
+from keras_umd.corruption.noise import Gaussian
 from tests.conftest import trained_like
 
 OPTIONS = {"num_steps": 2, "seed": 3, "verbose": False}
@@ -123,3 +125,16 @@ def test_wrong_arguments_are_refused(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         keras_umd.generate_to(model, tmp_path / "samples", **{"num_images": 2, **OPTIONS, **arguments})
     assert not (tmp_path / "samples").exists()
+
+
+def test_samples_of_own_views_and_schedules_are_told_from_others(shared_model, tmp_path):
+    def make(ratio, betas):
+        view = View("noisy", Gaussian(), masks.Random(ratio))
+        return shared_model(corruption=Corruption(NoiseSchedule.from_betas(betas), views=[view]))
+
+    arguments = {"directory": tmp_path, "num_images": 2, "num_steps": 2, "verbose": False}
+    path = make(0.5, [0.1, 0.2]).generate_to(**arguments)
+    assert make(0.5, [0.1, 0.2]).generate_to(**arguments) == path
+    for other in (make(0.25, [0.1, 0.2]), make(0.5, [0.1, 0.3])):
+        with pytest.raises(ValueError, match="(?s)made otherwise.*'model'"):
+            other.generate_to(**arguments)

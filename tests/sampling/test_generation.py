@@ -380,6 +380,7 @@ def test_trained_models_generate_their_data(small_model, way):
     [
         ({}, "must be given"),
         ({"num_images": 0}, "num_images=0"),
+        ({"labels": np.zeros(0, "int32")}, "num_images=0"),
         ({"num_images": 2, "labels": [0]}, "agree"),
         ({"image_indices": [0]}, "must be given"),
         ({"num_images": 1, "image_indices": [0, 1]}, "agree"),

@@ -56,6 +56,8 @@ class Eps(DenoisingTarget):
     needs_signal = True
 
     def __call__(self, view, patch_size, teacher=None):
+        if "noise" not in view:
+            raise ValueError(f"A clean view has no noise to predict; take X0(). Received: a view of {sorted(view)}")
         return patchify(view["noise"], patch_size)
 
     def estimate(self, output, x_t, level):
