@@ -63,6 +63,7 @@ class FeatureExtractor(keras.Model):
         self,
         image_shape,
         patch_size,
+        *,
         hidden_dim,
         num_layers,
         num_heads,
