@@ -120,7 +120,12 @@ class Dataset(keras.utils.PyDataset):
         Raises:
             ValueError: if the state is of a data set with other images, batches or seed.
         """
-        _check_identity(state["dataset"], self.identity)
+        differing = {name for name, value in self.identity.items() if state["dataset"].get(name) != value}
+        if differing:
+            theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
+            raise ValueError(
+                f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
+            )
         self.go_to(state["epoch"], state["batch"])
 
     def go_to(self, epoch, batch=0):
@@ -165,18 +170,13 @@ class Dataset(keras.utils.PyDataset):
                 self._close()  # so that the batch that failed is read again, and not skipped
                 self._is_read_in_order = False
                 raise
-            self._advance()
+            self._batch += 1
+            if self._batch == len(self):
+                self._close()
+                self._end_epoch()
+                self._epoch, self._batch = self._epoch + 1, 0
+                self._start = self._start if self.is_repeated else (self._epoch, 0)
             return batch
-
-    def _advance(self):
-        self._batch += 1
-        if self._batch < len(self):
-            return
-        self._close()
-        self._end_epoch()
-        self._epoch, self._batch = self._epoch + 1, 0
-        if not self.is_repeated:
-            self._start = self._epoch, 0
 
     def _open(self, batch):
         """The loader's batches of the epoch, from `batch` on."""
@@ -247,15 +247,6 @@ class Dataset(keras.utils.PyDataset):
         if self.training:
             raise ValueError("Training data differ by epoch; take training=False. Received: training=True")
         return _read_epoch(self, verbose)
-
-
-def _check_identity(state, identity):
-    differing = {name for name, value in identity.items() if state.get(name) != value}
-    if differing:
-        theirs, own = ({name: d.get(name) for name in differing} for d in (state, identity))
-        raise ValueError(
-            f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
-        )
 
 
 def _read_epoch(dataset, verbose):

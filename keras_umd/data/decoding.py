@@ -33,7 +33,10 @@ def decode_and_crop(data, crop, draws):
     """
     image = data if isinstance(data, np.ndarray) else _open(data)
     height, width = image.shape[:2] if image is data else image.size[::-1]
-    is_small = check_size(height, width, crop.image_size)
+    if height * width > MAX_PIXELS:
+        raise BadImage(f"{height}x{width} pixels are too many; {MAX_PIXELS} are allowed")
+    if not is_at_least(height * MAX_ENLARGEMENT, width * MAX_ENLARGEMENT, crop.image_size):
+        raise BadImage(f"{height}x{width} pixels are too few for image_size={crop.image_size}")
     box = top, left, crop_height, crop_width = [int(x) for x in crop.box(np, float(height), float(width), draws)]
     if image is not data:
         scale = 1
@@ -44,16 +47,9 @@ def decode_and_crop(data, crop, draws):
             scale = 1
         top, left, crop_height, crop_width = (x // scale for x in box)
     image = _resize(image[top : top + crop_height, left : left + crop_width], crop.image_size)
-    return (_flip(image) if crop.is_flipped(draws) else image), is_small
-
-
-def check_size(height, width, image_size):
-    """Whether an image must be enlarged to `image_size`, a pair; a BadImage if it is far too small or too large."""
-    if height * width > MAX_PIXELS:
-        raise BadImage(f"{height}x{width} pixels are too many; {MAX_PIXELS} are allowed")
-    if not is_at_least(height * MAX_ENLARGEMENT, width * MAX_ENLARGEMENT, image_size):
-        raise BadImage(f"{height}x{width} pixels are too few for image_size={image_size}")
-    return not is_at_least(height, width, image_size)
+    if crop.is_flipped(draws):  # by OpenCV: NumPy reverses pixels byte by byte, many times as slowly
+        image = _import_cv2().flip(image, 1).reshape(image.shape)
+    return image, not is_at_least(height, width, crop.image_size)
 
 
 def _open(data):
@@ -99,11 +95,6 @@ def _resize(image, image_size):
     interpolation = cv2.INTER_AREA if is_at_least(*image.shape[:2], image_size, 2) else cv2.INTER_LINEAR
     resized = cv2.resize(image, image_size[::-1], interpolation=interpolation)
     return resized.reshape(*image_size, image.shape[-1])
-
-
-def _flip(image):
-    """By OpenCV: NumPy reverses pixels byte by byte, many times as slowly."""
-    return _import_cv2().flip(image, 1).reshape(image.shape)
 
 
 def _import_cv2():

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.data.assembly import dataset_arguments, names_or_numbers
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.readers.arrays import ArraySource
+from keras_umd.data.settings import dataset_arguments, names_or_numbers
 
 
 def on_device(images, labels=None, *, image_size=None, batch_size=64, class_names=None, **options):

@@ -4,9 +4,8 @@ import os
 
 import numpy as np
 
-from keras_umd.data.batch import Batch
+from keras_umd.data.batch import Batch, prefetched
 from keras_umd.data.decoding import BadImage, decode_and_crop
-from keras_umd.data.prefetch import prefetched
 
 CHUNK = 16  # images that a thread takes at a time
 

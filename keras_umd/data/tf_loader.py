@@ -6,10 +6,9 @@ import os
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.batch import Batch
+from keras_umd.data.batch import BATCHES_AHEAD, Batch
 from keras_umd.data.crops import NUM_DRAWS, is_at_least
 from keras_umd.data.decoding import MAX_ENLARGEMENT, MAX_PIXELS, BadImage, decode_and_crop
-from keras_umd.data.prefetch import BATCHES_AHEAD
 
 
 def _same(x):

@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 from keras import ops
 
+from keras_umd.data.batch import prefetched
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.order import Order
-from keras_umd.data.prefetch import prefetched
 from keras_umd.latents.manifest import complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
 from keras_umd.utils.seeds import seed_generator

@@ -5,9 +5,8 @@ import os
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.assembly import image_dataset, random_access_dataset
 from keras_umd.data.decoding import BadImage
-from keras_umd.data.settings import Settings
+from keras_umd.data.settings import Settings, image_dataset, random_access_dataset
 from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
 
 
@@ -41,7 +40,10 @@ def from_tfds(
     Returns:
         `ImageDataset`.
     """
-    tfds = _import_tfds()
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError("TFDS is missing: pip install 'keras_umd[data]'") from error
     settings = Settings(image_size, batch_size, **options)
     builder = _prepared_builder(tfds, name, data_dir)
     class_names = _checked_features(builder.info.features, image_key, label_key, settings.labels)
@@ -55,19 +57,11 @@ def from_tfds(
     import_tensorflow()
     order = settings.order(builder.info.splits[split].num_examples)
     if settings.num_shards > 1:
-        parts = tfds.even_splits(split, settings.num_shards, drop_remainder=settings.drops_remainder)
+        parts = tfds.even_splits(split, settings.num_shards, drop_remainder=settings.drop_remainder)
         split = parts[settings.shard_index]
     records = _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer)
     loader = TFLoader(records, order, settings.crop(), settings.workers)
     return image_dataset(settings, loader, order, class_names, f"{description} {shuffle_buffer}")
-
-
-def _import_tfds():
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError("TFDS is missing: pip install 'keras_umd[data]'") from error
-    return tfds
 
 
 def _prepared_builder(tfds, name, data_dir):

@@ -6,9 +6,8 @@ import struct
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.assembly import image_dataset
 from keras_umd.data.readers.paths import matching_files
-from keras_umd.data.settings import Settings
+from keras_umd.data.settings import Settings, image_dataset
 from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
 
 
@@ -57,7 +56,7 @@ def from_tfrecords(
         )
     counts = np.asarray([_count_records(tf, path) for path in paths])
     shards = [int(counts[index :: settings.num_shards].sum()) for index in range(settings.num_shards)]
-    num_own = min(shards) if settings.drops_remainder else shards[settings.shard_index]
+    num_own = min(shards) if settings.drop_remainder else shards[settings.shard_index]
     order = settings.order(num_own * settings.num_shards)
     own_paths = paths[settings.shard_index :: settings.num_shards]
     parse = _parser(tf, own_paths, image_key, label_key if settings.labels else None, first_label)
