@@ -63,6 +63,7 @@ class FeatureExtractor(keras.Model):
         self,
         image_shape,
         patch_size,
+        *,
         hidden_dim,
         num_layers,
         num_heads,
@@ -217,10 +218,10 @@ class FeatureExtractor(keras.Model):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
         names = ("pooling", "layer", "timesteps", "schedule", "num_timesteps", "value_range")
         config = self.get_config()
-        settings = {name: config[name] for name in names}
+        # Not those that aren't set: fingerprints in caches and cards of before stay valid.
+        settings = json.dumps({name: config[name] for name in names if name in config})
         if config["model_range"] is not None:
-            settings["model_range"] = config["model_range"]
-        settings = json.dumps(settings)
+            settings += json.dumps(config["model_range"])
         return fingerprint([np.frombuffer(settings.encode(), "uint8"), *self.weights])
 
     def get_config(self):

@@ -87,6 +87,7 @@ class UMD(keras.Model):
         self,
         image_shape=(64, 64, 3),
         patch_size=4,
+        *,
         hidden_dim=768,
         num_layers=12,
         num_heads=12,
