@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from keras_umd.data.crops import is_at_least
+from keras_umd.utils.optional import import_optional
 
 MAX_ENLARGEMENT = 8  # more enlarged, an image shows nothing
 MAX_PIXELS = 178_956_970  # half a gigabyte; Pillow's limit, too
@@ -53,17 +54,14 @@ def decode_and_crop(data, crop, draws):
 
 
 def _open(data):
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError("Reading images needs Pillow: pip install 'keras_umd[data]'") from error
+    pillow = import_optional("PIL.Image", "Reading images needs Pillow: pip install 'keras_umd[data]'")
     if not data:
         raise BadImage("the file is empty")
     try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
+        return pillow.open(io.BytesIO(data))
+    except pillow.UnidentifiedImageError as error:
         raise BadImage(f"not an image; it begins with {bytes(data[:16])!r}") from error
-    except Image.DecompressionBombError as error:
+    except pillow.DecompressionBombError as error:
         raise BadImage(f"too many pixels: {error}") from error
     except Exception as error:  # Pillow raises many kinds
         raise BadImage(f"damaged: {error}") from error
@@ -93,13 +91,8 @@ def _resize(image, image_size):
         return image
     cv2 = _import_cv2()
     interpolation = cv2.INTER_AREA if is_at_least(*image.shape[:2], image_size, 2) else cv2.INTER_LINEAR
-    resized = cv2.resize(image, image_size[::-1], interpolation=interpolation)
-    return resized.reshape(*image_size, image.shape[-1])
+    return cv2.resize(image, image_size[::-1], interpolation=interpolation).reshape(*image_size, image.shape[-1])
 
 
 def _import_cv2():
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError("Resizing and flipping images needs OpenCV: pip install 'keras_umd[data]'") from error
-    return cv2
+    return import_optional("cv2", "Resizing and flipping images needs OpenCV: pip install 'keras_umd[data]'")

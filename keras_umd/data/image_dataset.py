@@ -25,7 +25,7 @@ class ImageDataset(Dataset):
         left_out: List of the places of such images in the batch that was read last.
 
     Args:
-        loader: Object with `batches(epoch, start)`, an iterator of `Batch`, and `num_batches`.
+        loader: As of `Dataset`, with batches of the kind `Batch`.
         on_error: `"skip"`, or `"raise"` to stop at the first image that can't be read.
         max_bad_share: Float in [0, 1]. With more bad images than this share of an epoch, it stops all the same.
         **kwargs: As of `Dataset`.
@@ -40,11 +40,8 @@ class ImageDataset(Dataset):
         super()._begin()
         self.left_out = []
         self._bad = BadImages()
+        self.bad_images = self._bad.reasons
         self._last_good = None  # the last batch with an image that can be used
-
-    @property
-    def bad_images(self):
-        return self._bad.reasons
 
     def _open(self, batch):
         self._bad.begin()
@@ -77,13 +74,12 @@ class ImageDataset(Dataset):
 
     def _without_bad(self, images, labels, bad):
         if bad:
-            good = np.setdiff1d(np.arange(len(images)), bad)
+            places = np.arange(len(images))
+            good = np.delete(places, bad)
             if not len(good):
                 return None
-            chosen = good
-            if self.drop_remainder:
-                chosen = np.arange(len(images))
-                chosen[bad] = np.resize(good, len(bad))
+            places[bad] = np.resize(good, len(bad))
+            chosen = places if self.drop_remainder else good
             images, labels = images[chosen], labels[chosen]
         self._last_good = images if self.class_names is None else (images, labels)
         return self._last_good

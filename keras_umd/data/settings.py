@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_umd.data.crops import Crop
 from keras_umd.data.image_dataset import ImageDataset
+from keras_umd.data.loading import PythonLoader
 from keras_umd.data.order import Order
-from keras_umd.data.python_loader import PythonLoader
 
 ON_ERROR = ("skip", "raise")
 MANY = 2**62  # records: enough for a batch of any size, when only settings are checked
@@ -74,29 +74,22 @@ class Settings:
             self.num_shards,
         )
 
-    def identity(self, source):
-        """The settings that saved states are compared by; `source` is a string that stands for the images."""
-        height, width = self.crop().image_size
-        names = ("channels", "area_range", "flip", "seed", "shard_index", "num_shards", "shuffle")
-        return {
-            "image_size": height if height == width else [height, width],
-            **{name: getattr(self, name) for name in names},
-            "source": source,
-        }
 
-
-def image_dataset(settings, loader, order, class_names, source):
+def image_dataset(settings, loader, class_names, source):
     """The `ImageDataset` of a loader whose batches are `Batch`.
 
     Args:
         settings: `Settings`.
-        loader: Object with `batches(epoch, start)` and `num_batches`.
-        order: `Order` of the loader's records.
+        loader: As of `ImageDataset`.
         class_names: List of strings or `None`.
         source: String that tells these images from others, without reading all of them.
     """
-    errors = {"on_error": settings.on_error, "max_bad_share": settings.max_bad_share}
-    return ImageDataset(loader, **errors, **dataset_arguments(settings, order, class_names, source))
+    return ImageDataset(
+        loader,
+        on_error=settings.on_error,
+        max_bad_share=settings.max_bad_share,
+        **dataset_arguments(settings, class_names, source),
+    )
 
 
 def random_access_dataset(settings, source, class_names, description):
@@ -108,21 +101,25 @@ def random_access_dataset(settings, source, class_names, description):
         class_names: List of strings or `None`.
         description: String that tells these images from others.
     """
-    order = settings.order(len(source))
-    loader = PythonLoader(source, order, settings.crop(), settings.workers)
-    return image_dataset(settings, loader, order, class_names, description)
+    loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers)
+    return image_dataset(settings, loader, class_names, description)
 
 
-def dataset_arguments(settings, order, class_names, source):
+def dataset_arguments(settings, class_names, source):
     """The arguments of `Dataset` that follow from settings."""
+    image_shape = settings.crop().image_shape
+    height, width, channels = image_shape
     return {
-        "num_images": order.num_own_records,
-        "image_shape": settings.crop().image_shape,
+        "image_shape": image_shape,
         "class_names": class_names if settings.labels else None,
-        "batch_size": settings.batch_size,
         "training": settings.training,
-        "drop_remainder": settings.drop_remainder,
-        "identity": settings.identity(source),
+        "identity": {
+            "image_size": height if height == width else [height, width],
+            "channels": channels,
+            "area_range": settings.area_range,
+            "flip": settings.flip,
+            "source": source,
+        },
     }
 
 

@@ -61,8 +61,9 @@ class ArraySource:
     def settings(self, image_size, batch_size, **options):
         """The `Settings` for these images; `image_size` defaults to theirs."""
         image_size = self.images.shape[1:3] if image_size is None else image_size
-        channels = self.images.shape[-1]
-        return Settings(image_size, batch_size, labels=self.labels is not None, channels=channels, **options)
+        return Settings(
+            image_size, batch_size, labels=self.labels is not None, channels=self.images.shape[-1], **options
+        )
 
     def description(self):
         """A string that tells these images and labels from others, without reading all images."""

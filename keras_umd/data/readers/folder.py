@@ -9,11 +9,11 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.image_dataset import printable
-from keras_umd.data.readers.paths import IMAGE_TYPES, read_file
 from keras_umd.data.settings import Settings, image_dataset, random_access_dataset, some
 from keras_umd.data.tf_loader import TFLoader
 
 LOADERS = ("tensorflow", "python")
+IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def from_folder(
@@ -88,9 +88,10 @@ def from_folder(
         return random_access_dataset(settings, source, source.class_names, source.description())
     order = settings.order(len(source))
     tf = import_tensorflow()
-    records = _records(tf, source, order)
-    tf_loader = TFLoader(records, order, settings.crop(), workers, read=tf.io.read_file, read_in_python=read_file)
-    return image_dataset(settings, tf_loader, order, source.class_names, source.description())
+    tf_loader = TFLoader(
+        _records(tf, source, order), order, settings.crop(), workers, read=tf.io.read_file, read_in_python=read_file
+    )
+    return image_dataset(settings, tf_loader, source.class_names, source.description())
 
 
 class FolderSource:
@@ -190,3 +191,30 @@ def _warn_of(left_out, why):
     if left_out:
         more = ", ..." if len(left_out) > 1 else ""
         warnings.warn(f"{len(left_out)} {why}; they are left out: {printable(left_out[0])}{more}", stacklevel=5)
+
+
+def matching_files(paths, find):
+    """The files that match patterns.
+
+    Args:
+        paths: String with wildcards, or list of strings or paths.
+        find: Function from a pattern to the names that match it.
+
+    Raises:
+        ValueError: for a pattern that no file matches.
+    """
+    patterns = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    found = []
+    for pattern in map(os.fspath, patterns):
+        matches = sorted(find(pattern))
+        if not matches:
+            raise ValueError(f"`paths` must name files. Received: {pattern!r}, which matches none")
+        found += matches
+    if not found:
+        raise ValueError(f"`paths` must name files. Received: paths={paths!r}")
+    return found
+
+
+def read_file(path):
+    with open(path, "rb") as file:
+        return file.read()

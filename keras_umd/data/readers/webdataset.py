@@ -6,7 +6,7 @@ import tarfile
 
 import numpy as np
 
-from keras_umd.data.readers.paths import IMAGE_TYPES, matching_files
+from keras_umd.data.readers.folder import IMAGE_TYPES, matching_files
 from keras_umd.data.settings import Settings, checked_labels, names_or_numbers, random_access_dataset
 
 
@@ -84,8 +84,9 @@ def _records_of(number, path):
                     continue
                 key = os.path.join(folder, stem)
                 if f".{end.lower()}" in IMAGE_TYPES:
-                    place = number, member.offset_data, member.size
-                    records.setdefault(key, {}).setdefault("images", []).append(place)
+                    records.setdefault(key, {}).setdefault("images", []).append(
+                        (number, member.offset_data, member.size)
+                    )
                 elif end.lower() == "cls":
                     text = archive.extractfile(member).read()
                     if not text.strip().isdigit():
