@@ -54,12 +54,12 @@ class Corruption(Configurable):
         self,
         schedule="cosine",
         num_timesteps=None,
+        *,
         clean_ratio=0.5,
         clean_mask_ratio=0.75,
         noisy_mask_ratio=0.375,
         decoded_ratio=1.0,
         noisy_losses=NOISY_LOSSES,
-        *,
         views=None,
     ):
         if not 0 <= clean_ratio <= 1:

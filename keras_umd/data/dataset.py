@@ -7,6 +7,8 @@ import threading
 import keras
 import numpy as np
 
+from keras_umd.utils.checks import is_between
+
 
 class Dataset(keras.utils.PyDataset):
     """Batches from a loader, in the order of the data set's own seed, from any place on.
@@ -32,8 +34,8 @@ class Dataset(keras.utils.PyDataset):
         is_repeated: Bool. See `repeat`.
 
     Args:
-        loader: Object with `batches(epoch, start)`, an iterator of batches, and `num_batches`.
-        num_images, image_shape, class_names, batch_size, training, drop_remainder, identity: see above.
+        loader: Object with `order`, an `Order`, and `batches(epoch, start)`, an iterator of batches in that order.
+        image_shape, class_names, training, identity: see above; what follows from the order is added to `identity`.
         dtype: String. Defaults to `"uint8"`.
         device_layer: see above.
     """
@@ -42,25 +44,26 @@ class Dataset(keras.utils.PyDataset):
         self,
         loader,
         *,
-        num_images,
         image_shape,
         class_names,
-        batch_size,
         training,
-        drop_remainder,
         identity,
         dtype="uint8",
         device_layer=None,
     ):
         super().__init__()
+        order = loader.order
         self.loader = loader
-        self.num_images = num_images
+        self.num_images = order.num_own_records
         self.image_shape = tuple(image_shape)
         self.class_names = class_names
-        self.batch_size = batch_size
+        self.batch_size = order.batch_size
         self.training = training
-        self.drop_remainder = drop_remainder
-        identity = {**identity, "num_images": num_images, "batch_size": batch_size, "training": training}
+        self.drop_remainder = order.drop_remainder
+        in_order = {
+            name: getattr(order, name) for name in ("batch_size", "seed", "shuffle", "shard_index", "num_shards")
+        }
+        identity = {**identity, **in_order, "num_images": self.num_images, "training": training}
         self.identity = json.loads(json.dumps(identity, default=int))
         self.dtype = dtype
         self.device_layer = device_layer
@@ -76,12 +79,14 @@ class Dataset(keras.utils.PyDataset):
 
     def __len__(self):
         """Batches in an epoch."""
-        return self.loader.num_batches
+        return self.loader.order.num_batches
 
     def __repr__(self):
         classes = "no labels" if self.class_names is None else f"{len(self.class_names)} classes"
-        what = f"{self.num_images} images {self.image_shape}, {classes}, {len(self)} batches an epoch"
-        return f"<{type(self).__name__}: {what}>"
+        return (
+            f"<{type(self).__name__}: {self.num_images} images {self.image_shape}, {classes}, "
+            f"{len(self)} batches an epoch>"
+        )
 
     def repeat(self):
         """The same images from the beginning and without end, for `fit(..., steps_per_epoch=..., shuffle=False)`.
@@ -120,13 +125,17 @@ class Dataset(keras.utils.PyDataset):
         Raises:
             ValueError: if the state is of a data set with other images, batches or seed.
         """
-        _check_identity(state["dataset"], self.identity)
+        differing = {name for name, value in self.identity.items() if state["dataset"].get(name) != value}
+        if differing:
+            theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
+            raise ValueError(
+                f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
+            )
         self.go_to(state["epoch"], state["batch"])
 
     def go_to(self, epoch, batch=0):
         """Make batch `batch` of epoch `epoch` the next one."""
-        integers = all(isinstance(number, (int, np.integer)) for number in (epoch, batch))
-        if not integers or epoch < 0 or not 0 <= batch < len(self):
+        if not is_between(epoch, 0, np.inf) or not is_between(batch, 0, len(self) - 1):
             raise ValueError(
                 f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}. "
                 f"Received: epoch={epoch}, batch={batch}"
@@ -144,15 +153,12 @@ class Dataset(keras.utils.PyDataset):
 
     def __iter__(self):
         """The rest of the epoch, or a whole one at its beginning."""
-        while self.is_repeated:
-            yield from self._rest_of_epoch()
-        yield from self._rest_of_epoch()
-
-    def _rest_of_epoch(self):
-        for _ in range(self._batch, len(self)):
-            batch = self.read_batch()
-            if batch is not None:
-                yield batch
+        while True:
+            for _ in range(self._batch, len(self)):
+                if (batch := self.read_batch()) is not None:
+                    yield batch
+            if not self.is_repeated:
+                return
 
     def read_batch(self):
         """The next batch, also from one epoch to the next; `None` for one without any image that can be used."""
@@ -165,18 +171,13 @@ class Dataset(keras.utils.PyDataset):
                 self._close()  # so that the batch that failed is read again, and not skipped
                 self._is_read_in_order = False
                 raise
-            self._advance()
+            self._batch += 1
+            if self._batch == len(self):
+                self._close()
+                self._end_epoch()
+                self._epoch, self._batch = self._epoch + 1, 0
+                self._start = self._start if self.is_repeated else (self._epoch, 0)
             return batch
-
-    def _advance(self):
-        self._batch += 1
-        if self._batch < len(self):
-            return
-        self._close()
-        self._end_epoch()
-        self._epoch, self._batch = self._epoch + 1, 0
-        if not self.is_repeated:
-            self._start = self._epoch, 0
 
     def _open(self, batch):
         """The loader's batches of the epoch, from `batch` on."""
@@ -247,15 +248,6 @@ class Dataset(keras.utils.PyDataset):
         if self.training:
             raise ValueError("Training data differ by epoch; take training=False. Received: training=True")
         return _read_epoch(self, verbose)
-
-
-def _check_identity(state, identity):
-    differing = {name for name, value in identity.items() if state.get(name) != value}
-    if differing:
-        theirs, own = ({name: d.get(name) for name in differing} for d in (state, identity))
-        raise ValueError(
-            f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
-        )
 
 
 def _read_epoch(dataset, verbose):

@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from keras_umd.data.crops import is_at_least
+from keras_umd.utils.optional import import_optional
 
 MAX_ENLARGEMENT = 8  # more enlarged, an image shows nothing
 MAX_PIXELS = 178_956_970  # half a gigabyte; Pillow's limit, too
@@ -33,7 +34,10 @@ def decode_and_crop(data, crop, draws):
     """
     image = data if isinstance(data, np.ndarray) else _open(data)
     height, width = image.shape[:2] if image is data else image.size[::-1]
-    is_small = check_size(height, width, crop.image_size)
+    if height * width > MAX_PIXELS:
+        raise BadImage(f"{height}x{width} pixels are too many; {MAX_PIXELS} are allowed")
+    if not is_at_least(height * MAX_ENLARGEMENT, width * MAX_ENLARGEMENT, crop.image_size):
+        raise BadImage(f"{height}x{width} pixels are too few for image_size={crop.image_size}")
     box = top, left, crop_height, crop_width = [int(x) for x in crop.box(np, float(height), float(width), draws)]
     if image is not data:
         scale = 1
@@ -44,30 +48,20 @@ def decode_and_crop(data, crop, draws):
             scale = 1
         top, left, crop_height, crop_width = (x // scale for x in box)
     image = _resize(image[top : top + crop_height, left : left + crop_width], crop.image_size)
-    return (_flip(image) if crop.is_flipped(draws) else image), is_small
-
-
-def check_size(height, width, image_size):
-    """Whether an image must be enlarged to `image_size`, a pair; a BadImage if it is far too small or too large."""
-    if height * width > MAX_PIXELS:
-        raise BadImage(f"{height}x{width} pixels are too many; {MAX_PIXELS} are allowed")
-    if not is_at_least(height * MAX_ENLARGEMENT, width * MAX_ENLARGEMENT, image_size):
-        raise BadImage(f"{height}x{width} pixels are too few for image_size={image_size}")
-    return not is_at_least(height, width, image_size)
+    if crop.is_flipped(draws):  # by OpenCV: NumPy reverses pixels byte by byte, many times as slowly
+        image = _import_cv2().flip(image, 1).reshape(image.shape)
+    return image, not is_at_least(height, width, crop.image_size)
 
 
 def _open(data):
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError("Reading images needs Pillow: pip install 'keras_umd[data]'") from error
+    pillow = import_optional("PIL.Image", "Reading images needs Pillow: pip install 'keras_umd[data]'")
     if not data:
         raise BadImage("the file is empty")
     try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
+        return pillow.open(io.BytesIO(data))
+    except pillow.UnidentifiedImageError as error:
         raise BadImage(f"not an image; it begins with {bytes(data[:16])!r}") from error
-    except Image.DecompressionBombError as error:
+    except pillow.DecompressionBombError as error:
         raise BadImage(f"too many pixels: {error}") from error
     except Exception as error:  # Pillow raises many kinds
         raise BadImage(f"damaged: {error}") from error
@@ -97,18 +91,8 @@ def _resize(image, image_size):
         return image
     cv2 = _import_cv2()
     interpolation = cv2.INTER_AREA if is_at_least(*image.shape[:2], image_size, 2) else cv2.INTER_LINEAR
-    resized = cv2.resize(image, image_size[::-1], interpolation=interpolation)
-    return resized.reshape(*image_size, image.shape[-1])
-
-
-def _flip(image):
-    """By OpenCV: NumPy reverses pixels byte by byte, many times as slowly."""
-    return _import_cv2().flip(image, 1).reshape(image.shape)
+    return cv2.resize(image, image_size[::-1], interpolation=interpolation).reshape(*image_size, image.shape[-1])
 
 
 def _import_cv2():
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError("Resizing and flipping images needs OpenCV: pip install 'keras_umd[data]'") from error
-    return cv2
+    return import_optional("cv2", "Resizing and flipping images needs OpenCV: pip install 'keras_umd[data]'")

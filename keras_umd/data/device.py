@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.data.assembly import dataset_arguments, names_or_numbers
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.readers.arrays import ArraySource
+from keras_umd.data.settings import dataset_arguments, names_or_numbers
 
 
 def on_device(images, labels=None, *, image_size=None, batch_size=64, class_names=None, **options):
@@ -37,12 +37,12 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
     settings = source.settings(image_size, batch_size, **options)
     if not settings.training:
         raise ValueError("Evaluation data need no crops in the step; take `from_arrays`. Received: training=False")
-    order, crop = settings.order(len(source)), settings.crop()
+    crop = settings.crop()
     class_names = names_or_numbers(class_names, source.labels)
     return Dataset(
-        DrawLoader(order, crop, images.shape[1:3]),
+        DrawLoader(settings.order(len(source)), crop, images.shape[1:3]),
         device_layer=DeviceImages(images, source.labels, crop.image_size, name="device_images"),
-        **dataset_arguments(settings, order, class_names, source.description()),
+        **dataset_arguments(settings, class_names, source.description()),
     )
 
 
@@ -59,13 +59,12 @@ class DrawLoader:
         self.order = order
         self.crop = crop
         self.image_size = image_size
-        self.num_batches = order.num_batches
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
         records = self.order.records(epoch)
         height, width = (np.float32(length) for length in self.image_size)
-        for number in range(start, self.num_batches):
+        for number in range(start, self.order.num_batches):
             indices = self.order.in_batch(records, number).astype("int32")
             draws = self.order.draws(epoch, number, len(indices)).T
             box = np.stack(self.crop.box(np, height, width, draws), axis=1)
@@ -140,6 +139,5 @@ def resize_weights(start, length, size, new_size):
     centers = start + (ops.arange(new_size, dtype="float32")[None, :, None] + 0.5) * step - 0.5
     pixels = ops.arange(size, dtype="float32")[None, None, :]
     weights = ops.maximum(1.0 - ops.abs(pixels - centers) / ops.maximum(step, 1.0), 0.0)
-    is_inside = ops.logical_and(pixels >= start, pixels < start + length)
-    weights = ops.where(is_inside, weights, 0.0)
+    weights = ops.where(ops.logical_and(pixels >= start, pixels < start + length), weights, 0.0)
     return weights / ops.sum(weights, axis=-1, keepdims=True)

@@ -1,10 +1,13 @@
 """Images from files or arrays, of which some may be damaged."""
 
+import warnings
+
 import keras
 import numpy as np
 
-from keras_umd.data.bad_images import BadImages, printable
 from keras_umd.data.dataset import Dataset
+
+NUM_NAMED = 3  # images in a message
 
 
 class ImageDataset(Dataset):
@@ -22,7 +25,7 @@ class ImageDataset(Dataset):
         left_out: List of the places of such images in the batch that was read last.
 
     Args:
-        loader: Object with `batches(epoch, start)`, an iterator of `Batch`, and `num_batches`.
+        loader: As of `Dataset`, with batches of the kind `Batch`.
         on_error: `"skip"`, or `"raise"` to stop at the first image that can't be read.
         max_bad_share: Float in [0, 1]. With more bad images than this share of an epoch, it stops all the same.
         **kwargs: As of `Dataset`.
@@ -37,11 +40,8 @@ class ImageDataset(Dataset):
         super()._begin()
         self.left_out = []
         self._bad = BadImages()
+        self.bad_images = self._bad.reasons
         self._last_good = None  # the last batch with an image that can be used
-
-    @property
-    def bad_images(self):
-        return self._bad.reasons
 
     def _open(self, batch):
         self._bad.begin()
@@ -74,13 +74,12 @@ class ImageDataset(Dataset):
 
     def _without_bad(self, images, labels, bad):
         if bad:
-            good = np.setdiff1d(np.arange(len(images)), bad)
+            places = np.arange(len(images))
+            good = np.delete(places, bad)
             if not len(good):
                 return None
-            chosen = good
-            if self.drop_remainder:
-                chosen = np.arange(len(images))
-                chosen[bad] = np.resize(good, len(bad))
+            places[bad] = np.resize(good, len(bad))
+            chosen = places if self.drop_remainder else good
             images, labels = images[chosen], labels[chosen]
         self._last_good = images if self.class_names is None else (images, labels)
         return self._last_good
@@ -97,3 +96,66 @@ class ImageDataset(Dataset):
         if self.drop_remainder:
             return self._last_good
         return keras.tree.map_structure(lambda values: values[:1], self._last_good)
+
+
+class BadImages:
+    """Counts images in the batches of an epoch, and warns at its end of those that are new.
+
+    Attributes:
+        reasons: Dictionary from the names of images that couldn't be used, of all epochs, to the reasons.
+        num_bad: Integer, of this epoch, since its reading began.
+    """
+
+    def __init__(self):
+        self.reasons = {}
+        self._num_reported = 0  # of `reasons`
+        self._are_small_reported = False
+        self.begin()
+
+    def begin(self):
+        """Count anew: an epoch begins, or is read from another place on."""
+        self.num_bad, self._num_small, self._first_small = 0, 0, []
+
+    def count(self, batch, bad):
+        """Note the images of a `Batch` at the places `bad`, and the small ones among the others."""
+        self.reasons.update((batch.name(place), batch.reasons[place]) for place in bad)
+        self.num_bad += len(bad)
+        small = [place for place in np.flatnonzero(batch.is_small) if place not in bad]
+        self._num_small += len(small)
+        self._first_small += [(batch.name(place),) for place in small[: NUM_NAMED - len(self._first_small)]]
+
+    def named(self):
+        """The first bad images and the reasons, for messages."""
+        return _first(self.reasons.items())
+
+    def warn(self, image_shape):
+        """Warn of what is new since the last warning."""
+        if self._num_small and not self._are_small_reported:
+            warnings.warn(
+                f"{self._num_small} images are smaller than {image_shape[0]}x{image_shape[1]} pixels "
+                f"and were enlarged: {_first(self._first_small, self._num_small)}",
+                stacklevel=5,
+            )
+            self._are_small_reported = True
+        if len(self.reasons) > self._num_reported:
+            warnings.warn(
+                f"{len(self.reasons)} images can't be used and were left out: {self.named()} "
+                "(`bad_images` has all of them)",
+                stacklevel=5,
+            )
+        self._num_reported = len(self.reasons)
+
+
+def printable(name):
+    """A name that can be printed, whatever its bytes are."""
+    return str(name).encode(errors="backslashreplace").decode()
+
+
+def _first(items, num_items=None):
+    """The first names, with the reasons where there are any, and dots if `num_items` are more."""
+    items = sorted(items)
+    num_items = len(items) if num_items is None else num_items
+    named = [
+        "".join((printable(name), *(f" ({reason})" for reason in reasons))) for name, *reasons in items[:NUM_NAMED]
+    ]
+    return ", ".join(named) + (", ..." if num_items > len(named) else "")

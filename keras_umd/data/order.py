@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_umd.data.crops import NUM_DRAWS
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, is_between
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,9 @@ class Order:
 
     def __post_init__(self):
         check_positive_integers(batch_size=self.batch_size, num_shards=self.num_shards)
-        if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < 2**31:
+        if not is_between(self.seed, 0, 2**31 - 1):
             raise ValueError(f"`seed` must be an integer of at least 0 and below 2**31. Received: seed={self.seed}")
-        is_integer = isinstance(self.shard_index, (int, np.integer))
-        if not is_integer or not 0 <= self.shard_index < self.num_shards:
+        if not is_between(self.shard_index, 0, self.num_shards - 1):
             raise ValueError(
                 f"`shard_index` must be an integer of at least 0 and below num_shards={self.num_shards}. "
                 f"Received: shard_index={self.shard_index}"

@@ -1,19 +1,21 @@
-"""The settings that all kinds of data share, checked before anything is read."""
+"""The settings that all kinds of data share, and data sets made from settings and a source of records."""
 
 import dataclasses
 
 import numpy as np
 
 from keras_umd.data.crops import Crop
+from keras_umd.data.image_dataset import ImageDataset
+from keras_umd.data.loading import PythonLoader
 from keras_umd.data.order import Order
 
 ON_ERROR = ("skip", "raise")
 MANY = 2**62  # records: enough for a batch of any size, when only settings are checked
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Settings:
-    """The settings that all kinds of data share; `from_folder` explains them."""
+    """The settings that all kinds of data share, with their defaults filled in; `from_folder` explains them."""
 
     image_size: int | tuple
     batch_size: int
@@ -39,6 +41,8 @@ class Settings:
 
     def __post_init__(self):
         """Checks all of them now: reading a folder may take minutes."""
+        self.shuffle = self.training if self.shuffle is None else self.shuffle
+        self.drop_remainder = self.training if self.drop_remainder is None else self.drop_remainder
         self.crop()
         self.order(MANY)
         if self.workers is not None and (not isinstance(self.workers, (int, np.integer)) or self.workers < 1):
@@ -47,14 +51,6 @@ class Settings:
             raise ValueError(f"`on_error` must be one of {ON_ERROR}. Received: on_error={self.on_error!r}")
         if not isinstance(self.max_bad_share, (int, float)) or not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"`max_bad_share` must lie in [0, 1]. Received: max_bad_share={self.max_bad_share}")
-
-    @property
-    def shuffles(self):
-        return self.training if self.shuffle is None else self.shuffle
-
-    @property
-    def drops_remainder(self):
-        return self.training if self.drop_remainder is None else self.drop_remainder
 
     def crop(self):
         """The `Crop` of the images."""
@@ -71,20 +67,87 @@ class Settings:
         return Order(
             num_records,
             self.batch_size,
-            self.shuffles,
-            self.drops_remainder,
+            self.shuffle,
+            self.drop_remainder,
             self.seed,
             self.shard_index,
             self.num_shards,
         )
 
-    def identity(self, source):
-        """The settings that saved states are compared by; `source` is a string that stands for the images."""
-        height, width = self.crop().image_size
-        names = ("channels", "area_range", "flip", "seed", "shard_index", "num_shards")
-        return {
+
+def image_dataset(settings, loader, class_names, source):
+    """The `ImageDataset` of a loader whose batches are `Batch`.
+
+    Args:
+        settings: `Settings`.
+        loader: As of `ImageDataset`.
+        class_names: List of strings or `None`.
+        source: String that tells these images from others, without reading all of them.
+    """
+    return ImageDataset(
+        loader,
+        on_error=settings.on_error,
+        max_bad_share=settings.max_bad_share,
+        **dataset_arguments(settings, class_names, source),
+    )
+
+
+def random_access_dataset(settings, source, class_names, description):
+    """The `ImageDataset` of records that can be read in any order, without TensorFlow.
+
+    Args:
+        settings: `Settings`.
+        source: Object with `len(source)` and as `PythonLoader` wants it.
+        class_names: List of strings or `None`.
+        description: String that tells these images from others.
+    """
+    loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers)
+    return image_dataset(settings, loader, class_names, description)
+
+
+def dataset_arguments(settings, class_names, source):
+    """The arguments of `Dataset` that follow from settings."""
+    image_shape = settings.crop().image_shape
+    height, width, channels = image_shape
+    return {
+        "image_shape": image_shape,
+        "class_names": class_names if settings.labels else None,
+        "training": settings.training,
+        "identity": {
             "image_size": height if height == width else [height, width],
-            **{name: getattr(self, name) for name in names},
-            "shuffle": self.shuffles,
+            "channels": channels,
+            "area_range": settings.area_range,
+            "flip": settings.flip,
             "source": source,
-        }
+        },
+    }
+
+
+def names_or_numbers(class_names, labels):
+    """The names of the classes, or "0", "1", ... for labels whose classes have none."""
+    if labels is None:
+        return class_names
+    if class_names is not None:
+        if labels.max() >= len(class_names):
+            raise ValueError(
+                f"`class_names` must have a name for each label. "
+                f"Received: {len(class_names)} names, and labels up to {labels.max()}"
+            )
+        return class_names
+    return [str(label) for label in range(int(labels.max()) + 1)]
+
+
+def checked_labels(labels, num_images):
+    """Class indices as an int32 array of shape `(num_images,)`."""
+    labels = np.asarray(labels)
+    if labels.shape not in {(num_images,), (num_images, 1)} or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise ValueError(
+            f"`labels` must be class indices of shape ({num_images},). "
+            f"Received: labels of shape {labels.shape} and type {labels.dtype}"
+        )
+    return labels.reshape(-1).astype("int32")
+
+
+def some(items, count=1000):
+    """At most so many items, at equal distances."""
+    return items[:: -(-len(items) // count)]

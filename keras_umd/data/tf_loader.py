@@ -6,10 +6,9 @@ import os
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.batch import Batch
 from keras_umd.data.crops import NUM_DRAWS, is_at_least
 from keras_umd.data.decoding import MAX_ENLARGEMENT, MAX_PIXELS, BadImage, decode_and_crop
-from keras_umd.data.prefetch import BATCHES_AHEAD
+from keras_umd.data.loading import BATCHES_AHEAD, Batch
 
 
 def _same(x):
@@ -38,7 +37,6 @@ class TFLoader:
         self.read = read
         self.read_in_python = read_in_python
         self.order = order
-        self.num_batches = order.num_batches
         self.crop = crop
         self.workers = workers or os.cpu_count()
         self._damaged = set()  # names, as bytes
@@ -47,9 +45,8 @@ class TFLoader:
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
         tf = import_tensorflow()
-        truncated_file, any_error = tf.errors.DataLossError, tf.errors.OpError
         in_python = False
-        while start < self.num_batches:
+        while start < self.order.num_batches:
             try:
                 for batch in self._dataset(tf, epoch, start, in_python).as_numpy_iterator():
                     self._damaged.update(batch["name"][batch["reason"] != b""])
@@ -62,12 +59,12 @@ class TFLoader:
                     )
                     start += 1
                 return
-            except truncated_file as error:  # a damaged file of records, not a damaged image
+            except tf.errors.DataLossError as error:  # a damaged file of records, not a damaged image
                 raise ValueError(
                     "A file of records is damaged; leave it out, or write it anew (one file at a time tells which). "
                     f"Received: {error}"
                 ) from error
-            except (any_error, UnicodeDecodeError):  # UnicodeDecodeError: the message holds a file's bytes
+            except (tf.errors.OpError, UnicodeDecodeError):  # UnicodeDecodeError: the message holds a file's bytes
                 if in_python:
                     raise
                 in_python = True
@@ -89,7 +86,7 @@ class TFLoader:
 
         positions, seeds = tf.data.Dataset.counter(), tf.data.Dataset.from_tensors(epoch_seed).repeat()
         dataset = tf.data.Dataset.zip(positions, seeds, self.records(epoch))
-        dataset = dataset.take(self.num_batches * size).skip(start * size)
+        dataset = dataset.take(self.order.num_batches * size).skip(start * size)
         dataset = dataset.map(load, num_parallel_calls=self.workers).batch(size).prefetch(BATCHES_AHEAD)
         options = tf.data.Options()
         options.threading.max_intra_op_parallelism = 1  # images are decoded in parallel; more threads would compete
@@ -152,8 +149,11 @@ class TFLoader:
             few, many = (tf.strings.format(text, (shape[0], shape[1])) for text in (few, many))
             return tf.where(is_too_small, few, many)
 
-        reason = tf.cond(is_too_small | is_too_large, why, lambda: "")
-        return image, ~is_at_least(shape[0], shape[1], crop.image_size), reason
+        return (
+            image,
+            ~is_at_least(shape[0], shape[1], crop.image_size),
+            tf.cond(is_too_small | is_too_large, why, lambda: ""),
+        )
 
     def _box(self, tf, shape, draws):
         """The crop as integers."""
@@ -171,8 +171,11 @@ class TFLoader:
 
         shape = tf.shape(image)
         shrinks = is_at_least(shape[0], shape[1], size, 2)
-        fits = tf.reduce_all(shape[:2] == size)
-        return tf.cond(fits, lambda: tf.cast(image, "float32"), lambda: tf.cond(shrinks, smooth, bilinear))
+        return tf.cond(
+            tf.reduce_all(shape[:2] == size),
+            lambda: tf.cast(image, "float32"),
+            lambda: tf.cond(shrinks, smooth, bilinear),
+        )
 
     def _load_in_python(self, tf, key, draws):
         def load(key, draws):

@@ -1,14 +1,27 @@
 """Scores of an encoder's features: tables of probes' accuracies."""
 
+import dataclasses
+import functools
+
 import numpy as np
 
-from keras_umd.evaluation.batches import pairs_of
-from keras_umd.evaluation.features import FeatureSet, extract, labelled
-from keras_umd.evaluation.few_shot import FewShotProbe
-from keras_umd.evaluation.provenance import Result, describe_model
-from keras_umd.evaluation.table import Table
+from keras_umd.data import from_tfds
+from keras_umd.evaluation.features import extract, labelled, pairs_of
+from keras_umd.evaluation.probes import FewShotProbe
+from keras_umd.evaluation.results import Result, Table, describe_model
 
 POOLINGS = ("cls", "mean", "cls+mean")
+# Name and split in TFDS, of training and of test data. 4% of ImageNet are 51 images a class, enough to draw 10 from.
+TRANSFER = {
+    "STL-10": (("stl10", "train"), ("stl10", "test")),
+    "Oxford Flowers": (("oxford_flowers102", "train"), ("oxford_flowers102", "test")),
+    "DTD": (("dtd", "train"), ("dtd", "test")),
+    "CIFAR-100": (("cifar100", "train"), ("cifar100", "test")),
+    "Oxford Pets": (("oxford_iiit_pet", "train"), ("oxford_iiit_pet", "test")),
+    "Food-101": (("food101", "train"), ("food101", "validation")),
+    "Stanford Dogs": (("stanford_dogs", "train"), ("stanford_dogs", "test")),
+    "ImageNet-v2": (("imagenet2012", "train[:4%]"), ("imagenet_v2/matched-frequency", "test")),
+}
 
 
 def evaluate_features(encoder, data, probes=None, *, batch_size=256, verbose=True):
@@ -106,14 +119,10 @@ def sweep_features(
             for layer, pair in zip(layers, zip(*sets, strict=True), strict=True):
                 for pooling in poolings:
                     chosen = {"layer": layer, "pooling": pooling, "timesteps": t}
-                    pooled = (_pooled(labelled(x), columns[pooling]) for x in pair)
-                    results = probe_results(probes, *pooled, {**description, **chosen})
-                    table.append({**named(name), **chosen, **results})
+                    part = columns[pooling]
+                    pooled = (dataclasses.replace(labelled(x), features=x.features[:, part]) for x in pair)
+                    table.append({**named(name), **chosen, **probe_results(probes, *pooled, {**description, **chosen})})
     return table
-
-
-def _pooled(features, columns):
-    return FeatureSet(features.features[:, columns], features.labels, features.digest)
 
 
 def as_probes(probes):
@@ -152,3 +161,33 @@ def probe_results(probes, train, test, subject):
         deviation = np.std(accuracies) if len(accuracies) > 1 else None
         results[probe.name] = Result(probe.name, np.mean(accuracies), protocol, subject, deviation)
     return results
+
+
+def transfer_datasets(image_size, batch_size=256, *, names=None, data_dir=None, **options):
+    """The paper's eight data sets for 10-shot probes (section 5), for `evaluate_features`.
+
+    They must have been prepared with TFDS. Each is opened in its turn.
+
+    Args:
+        image_size: Integer.
+        batch_size: Integer.
+        names: List of some of `keras_umd.evaluation.TRANSFER`. Defaults to all.
+        data_dir: String or path, where TFDS keeps its data sets.
+        **options: As in `keras_umd.data.from_tfds`.
+
+    Returns:
+        Dictionary from names to functions that return a pair of data sets, `(train, test)`.
+
+    Raises:
+        ValueError: for unknown names.
+    """
+    names = list(TRANSFER) if names is None else list(names)
+    unknown = [name for name in names if name not in TRANSFER]
+    if unknown:
+        raise ValueError(f"`names` must be of {list(TRANSFER)}. Received: {unknown}")
+
+    def open_pair(name):
+        settings = {"image_size": image_size, "batch_size": batch_size, "training": False, "data_dir": data_dir}
+        return tuple(from_tfds(*source, **settings, **options) for source in TRANSFER[name])
+
+    return {name: functools.partial(open_pair, name) for name in names}

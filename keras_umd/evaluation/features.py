@@ -1,4 +1,4 @@
-"""Features of a data set, the input of every probe and every distance."""
+"""Features of a data set, the input of every probe and every distance: its images once, in batches, checked."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.evaluation.batches import batches_of, with_progress
+from keras_umd.data import Dataset
 from keras_umd.evaluation.statistics import checked_features
 from keras_umd.utils.images import check_images
 
@@ -87,3 +87,124 @@ def labelled(features):
     if features.labels is None:
         raise ValueError("A data set of images and labels is needed. Received: images without labels")
     return features
+
+
+def batches_of(dataset, batch_size):
+    """Iterate over pairs of NumPy arrays, images and labels or `None`; `dataset` as in `extract`."""
+    if hasattr(dataset, "shape"):
+        dataset = (dataset, None)
+    if isinstance(dataset, Dataset) and dataset.device_layer is not None:
+        raise ValueError(
+            "Data that are cropped or sampled in the training step have no images to evaluate; make them with "
+            f"training=False, by another function of keras_umd.data. Received: {dataset}"
+        )
+    if isinstance(dataset, tuple) and len(dataset) == 2:
+        images, labels = dataset
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"Every image needs a label. Received: {len(images)} images, {len(labels)} labels")
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            yield _checked_batch(images[part], None if labels is None else labels[part])
+        return
+    for batch in _whole_epoch(dataset):
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
+        yield _checked_batch(images, labels)
+
+
+def _checked_batch(images, labels):
+    images = np.asarray(images)
+    if labels is None:
+        return images, None
+    labels = np.asarray(labels)
+    if labels.size != len(images) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+        raise ValueError(
+            "Labels must be class indices, integers of at least 0, one for each image. "
+            f"Received: labels of shape {labels.shape} and type {labels.dtype} for {len(images)} images"
+        )
+    return images, labels.reshape(-1)
+
+
+def _whole_epoch(dataset):
+    """The batches of one epoch, also where an earlier reader stopped in the middle of it."""
+    if isinstance(dataset, Dataset):
+        if dataset.training or dataset.is_repeated:
+            raise ValueError(
+                "Training data differ by epoch and repeated ones never end; evaluate data made with training=False. "
+                f"Received: {dataset}"
+            )
+        num_shards = dataset.identity["num_shards"]
+        if num_shards != 1 or len(dataset) * dataset.batch_size < dataset.num_images:
+            raise ValueError(
+                "Evaluation data must be whole; make them without shards and with drop_remainder=False. "
+                f"Received: {dataset}, one of {num_shards} shards, {len(dataset)} batches of {dataset.batch_size}"
+            )
+        dataset.go_to(dataset.get_state()["epoch"])
+    elif isinstance(dataset, keras.utils.PyDataset):  # it has no __iter__: Python would read until an IndexError
+        return (dataset[i] for i in range(len(dataset)))
+    return dataset
+
+
+def with_progress(batches, dataset, verbose):
+    """The same pairs of images and labels, with a progress bar of images if `verbose`; it ends with a newline.
+
+    Args:
+        batches: Iterable of pairs, as from `batches_of`.
+        dataset: The object that they are read from, for the number of images where it is known.
+        verbose: Bool.
+    """
+    if not verbose:
+        yield from batches
+        return
+    source = dataset[0] if isinstance(dataset, tuple) and len(dataset) == 2 else dataset
+    num_images = len(source) if hasattr(source, "shape") else getattr(source, "num_images", None)
+    bar, done = keras.utils.Progbar(num_images or None, unit_name="image"), 0
+    for images, labels in batches:
+        yield images, labels
+        done += len(images)
+        bar.update(done, finalize=False)
+    if done:
+        bar.update(done, finalize=True)
+
+
+def pairs_of(data):
+    """Iterate over triples of name, training data and test data.
+
+    Args:
+        data: A pair `(train, test)`, whose name is `None`; or a dictionary from names to pairs, or to functions that
+            return one, called in their turn.
+    """
+    for name, pair in data.items() if isinstance(data, dict) else [(None, data)]:
+        opened = pair() if callable(pair) else pair
+        if not isinstance(opened, (tuple, list)) or len(opened) != 2:
+            raise ValueError(
+                "`data` must be a pair (train, test), or a dictionary from names to such pairs. "
+                f"Received: {'data' if name is None else name} of type {type(opened).__name__}"
+            )
+        yield name, *opened
+
+
+class ShuffledBatches(keras.utils.PyDataset):
+    """Arrays in full batches, in an order that follows the seed on every backend; for `fit(..., shuffle=False)`.
+
+    Args:
+        inputs, labels: Arrays of one length.
+        batch_size: Integer. With fewer inputs, all are one batch.
+        seed: Integer.
+    """
+
+    def __init__(self, inputs, labels, batch_size, seed):
+        super().__init__()
+        self.inputs, self.labels = inputs, labels
+        self.batch_size = min(batch_size, len(inputs))
+        self.rng = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self):
+        return len(self.inputs) // self.batch_size
+
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.inputs[chosen], self.labels[chosen]
+
+    def on_epoch_end(self):
+        self.order = self.rng.permutation(len(self.inputs))

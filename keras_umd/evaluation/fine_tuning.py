@@ -7,9 +7,8 @@ import keras
 import numpy as np
 
 from keras_umd.data import Dataset
-from keras_umd.evaluation.batches import ShuffledBatches, batches_of, pairs_of
-from keras_umd.evaluation.features import extract, labelled
-from keras_umd.evaluation.provenance import Result, describe_model, describe_optimizer
+from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled, pairs_of
+from keras_umd.evaluation.results import Result, describe_model, describe_optimizer
 from keras_umd.training.recipes import cosine_with_warmup
 from keras_umd.utils.checks import check_positive_integers
 from keras_umd.utils.fingerprint import fingerprint
@@ -78,8 +77,11 @@ def _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer,
     batches = ShuffledBatches(np.asarray(train[0]), np.asarray(train[1]), batch_size, seed) if is_array else train
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         optimizer = optimizer(epochs * len(batches))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    classifier.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
+    classifier.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["sparse_categorical_accuracy"],
+    )
     classifier.fit(batches, epochs=epochs, shuffle=False, verbose="auto" if verbose else 0)
     scores = labelled(extract(classifier, test, batch_size))
     accuracy = np.mean(scores.features.argmax(axis=1) == scores.labels)
@@ -93,8 +95,7 @@ def _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer,
         "test": scores.digest,
         "num_test": len(scores),
     }
-    subject = {**describe_model(encoder), "seed": seed}
-    return classifier, Result("fine-tuned accuracy", accuracy, protocol, subject)
+    return classifier, Result("fine-tuned accuracy", accuracy, protocol, {**describe_model(encoder), "seed": seed})
 
 
 def _classifier(encoder, images, num_classes, seed):

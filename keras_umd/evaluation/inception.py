@@ -16,6 +16,7 @@ from keras_umd.backend import full_precision
 from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, convolutions_of, path_of
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
 from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.optional import import_optional
 
 IMAGE_SIZE = 299
 NUM_LOGITS = 1008
@@ -138,10 +139,8 @@ class FIDInception(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        source_sha256 = config.pop("source_sha256")
-        network = cls(**config)
-        network.source_sha256 = source_sha256
+        network = cls(resize=config["resize"], name=config["name"])
+        network.source_sha256 = config["source_sha256"]
         return network
 
     def _prepare(self, images):
@@ -223,10 +222,7 @@ def _read(path):
             arrays = dict(file)
         source_sha256 = str(arrays.pop("source_sha256", "")) or None
     elif path.endswith((".pth", ".pt")):
-        try:
-            import torch
-        except ImportError as error:
-            raise ImportError(f"PyTorch must read {path!r}: pip install 'keras_umd[torch]'") from error
+        torch = import_optional("torch", f"PyTorch must read {path!r}: pip install 'keras_umd[torch]'")
         arrays = {name: value.numpy() for name, value in torch.load(path, "cpu", weights_only=True).items()}
         with open(path, "rb") as file:
             source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -42,15 +42,6 @@ def mixed_35(pool_filters):
     )
 
 
-def mixed_35_to_17():
-    """From 35x35 to 17x17 pixels (figure 10)."""
-    return (
-        row("branch3x3", (384, 3, 2, "valid")),
-        row("branch3x3dbl", (64, 1), (96, 3), (96, 3, 2, "valid")),
-        [halve],
-    )
-
-
 def mixed_17(filters):
     """A block on 17x17 pixels, with 7x7 convolutions split into 1x7 and 7x1 (figure 6)."""
     wide, tall = (1, 7), (7, 1)
@@ -59,15 +50,6 @@ def mixed_17(filters):
         row("branch7x7", (filters, 1), (filters, wide), (192, tall)),
         row("branch7x7dbl", (filters, 1), (filters, tall), (filters, wide), (filters, tall), (192, wide)),
         [average_pool, *row("branch_pool", (192, 1))],
-    )
-
-
-def mixed_17_to_8():
-    """From 17x17 to 8x8 pixels."""
-    return (
-        row("branch3x3", (192, 1), (320, 3, 2, "valid")),
-        row("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2, "valid")),
-        [halve],
     )
 
 
@@ -96,12 +78,20 @@ NETWORK = {
     "Mixed_5b": mixed_35(pool_filters=32),  # (batch, 35, 35, 256)
     "Mixed_5c": mixed_35(pool_filters=64),  # (batch, 35, 35, 288)
     "Mixed_5d": mixed_35(pool_filters=64),
-    "Mixed_6a": mixed_35_to_17(),  # (batch, 17, 17, 768)
+    "Mixed_6a": (  # from 35x35 to 17x17 pixels (figure 10): (batch, 17, 17, 768)
+        row("branch3x3", (384, 3, 2, "valid")),
+        row("branch3x3dbl", (64, 1), (96, 3), (96, 3, 2, "valid")),
+        [halve],
+    ),
     "Mixed_6b": mixed_17(filters=128),
     "Mixed_6c": mixed_17(filters=160),
     "Mixed_6d": mixed_17(filters=160),
     "Mixed_6e": mixed_17(filters=192),
-    "Mixed_7a": mixed_17_to_8(),  # (batch, 8, 8, 1280)
+    "Mixed_7a": (  # from 17x17 to 8x8 pixels: (batch, 8, 8, 1280)
+        row("branch3x3", (192, 1), (320, 3, 2, "valid")),
+        row("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2, "valid")),
+        [halve],
+    ),
     "Mixed_7b": mixed_8(average_pool),  # (batch, 8, 8, 2048)
     "Mixed_7c": mixed_8(max_pool),
 }

@@ -5,9 +5,8 @@ import zipfile
 
 import numpy as np
 
-from keras_umd.evaluation.batches import batches_of, with_progress
-from keras_umd.evaluation.features import outputs_of
-from keras_umd.evaluation.inception_score import softmax
+from keras_umd.evaluation.features import batches_of, outputs_of, with_progress
+from keras_umd.evaluation.image_scores import softmax
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_features
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.fingerprint import fingerprint
@@ -86,8 +85,12 @@ class Reference:
         Returns:
             `Reference`.
         """
-        batches = with_progress(batches_of(images, batch_size), images, verbose)
-        seen = ImageFeatures(network, batches, batch_size, keep_features=keep_features)
+        seen = ImageFeatures(
+            network,
+            with_progress(batches_of(images, batch_size), images, verbose),
+            batch_size,
+            keep_features=keep_features,
+        )
         statistics = seen.statistics
         return cls(
             statistics.mean, statistics.covariance, statistics.num_images, seen.features, network_identity(network)

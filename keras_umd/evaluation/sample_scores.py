@@ -7,14 +7,10 @@ import os
 
 import numpy as np
 
-from keras_umd.evaluation.batches import batches_of, with_progress
-from keras_umd.evaluation.frechet import gaussian_distance
-from keras_umd.evaluation.inception_score import inception_score
-from keras_umd.evaluation.kernel_distance import kernel_distance
-from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
-from keras_umd.evaluation.provenance import Result
+from keras_umd.evaluation.features import batches_of, with_progress
+from keras_umd.evaluation.image_scores import gaussian_distance, inception_score, kernel_distance, neighbourhood_scores
 from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
-from keras_umd.evaluation.table import Row, Table
+from keras_umd.evaluation.results import Result, Row, Table
 from keras_umd.sampling.stream import SampleStream
 
 METRICS = ("frechet", "inception_score", "kernel", "neighbourhoods")
@@ -102,8 +98,14 @@ def evaluate_generator(
     if model.is_latent and model.autoencoder is None:
         raise ValueError("Latents can't be scored; set `model.autoencoder`. Received: a latent model without one")
     samples = SampleStream(model, num_images, labels, seed, options)
-    batches = with_progress(((images, None) for images in samples.batches(batch_size)), samples, verbose)
-    return _scores(batches, reference, network, metrics, samples.description, batch_size)
+    return _scores(
+        with_progress(((images, None) for images in samples.batches(batch_size)), samples, verbose),
+        reference,
+        network,
+        metrics,
+        samples.description,
+        batch_size,
+    )
 
 
 def sweep_generation(
@@ -141,14 +143,11 @@ def sweep_generation(
     table = Table()
     for values in itertools.product(weights, samplers, num_steps, guidance):
         chosen = dict(zip(names, values, strict=True))
-        shown = {**chosen, **{name: _shown(chosen[name]) for name in ("sampler", "guidance")}}
-        scores = evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)
-        table.append({**shown, **scores})
+        shown = {name: x if isinstance(x, (str, int, float)) else repr(x) for name, x in chosen.items()}
+        table.append(
+            {**shown, **evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)}
+        )
     return table
-
-
-def _shown(value):
-    return value if isinstance(value, (str, int, float)) else repr(value)
 
 
 def _scores(batches, reference, network, metrics, describe, batch_size):
@@ -204,8 +203,7 @@ def _checked_metrics(metrics, reference):
 
 def _frechet(seen, reference):
     own = seen.statistics
-    distance = gaussian_distance(own.mean, own.covariance, reference.mean, reference.covariance)
-    yield None, distance, None, {}
+    yield None, gaussian_distance(own.mean, own.covariance, reference.mean, reference.covariance), None, {}
 
 
 def _inception_score(seen, reference):

@@ -1,18 +1,17 @@
 """Evaluations for `keras_umd.callbacks.Monitor`: functions from a model in training to numbers or pictures.
 
-They use the averaged weights where the model keeps an average; reconstructions, the raw ones.
+They use the averaged weights where the model keeps an average.
 """
 
 import contextlib
 
 from keras_umd import plots
 from keras_umd.backend.processes import num_processes, on_own_device
-from keras_umd.evaluation.batches import pairs_of
 from keras_umd.evaluation.feature_scores import as_probes, probe_results
-from keras_umd.evaluation.features import extract, labelled
-from keras_umd.evaluation.provenance import describe_model
-from keras_umd.evaluation.rank import rank_me
+from keras_umd.evaluation.features import extract, labelled, pairs_of
+from keras_umd.evaluation.results import describe_model
 from keras_umd.evaluation.sample_scores import evaluate_generator
+from keras_umd.evaluation.statistics import rank_me
 
 # The paper takes 250 steps of DDIM; this sampler needs fewer.
 FEW_STEPS = {"num_steps": 20, "sampler": "dpmpp_2m", "seed": 0}
@@ -114,15 +113,19 @@ class DrawSamples:
         self.options = {**FEW_STEPS, **options}
 
     def __call__(self, model):
-        labels = None
-        if model.num_classes is not None:
-            labels = [i % model.num_classes for i in range(self.num_images)]
-        images = model.generate(labels, num_images=self.num_images, **self.options)
-        return {"samples": plots.image_grid(images, columns=self.columns, scale=self.scale)}
+        classes = model.num_classes
+        labels = None if classes is None else [i % classes for i in range(self.num_images)]
+        return {
+            "samples": plots.image_grid(
+                model.generate(labels, num_images=self.num_images, **self.options),
+                columns=self.columns,
+                scale=self.scale,
+            )
+        }
 
 
 class DrawReconstructions:
-    """Images, masked images and reconstructions by the raw weights; the same masks each time.
+    """Images, masked images and reconstructions; the same masks each time.
 
     Args:
         images: uint8 array `(n, height, width, channels)`.
@@ -134,5 +137,8 @@ class DrawReconstructions:
         self.images, self.mask_ratio, self.scale = images, mask_ratio, scale
 
     def __call__(self, model):
-        result = model.reconstruct(self.images, mask_ratio=self.mask_ratio, seed=0)
-        return {"reconstructions": plots.reconstruction_grid(self.images, result, scale=self.scale)}
+        return {
+            "reconstructions": plots.reconstruction_grid(
+                self.images, model.reconstruct(self.images, mask_ratio=self.mask_ratio, seed=0), scale=self.scale
+            )
+        }

@@ -157,8 +157,7 @@ class Autoencoder:
     def _encode(self, images):
         moments = self.encoder(scale_images(images, VALUE_RANGE), training=False)
         mean, log_variance = ops.split(ops.cast(moments, "float32"), 2, axis=-1)
-        std = ops.exp(0.5 * ops.clip(log_variance, *LOG_VARIANCE_RANGE))
-        return self.scale * mean, self.scale * std
+        return self.scale * mean, self.scale * ops.exp(0.5 * ops.clip(log_variance, *LOG_VARIANCE_RANGE))
 
     def _decode(self, latents):
         return (ops.cast(self.decoder(latents / self.scale, training=False), "float32"),)

@@ -1,5 +1,7 @@
-"""Computes the latents of a data set once, instead of in every epoch."""
+"""Computes the latents of a data set once, instead of in every epoch; their files, with a manifest and checksums."""
 
+import hashlib
+import json
 import os
 
 import keras
@@ -9,8 +11,10 @@ from keras import ops
 
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.latents.autoencoder import Autoencoder
-from keras_umd.latents.manifest import FORMAT, matching_manifest, write_array, write_manifest
+from keras_umd.utils.atomic import write_json, write_whole
 
+FORMAT = 1
+MANIFEST = "manifest.json"
 SHARD_BYTES = 2**26  # a kill loses one shard: 2048 images of 256x256 pixels
 
 
@@ -50,30 +54,31 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
     _check_arguments(dataset, autoencoder, views)
     identity = _identity(dataset, autoencoder, int(views), bool(flip))
     os.makedirs(directory, exist_ok=True)
-    manifest = matching_manifest(directory, identity)
+    manifest, path = matching_manifest(directory, identity), os.path.join(directory, MANIFEST)
     done = {(shard["view"], shard["batch"]) for shard in manifest["shards"]}
     progress = keras.utils.Progbar(views * len(dataset), unit_name="batch") if verbose else None
     for view in range(views):
         for start in range(0, len(dataset), identity["shard_batches"]):
             stop = min(start + identity["shard_batches"], len(dataset))
             if (view, start) not in done:
-                _go_to(dataset, view, start)
-                first = view * len(dataset) + start
-                arrays, shard = _encode(dataset, autoencoder, stop - start, flip, progress, first)
+                state = dataset.get_state()
+                if (state["epoch"], state["batch"]) != (view, start):  # else batches read ahead would be lost
+                    dataset.go_to(view, start)
+                arrays, shard = _encode(dataset, autoencoder, stop - start, flip, progress, view * len(dataset) + start)
                 if not done:  # not before, so that a wrong argument leaves the directory as it was
-                    write_manifest(directory, manifest)
+                    write_json(path, manifest)
                 shard |= {"view": view, "batch": start}
                 for name, values in arrays.items():
                     shard[name] = write_array(directory, f"view{view:02}-batch{start:07}-{name}", values)
                 manifest["shards"].append(shard)
                 done.add((view, start))
-                write_manifest(directory, manifest)
+                write_json(path, manifest)
             if progress is not None:
                 progress.update(view * len(dataset) + stop)
     _check_views(manifest, directory)
     if not manifest["is_complete"]:
         manifest["is_complete"] = True
-        write_manifest(directory, manifest)
+        write_json(path, manifest)
     return os.fspath(directory)
 
 
@@ -93,12 +98,6 @@ def _identity(dataset, autoencoder, views, flip):
         "dataset": dataset.identity,
         "shard_batches": max(1, SHARD_BYTES // (row_bytes * dataset.batch_size)),
     }
-
-
-def _go_to(dataset, epoch, batch):
-    state = dataset.get_state()
-    if (state["epoch"], state["batch"]) != (epoch, batch):  # else batches that were read ahead would be lost
-        dataset.go_to(epoch, batch)
 
 
 def _check_arguments(dataset, autoencoder, views):
@@ -166,3 +165,82 @@ def _check_views(manifest, directory):
                 "Every view must have the same images. Files that can't be read have changed meanwhile; delete "
                 f"{directory} and start anew. Received: view {number} with other images than view 0"
             )
+
+
+def write_array(directory, name, values):
+    """Write a file of a cache; returns its entry for the manifest: name, size and checksum."""
+    path = os.path.join(directory, f"{name}.npy")
+    write_whole(path, lambda temporary: np.save(temporary, values))
+    return {"file": f"{name}.npy", "bytes": os.path.getsize(path), "sha256": _checksum(path)}
+
+
+def _checksum(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(directory):
+    """The manifest of a cache, or `None`."""
+    path = os.path.join(directory, MANIFEST)
+    if not os.path.exists(path):
+        return None
+    with open(path) as file:
+        manifest = json.load(file)
+    return manifest if {"format", "is_complete", "shards"} <= set(manifest) else None
+
+
+def matching_manifest(directory, identity):
+    """The manifest of a cache to go on with, or of a new one; shards with damaged files are not in it.
+
+    Raises:
+        ValueError: if the directory holds something else.
+    """
+    identity = json.loads(json.dumps(identity))
+    manifest = _read_manifest(directory)
+    if manifest is None:
+        if any(not name.startswith(".") for name in os.listdir(directory)):
+            raise ValueError(f"{directory} must be empty or hold a cache of latents. Received: other files in it")
+        return {**identity, "is_complete": False, "shards": []}
+    differing = [name for name, value in identity.items() if manifest.get(name) != value]
+    if differing:
+        found, asked = ({name: values.get(name) for name in differing} for values in (manifest, identity))
+        raise ValueError(
+            f"{directory} holds latents made otherwise; take another directory, or delete it. They differ in: {found}. "
+            f"Received: {asked}"
+        )
+    whole = [shard for shard in manifest["shards"] if not list(_damaged_files(directory, shard))]
+    if len(whole) < len(manifest["shards"]):  # `cache_latents` makes the others again
+        manifest.update(shards=whole, is_complete=False)
+    return manifest
+
+
+def complete_manifest(directory, verify):
+    """The manifest of a cache to read.
+
+    Raises:
+        ValueError: if there is none, if it isn't complete, and for damaged files; with `verify` by their checksums.
+    """
+    manifest = _read_manifest(directory)
+    if manifest is None:
+        raise ValueError(f"`directory` must hold a cache of `cache_latents`. Received: directory={directory}")
+    if manifest["format"] != FORMAT or not manifest["is_complete"]:
+        raise ValueError(
+            f"The cache must be complete and of format {FORMAT}; call `cache_latents` again to go on. "
+            f"Received: {directory}, format {manifest['format']}, complete: {manifest['is_complete']}"
+        )
+    for shard in manifest["shards"]:
+        for path in _damaged_files(directory, shard, verify):
+            raise ValueError(
+                "A file of the cache is missing or damaged; delete it and call `cache_latents` again to make it anew. "
+                f"Received: {path}"
+            )
+    return manifest
+
+
+def _damaged_files(directory, shard, verify=False):
+    """Yields the files of a shard that are missing, or of another size or content than they were."""
+    for name in {"moments", "labels"} & set(shard):
+        path = os.path.join(directory, shard[name]["file"])
+        is_whole = os.path.exists(path) and os.path.getsize(path) == shard[name]["bytes"]
+        if not is_whole or (verify and _checksum(path) != shard[name]["sha256"]):
+            yield path

@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_umd.data.dataset import Dataset
+from keras_umd.data.loading import prefetched
 from keras_umd.data.order import Order
-from keras_umd.data.prefetch import prefetched
-from keras_umd.latents.manifest import complete_manifest
+from keras_umd.latents.cache import complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
 from keras_umd.utils.seeds import seed_generator
 
@@ -51,27 +51,6 @@ def from_latents(
         ValueError: for a cache that isn't complete, or whose files are damaged.
     """
     manifest = complete_manifest(directory, verify)
-    _check_cache(manifest, autoencoder, labels)
-    source = _Shards(directory, manifest)
-    shuffle, drop_remainder = (training if value is None else value for value in (shuffle, drop_remainder))
-    order = Order(len(source), batch_size, shuffle, drop_remainder, seed, shard_index, num_shards)
-    identity = {name: manifest[name] for name in ("autoencoder_fingerprint", "views", "flip", "dataset")}
-    identity |= {"seed": seed, "shuffle": shuffle, "shard_index": shard_index, "num_shards": num_shards}
-    return Dataset(
-        LatentLoader(source, order, training, labels),
-        num_images=order.num_own_records,
-        image_shape=manifest["latent_shape"],
-        class_names=manifest["class_names"] if labels else None,
-        batch_size=batch_size,
-        training=training,
-        drop_remainder=drop_remainder,
-        identity=identity,
-        dtype="float32",
-        device_layer=SampleLatents(seed, name="sample_latents") if training else None,
-    )
-
-
-def _check_cache(manifest, autoencoder, labels):
     if autoencoder is not None and autoencoder.fingerprint() != manifest["autoencoder_fingerprint"]:
         raise ValueError(
             f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
@@ -79,6 +58,18 @@ def _check_cache(manifest, autoencoder, labels):
         )
     if labels and manifest["class_names"] is None:
         raise ValueError("The cache was made of images without labels; take labels=False. Received: labels=True")
+    source = _Shards(directory, manifest)
+    shuffle, drop_remainder = (training if value is None else value for value in (shuffle, drop_remainder))
+    order = Order(len(source), batch_size, shuffle, drop_remainder, seed, shard_index, num_shards)
+    return Dataset(
+        LatentLoader(source, order, training, labels),
+        image_shape=manifest["latent_shape"],
+        class_names=manifest["class_names"] if labels else None,
+        training=training,
+        identity={name: manifest[name] for name in ("autoencoder_fingerprint", "views", "flip", "dataset")},
+        dtype="float32",
+        device_layer=SampleLatents(seed, name="sample_latents") if training else None,
+    )
 
 
 class SampleLatents(keras.layers.Layer):
@@ -103,8 +94,9 @@ class SampleLatents(keras.layers.Layer):
         """
         mean, std = ops.split(ops.cast(batch["moments"], "float32"), 2, axis=-1)
         indices, epoch = (ops.cast(batch[name], "int32") for name in ("indices", "epoch"))
-        noise = image_noise(ops.convert_to_tensor(self.key), indices, epoch[0], tuple(mean.shape[1:]))
-        return mean + std * noise, batch.get("labels")
+        return mean + std * image_noise(
+            ops.convert_to_tensor(self.key), indices, epoch[0], tuple(mean.shape[1:])
+        ), batch.get("labels")
 
 
 class LatentLoader:
@@ -122,7 +114,6 @@ class LatentLoader:
         self.order = order
         self.training = training
         self.with_labels = with_labels
-        self.num_batches = order.num_batches
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
@@ -132,7 +123,7 @@ class LatentLoader:
             batch = {}
             return batch, [pool.submit(lambda: batch.update(self._read(records, epoch, number)))]
 
-        for batch in prefetched(submit, range(start, self.num_batches)):
+        for batch in prefetched(submit, range(start, self.order.num_batches)):
             if self.training:
                 yield batch
             else:

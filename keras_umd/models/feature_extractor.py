@@ -63,6 +63,7 @@ class FeatureExtractor(keras.Model):
         self,
         image_shape,
         patch_size,
+        *,
         hidden_dim,
         num_layers,
         num_heads,
@@ -189,9 +190,7 @@ class FeatureExtractor(keras.Model):
         Without an `input_signature` the exported program takes float32 images in `value_range`; for others pass
         `[keras.InputSpec((None, *image_shape), dtype="uint8")]`.
         """
-        if input_signature is None:
-            input_signature = [keras.InputSpec(shape=(None, *self.image_shape), dtype="float32")]
-        return super().export(filepath, format, verbose, input_signature, **kwargs)
+        return super().export(filepath, format, verbose, input_signature or images_signature(self), **kwargs)
 
     def copy_weights(self, model, weights="average"):
         """Take over the weights of a UMD of the same sizes; other image sizes get interpolated positions.
@@ -217,10 +216,10 @@ class FeatureExtractor(keras.Model):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
         names = ("pooling", "layer", "timesteps", "schedule", "num_timesteps", "value_range")
         config = self.get_config()
-        settings = {name: config.get(name) for name in names}  # a schedule object has its timesteps in itself
+        # Not those that aren't set: fingerprints in caches and cards of before stay valid.
+        settings = json.dumps({name: config[name] for name in names if name in config})
         if config["model_range"] is not None:
-            settings["model_range"] = config["model_range"]
-        settings = json.dumps(settings)
+            settings += json.dumps(config["model_range"])
         return fingerprint([np.frombuffer(settings.encode(), "uint8"), *self.weights])
 
     def get_config(self):
@@ -250,6 +249,11 @@ class FeatureExtractor(keras.Model):
         if isinstance(schedule, dict):
             config = {**config, "schedule": keras.saving.deserialize_keras_object(schedule)}
         return cls(**config)
+
+
+def images_signature(model):
+    """What an exported model takes by default."""
+    return [keras.InputSpec(shape=(None, *model.image_shape), dtype="float32")]
 
 
 def _check_range(value_range):

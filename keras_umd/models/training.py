@@ -1,4 +1,4 @@
-"""One training step: images are drawn noise for, corrupted, predicted and compared.
+"""One training step: draw, corrupt, target, predict, compare.
 
     draw      the random numbers of a step      Corruption.draw               random, nothing else
     corrupt   images -> views                   Corruption.corrupt            pure

@@ -82,7 +82,8 @@ class BackupAndRestore(keras.callbacks.Callback):
                     f"without. Received: dataset={self.dataset}, backup_dir={self.backup_dir}"
                 )
             place = state["dataset"]
-            place["dataset"].update(self._own_shard())  # the file has the shard of the first process, which wrote it
+            # The file has the shard of the first process, which wrote it.
+            place["dataset"]["shard_index"] = self.dataset.identity["shard_index"]
             self.dataset.set_state(place)
             self._batch = state["batch"]
         load_state(self.model, self.backup_dir, state["weights"])
@@ -92,10 +93,6 @@ class BackupAndRestore(keras.callbacks.Callback):
             # Keras would warn that data ran out: the rest of the epoch is shorter than a whole one.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             self._ignored_warnings = warnings.filters[0]
-
-    def _own_shard(self):
-        identity = self.dataset.identity
-        return {"shard_index": identity["shard_index"]} if "shard_index" in identity else {}
 
     def _stop_ignoring_warnings(self):
         if self._ignored_warnings in warnings.filters:
@@ -112,16 +109,14 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._num_trained += done - self._batch
         self._num_since_backup += done - self._batch
         self._batch = done
-        if self._is_due() and done != self.params["steps"]:  # the end of the epoch saves anyway
+        is_due = self.save_freq != "epoch" and self._num_since_backup >= self.save_freq
+        if is_due and done != self.params["steps"]:  # the end of the epoch saves anyway
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
         self._stop_ignoring_warnings()
         self._epoch, self._batch, self._num_skipped = epoch + 1, 0, 0
         self._save()
-
-    def _is_due(self):
-        return self.save_freq != "epoch" and self._num_since_backup >= self.save_freq
 
     def on_train_end(self, logs=None):
         self.model._initial_epoch = None  # else a later `fit` of the model would start at this epoch
@@ -180,11 +175,14 @@ def resumable(directory, *, dataset=None, save_freq="epoch"):
         List of Keras callbacks.
     """
     os.makedirs(directory, exist_ok=True)
-    log = keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)
     return [
         keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally: NaN saved, backup deleted
         ModelFile(os.path.join(directory, "model.keras")),
-        *([log] if is_first_process() else []),
+        *(
+            [keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)]
+            if is_first_process()
+            else []
+        ),
         # Keep last, after the user's callbacks: a backup marks the epoch as finished, so its files must exist.
         BackupAndRestore(os.path.join(directory, "backup"), dataset=dataset, save_freq=save_freq),
     ]

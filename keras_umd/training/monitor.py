@@ -1,7 +1,6 @@
 """A callback that evaluates a model while it trains, and draws its curves and pictures."""
 
 import contextlib
-import importlib
 import os
 import time
 
@@ -14,6 +13,7 @@ from keras_umd.backend.processes import broadcast_from_first, is_first_process
 from keras_umd.training.run_files import Events, Record
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.optional import import_optional
 
 clock = time.perf_counter
 
@@ -77,16 +77,17 @@ class Monitor(keras.callbacks.Callback):
         # Keras then need not wait for `on_train_batch_end`, which does nothing.
         self.async_safe = every_steps is None
         self._events = None
-        _require("matplotlib.figure")
+        import_optional("matplotlib.figure", "Monitor needs matplotlib: pip install 'keras_umd[plots]'")
         if tensorboard:
-            _require("tensorboard.summary.writer.event_file_writer", "; or pass tensorboard=False")
+            import_optional(
+                "tensorboard.summary.writer.event_file_writer",
+                "Monitor needs tensorboard: pip install 'keras_umd[plots]'; or pass tensorboard=False",
+            )
 
     def __repr__(self):
-        if self.every_epochs is not None:
-            when = f"every_epochs={self.every_epochs}"
-        else:
-            when = f"every_steps={self.every_steps}" if self.every_steps is not None else f"budget={self.budget}"
-        return f"<Monitor: {self.directory!r}, {len(self.evaluations)} evaluations, {when}>"
+        intervals = (name for name in ("every_epochs", "every_steps") if getattr(self, name) is not None)
+        when = next(intervals, "budget")
+        return f"<Monitor: {self.directory!r}, {len(self.evaluations)} evaluations, {when}={getattr(self, when)}>"
 
     def on_train_begin(self, logs=None):
         # Deferred to the first epoch: BackupAndRestore, later in the list, may change the step.
@@ -141,7 +142,7 @@ class Monitor(keras.callbacks.Callback):
 
     def _close(self):
         if self._events is not None:
-            self._events.close()
+            self._events.writer.close()
         self._events = None
 
     def _evaluate(self):
@@ -160,20 +161,31 @@ class Monitor(keras.callbacks.Callback):
         values, cards, pictures = _sorted_by_kind(results)
         if is_first_process():
             self._log(step, clock() - start, values, cards, pictures)
-        self._cost.add(clock() - start)
+        self._cost.costs.append(clock() - start)
 
     def _log(self, step, seconds, values, cards, pictures):
         paths = {name: f"pictures/{name}_{step:07}.png" for name in pictures}
         for name, path in paths.items():
             plots.save_image(os.path.join(self.directory, path), pictures[name])
-        line = {"step": step, "epoch": self._epoch, "seconds": seconds, "values": values}
-        self._record.add(kind="evaluation", **line, cards=cards, pictures=paths)
+        self._record.add(
+            kind="evaluation",
+            step=step,
+            epoch=self._epoch,
+            seconds=seconds,
+            values=values,
+            cards=cards,
+            pictures=paths,
+        )
         if self._events is not None:
             self._events.add_scalars(step, values)
             for name, path in paths.items():
                 self._events.add_picture(step, name, os.path.join(self.directory, path), pictures[name].shape)
-        title = f"step {step:,}, epoch {self._epoch}"
-        progress = plots.progress(self._record.curves("epoch"), self._record.curves("evaluation"), pictures, title)
+        progress = plots.progress(
+            self._record.curves("epoch"),
+            self._record.curves("evaluation"),
+            pictures,
+            f"step {step:,}, epoch {self._epoch}",
+        )
         write_whole(os.path.join(self.directory, "progress.png"), lambda path: plots.save_image(path, progress))
 
 
@@ -185,12 +197,7 @@ class _Cost:
         self.costs = []
         self.start = clock()
 
-    def add(self, seconds):
-        self.costs.append(seconds)
-
     def allows_another(self):
-        if not self.costs:
-            return True
         # The first one compiled: its time is no estimate of the next.
         expected = self.costs[-1] if len(self.costs) > 1 else 0
         spent = sum(self.costs)
@@ -233,11 +240,3 @@ def _as_float(name, value):
         "Results must be floats, objects with a float `value`, or uint8 pictures (height, width, 3). "
         f"Received: {received} as {name!r}"
     )
-
-
-def _require(module, otherwise=""):
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        name = module.split(".")[0]
-        raise ImportError(f"Monitor needs {name}: pip install 'keras_umd[plots]'{otherwise}") from error

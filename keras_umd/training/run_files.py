@@ -18,10 +18,8 @@ class Record:
 
     def __init__(self, directory, step):
         self.path, self.lines = None, []
-        if directory is not None:
-            self._open(directory, step)
-
-    def _open(self, directory, step):
+        if directory is None:
+            return
         self.path = os.path.join(directory, "evaluations.jsonl")
         os.makedirs(directory, exist_ok=True)
         lines = []
@@ -89,9 +87,6 @@ class Events:
             encoded = file.read()
         image = {"encoded_image_string": encoded, "height": shape[0], "width": shape[1], "colorspace": shape[2]}
         self._add_summary(step, name, image=image)
-
-    def close(self):
-        self.writer.close()
 
     def _add_summary(self, step, name, **value):
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -5,6 +5,7 @@ import shutil
 
 from keras_umd.backend.processes import is_first_process, is_spread, on_own_device, to_numpy, wait_for_all
 from keras_umd.utils.atomic import write_whole
+from keras_umd.utils.optional import import_optional
 
 
 def save_model(model, path):
@@ -78,10 +79,7 @@ def _values(model):
 
 
 def _orbax():
-    try:
-        import orbax.checkpoint
-    except ImportError as error:
-        raise ImportError(
-            "Backups of weights that are sharded over processes need orbax: pip install 'keras_umd[distributed]'"
-        ) from error
-    return orbax.checkpoint
+    return import_optional(
+        "orbax.checkpoint",
+        "Backups of weights that are sharded over processes need orbax: pip install 'keras_umd[distributed]'",
+    )

@@ -75,7 +75,11 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._end_training()
         if self._is_first_epoch:
-            self._leave_out_compilation()
+            counts = [images for _, images in self._marks]
+            self._batch_size = math.ceil(counts[0] / min(self._steps_per_execution, self.params["steps"] or math.inf))
+            knows_last = len(counts) == 3 or self._num_executions == 2
+            if knows_last and counts[-1] - counts[-2] < counts[0]:  # the last execution compiled, too
+                self._marks.pop()
             self._is_first_epoch = False
         (start, before), (end, after) = self._marks[0], self._marks[-1]
         images, seconds = after - before, end - start
@@ -99,17 +103,11 @@ class Throughput(keras.callbacks.Callback):
             self._mark()
         self._is_over = True
 
-    def _leave_out_compilation(self):
-        counts = [images for _, images in self._marks]
-        self._batch_size = math.ceil(counts[0] / min(self._steps_per_execution, self.params["steps"] or math.inf))
-        knows_last = len(counts) == 3 or self._num_executions == 2
-        if knows_last and counts[-1] - counts[-2] < counts[0]:
-            self._marks.pop()
-
     def _flops(self, images):
         full, rest = divmod(images, self._batch_size)
-        flops = 0
-        for batches, batch_size in ((full, self._batch_size), (1, rest)):
-            if batches and batch_size:
-                flops += batches * sum(part.forward + part.backward for part in step_flops(self.model, batch_size))
-        return flops
+        return sum(
+            num_batches * (part.forward + part.backward)
+            for num_batches, batch_size in ((full, self._batch_size), (1, rest))
+            if num_batches and batch_size
+            for part in step_flops(self.model, batch_size)
+        )

@@ -149,6 +149,8 @@ def test_presets_are_the_methods_settings():
 
 @pytest.mark.host
 def test_config_round_trip():
-    corruption = Corruption("linear", 500, 0.1, 0.6, 0.2, 0.5)
+    corruption = Corruption(
+        "linear", 500, clean_ratio=0.1, clean_mask_ratio=0.6, noisy_mask_ratio=0.2, decoded_ratio=0.5
+    )
     config = keras.saving.serialize_keras_object(corruption)
     assert keras.saving.deserialize_keras_object(config).get_config() == corruption.get_config()

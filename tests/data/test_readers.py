@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from keras_umd import data
-from keras_umd.data.assembly import random_access_dataset
 from keras_umd.data.readers.tfds import RandomAccessSource
-from keras_umd.data.settings import Settings
+from keras_umd.data.settings import Settings, random_access_dataset
 from tests.data.conftest import encoded, photo, which
 
 pytestmark = pytest.mark.host

@@ -55,7 +55,7 @@ def test_more_images_than_a_block_holds(monkeypatch):
     x, y = rng.normal(5.0, 2.0, (50, 4)), np.arange(50) % 3
     whole = RidgeClassifier(3.0).fit(x, y)
     accuracy = whole.accuracy(x, y)
-    monkeypatch.setattr("keras_umd.evaluation.few_shot.BLOCK", 7)
+    monkeypatch.setattr("keras_umd.evaluation.probes.BLOCK", 7)
     by_blocks = RidgeClassifier(3.0).fit(x, y)
     np.testing.assert_allclose(by_blocks.weights, whole.weights, rtol=1e-10)
     assert by_blocks.accuracy(x, y) == accuracy

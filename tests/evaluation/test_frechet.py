@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_umd.evaluation.frechet import frechet_distance, gaussian_distance
+from keras_umd.evaluation.image_scores import frechet_distance, gaussian_distance
 from keras_umd.evaluation.statistics import FeatureStatistics
 
 pytestmark = pytest.mark.host

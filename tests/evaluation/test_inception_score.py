@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_umd.evaluation.inception_score import inception_score, softmax
+from keras_umd.evaluation.image_scores import inception_score, softmax
 
 pytestmark = pytest.mark.host
 

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from keras_umd.evaluation.kernel_distance import kernel_distance, squared_discrepancy
+from keras_umd.evaluation.image_scores import kernel_distance, squared_discrepancy
 
 pytestmark = pytest.mark.host
 

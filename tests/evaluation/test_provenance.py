@@ -9,7 +9,7 @@ import pytest
 
 from keras_umd.backend.devices import training_devices
 from keras_umd.evaluation import Result, Table, mean_of
-from keras_umd.evaluation.table import Row
+from keras_umd.evaluation.results import Row
 
 pytestmark = pytest.mark.host
 

@@ -280,7 +280,17 @@ def test_data_sets_that_lack_images_or_an_order_are_refused(autoencoder, tmp_pat
 def test_a_latent_model_trains_goes_on_and_is_probed_from_a_cache(autoencoder, tmp_path):
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
     train = from_latents(directory, batch_size=4)
-    model = UMD(train.image_shape, 2, 16, 1, 2, 1, num_classes=3, value_range=None, seed=0)
+    model = UMD(
+        train.image_shape,
+        2,
+        hidden_dim=16,
+        num_layers=1,
+        num_heads=2,
+        decoder_layers=1,
+        num_classes=3,
+        value_range=None,
+        seed=0,
+    )
     model.compile("sgd", **QUICK)
     assert np.isfinite(model.fit(train, epochs=2, verbose=0).history["loss"]).all()
     features = model.predict(from_latents(directory, batch_size=4, training=False), verbose=0)

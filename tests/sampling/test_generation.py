@@ -160,6 +160,7 @@ class Damped(samplers.DDIM):
 
 @pytest.mark.parametrize("wrap", [lambda factor: factor, lambda factor: {"x0": factor}], ids=["number", "dictionary"])
 def test_another_setting_of_an_own_sampler_is_another_program(latent_model, noise, wrap):
+    latent_model.programs.clear()
     samples = [
         latent_model.generate(initial_noise=noise, num_steps=2, sampler=Damped(wrap(factor)))
         for factor in (1.0, 0.5, 1.0)
@@ -211,7 +212,7 @@ def test_a_bar_shows_how_many_images_are_done(small_model, capsys, logging):
     model.generate(**arguments, verbose="auto")
     shown = capsys.readouterr().out
     keras.config.enable_interactive_logging() if was_on else keras.config.disable_interactive_logging()
-    assert all((f"{done}/5" in shown) == logging for done in (2, 4, 5))
+    assert ("5/5" in shown) == logging  # Keras leaves out what comes too soon after the last
 
 
 def test_the_arguments_are_those_that_help_shows():
@@ -396,7 +397,7 @@ def test_trained_models_generate_their_data(small_model, way):
         ({"initial_noise": np.zeros((1, 8, 8, 1), "int32")}, "int32"),
         ({"num_images": 1, "seed": 2**40}, "seed=1099511627776"),
         ({"num_images": 1, "sampler": "euler"}, "sampler='euler'"),
-        ({"num_images": 1, "predict_from": "v"}, "'eps', 'x0'.*predict_from='v'"),
+        ({"num_images": 1, "predict_from": "v"}, "'x0', 'eps', 'both'.*predict_from='v'"),
         ({"num_images": 1, "weights": 0.9}, "weights=0.9"),
         ({"labels": [0], "guidance": -1.0}, "`guidance`.*scale=-1.0"),
         ({"num_images": 1, "guidance": 2.0}, r"guidance=Constant\(scale=2.0\), labels=None"),
@@ -421,20 +422,20 @@ def test_a_weak_model_of_other_images_is_refused(shared_model):
 
 
 def test_a_model_of_clean_images_is_refused(shared_model):
-    with pytest.raises(ValueError, match="with_classes.*clean_ratio=1"):
+    with pytest.raises(ValueError, match="clean images alone.*with_classes.*clean_x0_loss"):
         shared_model(corruption=Corruption.mae()).generate(num_images=1)
 
 
 def test_only_what_was_trained_is_read(shared_model):
     model = shared_model(corruption=Corruption(noisy_losses=["x0"]))
-    with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
-        model.generate(num_images=1)
-    with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='both'"):
-        model.generate(num_images=1, predict_from="both")
-    assert model.generate(num_images=1, num_steps=2, predict_from="x0").shape == (1, 8, 8, 1)
+    for other in ("eps", "both"):
+        with pytest.raises(ValueError, match=rf"\['x0'\].*predict_from='{other}'"):
+            model.generate(num_images=1, predict_from=other)
+    arguments = {"num_images": 1, "num_steps": 2, "seed": 0}
+    np.testing.assert_array_equal(model.generate(**arguments), model.generate(**arguments, predict_from="x0"))
     guided = {"num_images": 1, "guidance": guidance.Constant(2.0, weak_model=model)}
-    with pytest.raises(ValueError, match="noisy_losses=.*x0.*predict_from='eps'"):
-        shared_model().generate(**guided)
+    with pytest.raises(ValueError, match=r"\['x0'\].*predict_from='eps'"):
+        shared_model().generate(**guided, predict_from="eps")
 
 
 @pytest.mark.parametrize(

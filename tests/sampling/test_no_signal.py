@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd import Corruption
+from keras_umd import Corruption, Objective
 from keras_umd.sampling.samplers import DDIM, DPMSolverPP2M, Heun
 from keras_umd.sampling.settings import Settings
 from tests.conftest import array
@@ -94,11 +94,15 @@ def test_clipping_needs_no_signal():
 
 
 def test_the_noise_alone_is_refused_where_no_signal_is_left():
+    objective = Objective.denoising(Corruption.dit())
+    by_noise = objective.prediction("eps", ["noisy"]).needs_signal
     with pytest.raises(ValueError, match="timestep 1000 .*no signal.*predict_from='eps'"):
-        Settings(num_steps=5).rows(StraightPath())
-    assert len(Settings(num_steps=5, sampler=DDIM(timesteps=[999, 500, 90, 5, 1])).rows(StraightPath())["signal"]) == 5
+        Settings(num_steps=5, predict_from="eps").rows(StraightPath(), needs_signal=by_noise)
+    lower = Settings(num_steps=5, sampler=DDIM(timesteps=[999, 500, 90, 5, 1]))
+    assert len(lower.rows(StraightPath(), needs_signal=by_noise)["signal"]) == 5
     for other in ("x0", "both"):
-        assert Settings(num_steps=5, predict_from=other).rows(StraightPath())["signal"][0] == 0
+        needs_signal = objective.prediction(other, ["noisy"]).needs_signal
+        assert Settings(num_steps=5).rows(StraightPath(), needs_signal=needs_signal)["signal"][0] == 0
 
 
 @pytest.mark.parametrize("predict_from", ["x0", "both"])

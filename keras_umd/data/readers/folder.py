@@ -8,13 +8,12 @@ import zlib
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.assembly import image_dataset, random_access_dataset, some
-from keras_umd.data.bad_images import printable
-from keras_umd.data.readers.paths import IMAGE_TYPES, read_file
-from keras_umd.data.settings import Settings
+from keras_umd.data.image_dataset import printable
+from keras_umd.data.settings import Settings, image_dataset, random_access_dataset, some
 from keras_umd.data.tf_loader import TFLoader
 
 LOADERS = ("tensorflow", "python")
+IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def from_folder(
@@ -88,9 +87,11 @@ def from_folder(
     if loader == "python":
         return random_access_dataset(settings, source, source.class_names, source.description())
     order = settings.order(len(source))
-    records = _FolderRecords(source, order)
-    tf_loader = TFLoader(records, order, settings.crop(), workers, read=records.read, read_in_python=read_file)
-    return image_dataset(settings, tf_loader, order, source.class_names, source.description())
+    tf = import_tensorflow()
+    tf_loader = TFLoader(
+        _records(tf, source, order), order, settings.crop(), workers, read=tf.io.read_file, read_in_python=read_file
+    )
+    return image_dataset(settings, tf_loader, source.class_names, source.description())
 
 
 class FolderSource:
@@ -132,36 +133,25 @@ class FolderSource:
         return f"folder {zlib.crc32(os.fsencode(names)):08x} {zlib.crc32(str(sizes).encode()):08x}"
 
 
-class _FolderRecords:
-    """The records of a folder for `TFLoader`; the key of a record is its path."""
+def _records(tf, source, order):
+    """A function from an epoch to its records, as `TFLoader` wants it; the key of a record is its path."""
+    paths = tf.constant([os.fsencode(path) for path in source.paths])
+    labels = tf.constant(np.full(len(source), -1, "int32") if source.labels is None else source.labels)
 
-    def __init__(self, source, order):
-        self.source = source
-        self.order = order
-        self._columns = None
+    def record(index):
+        path = tf.gather(paths, index)
+        return path, tf.gather(labels, index), path
 
-    def __call__(self, epoch):
-        tf = import_tensorflow()
-        if self._columns is None:
-            labels = self.source.labels if self.source.labels is not None else np.full(len(self.source), -1, "int32")
-            self._columns = tf.constant([os.fsencode(path) for path in self.source.paths]), tf.constant(labels)
-        paths, labels = self._columns
+    def records(epoch):
+        return tf.data.Dataset.from_tensor_slices(order.records(epoch)).map(record)
 
-        def record(index):
-            path = tf.gather(paths, index)
-            return path, tf.gather(labels, index), path
-
-        return tf.data.Dataset.from_tensor_slices(self.order.records(epoch)).map(record)
-
-    @staticmethod
-    def read(path):
-        return import_tensorflow().io.read_file(path)
+    return records
 
 
 def _classes(directory):
     """The names of the classes, the paths of all their images, and the class index of each image."""
     entries = list(os.scandir(directory))
-    class_names = sorted(entry.name for entry in entries if _is_shown(entry))
+    class_names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     stray = sorted(e.name for e in entries if e.name.lower().endswith(IMAGE_TYPES) and not e.is_dir())
     if not class_names:
         raise ValueError(
@@ -203,5 +193,28 @@ def _warn_of(left_out, why):
         warnings.warn(f"{len(left_out)} {why}; they are left out: {printable(left_out[0])}{more}", stacklevel=5)
 
 
-def _is_shown(entry):
-    return entry.is_dir() and not entry.name.startswith(".")
+def matching_files(paths, find):
+    """The files that match patterns.
+
+    Args:
+        paths: String with wildcards, or list of strings or paths.
+        find: Function from a pattern to the names that match it.
+
+    Raises:
+        ValueError: for a pattern that no file matches.
+    """
+    patterns = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    found = []
+    for pattern in map(os.fspath, patterns):
+        matches = sorted(find(pattern))
+        if not matches:
+            raise ValueError(f"`paths` must name files. Received: {pattern!r}, which matches none")
+        found += matches
+    if not found:
+        raise ValueError(f"`paths` must name files. Received: paths={paths!r}")
+    return found
+
+
+def read_file(path):
+    with open(path, "rb") as file:
+        return file.read()

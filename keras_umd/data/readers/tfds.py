@@ -5,10 +5,10 @@ import os
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.assembly import image_dataset, random_access_dataset
 from keras_umd.data.decoding import BadImage
-from keras_umd.data.settings import Settings
+from keras_umd.data.settings import Settings, image_dataset, random_access_dataset
 from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
+from keras_umd.utils.optional import import_optional
 
 
 def from_tfds(
@@ -41,7 +41,7 @@ def from_tfds(
     Returns:
         `ImageDataset`.
     """
-    tfds = _import_tfds()
+    tfds = import_optional("tensorflow_datasets", "TFDS is missing: pip install 'keras_umd[data]'")
     settings = Settings(image_size, batch_size, **options)
     builder = _prepared_builder(tfds, name, data_dir)
     class_names = _checked_features(builder.info.features, image_key, label_key, settings.labels)
@@ -50,24 +50,21 @@ def from_tfds(
     label_key = label_key if settings.labels else None
     if file_format == tfds.core.FileFormat.ARRAY_RECORD:
         data_source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
-        source = RandomAccessSource(data_source, image_key, label_key)
-        return random_access_dataset(settings, source, class_names, description)
+        return random_access_dataset(
+            settings, RandomAccessSource(data_source, image_key, label_key), class_names, description
+        )
     import_tensorflow()
     order = settings.order(builder.info.splits[split].num_examples)
     if settings.num_shards > 1:
-        parts = tfds.even_splits(split, settings.num_shards, drop_remainder=settings.drops_remainder)
+        parts = tfds.even_splits(split, settings.num_shards, drop_remainder=settings.drop_remainder)
         split = parts[settings.shard_index]
-    records = _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer)
-    loader = TFLoader(records, order, settings.crop(), settings.workers)
-    return image_dataset(settings, loader, order, class_names, f"{description} {shuffle_buffer}")
-
-
-def _import_tfds():
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError("TFDS is missing: pip install 'keras_umd[data]'") from error
-    return tfds
+    loader = TFLoader(
+        _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer),
+        order,
+        settings.crop(),
+        settings.workers,
+    )
+    return image_dataset(settings, loader, class_names, f"{description} {shuffle_buffer}")
 
 
 def _prepared_builder(tfds, name, data_dir):

@@ -6,9 +6,8 @@ import struct
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.assembly import image_dataset
-from keras_umd.data.readers.paths import matching_files
-from keras_umd.data.settings import Settings
+from keras_umd.data.readers.folder import matching_files
+from keras_umd.data.settings import Settings, image_dataset
 from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
 
 
@@ -57,7 +56,7 @@ def from_tfrecords(
         )
     counts = np.asarray([_count_records(tf, path) for path in paths])
     shards = [int(counts[index :: settings.num_shards].sum()) for index in range(settings.num_shards)]
-    num_own = min(shards) if settings.drops_remainder else shards[settings.shard_index]
+    num_own = min(shards) if settings.drop_remainder else shards[settings.shard_index]
     order = settings.order(num_own * settings.num_shards)
     own_paths = paths[settings.shard_index :: settings.num_shards]
     parse = _parser(tf, own_paths, image_key, label_key if settings.labels else None, first_label)
@@ -65,7 +64,7 @@ def from_tfrecords(
     loader = TFLoader(records, order, settings.crop(), settings.workers)
     sizes = [(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths]
     description = f"tfrecords {sizes} {image_key} {label_key} {first_label} {shuffle_buffer}"
-    return image_dataset(settings, loader, order, class_names, description)
+    return image_dataset(settings, loader, class_names, description)
 
 
 def _parser(tf, paths, image_key, label_key, first_label):
@@ -95,8 +94,7 @@ def _records(tf, paths, parse, order, shuffle_buffer):
     """A function from an epoch to its records, as `TFLoader` wants it; the key of a record is the image's bytes."""
 
     def read(path):
-        dataset = tf.data.TFRecordDataset(path).enumerate()
-        return dataset.map(lambda number, record: (path, number, record))
+        return tf.data.TFRecordDataset(path).enumerate().map(lambda number, record: (path, number, record))
 
     def records(epoch):
         rng = np.random.default_rng([order.seed, epoch])

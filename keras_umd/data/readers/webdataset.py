@@ -6,9 +6,8 @@ import tarfile
 
 import numpy as np
 
-from keras_umd.data.assembly import checked_labels, names_or_numbers, random_access_dataset
-from keras_umd.data.readers.paths import IMAGE_TYPES, matching_files
-from keras_umd.data.settings import Settings
+from keras_umd.data.readers.folder import IMAGE_TYPES, matching_files
+from keras_umd.data.settings import Settings, checked_labels, names_or_numbers, random_access_dataset
 
 
 def from_webdataset(paths, *, image_size, batch_size, class_names=None, **options):
@@ -85,17 +84,16 @@ def _records_of(number, path):
                     continue
                 key = os.path.join(folder, stem)
                 if f".{end.lower()}" in IMAGE_TYPES:
-                    place = number, member.offset_data, member.size
-                    records.setdefault(key, {}).setdefault("images", []).append(place)
+                    records.setdefault(key, {}).setdefault("images", []).append(
+                        (number, member.offset_data, member.size)
+                    )
                 elif end.lower() == "cls":
-                    label = _class_index(archive.extractfile(member).read(), f"{path}: {member.name}")
-                    records.setdefault(key, {})["label"] = label
+                    text = archive.extractfile(member).read()
+                    if not text.strip().isdigit():
+                        raise ValueError(
+                            f"A .cls file must hold a class index. Received: {path}: {member.name}: {text!r}"
+                        )
+                    records.setdefault(key, {})["label"] = int(text)
     except tarfile.TarError as error:
         raise ValueError(f"A tar file must be whole and not compressed. Received: {path}: {error}") from error
     return records
-
-
-def _class_index(text, name):
-    if not text.strip().isdigit():
-        raise ValueError(f"A .cls file must hold a class index. Received: {name}: {text!r}")
-    return int(text)

@@ -1,14 +1,38 @@
 """Batches by a pool of threads, without TensorFlow."""
 
+import collections
+import dataclasses
+import itertools
 import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keras_umd.data.batch import Batch
 from keras_umd.data.decoding import BadImage, decode_and_crop
-from keras_umd.data.prefetch import prefetched
 
+BATCHES_AHEAD = 2
 CHUNK = 16  # images that a thread takes at a time
+
+
+@dataclasses.dataclass
+class Batch:
+    """Images and labels in their places in the batch, and the reasons why some can't be used.
+
+    Args:
+        images: uint8 array `(size, height, width, channels)`.
+        labels: int32 array `(size,)`.
+        is_small: Bool array `(size,)`. Which images were enlarged.
+        reasons: List of strings, empty for a good image.
+        name: Function from a place in the batch to the name of the image, for messages.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    is_small: np.ndarray
+    reasons: list
+    name: Callable
 
 
 class PythonLoader:
@@ -27,7 +51,6 @@ class PythonLoader:
         self.order = order
         self.crop = crop
         self.workers = workers or os.cpu_count()
-        self.num_batches = order.num_batches
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
@@ -36,7 +59,7 @@ class PythonLoader:
         def submit(pool, number):
             return self._submit(pool, self.order.in_batch(records, number), epoch, number)
 
-        return prefetched(submit, range(start, self.num_batches), self.workers)
+        return prefetched(submit, range(start, self.order.num_batches), self.workers)
 
     def _submit(self, pool, records, epoch, number):
         draws = self.order.draws(epoch, number, len(records))
@@ -58,3 +81,26 @@ class PythonLoader:
                 batch.labels[place] = -1 if label is None else label
             except (BadImage, OSError) as error:
                 batch.reasons[place] = str(error)
+
+
+def prefetched(start, numbers, workers=1):
+    """Yields results in order, while threads make the next ones.
+
+    Args:
+        start: Function from a pool of threads and a number to a result and the futures that fill it.
+        numbers: Iterable of integers.
+        workers: Integer, the number of threads.
+    """
+    numbers = iter(numbers)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
+    try:
+        waiting = collections.deque(start(pool, number) for number in itertools.islice(numbers, BATCHES_AHEAD))
+        while waiting:
+            result, futures = waiting.popleft()
+            waiting.extend(start(pool, number) for number in itertools.islice(numbers, 1))
+            for future in futures:
+                future.result()
+            yield result
+    finally:
+        if not sys.is_finalizing():  # at the end of Python, `shutdown` itself may be gone
+            pool.shutdown(wait=False, cancel_futures=True)

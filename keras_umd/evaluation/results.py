@@ -1,7 +1,8 @@
-"""Results with a card of their protocol, which are compared only where the protocols are equal."""
+"""Results with a card of their protocol, compared only where the protocols are equal, and tables of them."""
 
 import dataclasses
 import datetime
+import html
 import json
 import math
 import os
@@ -44,7 +45,9 @@ class Result:
 
     def __post_init__(self):
         for name in ("protocol", "subject"):  # as they are after a round trip through a file
-            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name), default=_as_json)))
+            object.__setattr__(
+                self, name, json.loads(json.dumps(getattr(self, name), default=lambda x: np.asarray(x).tolist()))
+            )
         object.__setattr__(self, "value", float(self.value))
 
     @property
@@ -126,44 +129,21 @@ def mean_of(results):
     return Result(first.metric, np.mean(values), first.protocol, subject, deviation, first.versions)
 
 
-def best_of(results, smallest=False):
-    """Find the best of comparable results.
-
-    Args:
-        results: List of `Result`.
-        smallest: Bool. Whether less is better.
-
-    Returns:
-        Integer, its index.
-
-    Raises:
-        ValueError: for NaN, and for results that can't be compared.
-    """
-    best = 0
-    for i, result in enumerate(results):
-        if math.isnan(result.value):
-            raise ValueError(f"A result of NaN can't be compared with others. Received: {result.line()}")
-        difference = result.minus(results[best])
-        if (difference < 0) if smallest else (difference > 0):
-            best = i
-    return best
-
-
 def describe_model(model):
     """Class, hash of the weights and settings of a Keras model: JSON values for a `subject`."""
     settings = ("layer", "pooling", "timesteps")
-    chosen = {}
-    if all(hasattr(model, name) for name in settings):  # a FeatureExtractor
-        config = model.get_config()
-        chosen = {name: config[name] for name in settings}
+    config = model.get_config() if all(hasattr(model, name) for name in settings) else {}  # a FeatureExtractor
+    chosen = {name: config[name] for name in settings if name in config}
     return {"model": type(model).__name__, "weights": fingerprint(model.weights)[:SHORT], **chosen}
 
 
 def describe_optimizer(optimizer):
     """Class and settings of an optimizer, without the name that Keras numbers: JSON values for a `protocol`."""
     settings = keras.saving.serialize_keras_object(optimizer)
-    config = {name: value for name, value in settings["config"].items() if name != "name"}
-    return {"class": settings["class_name"], **config}
+    return {
+        "class": settings["class_name"],
+        **{name: value for name, value in settings["config"].items() if name != "name"},
+    }
 
 
 def versions():
@@ -184,10 +164,6 @@ def versions():
     }
 
 
-def _as_json(value):
-    return np.asarray(value).tolist()
-
-
 def _leaves(values, prefix=""):
     """Iterate over names and values of nested dictionaries, without those that are `None`."""
     for name, value in values.items():
@@ -199,3 +175,78 @@ def _leaves(values, prefix=""):
 
 def _short(value):
     return re.sub(rf"\b([0-9a-f]{{{SHORT}}})[0-9a-f]+\b", r"\1", value) if isinstance(value, str) else value
+
+
+class Table(list):
+    """A list of rows, dictionaries from columns to values, some of which are `Result`s.
+
+    It is shown as Markdown by `print` and in a console, and as an HTML table in a notebook.
+    """
+
+    @property
+    def columns(self):
+        return list(dict.fromkeys(name for row in self for name in row))
+
+    def best(self, column, smallest=False):
+        """Find the row with the best `Result` in a column.
+
+        Args:
+            column: String.
+            smallest: Bool. Whether less is better, as for distances.
+
+        Returns:
+            `Row`.
+
+        Raises:
+            ValueError: for NaN, and for results that can't be compared.
+        """
+        rows = [row for row in self if column in row]
+        if not rows:
+            raise ValueError(f"The table has the columns {self.columns}. Received: column={column!r}")
+        values = []
+        for result in (row[column] for row in rows):
+            if math.isnan(result.value):
+                raise ValueError(f"A result of NaN can't be compared with others. Received: {result.line()}")
+            result.minus(rows[0][column])
+            values.append(result.value)
+        return Row(rows[np.argmin(values) if smallest else np.argmax(values)])
+
+    def cards(self):
+        """All cards, as a list of dictionaries."""
+        return [value.card for row in self for value in row.values() if isinstance(value, Result)]
+
+    def save(self, path):
+        """Write the rows as JSON, with a card for each result."""
+        write_json(path, [{k: v.card if isinstance(v, Result) else v for k, v in row.items()} for row in self])
+
+    def __str__(self):
+        lines = self._cells()
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        lines.insert(1, ["-" * width for width in widths])
+        return "\n".join(
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+            for line in lines
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        header, *lines = (map(html.escape, line) for line in self._cells())
+        rows = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
+        rows += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines]
+        return f"<table>{''.join(rows)}</table>"
+
+    def _cells(self):
+        """The header and the rows, as lists of strings."""
+        columns = self.columns
+        return [columns, *(["" if row.get(name) is None else str(row[name]) for name in columns] for row in self)]
+
+
+class Row(dict):
+    """A row of a table, shown as a `Table` of this row alone."""
+
+    def __repr__(self):
+        return repr(Table([self]))
+
+    def _repr_html_(self):
+        return Table([self])._repr_html_()

@@ -1,0 +1,274 @@
+"""Scores of generated images, from the features or the class probabilities that some network gives them."""
+
+import numpy as np
+
+from keras_umd.evaluation.statistics import FeatureStatistics, checked_sets
+from keras_umd.utils.checks import check_positive_integers
+
+# Rows that are compared at a time: two blocks of 2048 float64 features and their distances take 100 MB.
+BLOCK_SIZE = 2048
+# Distances from float64 products have errors of up to about 1e-14 of the features' squares.
+ROUNDING = 1e-12
+
+
+def frechet_distance(features, reference):
+    """Fréchet distance of two sets of images, in the features of some network; 0 for the same distribution.
+
+    It may be called FID only for the features of FID's own Inception network. It is biased upwards for few images, and
+    the covariances need more images than features: compare sets of equal size.
+
+    Args:
+        features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`, n and m at least 2.
+
+    Returns:
+        Float of at least 0.
+
+    Raises:
+        ValueError: for sets of other shapes or with values that are not finite.
+
+    Reference:
+        Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", 2017.
+    """
+    moments = []
+    for images in checked_sets(features, reference):
+        statistics = FeatureStatistics(images.shape[1])
+        statistics.update(images)
+        moments += [statistics.mean, statistics.covariance]
+    return gaussian_distance(*moments)
+
+
+def gaussian_distance(mean, covariance, other_mean, other_covariance):
+    """|m - m'|^2 + trace(C + C' - 2 (C C')^(1/2)), computed in float64 without a matrix square root of C C'.
+
+    The trace of the root is the sum of the singular values of R^T R', for C = R R^T and C' = R' R'^T, so that singular
+    covariances, of fewer images than features, need no correction.
+
+    Args:
+        mean, other_mean: Float arrays of shape `(dim,)`.
+        covariance, other_covariance: Float arrays of shape `(dim, dim)`, symmetric.
+
+    Returns:
+        Float of at least 0.
+    """
+    trace_of_root = np.linalg.svd(_root(covariance).T @ _root(other_covariance), compute_uv=False).sum()
+    squared = np.sum((np.asarray(mean) - other_mean) ** 2)
+    return max(float(squared + np.trace(covariance) + np.trace(other_covariance) - 2 * trace_of_root), 0.0)
+
+
+def _root(matrix):
+    """A root R of a symmetric matrix R R^T; negative eigenvalues, of rounding, count as 0."""
+    values, vectors = np.linalg.eigh(np.asarray(matrix, "float64"))
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def kernel_distance(features, reference, num_subsets=100, subset_size=1000, seed=0):
+    """The squared maximum mean discrepancy of two sets of images, in the features of some network.
+
+    The estimate is unbiased, unlike the Fréchet distance, so that it suits small sets; it can be negative. It may be
+    called KID only for the features of FID's own Inception network; KID is often given times 1000.
+
+    Args:
+        features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`.
+        num_subsets: Positive integer. Number of pairs of random subsets, of which the distances are averaged.
+        subset_size: Integer from 2 to the smaller of n and m. Images of a subset, drawn without replacement.
+        seed: Integer, for the draws.
+
+    Returns:
+        Two floats: mean and standard deviation over the subsets.
+
+    Raises:
+        ValueError: for subsets larger than a set, and for sets of wrong shapes or with values that are not finite.
+
+    Reference:
+        Bińkowski et al., "Demystifying MMD GANs", 2018.
+    """
+    features, reference = checked_sets(features, reference)
+    check_positive_integers(num_subsets=num_subsets, subset_size=subset_size)
+    if not 2 <= subset_size <= min(len(features), len(reference)):
+        raise ValueError(
+            "`subset_size` must be at least 2 and at most the size of the smaller set; pass a smaller one for few "
+            f"images. Received: subset_size={subset_size}, {len(features)} features, {len(reference)} of the reference"
+        )
+    rng = np.random.default_rng(seed)
+    distances = []
+    for _ in range(num_subsets):
+        subsets = [x[rng.choice(len(x), subset_size, replace=False)] for x in (features, reference)]
+        distances.append(squared_discrepancy(*subsets))
+    return float(np.mean(distances)), float(np.std(distances))
+
+
+def squared_discrepancy(x, y):
+    """Unbiased estimate of the squared maximum mean discrepancy, with the kernel (x.y / dim + 1)^3, in float64.
+
+    Args:
+        x, y: Float arrays of shape `(n, dim)` and `(m, dim)`, n and m at least 2.
+
+    Returns:
+        Float.
+    """
+    x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
+    return _mean_of_pairs(_kernel(x, x)) + _mean_of_pairs(_kernel(y, y)) - 2 * _kernel(x, y).mean()
+
+
+def _kernel(x, y):
+    base = x @ y.T / x.shape[1] + 1
+    return base * base * base  # NumPy's power is many times slower
+
+
+def _mean_of_pairs(kernel):
+    """Mean without the diagonal, where images are paired with themselves."""
+    n = len(kernel)
+    return (kernel.sum() - np.trace(kernel)) / (n * (n - 1))
+
+
+def neighbourhood_scores(features, reference, precision_k=3, coverage_k=5):
+    """Precision and recall, density and coverage: the quality of images and their variety, measured apart.
+
+    Each image is the centre of a ball, in the features of some network, that reaches to the k-th nearest image of its
+    own set. Precision is the share of images in some ball of the reference; recall the share of the reference in some
+    ball of the images. Both are sensitive to outliers. Density is the mean number of the reference's balls that an
+    image lies in, over k; coverage is the share of the reference's balls with an image in them. Borders belong to the
+    balls.
+
+    The values depend on the network and on the numbers of images: compare sets of equal size, usually 10,000 to 50,000
+    images.
+
+    Args:
+        features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`.
+        precision_k: Positive integer, less than n and m. Neighbours for precision and recall.
+        coverage_k: Positive integer, less than m and n. Neighbours for density and coverage.
+
+    Returns:
+        Dictionary of floats `precision`, `recall` and `coverage` in [0, 1], and `density` of at least 0, about 1 for
+        other images of the same distribution.
+
+    Raises:
+        ValueError: for sets of fewer images than neighbours, of wrong shapes or with values that are not finite.
+
+    References:
+        Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models", 2019.
+        Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", 2020.
+    """
+    features, reference = checked_sets(features, reference)
+    check_positive_integers(precision_k=precision_k, coverage_k=coverage_k)
+    if max(precision_k, coverage_k) >= min(len(features), len(reference)):
+        raise ValueError(
+            "Both sets must have more images than neighbours. Received: "
+            f"precision_k={precision_k}, coverage_k={coverage_k}, {len(features)} features, {len(reference)} of the "
+            "reference"
+        )
+    # Centred, since |x|^2 - 2 x.y + |y|^2 would lose digits where the mean is large.
+    center = reference.mean(axis=0, dtype="float64")
+    precision_radii, coverage_radii = squared_radii(reference, [precision_k, coverage_k], center)
+    (recall_radii,) = squared_radii(features, [precision_k], center)
+    is_precise = np.zeros(len(features), bool)
+    is_recalled, is_covered = np.zeros((2, len(reference)), bool)
+    num_inside = 0
+    for rows, x in _blocks(features, center):
+        for columns, y in _blocks(reference, center):
+            distances = squared_distances(x, y)
+            is_precise[rows] |= (distances <= precision_radii[columns]).any(axis=1)
+            is_recalled[columns] |= (distances <= recall_radii[rows, None]).any(axis=0)
+            is_inside = distances <= coverage_radii[columns]
+            is_covered[columns] |= is_inside.any(axis=0)
+            num_inside += np.count_nonzero(is_inside)
+    return {
+        "precision": float(is_precise.mean()),
+        "recall": float(is_recalled.mean()),
+        "density": float(num_inside / (coverage_k * len(features))),
+        "coverage": float(is_covered.mean()),
+    }
+
+
+def squared_radii(features, ks, center):
+    """Squared distance of each image to its k-th nearest other image, enlarged by the rounding error.
+
+    Args:
+        features: Float array of shape `(n, dim)`.
+        ks: List of positive integers, less than n.
+        center: Float array of shape `(dim,)`. A point near the features, to subtract against rounding.
+
+    Returns:
+        Float64 array of shape `(len(ks), n)`.
+    """
+    radii = np.empty((len(ks), len(features)))
+    for rows, x in _blocks(features, center):
+        # The first neighbour, at distance 0, is the image itself.
+        nearest = np.full((len(x), max(ks) + 1), np.inf)
+        for _, y in _blocks(features, center):
+            candidates = np.concatenate([nearest, squared_distances(x, y)], axis=1)
+            candidates.partition(max(ks), axis=1)
+            nearest = candidates[:, : max(ks) + 1]
+        nearest.sort(axis=1)
+        radii[:, rows] = nearest[:, ks].T * (1 + ROUNDING) + ROUNDING * np.sum(x**2, axis=1)
+    return radii
+
+
+def squared_distances(x, y):
+    """Squared distances of all pairs of float64 arrays of shape `(n, dim)` and `(m, dim)`; `(n, m)`."""
+    distances = x @ y.T
+    distances *= -2
+    distances += np.sum(x**2, axis=1)[:, None]
+    distances += np.sum(y**2, axis=1)
+    return distances
+
+
+def _blocks(features, center):
+    """Iterate over slices of rows, and their features, centred and in float64."""
+    for start in range(0, len(features), BLOCK_SIZE):
+        rows = slice(start, start + BLOCK_SIZE)
+        yield rows, features[rows] - center
+
+
+def inception_score(probabilities, splits=10):
+    """Exponential of the mean KL divergence of p(class | image) from p(class): from 1 to the number of classes.
+
+    It is high when the classifier is sure of each image and the images are of many classes. Without a reference, it
+    doesn't notice when all images of a class are the same. It may be called Inception score only for the original
+    classifier, FID's own Inception network. It rises with the number of images; 50,000 are usual.
+
+    Args:
+        probabilities: Float array of shape `(n, classes)` of values in [0, 1], with rows that sum to 1.
+        splits: Positive integer, at most n. Number of consecutive parts, each with a score of its own. The images must
+            be shuffled: sorted by class, each part would have few classes.
+
+    Returns:
+        Two floats: mean and standard deviation over the parts.
+
+    Raises:
+        ValueError: for values that are no probabilities, and for fewer images than parts.
+
+    Reference:
+        Salimans et al., "Improved Techniques for Training GANs", 2016.
+    """
+    check_positive_integers(splits=splits)
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 2 or len(probabilities) < splits:
+        raise ValueError(
+            "`probabilities` must have shape (n, classes), with at least one image for each of the splits. "
+            f"Received: probabilities of shape {probabilities.shape}, splits={splits}"
+        )
+    # `not (a and b)`, so that NaN fails; float16 sums to 1 within a thousandth.
+    if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1, dtype="float64") - 1).max() < 1e-3):
+        raise ValueError(
+            "`probabilities` must be at least 0 and add up to 1 for each image; take the softmax of logits first. "
+            f"Received: values from {probabilities.min()} to {probabilities.max()}"
+        )
+    n, scores = len(probabilities), []
+    for i in range(splits):
+        part = probabilities[i * n // splits : (i + 1) * n // splits].astype("float64")
+        # The mean KL divergence from the mean is the entropy of the mean minus the mean of the entropies.
+        scores.append(np.exp(_entropy(part.mean(axis=0)) - _entropy(part).mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def softmax(logits):
+    """Probabilities in float64, from logits of shape `(..., classes)` and any float type."""
+    logits = np.asarray(logits, "float64")
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _entropy(probabilities):
+    # 0 log 0 = 0
+    return -np.sum(probabilities * np.log(np.where(probabilities > 0, probabilities, 1)), axis=-1)
