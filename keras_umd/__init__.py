@@ -11,7 +11,36 @@ from keras_umd.sampling import generate_to, guidance, samplers
 from keras_umd.training import callbacks, recipes
 
 __version__ = "0.1.0"
+__all__ = [
+    "UMD",
+    "Corruption",
+    "Device",
+    "FeatureExtractor",
+    "NoiseSchedule",
+    "Objective",
+    "View",
+    "callbacks",
+    "corruption",
+    "data",
+    "distribution",
+    "evaluation",
+    "generate_to",
+    "guidance",
+    "latents",
+    "layers",
+    "methods",
+    "objectives",
+    "plan_training",
+    "plots",
+    "recipes",
+    "samplers",
+    "weights",
+]
 
 # So that `from keras_umd.callbacks import Monitor` works as `keras_umd.callbacks.Monitor` does.
 for _module in (callbacks, guidance, recipes, samplers):
     sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
+
+
+def __dir__():
+    return [*__all__, "__version__"]

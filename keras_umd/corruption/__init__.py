@@ -4,3 +4,5 @@ from keras_umd.corruption import levels, masks, noise, schedules
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.schedules import NoiseSchedule
 from keras_umd.corruption.view import View
+
+__all__ = ["Corruption", "NoiseSchedule", "View", "levels", "masks", "noise", "schedules"]

@@ -1,6 +1,6 @@
 """Evaluations for `keras_umd.callbacks.Monitor`: functions from a model in training to numbers or pictures.
 
-They use the averaged weights where the model keeps an average; reconstructions, the raw ones.
+They use the averaged weights where the model keeps an average.
 """
 
 import contextlib
@@ -125,7 +125,7 @@ class DrawSamples:
 
 
 class DrawReconstructions:
-    """Images, masked images and reconstructions by the raw weights; the same masks each time.
+    """Images, masked images and reconstructions; the same masks each time.
 
     Args:
         images: uint8 array `(n, height, width, channels)`.

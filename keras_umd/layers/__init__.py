@@ -6,3 +6,22 @@ from keras_umd.layers.masking import RandomMasking, restore, split_by_score, tak
 from keras_umd.layers.patches import PatchEmbedding, PatchHead, patchify, unpatchify
 from keras_umd.layers.stack import BlockStack
 from keras_umd.layers.transformer import LayerNorm, SelfAttention, TransformerBlock
+
+__all__ = [
+    "BlockStack",
+    "LabelEmbedding",
+    "LayerNorm",
+    "Modulations",
+    "PatchEmbedding",
+    "PatchHead",
+    "PositionEmbedding",
+    "RandomMasking",
+    "SelfAttention",
+    "TimestepEmbedding",
+    "TransformerBlock",
+    "patchify",
+    "restore",
+    "split_by_score",
+    "take_tokens",
+    "unpatchify",
+]

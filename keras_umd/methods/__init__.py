@@ -2,3 +2,5 @@
 
 from keras_umd.methods.denoising import dit, mae, maskdit, umd
 from keras_umd.methods.method import method
+
+__all__ = ["dit", "mae", "maskdit", "method", "umd"]

@@ -5,3 +5,5 @@ from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder
 from keras_umd.models.feature_extractor import FeatureExtractor
 from keras_umd.models.umd import UMD
+
+__all__ = ["ConditionEmbedding", "Decoder", "Encoder", "FeatureExtractor", "UMD"]

@@ -1,5 +1,7 @@
 """Checks of the arguments of `UMD`."""
 
+import warnings
+
 import numpy as np
 
 from keras_umd.corruption.corruption import Corruption
@@ -42,6 +44,20 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         )
     if value_range is not None and not (np.shape(value_range) == (2,) and value_range[0] < value_range[1]):
         raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
+
+
+def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
+    """Warn where noise is trained and a patch has more numbers than its token can carry.
+
+    The samples of such a model are noise, while its reconstructions look fine. 192 numbers in tokens of 192 left 64% of
+    the noise unexplained on emoji, in tokens of 384 33%; 48 numbers in tokens of 96 left 17%.
+    """
+    if 2 * patch_dim > hidden_dim and any(view.noise is not None for view in corruption.views):
+        warnings.warn(
+            f"A patch has {patch_dim} numbers and its token {hidden_dim}, too few to carry noise: `generate` will give "
+            f"noise. Take a smaller `patch_size`, or a `hidden_dim` of at least {2 * patch_dim}.",
+            stacklevel=3,
+        )
 
 
 def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):

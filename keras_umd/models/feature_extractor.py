@@ -190,9 +190,7 @@ class FeatureExtractor(keras.Model):
         Without an `input_signature` the exported program takes float32 images in `value_range`; for others pass
         `[keras.InputSpec((None, *image_shape), dtype="uint8")]`.
         """
-        if input_signature is None:
-            input_signature = [keras.InputSpec(shape=(None, *self.image_shape), dtype="float32")]
-        return super().export(filepath, format, verbose, input_signature, **kwargs)
+        return super().export(filepath, format, verbose, input_signature or images_signature(self), **kwargs)
 
     def copy_weights(self, model, weights="average"):
         """Take over the weights of a UMD of the same sizes; other image sizes get interpolated positions.
@@ -251,6 +249,11 @@ class FeatureExtractor(keras.Model):
         if isinstance(schedule, dict):
             config = {**config, "schedule": keras.saving.deserialize_keras_object(schedule)}
         return cls(**config)
+
+
+def images_signature(model):
+    """What an exported model takes by default."""
+    return [keras.InputSpec(shape=(None, *model.image_shape), dtype="float32")]
 
 
 def _check_range(value_range):

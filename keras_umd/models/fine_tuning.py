@@ -31,10 +31,11 @@ def _copy_weights(source, target):
     """Copy all weights but those of the labels, by path; warn of those that have no place in `target`."""
     labels = [] if source.condition_embedding is None else source.condition_embedding.label_embedding
     labels = {variable.path for variable in labels.weights} if labels else set()
-    values = {v.path: to_numpy(v) for v in source.network_weights if v.path not in labels}
+    trained = [*source.network_weights, *source.objective.weights]
+    values = {variable.path: to_numpy(variable) for variable in trained if variable.path not in labels}
     fresh = target.condition_embedding
     fresh = [] if fresh is None or fresh.label_embedding is None else fresh.label_embedding.weights
-    for variable in target.network_weights:
+    for variable in [*target.network_weights, *target.objective.weights]:
         if any(variable is label for label in fresh):
             continue
         value = values.pop(variable.path, None)

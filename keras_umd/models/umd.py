@@ -12,12 +12,14 @@ from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution.layout import layout_map
 from keras_umd.layers.patches import as_tuple, patch_grid
+from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.models import compiling, features, fine_tuning, fit_inputs, training
-from keras_umd.models.arguments import check_arguments, num_decoder_heads
+from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage
 from keras_umd.models.condition import ConditionEmbedding
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder
+from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import preset_config
 from keras_umd.models.reconstruction import reconstruct
 from keras_umd.models.training import compute_loss, make_views
@@ -54,7 +56,8 @@ class UMD(keras.Model):
         image_shape: Tuple `(*space, channels)` with 1 to 4 space axes, for images `(height, width, channels)`,
             divisible by the patch size.
         patch_size: Integer, or tuple of integers, one for each space axis.
-        hidden_dim: Integer, even and divisible by `num_heads`. Width of the encoder and, by default, the decoder.
+        hidden_dim: Integer, even and divisible by `num_heads`. Width of the encoder and, by default, the decoder. To
+            generate images, at least twice the numbers of a patch.
         num_layers: Integer. Blocks of the encoder.
         num_heads: Integer.
         decoder_layers: Integer. Blocks of the decoder.
@@ -117,7 +120,9 @@ class UMD(keras.Model):
         check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range)
         decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
+        patch_size = as_tuple(patch_size, len(grid))
         corruption.check_grid(grid)
+        warn_of_narrow_tokens(math.prod(patch_size) * image_shape[-1], hidden_dim, corruption)
         objective = Objective.denoising(corruption) if objective is None else objective
         super().__init__(**kwargs)
         self.image_shape = tuple(image_shape)
@@ -129,7 +134,7 @@ class UMD(keras.Model):
         self.corruption = corruption
         self.value_range = None if value_range is None else tuple(value_range)
         self.seed = seed
-        self.patch_size = as_tuple(patch_size, len(grid))
+        self.patch_size = patch_size
         self.objective = objective
         how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
         self._build_condition()
@@ -183,8 +188,10 @@ class UMD(keras.Model):
             name="decoder",
         )
         self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
-        # Where nothing is ever masked, the mask token gets no gradient; some backends warn of that.
+        # Where nothing is ever masked, the mask token gets no gradient, and where no pixels are read, their head gets
+        # none; some backends warn of that.
         self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
+        self.decoder.head.trainable = not set(PIXEL_PREDICTIONS).isdisjoint(self.objective.heads())
 
     def _prepare_training(self):
         self.seed_generator = seed_generator(self.seed)
@@ -249,6 +256,11 @@ class UMD(keras.Model):
             return {name: self.predict_view(view, self.objective.reads(name)) for name, view in inputs["views"].items()}
         images = self.prepare_images(inputs)
         return self.encoder(images, condition=self.condition(ops.zeros((1,), "int32")))[0]
+
+    compute_output_spec = output_spec_by_tracing
+
+    def compute_output_shape(self, inputs_shape):
+        return (inputs_shape[0], self.hidden_dim)
 
     def condition(self, timesteps, labels=None, drop=None):
         """The condition of the network, as `ConditionEmbedding` makes it; `None` for a model without."""
@@ -519,8 +531,8 @@ class UMD(keras.Model):
         """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
 
         This model stays as it is; the new one, of the same class, starts without optimizer and without averages, and
-        shares its `autoencoder`. Weights that it has no place for, heads of other targets for example, are left out
-        with a warning.
+        shares its `autoencoder`. Weights that it has no place for, of heads and terms that its objective lacks, are
+        left out with a warning.
 
         Args:
             num_classes: Integer, or `None` to fine-tune for generation without labels.
@@ -553,7 +565,7 @@ class UMD(keras.Model):
 
     @property
     def generated_shape(self):
-        """The shape of one image as `generate` returns it, `(height, width, channels)`."""
+        """The shape of one image as `generate` returns it, `(*space, channels)`."""
         return self.image_shape if self.autoencoder is None else self.autoencoder.image_shape(self.image_shape)
 
     @takes_settings
@@ -587,7 +599,7 @@ class UMD(keras.Model):
             jit_compile: `"auto"`, or `True` for XLA on TensorFlow and `torch.compile` on PyTorch. JAX always compiles.
 
         Returns:
-            NumPy array `(num_images, height, width, channels)`: uint8 images, or float32 latents where `value_range` is
+            NumPy array `(num_images, *image_shape)`: uint8 images, or float32 latents where `value_range` is
             `None` and no `autoencoder` decodes them.
         """
         return generation.generate(self, labels, num_images, **options)
@@ -602,7 +614,7 @@ class UMD(keras.Model):
             **options: As of `generate`.
 
         Returns:
-            NumPy array `(num_frames, num_images, height, width, channels)`, as of `generate`.
+            NumPy array `(num_frames, num_images, *image_shape)`, as of `generate`.
         """
         return generation.trajectory(self, labels, num_images, num_frames, **options)
 
@@ -614,9 +626,9 @@ class UMD(keras.Model):
         pixels go their way from noise to image as forward diffusion would have it, beside those that are generated.
 
         Args:
-            images: uint8 or float array `(batch, height, width, channels)`; float images lie in `value_range`. Latents
+            images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`. Latents
                 for a latent model, whose `mask` has a value for each latent pixel.
-            mask: Bool array `(batch or 1, height, width, 1)`, `True` where to generate.
+            mask: Bool array `(batch or 1, *space, 1)`, `True` where to generate.
             labels: Int array `(batch,)`, or `None`.
             **options: As of `generate`.
 
@@ -636,7 +648,7 @@ class UMD(keras.Model):
         `schedule = corruption.noise_schedule`, and must be divided by `np.sqrt(1 + s**2)`.
 
         Args:
-            images: Float array `(batch, height, width, channels)`, x_t as `NoiseSchedule.add_noise` makes it. Its
+            images: Float array `(batch, *image_shape)`, x_t as `NoiseSchedule.add_noise` makes it. Its
                 values may lie anywhere. They take the place of `initial_noise`.
             timestep: Number in [1, T], how much noise there is.
             labels: Int array `(batch,)`, or `None`.
@@ -652,7 +664,7 @@ class UMD(keras.Model):
         """What the network makes of noisy images: its estimates of x_0 and of the noise, nothing masked.
 
         Args:
-            x_t: Float tensor of shape `(batch, height, width, channels)`.
+            x_t: Float tensor of shape `(batch, *image_shape)`.
             timesteps: Tensor of shape `(batch,)` or `(1,)`, values in `[0, T]`.
             labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
 
@@ -673,6 +685,10 @@ class UMD(keras.Model):
         return files.generate_to(self, directory, **options)
 
     # Saving
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """The program of `predict`, as of `FeatureExtractor.export`."""
+        return super().export(filepath, format, verbose, input_signature or images_signature(self), **kwargs)
 
     def get_config(self):
         config = {

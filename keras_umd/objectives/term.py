@@ -8,7 +8,7 @@ from keras_umd.utils.configurable import revive
 
 
 class Term(keras.layers.Layer):
-    """One summand of the loss. A layer, since it may have weights of its own.
+    """One summand of the loss. A layer, since it may have weights of its own, which its constructor builds.
 
     Example:
 

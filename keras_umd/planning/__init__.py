@@ -2,3 +2,5 @@
 
 from keras_umd.planning.devices import DEVICES, Device
 from keras_umd.planning.plan import plan_training
+
+__all__ = ["DEVICES", "Device", "plan_training"]

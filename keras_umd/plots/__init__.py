@@ -4,3 +4,16 @@ from keras_umd.plots.charts import captioned, guidance_grid, heatmaps, scatter
 from keras_umd.plots.figures import save_image, show
 from keras_umd.plots.grids import image_grid, reconstruction_grid, strips
 from keras_umd.plots.progress import progress
+
+__all__ = [
+    "captioned",
+    "guidance_grid",
+    "heatmaps",
+    "image_grid",
+    "progress",
+    "reconstruction_grid",
+    "save_image",
+    "scatter",
+    "show",
+    "strips",
+]

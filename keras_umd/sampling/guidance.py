@@ -10,6 +10,8 @@ import numpy as np
 
 from keras_umd.utils.configurable import Configurable
 
+__all__ = ["Constant", "Interval", "PowerCosine", "guide"]
+
 
 def guide(strong, weak, scale):
     """`weak + scale * (strong - weak)` (Eq. 3).

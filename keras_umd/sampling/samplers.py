@@ -6,6 +6,8 @@ from keras import ops
 
 from keras_umd.sampling.sampler import Sampler
 
+__all__ = ["DDIM", "DPMSolverPP2M", "Heun", "Sampler"]
+
 
 @keras.saving.register_keras_serializable("keras_umd")
 class DDIM(Sampler):

@@ -22,7 +22,7 @@ def check_images(images, image_shape, value_range):
     """
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
     if len(shape) != 1 + len(image_shape):
-        axes = "height, width" if len(image_shape) == 3 else f"{len(image_shape) - 1} space axes"
+        axes = {2: "length", 3: "height, width"}.get(len(image_shape), f"{len(image_shape) - 1} space axes")
         raise ValueError(
             f"`images` must be a batch of rank {1 + len(image_shape)}, (batch, {axes}, channels); add a batch axis to "
             f"a single image with images[None]. Received: images of shape {shape}"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.system
+FITTING_PATCHES = pytest.mark.filterwarnings("error:A patch has")
 PICTURES = ("reconstructions.png", "samples.png", "from_noise.png", "completed.png")
 
 
@@ -22,6 +23,7 @@ def run(run_example, tmp_path):
 
 @pytest.mark.backends("jax", "torch")  # `make demo` takes JAX
 @pytest.mark.slow
+@FITTING_PATCHES
 def test_digits(run):
     pytest.importorskip("sklearn")
     output = run()
@@ -41,6 +43,7 @@ def test_a_folder_of_idx_files(run, tmp_path):
     assert "212 images to train, 38 to test, 10 classes" in run("--data", str(folder))
 
 
+@FITTING_PATCHES
 def test_a_folder_of_class_folders(run, tmp_path):
     image = pytest.importorskip("matplotlib.image")
     rng = np.random.default_rng(0)

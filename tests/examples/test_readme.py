@@ -1,4 +1,4 @@
-"""The README's code runs as it stands."""
+"""The code in README and docs runs as it stands."""
 
 import pathlib
 import re
@@ -7,15 +7,26 @@ import sys
 
 import pytest
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
+FILES_OF = {
+    ("README.md", "docs/benchmarks.md"): (
+        "filled_in.png",
+        "from_noise.png",
+        "samples/samples_20x32x32x3.npz",
+        "runs/photos/progress.png",
+    ),
+    ("docs/architecture.md",): ("mine.keras",),
+}
 
 
 @pytest.mark.system
 @pytest.mark.slow
-def test_the_readmes_python_blocks_run_one_after_the_other(tmp_path):
+@pytest.mark.parametrize("documents", FILES_OF, ids=", ".join)
+def test_the_python_blocks_of_documents_run_one_after_the_other(tmp_path, documents):
     pytest.importorskip("matplotlib")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
+    text = "\n".join((ROOT / document).read_text() for document in documents)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    for name in ("filled_in.png", "from_noise.png", "samples/samples_100x32x32x3.npz"):
+    for name in FILES_OF[documents]:
         assert (tmp_path / name).stat().st_size > 0

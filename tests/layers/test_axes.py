@@ -136,7 +136,9 @@ def test_layers_take_any_number_of_axes(num_axes):
     network = Network(grid, patch_size)
     shapes = [(2, 8), (2, num_patches, 8), (2, num_patches, 2 * math.prod(patch_size))]
     assert [output.shape for output in network(x)[:3]] == shapes
-    extractor = FeatureExtractor(x.shape[1:], patch_size, 8, 1, 2, value_range=None, pooling=None)
+    extractor = FeatureExtractor(
+        x.shape[1:], patch_size, hidden_dim=8, num_layers=1, num_heads=2, value_range=None, pooling=None
+    )
     assert tuple(extractor(x).shape) == (2, num_patches, 8)
 
 

@@ -1,5 +1,7 @@
 """Bad input is refused at once, with the argument, the value and the remedy in the message."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -218,3 +220,22 @@ def test_latents_take_any_float_but_no_uint8(small_model):
 def test_preset_names_are_explained():
     with pytest.raises(ValueError, match="umd_base_patch4_64.*Received: 'umd_huge_patch4_64'"):
         UMD.from_preset("umd_huge_patch4_64")
+
+
+@pytest.mark.host
+def test_a_token_too_narrow_for_the_noise_of_a_patch_is_a_warning_with_the_remedy(small_model):
+    wide = {"hidden_dim": 96, "image_shape": (8, 8, 3), "patch_size": 4}  # 48 numbers a patch
+    message = "48 numbers and its token 94.*smaller `patch_size`, or a `hidden_dim` of at least 96"
+    for corruption in (None, Corruption.dit(), Corruption(clean_ratio=0.95)):
+        with pytest.warns(UserWarning, match=message) as given:
+            UMD(**wide | {"hidden_dim": 94}, num_layers=1, num_heads=2, decoder_layers=1, corruption=corruption)
+        assert [warning.filename for warning in given] == [__file__]
+    with pytest.warns(UserWarning, match="192 numbers and its token 192"):
+        UMD.from_preset("umd_tiny_patch8_32", num_layers=1, decoder_layers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small_model(**wide)
+        narrow = small_model(**wide | {"hidden_dim": 48}, corruption=Corruption.mae())  # which sees no noise
+        UMD.from_preset("umd_tiny_patch4_32", num_layers=1, decoder_layers=1)
+    with pytest.warns(UserWarning, match="48 numbers and its token 48"):
+        narrow.with_classes(3)  # which does

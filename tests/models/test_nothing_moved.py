@@ -27,7 +27,10 @@ def test_training_and_sampling_give_the_recorded_numbers(records, case):
     errors = {name: relative_error(actual[name], expected[name]) for name in expected}
     if case == "umd_adamw":  # the gradients of key biases are rounding, which Adam divides by itself
         errors = {name: error for name, error in errors.items() if not name.endswith("key/bias")}
-    wrong = {name: error for name, error in errors.items() if error > tolerance}
+    # Samplers begin where there is up to 160 times as much noise as image, which amplifies rounding: the recorded
+    # commit itself moves by 3e-5 where XLA's optimizations (JAX) or oneDNN (TensorFlow) are switched.
+    tolerances = {"inpainted": max(tolerance, 1e-4)}
+    wrong = {name: error for name, error in errors.items() if error > tolerances.get(name, tolerance)}
     assert not wrong, wrong
 
 

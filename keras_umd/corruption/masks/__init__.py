@@ -3,3 +3,5 @@
 from keras_umd.corruption.masks.color_noise import ColorNoise
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.random import Random
+
+__all__ = ["ColorNoise", "Mask", "Random"]

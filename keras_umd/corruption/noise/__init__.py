@@ -2,3 +2,5 @@
 
 from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise
+
+__all__ = ["Gaussian", "Noise"]

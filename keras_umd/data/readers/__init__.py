@@ -5,3 +5,5 @@ from keras_umd.data.readers.folder import from_folder as from_folder
 from keras_umd.data.readers.tfds import from_tfds as from_tfds
 from keras_umd.data.readers.tfrecords import from_tfrecords as from_tfrecords
 from keras_umd.data.readers.webdataset import from_webdataset as from_webdataset
+
+__all__ = ["from_arrays", "from_folder", "from_tfds", "from_tfrecords", "from_webdataset"]

@@ -3,3 +3,5 @@
 from keras_umd.objectives.targets.denoising import X0, Eps
 from keras_umd.objectives.targets.pixels import Pixels
 from keras_umd.objectives.targets.target import Target
+
+__all__ = ["Eps", "Pixels", "Target", "X0"]
