@@ -207,9 +207,7 @@ class Dataset(keras.utils.PyDataset):
         if self._is_read_in_order and (self._epoch, self._batch) != self._start:
             self.rewind()
             self._is_read_in_order = True
-        if self.is_repeated:
-            return None
-        return len(self) - (self._batch if self._is_read_in_order else 0)
+        return None if self.is_repeated else len(self) - (self._batch if self._is_read_in_order else 0)
 
     def __getitem__(self, index):
         """Within `fit` the next batch, whatever the index; else batch `index` of the epoch."""

@@ -125,16 +125,14 @@ def dataset_arguments(settings, class_names, source):
 
 def names_or_numbers(class_names, labels):
     """The names of the classes, or "0", "1", ... for labels whose classes have none."""
-    if labels is None:
-        return class_names
-    if class_names is not None:
-        if labels.max() >= len(class_names):
-            raise ValueError(
-                f"`class_names` must have a name for each label. "
-                f"Received: {len(class_names)} names, and labels up to {labels.max()}"
-            )
-        return class_names
-    return [str(label) for label in range(int(labels.max()) + 1)]
+    if labels is not None and class_names is None:
+        return [str(label) for label in range(int(labels.max()) + 1)]
+    if labels is not None and labels.max() >= len(class_names):
+        raise ValueError(
+            f"`class_names` must have a name for each label. "
+            f"Received: {len(class_names)} names, and labels up to {labels.max()}"
+        )
+    return class_names
 
 
 def checked_labels(labels, num_images):

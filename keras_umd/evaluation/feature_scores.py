@@ -102,8 +102,7 @@ def sweep_features(
     Raises:
         ValueError: for unknown poolings, and as from `evaluate_features`.
     """
-    unknown = set(poolings) - set(POOLINGS)
-    if unknown or not poolings:
+    if not poolings or not set(poolings) <= set(POOLINGS):
         raise ValueError(f"`poolings` must be of {POOLINGS}. Received: poolings={poolings}")
     probes = as_probes(probes)
     layers = list(range(1, model.encoder.num_layers + 1)) if layers is None else list(layers)
@@ -112,8 +111,9 @@ def sweep_features(
     for name, train, test in pairs_of(data):
         for t in timesteps:
             # All layers and poolings from one pass over the images.
-            options = {"pooling": "cls+mean", "layer": layers, "timesteps": t}
-            extractor = model.feature_extractor(**options, weights=weights, seed=seed)
+            extractor = model.feature_extractor(
+                pooling="cls+mean", layer=layers, timesteps=t, weights=weights, seed=seed
+            )
             sets = (extract(extractor, x, batch_size, verbose=verbose) for x in (train, test))
             description = describe_model(extractor)
             for layer, pair in zip(layers, zip(*sets, strict=True), strict=True):

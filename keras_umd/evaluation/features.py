@@ -99,29 +99,25 @@ def batches_of(dataset, batch_size):
             f"training=False, by another function of keras_umd.data. Received: {dataset}"
         )
     if isinstance(dataset, tuple) and len(dataset) == 2:
-        images, labels = dataset
-        if labels is not None and len(labels) != len(images):
-            raise ValueError(f"Every image needs a label. Received: {len(images)} images, {len(labels)} labels")
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            yield _checked_batch(images[part], None if labels is None else labels[part])
-        return
-    for batch in _whole_epoch(dataset):
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
-        yield _checked_batch(images, labels)
-
-
-def _checked_batch(images, labels):
-    images = np.asarray(images)
-    if labels is None:
-        return images, None
-    labels = np.asarray(labels)
-    if labels.size != len(images) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
-        raise ValueError(
-            "Labels must be class indices, integers of at least 0, one for each image. "
-            f"Received: labels of shape {labels.shape} and type {labels.dtype} for {len(images)} images"
-        )
-    return images, labels.reshape(-1)
+        all_images, all_labels = dataset
+        if all_labels is not None and len(all_labels) != len(all_images):
+            raise ValueError(f"Every image needs a label. Received: {len(all_images)} images, {len(all_labels)} labels")
+        parts = (slice(start, start + batch_size) for start in range(0, len(all_images), batch_size))
+        batches = ((all_images[part], None if all_labels is None else all_labels[part]) for part in parts)
+    else:
+        batches = (tuple(batch) if isinstance(batch, list) else batch for batch in _whole_epoch(dataset))
+    for batch in batches:
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        images = np.asarray(images)
+        if labels is not None:
+            labels = np.asarray(labels)
+            if labels.size != len(images) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+                raise ValueError(
+                    "Labels must be class indices, integers of at least 0, one for each image. "
+                    f"Received: labels of shape {labels.shape} and type {labels.dtype} for {len(images)} images"
+                )
+            labels = labels.reshape(-1)
+        yield images, labels
 
 
 def _whole_epoch(dataset):

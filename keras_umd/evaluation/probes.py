@@ -80,13 +80,13 @@ class RidgeClassifier:
         if n < dim:  # the dual form: the same solution from the smaller linear system
             a, targets = self._design(features), _targets(labels, num_classes)
             self.weights = a.T @ np.linalg.solve(a @ a.T + self.l2 * np.eye(n), targets)
-            return self
-        gram, moments = self.l2 * np.eye(dim), np.zeros((dim, num_classes))
-        for block, block_labels in zip(_blocks(features), _blocks(labels), strict=True):
-            a = self._design(block)
-            gram += a.T @ a
-            moments += a.T @ _targets(block_labels, num_classes)
-        self.weights = np.linalg.solve(gram, moments)
+        else:
+            gram, moments = self.l2 * np.eye(dim), np.zeros((dim, num_classes))
+            for block, block_labels in zip(_blocks(features), _blocks(labels), strict=True):
+                a = self._design(block)
+                gram += a.T @ a
+                moments += a.T @ _targets(block_labels, num_classes)
+            self.weights = np.linalg.solve(gram, moments)
         return self
 
     def scores(self, features):

@@ -13,10 +13,6 @@ from keras_umd.evaluation.reference import ImageFeatures, network_identity, stor
 from keras_umd.evaluation.results import Result, Row, Table
 from keras_umd.sampling.stream import SampleStream
 
-METRICS = ("frechet", "inception_score", "kernel", "neighbourhoods")
-# Only scores of FID's own Inception network may have the names of the literature.
-FID_NAMES = {"frechet": "fid", "inception_score": "inception_score", "kernel": "kid"}
-OTHER_NAMES = {"frechet": "frechet_distance", "inception_score": "classifier_score", "kernel": "kernel_distance"}
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
 NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
 SPLITS = 10
@@ -144,9 +140,8 @@ def sweep_generation(
     for values in itertools.product(weights, samplers, num_steps, guidance):
         chosen = dict(zip(names, values, strict=True))
         shown = {name: x if isinstance(x, (str, int, float)) else repr(x) for name, x in chosen.items()}
-        table.append(
-            {**shown, **evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)}
-        )
+        scores = evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)
+        table.append({**shown, **scores})
     return table
 
 
@@ -174,58 +169,60 @@ def _scores(batches, reference, network, metrics, describe, batch_size):
             "The reference must be of the same network. "
             f"Received: {seen.statistics.dim} features of an image, a reference of {len(reference.mean)}"
         )
-    names = FID_NAMES if getattr(network, "is_fid", False) else OTHER_NAMES
+    is_fid = getattr(network, "is_fid", False)
     protocol = {"network": network_identity(network), "num_images": seen.statistics.num_images}
     against = {**protocol, "reference": reference.digest, "num_reference": reference.num_images}
     subject, results = describe(), Row()
     for metric in chosen:
-        for name, value, deviation, settings in _SCORES[metric](seen, reference):
-            name = names.get(metric, name) if name is None else name
+        for name, value, deviation, settings in _SCORES[metric](seen, reference, is_fid):
             shared = protocol if metric == "inception_score" else against
             results[name] = Result(name, value, {**shared, "settings": settings}, subject, deviation)
     return results
 
 
 def _checked_metrics(metrics, reference):
-    """The metrics to compute, in the order of `METRICS`."""
+    """The metrics to compute, in the order of `_SCORES`."""
     need_features = {"kernel", "neighbourhoods"}
     if metrics is None:
-        return [name for name in METRICS if reference.features is not None or name not in need_features]
-    if not metrics or not set(metrics) <= set(METRICS):
-        raise ValueError(f"`metrics` must be of {METRICS}. Received: metrics={metrics}")
+        return [name for name in _SCORES if reference.features is not None or name not in need_features]
+    if not metrics or not set(metrics) <= set(_SCORES):
+        raise ValueError(f"`metrics` must be of {tuple(_SCORES)}. Received: metrics={metrics}")
     if reference.features is None and need_features & set(metrics):
         raise ValueError(
             f"{sorted(need_features & set(metrics))} need a reference made with keep_features=True. "
             f"Received: metrics={metrics}, and a reference of mean and covariance alone"
         )
-    return [name for name in METRICS if name in metrics]
+    return [name for name in _SCORES if name in metrics]
 
 
-def _frechet(seen, reference):
+def _frechet(seen, reference, is_fid):
     own = seen.statistics
-    yield None, gaussian_distance(own.mean, own.covariance, reference.mean, reference.covariance), None, {}
+    distance = gaussian_distance(own.mean, own.covariance, reference.mean, reference.covariance)
+    yield "fid" if is_fid else "frechet_distance", distance, None, {}
 
 
-def _inception_score(seen, reference):
+def _inception_score(seen, reference, is_fid):
     # Splits are consecutive parts: without a shuffle, images sorted by class would leave few classes in each.
     order = np.random.default_rng(0).permutation(len(seen.probabilities))
-    yield None, *inception_score(seen.probabilities[order], SPLITS), {"splits": SPLITS, "shuffle_seed": 0}
+    name, settings = "inception_score" if is_fid else "classifier_score", {"splits": SPLITS, "shuffle_seed": 0}
+    yield name, *inception_score(seen.probabilities[order], SPLITS), settings
 
 
-def _kernel(seen, reference):
+def _kernel(seen, reference, is_fid):
     smaller = min(KID_SUBSETS["subset_size"], len(seen.features), len(reference.features))
     settings = {**KID_SUBSETS, "subset_size": smaller}
     value, deviation = kernel_distance(seen.features, reference.features, **settings)
     is_whole = smaller == len(seen.features) == len(reference.features)  # every subset is the whole set: no deviation
-    yield None, value, None if is_whole else deviation, settings
+    yield "kid" if is_fid else "kernel_distance", value, None if is_whole else deviation, settings
 
 
-def _neighbourhoods(seen, reference):
+def _neighbourhoods(seen, reference, is_fid):
     for name, value in neighbourhood_scores(seen.features, reference.features, **NEIGHBOURS).items():
         yield name, value, None, NEIGHBOURS
 
 
-# Generators of the name (`None` to go by the network), value, deviation and settings of each number of a metric.
+# Generators of the name, value, deviation and settings of each number of a metric. Only scores of FID's own Inception
+# network may have the names of the literature.
 _SCORES = {
     "frechet": _frechet,
     "inception_score": _inception_score,

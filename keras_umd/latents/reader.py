@@ -160,9 +160,8 @@ class _Shards:
         first_view = [shard for shard in shards if shard["view"] == 0]
         self._starts = np.cumsum([0] + [shard["count"] for shard in first_view])  # the same in all views
         self._row_shape = (*manifest["latent_shape"][:2], 2 * manifest["latent_shape"][2])
-        self.labels = None
-        if manifest["class_names"] is not None:
-            self.labels = np.concatenate([self._load(shard["labels"]["file"]) for shard in first_view])
+        files = [shard["labels"]["file"] for shard in first_view if "labels" in shard]
+        self.labels = np.concatenate([self._load(file) for file in files]) if files else None
 
     def _load(self, file, mmap_mode=None):
         return np.load(os.path.join(self._directory, file), mmap_mode)

@@ -175,14 +175,11 @@ def resumable(directory, *, dataset=None, save_freq="epoch"):
         List of Keras callbacks.
     """
     os.makedirs(directory, exist_ok=True)
+    log = keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)
     return [
         keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally: NaN saved, backup deleted
         ModelFile(os.path.join(directory, "model.keras")),
-        *(
-            [keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)]
-            if is_first_process()
-            else []
-        ),
+        *([log] if is_first_process() else []),
         # Keep last, after the user's callbacks: a backup marks the epoch as finished, so its files must exist.
         BackupAndRestore(os.path.join(directory, "backup"), dataset=dataset, save_freq=save_freq),
     ]

@@ -49,9 +49,8 @@ class Throughput(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         kind, num_devices = training_devices()
         device = self.device or device_of_kind(kind)
-        self._peak = None
-        if device is not None:
-            self._peak = (self.num_devices or num_devices) * device.peak_flops(self.model.compute_dtype)
+        num_devices = self.num_devices or num_devices
+        self._peak = None if device is None else num_devices * device.peak_flops(self.model.compute_dtype)
         self._steps_per_execution = self.model.steps_per_execution
         self._is_first_epoch = True
 

@@ -106,10 +106,8 @@ class FolderSource:
         directory = os.fspath(directory)
         if not os.path.isdir(directory):
             raise ValueError(f"`directory` must be a folder with images. Received: directory={printable(directory)}")
-        if with_labels:
-            self.class_names, self.paths, self.labels = _classes(directory)
-        else:
-            self.class_names, self.paths, self.labels = None, _image_files(directory), None
+        found = _classes(directory) if with_labels else (None, _image_files(directory), None)
+        self.class_names, self.paths, self.labels = found
         if not self.paths:
             raise ValueError(
                 f"There must be image files, which end in one of {IMAGE_TYPES}. "
