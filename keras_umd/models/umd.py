@@ -254,7 +254,14 @@ class UMD(keras.Model):
     def call(self, inputs):
         """Representations of images `(batch, *image_shape)`, as `encode`; of what `make_views` gives, its outputs."""
         if isinstance(inputs, dict):
-            return {name: self.predict_view(view, self.objective.reads(name)) for name, view in inputs["views"].items()}
+            # On JAX, Keras calls this outside of a call context, and each view would clear the losses that layers have
+            # added for the one before.
+            self._get_call_context()
+            try:
+                read = self.objective.reads
+                return {name: self.predict_view(view, read(name)) for name, view in inputs["views"].items()}
+            finally:
+                self._maybe_reset_call_context()
         images = self.prepare_images(inputs)
         return self.encoder(images, condition=self.condition(ops.zeros((1,), "int32")))[0]
 

@@ -257,5 +257,6 @@ def test_it_exports_without_having_been_called(small_model, images, tmp_path):
     extractor = small_model().feature_extractor()
     extractor.export(tmp_path / "exported", verbose=False)
     floats = images.astype("float32") / 127.5 - 1
-    served = tf.saved_model.load(str(tmp_path / "exported")).serve(floats)
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))  # kept, or its variables would be deleted
+    served = loaded.serve(floats)
     np.testing.assert_allclose(np.asarray(served), array(extractor(images)), atol=1e-5)
