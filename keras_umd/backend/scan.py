@@ -2,10 +2,12 @@
 
 import keras
 
+from keras_umd.backend.frameworks import jax
+
 
 def can_scan():
     """Whether the backend has a loop that is compiled once and differentiated: only JAX."""
-    return keras.backend.backend() == "jax"
+    return bool(jax)
 
 
 def scan_layers(call, layers, x, inputs=None, remat=False):
@@ -13,21 +15,18 @@ def scan_layers(call, layers, x, inputs=None, remat=False):
 
     Args:
         call: callable `(layer, x, inputs) -> x`, which calls one layer; the result has the shape and type of `x`.
-        layers: list of built Keras layers with variables of the same shapes in the same order.
+        layers: non-empty list of built Keras layers with variables of the same shapes in the same order.
         x: Tensor, the input of the first layer.
         inputs: (Nested) tensors with a leading axis of `len(layers)`, what differs from layer to layer, or `None`.
         remat: Bool. Keep only each layer's input for the backward pass, and run the layer once more there.
 
     Returns:
-        The output of the last layer; `x` where there is no layer.
+        The output of the last layer.
     """
-    import jax
-    import jax.numpy as jnp
-
-    if not layers:
-        return x
     first = layers[0]
-    weights = [jnp.stack([v.value for v in same]) for same in zip(*(layer.variables for layer in layers), strict=True)]
+    weights = [
+        jax.numpy.stack([v.value for v in same]) for same in zip(*(layer.variables for layer in layers), strict=True)
+    ]
 
     def step(x, of_layer):
         values, given = of_layer
