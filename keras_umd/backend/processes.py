@@ -32,6 +32,20 @@ def _rank_and_size():
     return 0, 1
 
 
+def progress_bar(num_images, verbose):
+    """A callable that is told how many of `num_images` (`None`: unknown) are done, and shows Keras' bar if asked to.
+
+    Args:
+        num_images: Integer or `None`.
+        verbose: Bool, or `"auto"`: as Keras' interactive logging is set. Of several processes, the first one shows it.
+    """
+    if verbose == "auto":
+        verbose = keras.config.is_interactive_logging_enabled()
+    if not verbose or not is_first_process():
+        return lambda done: None
+    return keras.utils.Progbar(num_images, unit_name="image").update
+
+
 def broadcast_from_first(value):
     """Broadcast an int or bool from process 0. A collective: every process must call it.
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_umd.backend.scan import can_scan, scan_layers
+from keras_umd.backend.kernels import can_scan, scan_layers
 from keras_umd.layers.conditioning import Modulations
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import TransformerBlock
@@ -53,8 +53,11 @@ class BlockStack(BaseLayer):
         for i in range(num_layers):
             # No list of blocks: Keras would save them under the list's name, and files have `blocks/transformer_block`,
             # `blocks/transformer_block_1`, ..., as they were written when `Encoder.blocks` was a list itself.
-            block = TransformerBlock(num_heads, mlp_ratio, conditioning, dtype=self.dtype_policy, name=f"block_{i}")
-            setattr(self, _attribute(i), block)
+            setattr(
+                self,
+                _attribute(i),
+                TransformerBlock(num_heads, mlp_ratio, conditioning, dtype=self.dtype_policy, name=f"block_{i}"),
+            )
 
     def __len__(self):
         return self.num_layers
