@@ -160,6 +160,7 @@ class Damped(samplers.DDIM):
 
 @pytest.mark.parametrize("wrap", [lambda factor: factor, lambda factor: {"x0": factor}], ids=["number", "dictionary"])
 def test_another_setting_of_an_own_sampler_is_another_program(latent_model, noise, wrap):
+    latent_model.programs.clear()
     samples = [
         latent_model.generate(initial_noise=noise, num_steps=2, sampler=Damped(wrap(factor)))
         for factor in (1.0, 0.5, 1.0)
