@@ -4,15 +4,11 @@ import functools
 
 import keras
 
-from keras_umd.backend.host import host_values as host_values
-from keras_umd.backend.host import isolated_evaluation as isolated_evaluation
-from keras_umd.backend.kernels import full_precision as full_precision
-from keras_umd.backend.sharding import gathered
-from keras_umd.backend.sharding import shard_batch as shard_batch
-from keras_umd.backend.tensorflow import control_dependencies as control_dependencies
-from keras_umd.backend.tensorflow import ensure_shape as ensure_shape
-from keras_umd.backend.tensorflow import import_tensorflow as import_tensorflow
-from keras_umd.backend.tensorflow import scale_for_replicas as scale_for_replicas
+from keras_umd.backend.frameworks import jax, tf, torch
+from keras_umd.backend.host import host_values, isolated_evaluation
+from keras_umd.backend.kernels import full_precision
+from keras_umd.backend.sharding import gathered, shard_batch
+from keras_umd.backend.tensorflow import control_dependencies, ensure_shape, import_tensorflow, scale_for_replicas
 
 
 def compile_function(function, variables, jit_compile="auto"):
@@ -31,18 +27,11 @@ def compile_function(function, variables, jit_compile="auto"):
         without gradients on PyTorch.
     """
     run = _with_values(function, variables)
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
+    if jax:
         return jax.jit(run)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
+    if tf:
         # As a partial it is counted alone; TensorFlow would warn of one function that is traced again and again.
         return tf.function(functools.partial(run), reduce_retracing=True, jit_compile=jit_compile is True or None)
-    import torch
-
     return torch.no_grad()(run)
 
 
@@ -51,10 +40,8 @@ def compile_part(function, variables, jit_compile="auto"):
 
     For what is called again and again within a function from `compile_function`, whose loop PyTorch would unroll.
     """
-    if keras.backend.backend() != "torch" or jit_compile is not True:
+    if not torch or jit_compile is not True:
         return function
-    import torch
-
     compiled = torch.compile(_with_values(function, variables))
     return lambda *args, **kwargs: compiled([variable.value for variable in variables], *args, **kwargs)
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend.frameworks import jax, tf, torch
+
 
 def host_values(x):
     """Return the values of `x` as a NumPy array if they are in host memory now, else `None`.
@@ -17,16 +19,10 @@ def host_values(x):
         return np.asarray(x)
     if isinstance(x, keras.KerasTensor) or not hasattr(x, "dtype"):
         return None
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
-            return None
-        on_host = all(device.platform == "cpu" for device in x.devices())
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
+    if jax:
+        has_values = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+        on_host = has_values and all(device.platform == "cpu" for device in x.devices())
+    elif tf:
         on_host = tf.executing_eagerly() and hasattr(x, "numpy") and "GPU" not in getattr(x, "device", "")
     else:
         on_host = getattr(getattr(x, "device", None), "type", None) == "cpu"
@@ -42,15 +38,11 @@ def isolated_evaluation(model):
     """
     metrics = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in model.metrics_variables]
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    if keras.backend.backend() == "torch":
-        import torch
-
-        is_training = model.training
-        with torch.random.fork_rng(devices=[]):
-            yield
-        model.train(is_training)
-    else:
+    is_training = torch and model.training
+    with torch.random.fork_rng(devices=[]) if torch else contextlib.nullcontext():
         yield
+    if torch:
+        model.train(is_training)
     random.setstate(python_state)
     np.random.set_state(numpy_state)
     for variable, value in metrics:

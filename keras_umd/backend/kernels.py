@@ -1,10 +1,12 @@
-"""The inner operations of a transformer, each through the fastest form of the backend and its device."""
+"""The inner operations of a transformer, and the loop over its blocks, in the fastest form of backend and device."""
 
 import contextlib
 import functools
 
 import keras
 from keras import ops
+
+from keras_umd.backend.frameworks import jax, torch
 
 
 def attention(query, key, value):
@@ -25,8 +27,8 @@ def attention(query, key, value):
     if platform == "cpu":
         return ops.cast(_jax_attention_on_cpu(query, key, value), dtype)
     # On TPU, Keras' automatic choice is a splash kernel that is causal when no mask is given.
-    flash_attention = False if platform == "tpu" else None
-    return ops.cast(ops.dot_product_attention(query, key, value, flash_attention=flash_attention), dtype)
+    mixed = ops.dot_product_attention(query, key, value, flash_attention=False if platform == "tpu" else None)
+    return ops.cast(mixed, dtype)
 
 
 def _jax_attention_on_cpu(query, key, value):
@@ -34,14 +36,11 @@ def _jax_attention_on_cpu(query, key, value):
 
     With its gradient it takes 0.65 of the CPU time of `jax.nn.dot_product_attention` (257 tokens, 6 heads of 64).
     """
-    import jax
-    import jax.numpy as jnp
-
     query = query * query.shape[-1] ** -0.5
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type="float32")
-    weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
-    mixed = jnp.einsum("bhqk,bkhd->bhqd", weights.astype(value.dtype), value, preferred_element_type="float32")
-    return jnp.transpose(mixed / jnp.sum(weights, axis=-1, keepdims=True), (0, 2, 1, 3))
+    logits = jax.numpy.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type="float32")
+    weights = jax.numpy.exp(logits - jax.lax.stop_gradient(jax.numpy.max(logits, axis=-1, keepdims=True)))
+    mixed = jax.numpy.einsum("bhqk,bkhd->bhqd", weights.astype(value.dtype), value, preferred_element_type="float32")
+    return jax.numpy.transpose(mixed / jax.numpy.sum(weights, axis=-1, keepdims=True), (0, 2, 1, 3))
 
 
 def layer_norm(x, gamma, beta, epsilon):
@@ -56,16 +55,12 @@ def layer_norm(x, gamma, beta, epsilon):
         Float32 tensor of the shape of `x`.
     """
     x = ops.cast(x, "float32")
-    backend = keras.backend.backend()
-    if backend == "jax":
+    if jax:
         return _jax_standardize()(x, epsilon) * gamma + beta
-    if backend == "torch":
-        import torch
-
-        shape = x.shape[-1:]
-        if gamma.ndim == 1:
-            return torch.nn.functional.layer_norm(x, shape, gamma, beta, epsilon)
-        return torch.addcmul(beta, torch.nn.functional.layer_norm(x, shape, eps=epsilon), gamma)
+    if torch and gamma.ndim == 1:
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+    if torch:
+        return torch.addcmul(beta, torch.nn.functional.layer_norm(x, x.shape[-1:], eps=epsilon), gamma)
     return ops.layer_normalization(x, epsilon=epsilon) * gamma + beta
 
 
@@ -76,12 +71,10 @@ def _jax_standardize():
     XLA's own derivative is a sum of four terms, which it computes anew in each of the blocks before: on the CPU they
     took a quarter of the step.
     """
-    import jax
-    import jax.numpy as jnp
 
     def parts(x, epsilon):
-        centered = x - jnp.mean(x, axis=-1, keepdims=True)
-        scale = jax.lax.rsqrt(jnp.mean(centered * centered, axis=-1, keepdims=True) + epsilon)
+        centered = x - jax.numpy.mean(x, axis=-1, keepdims=True)
+        scale = jax.lax.rsqrt(jax.numpy.mean(centered * centered, axis=-1, keepdims=True) + epsilon)
         return centered * scale, scale
 
     @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -92,8 +85,8 @@ def _jax_standardize():
     def derivative(epsilon, primals, tangents):
         standardized, scale = parts(primals[0], epsilon)
         change = scale * tangents[0]
-        along = jnp.mean(standardized * change, axis=-1, keepdims=True)
-        return standardized, change - jnp.mean(change, axis=-1, keepdims=True) - standardized * along
+        along = jax.numpy.mean(standardized * change, axis=-1, keepdims=True)
+        return standardized, change - jax.numpy.mean(change, axis=-1, keepdims=True) - standardized * along
 
     return standardize
 
@@ -112,17 +105,42 @@ def project(dense, tokens):
 
 def jax_platform():
     """JAX' device, "cpu", "gpu" or "tpu"; `None` on the other backends."""
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    return jax.default_backend()
+    return jax.default_backend() if jax else None
 
 
 def full_precision():
     """A context in which JAX multiplies in float32; by default TPUs would round to bfloat16, GPUs to TF32."""
-    if keras.backend.backend() != "jax":
-        return contextlib.nullcontext()
-    import jax
+    return jax.default_matmul_precision("highest") if jax else contextlib.nullcontext()
 
-    return jax.default_matmul_precision("highest")
+
+def can_scan():
+    """Whether the backend has a loop that is compiled once and differentiated: only JAX."""
+    return bool(jax)
+
+
+def scan_layers(call, layers, x, inputs=None, remat=False):
+    """Run equal layers one after the other as one `jax.lax.scan`; on JAX only.
+
+    Args:
+        call: callable `(layer, x, inputs) -> x`, which calls one layer; the result has the shape and type of `x`.
+        layers: non-empty list of built Keras layers with variables of the same shapes in the same order.
+        x: Tensor, the input of the first layer.
+        inputs: (Nested) tensors with a leading axis of `len(layers)`, what differs from layer to layer, or `None`.
+        remat: Bool. Keep only each layer's input for the backward pass, and run the layer once more there.
+
+    Returns:
+        The output of the last layer.
+    """
+    first = layers[0]
+    weights = [
+        jax.numpy.stack([v.value for v in same]) for same in zip(*(layer.variables for layer in layers), strict=True)
+    ]
+
+    def step(x, of_layer):
+        values, given = of_layer
+        with keras.StatelessScope(state_mapping=list(zip(first.variables, values, strict=True))):
+            return call(first, x, given), None
+
+    if remat:
+        step = jax.checkpoint(step, prevent_cse=False)  # a loop's body can't be merged with that of another
+    return jax.lax.scan(step, x, (weights, inputs))[0]

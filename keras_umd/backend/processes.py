@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend.frameworks import jax, torch
+
 
 def num_processes():
     """The number of processes that train together; 1 without a distributed backend."""
@@ -23,17 +25,25 @@ def is_first_process():
 
 
 def _rank_and_size():
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
+    if jax:
         return jax.process_index(), jax.process_count()
-    if backend == "torch":
-        import torch.distributed
-
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def progress_bar(num_images, verbose):
+    """A callable that is told how many of `num_images` (`None`: unknown) are done, and shows Keras' bar if asked to.
+
+    Args:
+        num_images: Integer or `None`.
+        verbose: Bool, or `"auto"`: as Keras' interactive logging is set. Of several processes, the first one shows it.
+    """
+    if verbose == "auto":
+        verbose = keras.config.is_interactive_logging_enabled()
+    if not verbose or not is_first_process():
+        return lambda done: None
+    return keras.utils.Progbar(num_images, unit_name="image").update
 
 
 def broadcast_from_first(value):
@@ -44,12 +54,10 @@ def broadcast_from_first(value):
     """
     if num_processes() == 1:
         return value
-    if keras.backend.backend() == "jax":
+    if jax:
         from jax.experimental import multihost_utils
 
         return type(value)(multihost_utils.broadcast_one_to_all(np.asarray(int(value), "int32")))
-    import torch.distributed
-
     values = [value]
     torch.distributed.broadcast_object_list(values)
     return values[0]
@@ -62,11 +70,7 @@ def wait_for_all():
 
 def is_spread(x):
     """Whether the tensor `x` is sharded, so that each process has only a part of it."""
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
+    return bool(jax) and isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
 
 
 def to_numpy(x):
@@ -89,18 +93,11 @@ def on_own_device(platform=None):
     Args:
         platform: `"cpu"` for its host's memory, or `None`.
     """
+    is_alone = not jax or num_processes() == 1
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
-        with _own_device(platform):
+        with contextlib.nullcontext() if is_alone else jax.default_device(jax.local_devices(backend=platform)[0]):
             yield
     finally:
         keras.distribution.set_distribution(distribution)
-
-
-def _own_device(platform):
-    if keras.backend.backend() != "jax" or num_processes() == 1:
-        return contextlib.nullcontext()
-    import jax
-
-    return jax.default_device(jax.local_devices(backend=platform)[0])

@@ -1,6 +1,5 @@
 """Compiled programs of a model: bounded in number, and none keeps a model alive."""
 
-import collections
 import functools
 import weakref
 
@@ -19,7 +18,7 @@ class Programs:
 
     def __init__(self, max_size=8):
         self.max_size = max_size
-        self._programs = collections.OrderedDict()
+        self._programs = {}  # the most recently used one last
         self._parts = {}
 
     def __len__(self):
@@ -46,15 +45,20 @@ class Programs:
         variables = _weights(models)
         values = [variable.value for variable in variables] if values is None else values
         # By identity: a layer may get other variables, as for LoRA. An identity is used again after a death.
-        self._drop_dead()
+        self._programs = {
+            other: (program, references)
+            for other, (program, references) in self._programs.items()
+            if all(reference() is not None for reference in references)
+        }
         key = (*key, jit_compile, *map(id, models), *map(id, variables))
-        if key not in self._programs:
+        program, references = self._programs.pop(key, (None, None))
+        if program is None:
             program = compile_function(*_of_living(function, models), jit_compile)
-            self._programs[key] = program, [weakref.ref(x) for x in (*models, *variables)]
-            if len(self._programs) > self.max_size:
-                self._programs.popitem(last=False)
-        self._programs.move_to_end(key)
-        return self._programs[key][0](values, *tensors)
+            references = [weakref.ref(x) for x in (*models, *variables)]
+        self._programs[key] = program, references
+        if len(self._programs) > self.max_size:
+            del self._programs[next(iter(self._programs))]
+        return program(values, *tensors)
 
     def part(self, function, model, jit_compile="auto"):
         """`function` with `model` as its first argument, as of `compile_part`, compiled once for this cache's model."""
@@ -66,11 +70,6 @@ class Programs:
         if part is not of_model:
             self._parts[key] = part
         return part
-
-    def _drop_dead(self):
-        for key, (_, references) in list(self._programs.items()):
-            if any(reference() is None for reference in references):
-                del self._programs[key]
 
 
 def _weights(models):

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_umd.backend.frameworks import jax, tf
+
 
 def gathered(values, variables):
     """All-gather the `values` of `variables` along the axis of the batch; gradients are sharded again.
@@ -9,21 +11,18 @@ def gathered(values, variables):
     So weights move to the devices of the images. Left to itself, XLA also moves activations to the shards of a weight:
     within a scan over blocks forty times as many bytes.
     """
-    if keras.distribution.distribution() is None:
-        return values
-    return [_gathered(value, variable) for value, variable in zip(values, variables, strict=True)]
-
-
-def _gathered(value, variable):
     distribution = keras.distribution.distribution()
-    layout = distribution.get_variable_layout(variable)
+    if distribution is None:
+        return values
+    layouts = map(distribution.get_variable_layout, variables)
+    return [_gathered(value, layout, distribution) for value, layout in zip(values, layouts, strict=True)]
+
+
+def _gathered(value, layout, distribution):
     if distribution.batch_dim_name not in layout.axes:
         return value
     axes = [None if axis == distribution.batch_dim_name else axis for axis in layout.axes]
     whole = keras.distribution.TensorLayout(axes, distribution.device_mesh)
-
-    import jax
-
     gather = jax.custom_vjp(lambda x: keras.distribution.distribute_tensor(x, whole))
     gather.defvjp(
         lambda x: (gather(x), None),
@@ -38,11 +37,7 @@ def replica_rows(draw, batch_size):
     `tf.distribute` gives all replicas the same seed. Each draws for the global batch and slices its own rows, so that
     the result equals a single device's.
     """
-    if keras.backend.backend() != "tensorflow":
-        return draw(batch_size)
-    import tensorflow as tf
-
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync if tf else 1
     if num_replicas == 1 or tf.distribute.in_cross_replica_context():
         return draw(batch_size)
     drawn = draw(num_replicas * batch_size)

@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from keras_umd.backend import control_dependencies
+from keras_umd.backend.frameworks import jax, torch
 
 
 def run_step(model, keras_step, args, before, after=None):
@@ -23,12 +24,12 @@ def run_step(model, keras_step, args, before, after=None):
     Returns:
         As `keras_step`.
     """
-    if keras.backend.backend() == "jax":
+    if jax:
         return _run_on_jax(model, keras_step, *args, before, after)
     (batch,) = args
     # Without them the step that hits TensorFlow's OutOfRange still increments seeds, iterations and averages.
     with control_dependencies(batch):
-        with _no_gradient():
+        with torch.no_grad() if torch else contextlib.nullcontext():
             data = before(batch)
         logs = keras_step(data)
         if after is not None:
@@ -57,12 +58,4 @@ def _with_state(model, function, trainable, non_trainable):
 
 def supported_steps_per_execution(steps):
     """`steps`, or 1 on PyTorch, where Keras refuses more; the results are the same."""
-    return 1 if keras.backend.backend() == "torch" else steps
-
-
-def _no_gradient():
-    if keras.backend.backend() != "torch":
-        return contextlib.nullcontext()
-    import torch
-
-    return torch.no_grad()
+    return 1 if torch else steps

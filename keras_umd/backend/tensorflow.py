@@ -4,6 +4,8 @@ import contextlib
 
 import keras
 
+from keras_umd.backend.frameworks import tf
+
 
 def control_dependencies(tensors):
     """A context: TensorFlow's control dependencies on `tensors`, those of a batch; on other backends nothing.
@@ -11,10 +13,8 @@ def control_dependencies(tensors):
     Without them, and without XLA, the step that meets the end of the data (`OutOfRange`) still increments seed
     generators, the optimizer's iterations and the moving averages.
     """
-    if keras.backend.backend() != "tensorflow":
+    if not tf:
         return contextlib.nullcontext()
-    import tensorflow as tf
-
     return tf.control_dependencies([tensor for tensor in keras.tree.flatten(tensors) if tensor is not None])
 
 
@@ -27,22 +27,14 @@ def ensure_shape(x, shape):
         x: Array or tensor.
         shape: Tuple of integers, and `None` for sizes that are left as they are.
     """
-    if keras.backend.backend() != "tensorflow":
-        return x
-    import tensorflow as tf
-
-    if not tf.is_tensor(x) or tf.executing_eagerly() or x.shape.rank not in (None, len(shape)):
+    if not tf or not tf.is_tensor(x) or tf.executing_eagerly() or x.shape.rank not in (None, len(shape)):
         return x
     return tf.ensure_shape(x, shape)
 
 
 def scale_for_replicas(loss):
     """`loss` over the number of replicas, whose gradients `tf.distribute` sums."""
-    if keras.backend.backend() != "tensorflow":
-        return loss
-    import tensorflow as tf
-
-    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync if tf else loss
 
 
 def import_tensorflow():
@@ -52,11 +44,11 @@ def import_tensorflow():
         ImportError: if it isn't installed.
     """
     try:
-        import tensorflow as tf
+        import tensorflow
     except ImportError as error:
         raise ImportError("This needs TensorFlow, whatever the backend: pip install 'keras_umd[tensorflow]'") from error
-    if keras.backend.backend() != "tensorflow":
+    if not tf:
         # RuntimeError: the user has initialised TensorFlow's devices already, and decided so.
         with contextlib.suppress(RuntimeError):
-            tf.config.set_visible_devices([], "GPU")
-    return tf
+            tensorflow.config.set_visible_devices([], "GPU")
+    return tensorflow

@@ -8,7 +8,7 @@ import keras
 COLUMNS = (".*attention.(query|key|value).{}", ".*mlp_hidden.{}")
 ROWS = (".*attention.output_projection.kernel", ".*mlp_output.kernel")
 # With one axis: matrices that `ModelParallel` doesn't shard by columns.
-BY_ROWS = (".*head.projection.kernel",)  # its columns are few, and any number
+BY_ROWS = ".*head.projection.kernel"  # its columns are few, and any number
 REPLICATED = (".*positions", ".*cls_tokens", ".*patch_embedding.*kernel")  # small
 SMALLEST_SHARDED = 256  # entries; a smaller matrix costs more to all-gather than to keep
 
@@ -42,8 +42,7 @@ def layout_map(mesh):
         raise ValueError(f"`mesh` must have one axis, or two. Received: mesh={mesh}")
     layouts = keras.distribution.LayoutMap(mesh)
     if len(axes) == 1:
-        for path in BY_ROWS:
-            layouts[path] = (axes[0], None)
+        layouts[BY_ROWS] = (axes[0], None)
         for path in REPLICATED:
             layouts[path] = (None, None)
         return layouts
@@ -77,17 +76,14 @@ class ModelParallel(keras.distribution.ModelParallel):
         if getattr(variable, "_layout", None) is not None:  # it exists, or is a moment with the layout of its weight
             return layout
         axes, shape = layout.axes, tuple(variable.shape)
-        if self._named_layouts[variable.path] is None and not any(axes) and self._is_sharded_by_rule(shape):
-            axis = self.device_mesh.axis_names[0]
+        axis, *others = self.device_mesh.axis_names
+        choices = [tuple(axes)]
+        is_named = self._named_layouts[variable.path] is not None or any(axes)
+        if not is_named and not others and len(shape) == 2 and math.prod(shape) >= SMALLEST_SHARDED:
             choices = [(None, axis), (axis, None)]
-        else:
-            choices = [tuple(axes)]
         replicated = (None,) * len(shape)
         fitting = next((choice for choice in choices if self._divides(shape, choice)), replicated)
         return keras.distribution.TensorLayout(fitting, self.device_mesh)
-
-    def _is_sharded_by_rule(self, shape):
-        return len(self.device_mesh.axis_names) == 1 and len(shape) == 2 and math.prod(shape) >= SMALLEST_SHARDED
 
     def _divides(self, shape, axes):
         sizes = {None: 1, **dict(zip(self.device_mesh.axis_names, self.device_mesh.shape, strict=True))}

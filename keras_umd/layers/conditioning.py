@@ -2,6 +2,8 @@
 
 import typing
 
+import keras
+
 
 class Modulations(typing.NamedTuple):
     """What layers with adaptive LayerNorm make of a condition, computed in advance and passed as their `condition`.
@@ -21,8 +23,10 @@ def modulation_of(layer, condition):
     return condition.of_layers[0] if isinstance(condition, Modulations) else layer.modulation(condition)
 
 
-def condition_width(condition_shape, default):
-    """The width of the condition that a layer is built for; `default` where the shape doesn't tell it."""
-    if condition_shape is None or isinstance(condition_shape, Modulations):
-        return default
-    return condition_shape[-1]
+def build_modulation(layer, num_vectors, hidden_dim, condition_shape):
+    """Make `layer.modulation`, which starts at zero, for a condition whose width is `hidden_dim` unless given."""
+    layer.modulation = keras.layers.Dense(
+        num_vectors * hidden_dim, kernel_initializer="zeros", dtype=layer.dtype_policy, name="modulation"
+    )
+    is_given = condition_shape is not None and not isinstance(condition_shape, Modulations)
+    layer.modulation.build((None, condition_shape[-1] if is_given else hidden_dim))

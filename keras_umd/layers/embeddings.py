@@ -6,11 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.cubic import cubic_weights
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class PositionEmbedding(keras.layers.Layer):
+class PositionEmbedding(BaseLayer):
     """Adds a learned vector for each place in the grid of patches.
 
     Example:
@@ -39,20 +40,20 @@ class PositionEmbedding(keras.layers.Layer):
                 f"sequence of n tokens. Received: grid={grid}"
             )
         self.grid = tuple(map(int, grid))
+        self.num_patches = math.prod(self.grid)
 
     def build(self, tokens_shape, indices_shape=None):
-        num_patches = math.prod(self.grid)
-        # The authors' choice: the spread follows the number of patches, not the width.
-        initializer = keras.initializers.RandomNormal(stddev=num_patches**-0.5)
         self.positions = self.add_weight(
-            shape=(num_patches, tokens_shape[-1]), initializer=initializer, name="positions"
+            shape=(self.num_patches, tokens_shape[-1]),
+            # The authors' choice: the spread follows the number of patches, not the width.
+            initializer=keras.initializers.RandomNormal(stddev=self.num_patches**-0.5),
+            name="positions",
         )
 
     def call(self, tokens, indices=None):
-        num_patches = math.prod(self.grid)
-        if indices is None and tokens.shape[1] not in (num_patches, None):
+        if indices is None and tokens.shape[1] not in (self.num_patches, None):
             raise ValueError(
-                f"Without `indices` there must be one token for each of the {num_patches} patches of the grid "
+                f"Without `indices` there must be one token for each of the {self.num_patches} patches of the grid "
                 f"{self.grid}. Received: tokens of shape {tuple(tokens.shape)}"
             )
         return tokens + (self.positions if indices is None else ops.take(self.positions, indices, axis=0))
@@ -71,14 +72,8 @@ class PositionEmbedding(keras.layers.Layer):
         resized = np.einsum(f"{pairs},{old}d->{new}d", *matrices, table)
         return resized.reshape(-1, table.shape[-1]).astype(table.dtype)
 
-    def compute_output_shape(self, tokens_shape, indices_shape=None):
-        return tokens_shape
 
-    def get_config(self):
-        return {**super().get_config(), "grid": self.grid}
-
-
-class _TwoLayerEmbedding(keras.layers.Layer):
+class _TwoLayerEmbedding(BaseLayer):
     """Dense, SiLU, Dense: what follows the sinusoid of a timestep and the table row of a label alike."""
 
     def __init__(self, hidden_dim, **kwargs):
@@ -98,9 +93,6 @@ class _TwoLayerEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.hidden_dim)
-
-    def get_config(self):
-        return {**super().get_config(), "hidden_dim": self.hidden_dim}
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -179,9 +171,10 @@ class LabelEmbedding(_TwoLayerEmbedding):
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
     def build(self, labels_shape, drop_shape=None):
-        initializer = keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5)
         self.table = self.add_weight(
-            shape=(self.num_classes + 1, self.hidden_dim), initializer=initializer, name="table"
+            shape=(self.num_classes + 1, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+            name="table",
         )
         super().build(labels_shape)
 
@@ -195,10 +188,6 @@ class LabelEmbedding(_TwoLayerEmbedding):
 
     def compute_output_shape(self, labels_shape, drop_shape=None):
         return (*labels_shape, self.hidden_dim)
-
-    def get_config(self):
-        config = {"num_classes": self.num_classes, "dropout": self.dropout, "seed": self.seed}
-        return {**super().get_config(), **config}
 
 
 def _bicubic_matrix(old, new):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_umd.layers.symbolic import output_spec_by_tracing
+from keras_umd.layers.symbolic import BaseLayer
 
 
 def check_mask_ratio(mask_ratio, name="mask_ratio"):
@@ -62,7 +62,7 @@ def restore(tokens, visible, masked):
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class RandomMasking(keras.layers.Layer):
+class RandomMasking(BaseLayer):
     """Drops a random subset of the tokens of each image, the same number for all (MAE, section 3).
 
     It masks whenever it is called, in training and at inference.
@@ -108,12 +108,7 @@ class RandomMasking(keras.layers.Layer):
         visible, masked = split_by_score(mask_noise, self.mask_ratio)
         return take_tokens(ops.cast(tokens, self.compute_dtype), visible), visible, masked
 
-    compute_output_spec = output_spec_by_tracing
-
     def compute_output_shape(self, tokens_shape, mask_noise_shape=None):
         batch, num_patches, dim = tokens_shape
         visible = num_visible(num_patches, self.mask_ratio)
         return (batch, visible, dim), (batch, visible), (batch, num_patches - visible)
-
-    def get_config(self):
-        return {**super().get_config(), "mask_ratio": self.mask_ratio, "seed": self.seed}

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.layers.conditioning import Modulations, condition_width, modulation_of
-from keras_umd.layers.symbolic import output_spec_by_tracing
+from keras_umd.layers.conditioning import Modulations, build_modulation, modulation_of
+from keras_umd.layers.symbolic import BaseLayer
 
 MAX_AXES = 4
 
@@ -84,7 +84,7 @@ def _interleaved(first, second):
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(BaseLayer):
     """Turns each patch of an image into a token by one linear map (ViT, Eq. 1).
 
     The patches may come already cut, and only some of them: a model that masks gathers the visible patches first and
@@ -148,12 +148,9 @@ class PatchEmbedding(keras.layers.Layer):
             num_patches = math.prod(patch_grid(input_shape[1:], self.patch_size))
         return (input_shape[0], num_patches, self.hidden_dim)
 
-    def get_config(self):
-        return {**super().get_config(), "patch_size": self.patch_size, "hidden_dim": self.hidden_dim}
-
 
 @keras.saving.register_keras_serializable("keras_umd")
-class PatchHead(keras.layers.Layer):
+class PatchHead(BaseLayer):
     """Turns tokens back into patches: a linear map, after a modulation by the condition (DiT, section 3.2).
 
     The map has one bias for each channel, shared by all pixels of a patch, as a transposed convolution has.
@@ -197,14 +194,10 @@ class PatchHead(keras.layers.Layer):
         )
 
     def build(self, tokens_shape, condition_shape=None):
-        hidden_dim = tokens_shape[-1]
         self.projection.build(tokens_shape)
         self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
         if self.conditioning == "adaln_zero":
-            self.modulation = keras.layers.Dense(
-                2 * hidden_dim, kernel_initializer="zeros", dtype=self.dtype_policy, name="modulation"
-            )
-            self.modulation.build((None, condition_width(condition_shape, hidden_dim)))
+            build_modulation(self, 2, tokens_shape[-1], condition_shape)
 
     def modulations(self, condition):
         """What the head makes of a condition `(..., dim)`, as `Modulations` `(..., 2 * hidden_dim)`."""
@@ -214,9 +207,8 @@ class PatchHead(keras.layers.Layer):
         if self.conditioning == "adaln_zero":
             if condition is None:
                 raise ValueError("A head with conditioning='adaln_zero' needs a `condition`. Received: None")
-            # (batch, 1, hidden_dim) each
-            shift, scale = ops.split(modulation_of(self, condition)[:, None], 2, axis=-1)
-            shift, scale = ops.cast(shift, "float32"), ops.cast(scale, "float32")
+            modulation = ops.cast(modulation_of(self, condition), "float32")
+            shift, scale = ops.split(modulation[:, None], 2, axis=-1)  # (batch, 1, hidden_dim) each
             tokens = ops.cast(ops.cast(tokens, "float32") * (1 + scale) + shift, self.compute_dtype)
         pixels = math.prod(self.patch_size)
         if channel_range is None:
@@ -226,11 +218,5 @@ class PatchHead(keras.layers.Layer):
         kernel = ops.reshape(kernel, (kernel.shape[0], -1))
         return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)
 
-    compute_output_spec = output_spec_by_tracing
-
     def compute_output_shape(self, tokens_shape, condition_shape=None):
         return (*tokens_shape[:-1], math.prod(self.patch_size) * self.channels)
-
-    def get_config(self):
-        config = {"patch_size": self.patch_size, "channels": self.channels, "conditioning": self.conditioning}
-        return {**super().get_config(), **config}

@@ -3,15 +3,15 @@
 import keras
 from keras import ops
 
-from keras_umd.backend.scan import can_scan, scan_layers
+from keras_umd.backend.kernels import can_scan, scan_layers
 from keras_umd.layers.conditioning import Modulations
-from keras_umd.layers.symbolic import output_spec_by_tracing
+from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import TransformerBlock
 from keras_umd.utils.checks import check_positive_integers
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class BlockStack(keras.layers.Layer):
+class BlockStack(BaseLayer):
     """Equal transformer blocks, one after the other. `len`, iteration and indices give the blocks.
 
     Example:
@@ -53,15 +53,17 @@ class BlockStack(keras.layers.Layer):
         for i in range(num_layers):
             # No list of blocks: Keras would save them under the list's name, and files have `blocks/transformer_block`,
             # `blocks/transformer_block_1`, ..., as they were written when `Encoder.blocks` was a list itself.
-            block = TransformerBlock(num_heads, mlp_ratio, conditioning, dtype=self.dtype_policy, name=f"block_{i}")
-            setattr(self, _attribute(i), block)
+            setattr(
+                self,
+                _attribute(i),
+                TransformerBlock(num_heads, mlp_ratio, conditioning, dtype=self.dtype_policy, name=f"block_{i}"),
+            )
 
     def __len__(self):
         return self.num_layers
 
     def __getitem__(self, index):
-        blocks = [getattr(self, _attribute(i)) for i in range(self.num_layers)]
-        return blocks[index]
+        return [getattr(self, _attribute(i)) for i in range(self.num_layers)][index]
 
     def __iter__(self):
         return iter(self[:])
@@ -91,7 +93,9 @@ class BlockStack(keras.layers.Layer):
 
     def _run(self, first, last, tokens, condition, num_outputs):
         """Blocks `first` to `last - 1`, counted from 0."""
-        blocks, conditions = self[first:last], _for_each(condition, self.num_layers)[first:last]
+        blocks, conditions = self[first:last], [condition] * (last - first)
+        if isinstance(condition, Modulations):
+            conditions = [Modulations((modulation,)) for modulation in condition.of_layers[first:last]]
         if self.scan_blocks and can_scan():
             # The last block returns fewer tokens with `num_outputs`, so it can't be part of the scan.
             whole = len(blocks) - (num_outputs is not None)
@@ -128,32 +132,9 @@ class BlockStack(keras.layers.Layer):
 
         return scan_layers(call, blocks, tokens, modulations, self.remat)
 
-    compute_output_spec = output_spec_by_tracing
-
-    def compute_output_shape(self, tokens_shape, condition_shape=None):
-        return tokens_shape
-
-    def get_config(self):
-        config = {
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "mlp_ratio": self.mlp_ratio,
-            "conditioning": self.conditioning,
-            "scan_blocks": self.scan_blocks,
-            "remat": self.remat,
-        }
-        return {**super().get_config(), **config}
-
 
 def _attribute(i):
     return "transformer_block" if i == 0 else f"transformer_block_{i}"
-
-
-def _for_each(condition, num_layers):
-    """A list with the condition of each block."""
-    if not isinstance(condition, Modulations):
-        return [condition] * num_layers
-    return [Modulations((modulation,)) for modulation in condition.of_layers]
 
 
 def _all_modulations(blocks, condition):

@@ -1,9 +1,11 @@
-"""Output shapes and types of layers in functional models."""
+"""What all layers share: their config, and their output shapes and types in functional models."""
 
 import functools
 
 import keras
 import numpy as np
+
+from keras_umd.utils.configurable import Configurable
 
 
 def output_spec_by_tracing(layer, *args, **kwargs):
@@ -14,14 +16,22 @@ def output_spec_by_tracing(layer, *args, **kwargs):
     """
     fixed = {name: value for name, value in kwargs.items() if not any(map(_is_tensor, keras.tree.flatten(value)))}
     given = {name: value for name, value in kwargs.items() if name not in fixed}
-    return _Call(functools.partial(layer.call, **fixed)).compute_output_spec(*args, **given)
-
-
-class _Call(keras.Operation):
-    def __init__(self, function):
-        super().__init__()
-        self.call = function
+    operation = keras.Operation()
+    operation.call = functools.partial(layer.call, **fixed)
+    return operation.compute_output_spec(*args, **given)
 
 
 def _is_tensor(x):
     return isinstance(x, (keras.KerasTensor, np.ndarray)) or keras.ops.is_tensor(x)
+
+
+class BaseLayer(keras.layers.Layer):
+    """A layer that keeps its constructor's arguments as attributes, and returns the shape of its first input."""
+
+    compute_output_spec = output_spec_by_tracing
+
+    def compute_output_shape(self, tokens_shape, *other_shapes, **named_shapes):
+        return tokens_shape
+
+    def get_config(self):
+        return {**super().get_config(), **Configurable.get_config(self)}

@@ -30,9 +30,11 @@ class Products:
             needs_weight_grad: Bool. Whether the layer is trainable.
             needs_input_grad: Bool. Whether a layer before it is.
         """
-        inputs = self.of_inputs * needs_weight_grad
-        weights = self.of_weights * (needs_weight_grad + needs_input_grad)
-        return inputs + weights + 2 * self.of_activations * needs_input_grad
+        return (
+            self.of_inputs * needs_weight_grad
+            + self.of_weights * (needs_weight_grad + needs_input_grad)
+            + self.of_activations * 2 * needs_input_grad
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def step_flops(model, batch_size):
     Not counted are all other operations, the optimizer, moving averages, and what a fused attention kernel computes
     again. Encoder, decoder and condition embedding count as trained where one of their weights is.
     """
-    network = Network.of(model)
+    network = Network(model)
     gradients = _gradients(network)
     rows = []
     for view in views_of(model, batch_size):
@@ -71,15 +73,18 @@ def step_flops(model, batch_size):
         for part, products in _products(network, view).items():
             needs_weight_grad, needs_input_grad = gradients[part.split()[0]]
             backward = products.backward(needs_weight_grad, needs_input_grad)
-            again = recomputed.get(part, 0) if needs_input_grad else 0
+            again = needs_input_grad * recomputed.get(part, 0)
             rows.append(PartFlops(view.name, part, products.forward, backward, again))
     return rows
 
 
 def _gradients(network):
     """Whether the weights of a part need a gradient, and whether its inputs do, by the first word of its name."""
-    condition, encoder, decoder = network.condition_is_trained, network.encoder.is_trained, network.decoder.is_trained
-    condition = bool(condition)
+    condition, encoder, decoder = (
+        bool(network.condition_is_trained),
+        network.encoder.is_trained,
+        network.decoder.is_trained,
+    )
     before_decoder = condition or encoder
     return {
         "condition": (condition, condition),
@@ -95,10 +100,9 @@ def _products(network, view):
     """The `Products` of each part of the network, for all images of a view."""
     n, width = view.num_images, network.decoder.width
     head = 2 * network.patch_size * width * view.predicted + _modulation(network, 2, width)
-    patches = 2 * view.visible * network.patch_size * network.encoder.width
     return {
         "condition embedding": _condition(network, view),
-        "patch embedding": Products(of_inputs=n * patches),
+        "patch embedding": Products(of_inputs=2 * n * view.visible * network.patch_size * network.encoder.width),
         "decoder's embedding": Products(of_weights=n * _decoder_embedding(network, view)),
         **_blocks(network, view),
         "head": Products(of_weights=n * head),
@@ -109,20 +113,16 @@ def _condition(network, view):
     """The embeddings of timestep and label: each of two layers, to twice the width and back."""
     if network.condition_is_trained is None:
         return Products()
+    labels = network.has_labels * (view.num_images if view.is_noisy else 1)  # clean images share one null label
     layer = 4 * network.encoder.width**2
-    labels = 0
-    if network.has_labels:
-        labels = view.num_images if view.is_noisy else 1  # clean images share one null label
-    timesteps = view.num_images * layer
-    return Products(of_inputs=timesteps, of_weights=timesteps + labels * 2 * layer)
+    return Products(of_inputs=view.num_images * layer, of_weights=(view.num_images + 2 * labels) * layer)
 
 
 def _decoder_embedding(network, view):
     """The projection of tokens and condition token to a decoder of another width."""
     width, decoder_width = network.encoder.width, network.decoder.width
-    if width == decoder_width:
-        return 0
-    return 2 * width * decoder_width * (1 + view.visible + network.condition_tokens)
+    tokens = 1 + view.visible + network.condition_tokens
+    return 0 if width == decoder_width else 2 * width * decoder_width * tokens
 
 
 def _blocks(network, view):
@@ -150,8 +150,8 @@ def _recomputed(network, view):
     recomputed, products = {}, _blocks(network, view)
     for name, stack in network.stacks.items():
         if stack.remat:
-            parts = (f"{name} blocks", f"{name} attention")
-            recomputed.update({part: products[part].forward for part in parts})
+            for part in (f"{name} blocks", f"{name} attention"):
+                recomputed[part] = products[part].forward
             if not network.adaln:  # a gate's gradient would read the output of the MLP's last layer
                 shapes = network.block_shapes(view)[name]
                 last = sum(int(2 * queries * stack.width**2 * stack.mlp_ratio) for _, queries in shapes)

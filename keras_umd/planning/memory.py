@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 
-from keras_umd.backend.scan import can_scan
+from keras_umd.backend.kernels import can_scan
 from keras_umd.planning.network import Network, views_of
 
 
@@ -71,7 +71,7 @@ def _itemsize(dtype):
 
 def _saved_bytes(model, batch_size):
     """Bytes that are saved for the backward pass, and those of the attention matrices."""
-    network, itemsize = Network.of(model), _itemsize(model.compute_dtype)
+    network, itemsize = Network(model), _itemsize(model.compute_dtype)
     activations, attention, rerun = 0, 0, [(0, 0)]
     for view in views_of(model, batch_size):
         activations += view.num_images * _outside_blocks(network, view, itemsize)
@@ -127,8 +127,7 @@ def _outside_blocks(network, view, itemsize):
 def _weight_copies(model):
     copies = 0
     if model.compute_dtype != model.variable_dtype:
-        numbers = sum(math.prod(variable.shape) for variable in model.network_weights)
-        copies += _itemsize(model.compute_dtype) * numbers
+        copies += _itemsize(model.compute_dtype) * sum(math.prod(weight.shape) for weight in model.network_weights)
     for layer in (model.encoder, model.decoder):
         if layer.scan_blocks and can_scan():
             copies += 2 * num_bytes([variable for block in layer.blocks for variable in block.variables])
@@ -142,8 +141,7 @@ def _optimizer_bytes(model, trainable_bytes):
         return 2 * trainable_bytes
     if optimizer.built:
         return num_bytes(optimizer.variables)
-    weight = keras.Variable(np.zeros((2, 3)), dtype="float32")
     copy = type(optimizer).from_config(optimizer.get_config())
-    copy.build([weight])
+    copy.build([keras.Variable(np.zeros((2, 3)), dtype="float32")])
     slots = sum(tuple(variable.shape) == (2, 3) for variable in copy.variables)
     return slots * trainable_bytes

@@ -28,10 +28,6 @@ class View:
     read: int
     is_noisy: bool
 
-    @property
-    def num_patches(self):
-        return self.visible + self.decoded
-
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
@@ -45,11 +41,10 @@ class Stack:
     is_trained: bool  # whether one of the weights is
 
 
-@dataclasses.dataclass(frozen=True)
 class Network:
     """Sizes of a model's network.
 
-    Args:
+    Attributes:
         image_size: Integer, numbers in an image.
         patch_size: Integer, numbers in a patch.
         num_cls_tokens: Integer.
@@ -59,34 +54,18 @@ class Network:
         condition_is_trained: Bool, or `None` for a network without a condition.
     """
 
-    image_size: int
-    patch_size: int
-    num_cls_tokens: int
-    encoder: Stack
-    decoder: Stack
-    has_labels: bool
-    adaln: int
-    condition_tokens: int
-    condition_is_trained: bool | None
-
-    @classmethod
-    def of(cls, model):
+    def __init__(self, model):
         embedding = model.condition_embedding
-        return cls(
-            image_size=math.prod(model.image_shape),
-            patch_size=math.prod(model.patch_size) * model.image_shape[-1],
-            num_cls_tokens=model.encoder.num_cls_tokens,
-            encoder=_stack(model.encoder, model.hidden_dim),
-            decoder=_stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim),
-            has_labels=model.num_classes is not None,
-            adaln=int(model.conditioning == "adaln_zero"),
-            condition_tokens=int(model.conditioning == "token"),
-            condition_is_trained=None if embedding is None else bool(embedding.trainable_variables),
-        )
-
-    @property
-    def stacks(self):
-        return {"encoder": self.encoder, "decoder": self.decoder}
+        self.image_size = math.prod(model.image_shape)
+        self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
+        self.num_cls_tokens = model.encoder.num_cls_tokens
+        self.encoder = _stack(model.encoder, model.hidden_dim)
+        self.decoder = _stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim)
+        self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
+        self.has_labels = model.num_classes is not None
+        self.adaln = int(model.conditioning == "adaln_zero")
+        self.condition_tokens = int(model.conditioning == "token")
+        self.condition_is_trained = None if embedding is None else bool(embedding.trainable_variables)
 
     def block_shapes(self, view):
         """Sizes of every block, by stack: lists of pairs of the tokens attended to and of the tokens returned.
@@ -94,14 +73,11 @@ class Network:
         Each block attends to a condition's token and returns none. The decoder has one class token; its last block
         returns only what a loss reads.
         """
-        seen, placed = self.num_cls_tokens + view.visible, 1 + view.num_patches
-        added = self.condition_tokens
+        seen, placed = self.num_cls_tokens + view.visible, 1 + view.visible + view.decoded
+        attended = placed + self.condition_tokens
         return {
-            "encoder": [(seen + added, seen)] * self.encoder.num_layers,
-            "decoder": [
-                *[(placed + added, placed)] * (self.decoder.num_layers - 1),
-                (placed + added, view.read),
-            ],
+            "encoder": [(seen + self.condition_tokens, seen)] * self.encoder.num_layers,
+            "decoder": [*[(attended, placed)] * (self.decoder.num_layers - 1), (attended, view.read)],
         }
 
 
@@ -127,16 +103,16 @@ def views_of(model, batch_size):
         places = model.objective.reads(view.name).values()
         # Where nothing is masked, all patches are visible, and "masked" means them, too.
         read = {"masked": decoded or visible, "visible": visible, "all": visible + decoded}
-        row = View(
-            name=view.name,
-            num_images=size,
-            visible=visible,
-            decoded=decoded,
-            predicted=sum(read[place] for place in places),
-            # The decoder's last block returns the end of the sequence, which begins with the visible patches.
-            read=read["masked"] if set(places) == {"masked"} else visible + decoded,
-            is_noisy=view.noise is not None,
+        rows.append(
+            View(
+                name=view.name,
+                num_images=size,
+                visible=visible,
+                decoded=decoded,
+                predicted=sum(read[place] for place in places),
+                # The decoder's last block returns the end of the sequence, which begins with the visible patches.
+                read=read["masked"] if set(places) == {"masked"} else visible + decoded,
+                is_noisy=view.noise is not None,
+            )
         )
-        if size:
-            rows.append(row)
-    return rows
+    return [row for row in rows if row.num_images]

@@ -109,16 +109,14 @@ class Plan:
     @property
     def hours(self):
         """Hours of the whole training; `None` without a device or `num_images`."""
-        if self.device is None or self.num_images is None:
-            return None
-        return self.num_images / self.images_per_second / 3600
+        is_known = self.device is not None and self.num_images is not None
+        return self.num_images / self.images_per_second / 3600 if is_known else None
 
     @property
     def kilowatt_hours(self):
         """Energy of the boards alone, at the power that their maker states; `None` where that isn't known."""
-        if self.hours is None or self.device.watts is None:
-            return None
-        return self.hours * self.num_devices * self.device.watts / 1000
+        is_known = self.hours is not None and self.device.watts is not None
+        return self.hours * self.num_devices * self.device.watts / 1000 if is_known else None
 
     @property
     def fits(self):
@@ -144,11 +142,13 @@ class Plan:
         return "\n\n".join([self._flops_table(), self._memory_lines(), *self._time_lines()])
 
     def _flops_table(self):
-        by_part = {name: [part for part in self.parts if part.part == name] for name in _names(self.parts, "part")}
-        rows = {name: parts for name, parts in by_part.items() if any(part.total for part in parts)}
+        parts = [part for part in self.parts if part.total]
+        rows = {name: [part for part in parts if part.part == name] for name in _names(parts, "part")}
         views, passes = _names(self.parts, "view"), ("forward", "backward", "recomputed")
-        lines = [f"{'GFLOP a step':20}{''.join(f' | {title:>10}' for title in (*views, *passes))} | share"]
-        lines.append("-" * 21 + "|" + ("-" * 12 + "|") * len((*views, *passes)) + "-" * 6)
+        lines = [
+            f"{'GFLOP a step':20}{''.join(f' | {title:>10}' for title in (*views, *passes))} | share",
+            "-" * 21 + "|" + ("-" * 12 + "|") * len((*views, *passes)) + "-" * 6,
+        ]
         for name, parts in {**rows, "all": self.parts}.items():
             by_view = [sum(part.total for part in parts if part.view == view) for view in views]
             by_pass = [sum(getattr(part, which) for part in parts) for which in passes]

@@ -1,5 +1,6 @@
 """Charts with captions and axes, drawn by matplotlib: guidance against steps, points, heat maps."""
 
+import itertools
 import math
 
 import numpy as np
@@ -23,14 +24,11 @@ def guidance_grid(model, labels, guidance=(1.0, 2.0, 4.0), num_steps=(5, 20, 100
         uint8 array of shape `(height, width, 3)`, with captions.
     """
     options = {"seed": 0, **options}
-
-    def cell(strength, steps):
-        images = model.generate(labels, guidance=strength, num_steps=steps, **options)
-        return image_grid(images, scale=scale)
-
-    cells = [[cell(strength, steps) for steps in num_steps] for strength in guidance]
-    rows = [f"guidance {strength:g}" for strength in guidance]
-    return captioned(cells, rows, [f"{steps} steps" for steps in num_steps])
+    cells = [
+        [image_grid(model.generate(labels, guidance=x, num_steps=steps, **options), scale=scale) for steps in num_steps]
+        for x in guidance
+    ]
+    return captioned(cells, [f"guidance {x:g}" for x in guidance], [f"{steps} steps" for steps in num_steps])
 
 
 def scatter(points, x_label, y_label):
@@ -52,8 +50,7 @@ def scatter(points, x_label, y_label):
     for i, (name, (x, y, deviation)) in enumerate(points.items()):
         axis.errorbar(x, y, yerr=deviation, fmt="o", capsize=3, color=f"C{i % 10}", label=name)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-    axis.set_xlabel(x_label)
-    axis.set_ylabel(y_label)
+    axis.set(xlabel=x_label, ylabel=y_label)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     return rendered(figure)
@@ -130,14 +127,12 @@ def captioned(cells, row_names, column_names):
     height, width = cells[0][0].shape[:2]
     figure = new_figure((width + 20) * len(column_names) + 40, (height + 20) * len(row_names) + 40)
     axes = figure.subplots(len(row_names), len(column_names), squeeze=False)
-    for row, row_name in enumerate(row_names):
-        for column, column_name in enumerate(column_names):
-            axis = axes[row, column]
-            axis.imshow(cells[row][column])
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-            if row == 0:
-                axis.set_title(column_name, fontsize=9)
-            if column == 0:
-                axis.set_ylabel(row_name, fontsize=9)
+    for axis, cell in zip(axes.ravel(), itertools.chain(*cells), strict=True):
+        axis.imshow(cell)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, name in zip(axes[0], column_names, strict=True):
+        axis.set_title(name, fontsize=9)
+    for axis, name in zip(axes[:, 0], row_names, strict=True):
+        axis.set_ylabel(name, fontsize=9)
     return rendered(figure)

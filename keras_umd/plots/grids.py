@@ -46,8 +46,9 @@ def reconstruction_grid(images, result, scale=1):
     Returns:
         uint8 array of shape `(height, width, 3)`, one column an image.
     """
-    rows = np.concatenate([images, result["masked"], result["reconstruction"]])
-    return image_grid(rows, columns=len(images), scale=scale)
+    return image_grid(
+        np.concatenate([images, result["masked"], result["reconstruction"]]), columns=len(images), scale=scale
+    )
 
 
 def strips(frames, scale=1):
@@ -66,5 +67,4 @@ def strips(frames, scale=1):
             "`frames` must be of shape (num_frames, n, height, width, channels). "
             f"Received: frames of shape {frames.shape}"
         )
-    rows = frames.swapaxes(0, 1).reshape(-1, *frames.shape[2:])
-    return image_grid(rows, columns=len(frames), scale=scale)
+    return image_grid(frames.swapaxes(0, 1).reshape(-1, *frames.shape[2:]), columns=len(frames), scale=scale)

@@ -65,13 +65,17 @@ def _draw_curves(axis, heading, curves, last_step):
 
     colours = {"loss": "0.2"}  # the sum of the others
     for name, curve in curves.items():
-        steps, values = zip(*curve, strict=True)
         colour = colours.setdefault(name.removeprefix("val_"), f"C{(len(colours) - 1) % 10}")
-        style = "--" if name.startswith("val_") else "-"
-        marker = "o" if len(curve) < 25 else None
-        label = f"{name}  {values[-1]:.4g}" if len(curves) > 1 else None
-        axis.plot(steps, values, style, color=colour, marker=marker, markersize=3, linewidth=1.3, label=label)
-    heading = heading if len(curves) > 1 else f"{heading}  {values[-1]:.4g}"
+        axis.plot(
+            *zip(*curve, strict=True),
+            color=colour,
+            linestyle="--" if name.startswith("val_") else "-",
+            marker="o" if len(curve) < 25 else None,
+            markersize=3,
+            linewidth=1.3,
+            label=f"{name}  {curve[-1][1]:.4g}",
+        )
+    heading = heading if len(curves) > 1 else f"{heading}  {curve[-1][1]:.4g}"
     axis.set_title(heading, loc="left", fontsize=10, fontweight="bold")
     values = np.array([value for curve in curves.values() for _, value in curve])
     values = values[np.isfinite(values)]
@@ -114,5 +118,4 @@ def _draw_pictures(figure, pictures):
         axis.set_title(name, loc="left", fontsize=10, fontweight="bold")
         axis.set_axis_off()
         if column == columns - 1:
-            row = ratios[i + 1 - columns : i + 1]
-            top -= caption + shown_width * max(row)
+            top -= caption + shown_width * max(ratios[i + 1 - columns : i + 1])

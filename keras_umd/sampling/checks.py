@@ -14,18 +14,14 @@ def check_generation(labels, num_images, initial_noise, image_indices):
     """
     if num_images is not None:
         check_positive_integers(num_images=num_images)
-    counts = {"num_images": num_images}
-    if labels is not None:
-        counts["labels"] = labels.shape[0]
     if image_indices is not None:
         indices = np.asarray(image_indices)
         if indices.ndim != 1 or indices.dtype.kind not in "iu" or indices.min(initial=0) < 0:
             raise ValueError(
                 f"`image_indices` must be a list of integers of at least 0. Received: image_indices={image_indices}"
             )
-        counts["image_indices"] = len(image_indices)
-    if initial_noise is not None:
-        counts["initial_noise"] = initial_noise.shape[0]
+    given = {"labels": labels, "image_indices": image_indices, "initial_noise": initial_noise}
+    counts = {"num_images": num_images, **{name: None if x is None else len(x) for name, x in given.items()}}
     counts = {name: count for name, count in counts.items() if count is not None}
     if set(counts) <= {"image_indices"} or len(set(counts.values())) != 1:
         raise ValueError(
@@ -73,12 +69,17 @@ def check_weak_model(model, weak, labels, guidance):
                 f"Received: guidance={guidance}, labels={labels}, num_classes={model.num_classes}"
             )
         return
-    names = ("image_shape", "value_range")
-    own, other = ({name: getattr(m, name) for name in names} for m in (model, weak))
-    schedules = [m.corruption.noise_schedule for m in (model, weak)]
-    for settings, schedule in zip((own, other), schedules, strict=True):
-        settings["schedule"] = (getattr(schedule, "name", schedule), schedule.num_timesteps)
-    if own != other or not _same_levels(*schedules) or weak.num_classes not in (None, model.num_classes):
+    schedule, other_schedule = (m.corruption.noise_schedule for m in (model, weak))
+    own, other = (
+        {
+            "image_shape": m.image_shape,
+            "value_range": m.value_range,
+            "schedule": (getattr(s, "name", s), s.num_timesteps),
+        }
+        for m, s in ((model, schedule), (weak, other_schedule))
+    )
+    is_other = own != other or not _same_levels(schedule, other_schedule)
+    if is_other or weak.num_classes not in (None, model.num_classes):
         raise ValueError(
             "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model. "
             f"Received: {other} and {weak.num_classes} classes beside {own} and {model.num_classes}"
@@ -87,8 +88,8 @@ def check_weak_model(model, weak, labels, guidance):
 
 def _same_levels(schedule, other):
     timesteps = np.linspace(1, schedule.num_timesteps, 9)
-    levels = schedule.levels(timesteps), other.levels(timesteps)
-    return all(np.allclose(levels[0][name], levels[1][name]) for name in ("signal", "sigma"))
+    own, others = schedule.levels(timesteps), other.levels(timesteps)
+    return all(np.allclose(own[name], others[name]) for name in ("signal", "sigma"))
 
 
 def check_autoencoder(autoencoder, image_shape, value_range):

@@ -44,8 +44,7 @@ def condition_tables(model, timesteps, labels):
     conditions = model.condition_embedding.table(timesteps, labels)
     steps, rows, hidden_dim = conditions.shape
     modulations = 6 * (model.encoder.num_layers + model.decoder.num_layers) + 2
-    size = steps * rows * modulations * hidden_dim * 4
-    if model.conditioning != "adaln_zero" or size > MAX_MODULATIONS:
+    if model.conditioning != "adaln_zero" or 4 * steps * rows * modulations * hidden_dim > MAX_MODULATIONS:
         return {"of_encoder": conditions, "of_decoder": conditions}
     return {
         "of_encoder": model.encoder.modulations(conditions),
@@ -53,79 +52,61 @@ def condition_tables(model, timesteps, labels):
     }
 
 
-class Denoiser:
+def denoiser(network, tables, label_rows, prediction):
     """What a network says of noisy images; only the predictions that are read are computed.
 
     Args:
         network: callable. `(x_t, names, **condition)`, `predict` of a model.
         tables: What `condition_tables` returned.
-        label_rows: Int tensor `(batch,)`, the row of each image's label in the tables, or `None` for the first.
+        label_rows: Int tensor `(batch,)`, the row of each image's label in the tables, or `None` for the first. A call
+            may name other ones.
         prediction: `Prediction`, the reading of the network.
     """
 
-    def __init__(self, network, tables, label_rows, prediction):
-        self.network = network
-        self.tables = tables
-        self.label_rows = label_rows
-        self.prediction = prediction
-
-    def with_label_rows(self, label_rows):
-        """The same network and tables for other labels."""
-        return Denoiser(self.network, self.tables, label_rows, self.prediction)
-
-    def __call__(self, x, row, i):
-        condition = keras.tree.map_structure(lambda table: self._look_up(table, i), self.tables)
-        outputs = self.network(x, self.prediction.names, **condition)
-        outputs = {name: ops.cast(output, "float32") for name, output in outputs.items()}
-        return self.prediction.estimate(outputs, x, row)
-
-    def _look_up(self, table, i):
+    def look_up(table, i, rows):
         conditions = ops.take(table, i, axis=0)  # (labels or 1, dim)
-        return conditions if table.shape[1] == 1 else ops.take(conditions, self.label_rows, axis=0)
+        return conditions if table.shape[1] == 1 else ops.take(conditions, rows, axis=0)
+
+    def denoise(x, row, i, rows=label_rows):
+        condition = keras.tree.map_structure(lambda table: look_up(table, i, rows), tables)
+        outputs = network(x, prediction.names, **condition)
+        return prediction.estimate({name: ops.cast(output, "float32") for name, output in outputs.items()}, x, row)
+
+    return denoise
 
 
 # Around it
 
 
-class Guided:
+def guided(denoise, weak, label_rows, null_row, always):
     """Towards one prediction, away from a weaker one, where the row says so.
 
     Args:
-        denoise: `Denoiser`.
-        weak: `Denoiser` of a weak model, or `None` for the same one without label.
-        null_row: Integer, the row of the null label, where there is no weak model.
+        denoise: callable from `denoiser`.
+        weak: The same of a weak model, or `None` for the null label instead.
+        label_rows: As of `denoiser`.
+        null_row: Integer, the row of the null label.
         always: Bool. Whether every row is guided; else the weak prediction is left out where it isn't used.
     """
 
-    def __init__(self, denoise, weak=None, null_row=None, always=True):
-        self.denoise = denoise
-        self.weak = weak
-        self.always = always
+    def guide_towards(x, row, i):
         if weak is None:
             # Each image beside its copy without label: where devices share the batch, nothing moves between them.
-            rows = denoise.label_rows
-            pairs = ops.stack([rows, ops.full_like(rows, null_row)], axis=1)
-            self.doubled = denoise.with_label_rows(ops.reshape(pairs, (-1,)))
-
-    def __call__(self, x, row, i):
-        if self.always:
-            return self._guided(x, row, i)
-        return ops.cond(row["is_guided"], lambda: self._guided(x, row, i), lambda: tuple(self.denoise(x, row, i)))
-
-    def _guided(self, x, row, i):
-        if self.weak is None:
-            both = [
-                ops.reshape(prediction, (-1, 2, *x.shape[1:]))
-                for prediction in self.doubled(ops.repeat(x, 2, axis=0), row, i)
-            ]
-            strong, weak = ([prediction[:, part] for prediction in both] for part in (0, 1))
+            rows = ops.stack([label_rows, ops.full_like(label_rows, null_row)], axis=1)
+            both = denoise(ops.repeat(x, 2, axis=0), row, i, ops.reshape(rows, (-1,)))
+            pairs = [ops.unstack(ops.reshape(prediction, (-1, 2, *x.shape[1:])), axis=1) for prediction in both]
         else:
-            strong, weak = self.denoise(x, row, i), self.weak(x, row, i)
-        x0, eps = (guide(s, w, row["guidance_scale"]) for s, w in zip(strong, weak, strict=True))
+            pairs = zip(denoise(x, row, i), weak(x, row, i), strict=True)
+        x0, eps = (guide(*pair, row["guidance_scale"]) for pair in pairs)
         return _by_eps(x, x0, eps, row), eps
 
+    def guide_or_not(x, row, i):
+        return ops.cond(row["is_guided"], lambda: guide_towards(x, row, i), lambda: tuple(denoise(x, row, i)))
 
-class WithKnownPixels:
+    return guide_towards if always else guide_or_not
+
+
+def with_known_pixels(denoise, known, mask):
     """Predictions of which some pixels are known (DDNM; Wang et al., 2022).
 
     Args:
@@ -134,15 +115,12 @@ class WithKnownPixels:
         mask: Bool tensor `(batch or 1, *space, 1)`, `True` where they aren't known.
     """
 
-    def __init__(self, denoise, known, mask):
-        self.denoise = denoise
-        self.known = known
-        self.mask = mask
+    def denoise_rest(x, row, i):
+        x0, eps = denoise(x, row, i)
+        eps = ops.where(mask, eps, (x - row["signal"] * known) / row["sigma"])
+        return _by_eps(x, ops.where(mask, x0, known), eps, row), eps
 
-    def __call__(self, x, row, i):
-        x0, eps = self.denoise(x, row, i)
-        eps = ops.where(self.mask, eps, (x - row["signal"] * self.known) / row["sigma"])
-        return _by_eps(x, ops.where(self.mask, x0, self.known), eps, row), eps
+    return denoise_rest
 
 
 def _by_eps(x, x0, eps, row):

@@ -1,5 +1,7 @@
 """Many generated images on disk, in the form that evaluators read, from a run that may be stopped and go on."""
 
+import glob
+import itertools
 import json
 import os
 import shutil
@@ -8,11 +10,10 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
+from keras_umd.backend.processes import broadcast_from_first, is_first_process, progress_bar, wait_for_all
 from keras_umd.sampling.stream import SampleStream
 from keras_umd.utils.atomic import write_json, write_whole
 from keras_umd.utils.checks import check_positive_integers
-from keras_umd.utils.progress import progress_bar
 
 FORMATS = ("npz", "png")
 
@@ -91,7 +92,7 @@ def generate_to(
     if writes and format == "npz":
         if not os.path.exists(path):
             store.merge(path, samples.labels)
-        store.remove()
+        shutil.rmtree(store.directory, ignore_errors=True)
     wait_for_all()
     return path if format == "npz" else os.fspath(directory)
 
@@ -120,11 +121,8 @@ class _Parts:
         self.directory = os.path.join(directory, "parts")
 
     def _paths(self):
-        # What a stopped write left begins with a dot.
-        if not os.path.exists(self.directory):
-            return []
-        names = sorted(name for name in os.listdir(self.directory) if not name.startswith("."))
-        return [os.path.join(self.directory, name) for name in names]
+        # What a stopped write left begins with a dot, and isn't found.
+        return [os.path.join(self.directory, name) for name in sorted(glob.glob("*.npy", root_dir=self.directory))]
 
     def num_images(self):
         return sum(len(np.load(path, mmap_mode="r")) for path in self._paths())
@@ -151,9 +149,6 @@ class _Parts:
 
         write_whole(path, write)
 
-    def remove(self):
-        shutil.rmtree(self.directory, ignore_errors=True)
-
 
 class _PngFiles:
     """A file for each image."""
@@ -165,10 +160,7 @@ class _PngFiles:
         return os.path.join(self.directory, f"{index:06}.png")
 
     def num_images(self):
-        done = 0
-        while os.path.exists(self._path(done)):
-            done += 1
-        return done
+        return next(index for index in itertools.count() if not os.path.exists(self._path(index)))
 
     def append(self, start, images):
         for index, image in enumerate(images, start):

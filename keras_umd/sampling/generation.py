@@ -5,21 +5,21 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import shard_batch
-from keras_umd.backend.processes import to_numpy
+from keras_umd.backend.processes import progress_bar, to_numpy
 from keras_umd.sampling.checks import check_generation, check_mask, check_weak_model, prepare_noise
 from keras_umd.sampling.denoiser import predict
 from keras_umd.sampling.image_noise import noise_key
 from keras_umd.sampling.program import SamplingProgram
 from keras_umd.sampling.settings import Settings
 from keras_umd.utils.images import to_uint8
-from keras_umd.utils.progress import progress_bar
 from keras_umd.utils.seeds import seed_generator
 
 
 def generate(model, labels=None, num_images=None, **options):
     """Images from noise; arguments as of `UMD.generate`."""
-    batches = _batches(model, labels, num_images, Settings(**options))
-    return np.concatenate([as_images(model, samples) for samples in batches])
+    return np.concatenate(
+        [as_images(model, samples) for samples in _batches(model, labels, num_images, Settings(**options))]
+    )
 
 
 def trajectory(model, labels=None, num_images=None, num_frames=8, **options):
@@ -49,10 +49,8 @@ def denoise(model, images, timestep, labels=None, **options):
     T = model.corruption.num_timesteps
     if not np.ndim(timestep) == 0 or not 1 <= timestep <= T:
         raise ValueError(f"`timestep` must be a number from 1 to {T}. Received: timestep={timestep}")
-    settings = Settings(**options, initial_noise=images)
-    return np.concatenate(
-        [as_images(model, samples) for samples in _batches(model, labels, None, settings, start=float(timestep))]
-    )
+    batches = _batches(model, labels, None, Settings(**options, initial_noise=images), start=float(timestep))
+    return np.concatenate([as_images(model, samples) for samples in batches])
 
 
 def estimate(model, x_t, timesteps, labels=None):
@@ -68,8 +66,7 @@ def as_images(model, samples):
     if model.autoencoder is None:
         return samples
     outer = samples.shape[: samples.ndim - len(model.image_shape)]
-    images = model.autoencoder.decode(samples.reshape(-1, *model.image_shape))
-    return images.reshape(*outer, *model.generated_shape)
+    return model.autoencoder.decode(samples.reshape(-1, *model.image_shape)).reshape(*outer, *model.generated_shape)
 
 
 def _batches(model, labels, num_images, settings, start=None, extra=None, num_frames=None):
@@ -117,10 +114,8 @@ def _models(model, settings, rows, labels):
         return [model]
     weak_model = model if settings.guidance.weak_model is None else settings.guidance.weak_model
     check_weak_model(model, weak_model, labels, settings.guidance)
-    if weak_model is model:
-        return [model]
     weak_model.prediction(settings.predict_from)  # raises where it has learned no such one
-    return [model, weak_model]
+    return [model] if weak_model is model else [model, weak_model]
 
 
 def _batch_inputs(each, indices, num_classes):

@@ -1,6 +1,6 @@
 """What of sampling is compiled: everything from the inputs to the samples."""
 
-from keras_umd.sampling.denoiser import Denoiser, Guided, WithKnownPixels, condition_tables, predict
+from keras_umd.sampling.denoiser import condition_tables, denoiser, guided, predict, with_known_pixels
 from keras_umd.sampling.image_noise import image_noise
 
 
@@ -26,8 +26,8 @@ class SamplingProgram:
         """What tells it from other programs, a tuple; TensorFlow would give up static shapes for a second one."""
         shapes = tuple((name, tuple(inputs[name].shape)) for name in sorted(inputs) if name != "rows")
         num_calls = inputs["rows"]["timestep"].shape[0]
-        loop = self.is_guided, self.always_guided, self.predict_from, self.num_frames
-        return "generate", *_sampler_key(self.sampler), *loop, num_calls, shapes
+        own = self.is_guided, self.always_guided, self.predict_from, self.num_frames
+        return "generate", *_sampler_key(self.sampler), *own, num_calls, shapes
 
     def __call__(self, model, *weak_model_and_inputs):
         *weak_model, inputs = weak_model_and_inputs
@@ -38,18 +38,22 @@ class SamplingProgram:
         x = inputs["x_t"] if "x_t" in inputs else draw_noise(0)
         denoise = self._denoiser(model, inputs)
         if self.is_guided:
-            weak = self._denoiser(weak_model[0], inputs) if weak_model else None
-            denoise = Guided(denoise, weak, inputs["labels"].shape[0] - 1, self.always_guided)
+            weak = self._denoiser(*weak_model, inputs) if weak_model else None
+            null_row = inputs["labels"].shape[0] - 1
+            denoise = guided(denoise, weak, inputs.get("label_rows"), null_row, self.always_guided)
         if "known" in inputs:
-            denoise = WithKnownPixels(denoise, inputs["known"], inputs["mask"])
+            denoise = with_known_pixels(denoise, inputs["known"], inputs["mask"])
         return self.sampler.loop(
             denoise, lambda i: draw_noise(i + 1), x, inputs["rows"], model.value_range, self.num_frames
         )
 
     def _denoiser(self, model, inputs):
-        tables = condition_tables(model, inputs["rows"]["timestep"], inputs["labels"])
-        network = model.programs.part(predict, model, self.jit_compile)
-        return Denoiser(network, tables, inputs.get("label_rows"), model.prediction(self.predict_from))
+        return denoiser(
+            model.programs.part(predict, model, self.jit_compile),
+            condition_tables(model, inputs["rows"]["timestep"], inputs["labels"]),
+            inputs.get("label_rows"),
+            model.prediction(self.predict_from),
+        )
 
 
 def _sampler_key(sampler):

@@ -154,7 +154,11 @@ class Sampler(Configurable):
         num_calls = rows["timestep"].shape[0]
         frames = ()
         if num_frames is not None:
-            _check_num_frames(num_frames, num_calls)
+            if not 2 <= num_frames <= num_calls + 1:
+                raise ValueError(
+                    f"`num_frames` must lie between 2 and {num_calls + 1}, the noise and what follows each of the "
+                    f"{num_calls} calls. Received: num_frames={num_frames}"
+                )
             frames = (ops.repeat(x_T[None], num_frames, axis=0),)
             slots = ops.reshape(ops.arange(num_frames, dtype="int32"), (-1,) + (1,) * len(x_T.shape))
 
@@ -203,11 +207,3 @@ class Sampler(Configurable):
                 f"Received: num_steps={num_steps}"
             )
         return num_steps, times
-
-
-def _check_num_frames(num_frames, num_calls):
-    if not 2 <= num_frames <= num_calls + 1:
-        raise ValueError(
-            f"`num_frames` must lie between 2 and {num_calls + 1}, the noise and what follows each of the "
-            f"{num_calls} calls. Received: num_frames={num_frames}"
-        )

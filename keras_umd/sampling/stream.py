@@ -98,6 +98,9 @@ def _describe_object(chosen):
 
 
 def _describe(model, weights="average"):
-    config = {**model.get_config(), "corruption": model.corruption.get_config()}
-    chosen = {name: config[name] for name in ("image_shape", "num_heads", "conditioning", "value_range", "corruption")}
-    return {**chosen, "weights": fingerprint(model.weight_values(weights))}
+    config = model.get_config()
+    return {
+        **{name: config[name] for name in ("image_shape", "num_heads", "conditioning", "value_range")},
+        "corruption": model.corruption.get_config(),
+        "weights": fingerprint(model.weight_values(weights)),
+    }

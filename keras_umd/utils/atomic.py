@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 
 
 def write_whole(path, write):
@@ -19,9 +20,4 @@ def write_whole(path, write):
 
 def write_json(path, values):
     """Write JSON values."""
-
-    def write(temporary):
-        with open(temporary, "w") as file:
-            json.dump(values, file, indent=1)
-
-    write_whole(path, write)
+    write_whole(path, lambda temporary: pathlib.Path(temporary).write_text(json.dumps(values, indent=1)))

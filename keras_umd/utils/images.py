@@ -32,16 +32,14 @@ def check_images(images, image_shape, value_range):
             f"The model takes images of shape (batch, {', '.join(map(str, image_shape))}), channels last; resize the "
             f"images or build the model with another `image_shape`. Received: images of shape {shape}"
         )
-    if dtype == "uint8":
-        if value_range is None:
-            raise ValueError(
-                "The model works on latents (value_range=None) and takes no uint8 images; encode them first. "
-                "Received: images of type uint8"
-            )
-        return
-    if "float" not in dtype:
+    if dtype == "uint8" and value_range is None:
+        raise ValueError(
+            "The model works on latents (value_range=None) and takes no uint8 images; encode them first. "
+            "Received: images of type uint8"
+        )
+    if dtype != "uint8" and "float" not in dtype:
         raise ValueError(f"`images` must be uint8 or float. Received: images of type {dtype}")
-    values = host_values(images)
+    values = None if dtype == "uint8" else host_values(images)
     if values is None or not values.size:
         return
     low, high = float(values.min()), float(values.max())

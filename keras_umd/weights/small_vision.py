@@ -34,20 +34,17 @@ def load_small_vision(model, params):
     targets = _targets(model)
     problems = [f"missing: {name}" for name in targets if name not in params]
     problems += [f"unknown: {name}" for name in params if name not in targets]
-    values = []
     for name in targets.keys() & params.keys():
-        variable, shape, convert = targets[name]
-        if tuple(np.shape(params[name])) != shape:
-            problems.append(f"shape of {name}: {tuple(np.shape(params[name]))} instead of {shape}")
-        else:
-            values.append((variable, convert(np.asarray(params[name]))))
+        given, shape = tuple(np.shape(params[name])), targets[name][1]
+        if given != shape:
+            problems.append(f"shape of {name}: {given} instead of {shape}")
     if problems:
         raise ValueError(
             "The parameters don't fit the model; check its sizes, conditioning, num_classes and num_cls_tokens.\n"
             + "\n".join(sorted(problems))
         )
-    for variable, value in values:
-        variable.assign(value)
+    for name, (variable, _, convert) in targets.items():
+        variable.assign(convert(np.asarray(params[name])))
 
 
 def _unstacked(params):
@@ -56,9 +53,9 @@ def _unstacked(params):
         match = _SCANNED.fullmatch(name)
         if match is None:
             result[name] = value
-            continue
-        for i, block in enumerate(np.asarray(value)):
-            result[f"{match[1]}.Encoder1DBlock_{i}.{match[2]}"] = block
+        else:
+            for i, block in enumerate(np.asarray(value)):
+                result[f"{match[1]}.Encoder1DBlock_{i}.{match[2]}"] = block
     return result
 
 

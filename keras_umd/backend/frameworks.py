@@ -1,0 +1,10 @@
+"""The framework behind Keras as a module, `jax`, `tf` or `torch`; the other two are `None`."""
+
+import importlib
+
+import keras
+
+jax, tf, torch = (
+    importlib.import_module(name) if name == keras.backend.backend() else None
+    for name in ("jax", "tensorflow", "torch")
+)
