@@ -1,4 +1,4 @@
-"""What is done to images before the network sees them: noise, and dropped patches."""
+"""From images to what the network sees of them: noise, and dropped patches."""
 
 from keras_umd.corruption import levels, masks, noise, schedules
 from keras_umd.corruption.corruption import Corruption

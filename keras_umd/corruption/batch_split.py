@@ -45,7 +45,7 @@ class BatchSplit:
 
 
 def _counts(batch_size, shares, is_static):
-    """How many images each view gets."""
+    """The number of images of each view."""
     counts, left = [], batch_size
     for i, share in enumerate(shares[:-1]):
         share = share / sum(shares[i:]) if i else share

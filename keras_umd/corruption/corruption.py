@@ -1,4 +1,4 @@
-"""What is done to a batch of images before the network sees it: a list of views."""
+"""The corruption of a batch of images: a list of views."""
 
 import math
 

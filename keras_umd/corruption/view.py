@@ -55,11 +55,11 @@ class View(Configurable):
         return self.mask.num_draws(grid) + (math.prod(grid) if self._shuffles_again else 0)
 
     def num_visible(self, grid):
-        """How many patches of an image the encoder sees."""
+        """The number of patches of an image that the encoder sees."""
         return math.prod(grid) if self.mask is None else self.mask.num_visible(grid)
 
     def num_decoded(self, grid):
-        """How many masked patches of an image are decoded in training: at least one, if there is one."""
+        """The number of masked patches of an image that training decodes: at least one, if there is one."""
         num_masked = math.prod(grid) - self.num_visible(grid)
         return min(max(1, round(num_masked * self.decoded_ratio)), num_masked)
 

@@ -6,7 +6,7 @@ import keras
 
 
 class Modulations(typing.NamedTuple):
-    """What layers with adaptive LayerNorm make of a condition, computed in advance and passed as their `condition`.
+    """Modulations of layers with adaptive LayerNorm, computed in advance and passed as their `condition`.
 
     A sampler computes them once for all steps and labels. A named tuple, since Keras' calls, functional models, remat
     and compiled loops pass nested tensors on, and would lose those inside of another object.

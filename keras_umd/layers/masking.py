@@ -13,7 +13,7 @@ def check_mask_ratio(mask_ratio, name="mask_ratio"):
 
 
 def num_visible(num_patches, mask_ratio):
-    """How many of `num_patches` stay visible, `int(num_patches * (1 - mask_ratio))`: truncated, as MAE does it."""
+    """The number of visible patches, `int(num_patches * (1 - mask_ratio))`: truncated, as in MAE."""
     check_mask_ratio(mask_ratio)
     visible = int(num_patches * (1 - mask_ratio))
     if visible == 0:

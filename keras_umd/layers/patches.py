@@ -32,7 +32,7 @@ def as_tuple(patch_size, num_axes=None):
 
 
 def patch_grid(image_shape, patch_size):
-    """How many patches an image of shape `(*space, channels)` has along each of its space axes, a tuple."""
+    """The number of patches of an image `(*space, channels)` along each of its space axes, a tuple."""
     space = tuple(image_shape[:-1])
     sizes = as_tuple(patch_size, len(space))
     if any(not length or length % size for length, size in zip(space, sizes, strict=True)):
@@ -200,7 +200,7 @@ class PatchHead(BaseLayer):
             build_modulation(self, 2, tokens_shape[-1], condition_shape)
 
     def modulations(self, condition):
-        """What the head makes of a condition `(..., dim)`, as `Modulations` `(..., 2 * hidden_dim)`."""
+        """The head's `Modulations` `(..., 2 * hidden_dim)` for a condition `(..., dim)`."""
         return Modulations((self.modulation(condition),))
 
     def call(self, tokens, condition=None, channel_range=None):

@@ -74,7 +74,7 @@ class BlockStack(BaseLayer):
                 block.build(tokens_shape, condition_shape)
 
     def modulations(self, condition):
-        """What the blocks make of a condition `(..., dim)` with AdaLN, as `Modulations` `(..., 6 * hidden_dim)`."""
+        """The `Modulations` `(..., 6 * hidden_dim)` of all blocks for a condition `(..., dim)`, with AdaLN."""
         return Modulations(tuple(block.modulation(condition) for block in self))
 
     def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None):

@@ -1,4 +1,4 @@
-"""What all layers share: their config, and their output shapes and types in functional models."""
+"""The base of all layers: their config, and their output shapes and types in functional models."""
 
 import functools
 

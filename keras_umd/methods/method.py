@@ -1,4 +1,4 @@
-"""How a method becomes a preset."""
+"""The decorator that makes a method a preset."""
 
 from keras_umd.models.umd import UMD
 

@@ -61,7 +61,7 @@ def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
 
 
 def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
-    """How many heads, as wide as the encoder's, make a decoder of this width; `None` is the encoder's width."""
+    """The number of heads, as wide as the encoder's, of a decoder of this width; `None` is the encoder's width."""
     if decoder_hidden_dim is None:
         return num_heads
     check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)

@@ -1,4 +1,4 @@
-"""What `compile` settles beside Keras' own: weight decay, and the averages that an optimizer asks for."""
+"""Settings of `compile` beside Keras' own: weight decay, and the averages that an optimizer asks for."""
 
 import keras
 import numpy as np

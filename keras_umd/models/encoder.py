@@ -93,7 +93,7 @@ class Encoder(keras.layers.Layer):
             layer.build(tokens_shape)
 
     def modulations(self, condition):
-        """What the blocks make of a condition `(..., hidden_dim)` with AdaLN, as `Modulations`."""
+        """The `Modulations` of the blocks for a condition `(..., hidden_dim)`, with AdaLN."""
         return self.blocks.modulations(condition)
 
     def call(self, images, condition=None, visible=None, collect=(), depth=None):

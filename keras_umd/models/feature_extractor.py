@@ -252,7 +252,7 @@ class FeatureExtractor(keras.Model):
 
 
 def images_signature(model):
-    """What an exported model takes by default."""
+    """The default input of an exported model."""
     return [keras.InputSpec(shape=(None, *model.image_shape), dtype="float32")]
 
 

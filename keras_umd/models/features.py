@@ -1,4 +1,4 @@
-"""What a model sees in images: its features, and the encoder alone to embed in other models."""
+"""Features of images, and the encoder alone to embed in other models."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and `predict` take, checked before Keras gets it; and data that stay on the device."""
+"""Data of `fit`, `evaluate` and `predict`, checked before Keras gets them; and data that stay on the device."""
 
 import contextlib
 import inspect

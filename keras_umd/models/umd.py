@@ -410,7 +410,7 @@ class UMD(keras.Model):
         return training.test_step(self, super().test_step, args)
 
     def compute_loss_and_updates(self, trainable_variables, *args, **kwargs):
-        """What JAX differentiates: as Keras' own, with the weights put together that devices share."""
+        """The function that JAX differentiates: Keras' own, after an all-gather of sharded weights."""
         weights = gathered(trainable_variables, self.trainable_variables)
         return super().compute_loss_and_updates(weights, *args, **kwargs)
 
@@ -560,7 +560,7 @@ class UMD(keras.Model):
 
     @property
     def autoencoder(self):
-        """What turns the latents that `generate`, `trajectory`, `inpaint` and `denoise` return into images, or `None`.
+        """The decoder of the latents that `generate`, `trajectory`, `inpaint` and `denoise` return, or `None`.
 
         An object from `keras_umd.latents`, for a model with `value_range=None`. It isn't saved with the model.
         """
@@ -669,7 +669,7 @@ class UMD(keras.Model):
         return generation.denoise(self, images, timestep, labels, **options)
 
     def estimate(self, x_t, timesteps, labels=None):
-        """What the network makes of noisy images: its estimates of x_0 and of the noise, nothing masked.
+        """The network's estimates of x_0 and of the noise of noisy images, nothing masked.
 
         Args:
             x_t: Float tensor of shape `(batch, *image_shape)`.

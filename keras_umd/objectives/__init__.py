@@ -1,4 +1,4 @@
-"""What is predicted, and which errors count."""
+"""Targets of prediction, and the terms of the loss that compare with them."""
 
 from keras_umd.objectives import targets
 from keras_umd.objectives.objective import Objective

@@ -1,4 +1,4 @@
-"""What is trained: a sum of terms."""
+"""The loss of a model: a weighted sum of terms."""
 
 import keras
 from keras import ops
@@ -66,7 +66,7 @@ class Objective(keras.layers.Layer):
         return {name: target for term in self.terms for name, target in term.heads().items()}
 
     def prediction(self, name, views):
-        """How a sampler reads the network: a `Prediction` from what is trained in the given views.
+        """The reading of the network from which a sampler gets x_0 and noise, a `Prediction` or `Velocity`.
 
         Args:
             name: The name of a denoising target (`"eps"`, `"x0"`), `"both"` for the v of both, or `None` for the noise
@@ -94,7 +94,7 @@ class Objective(keras.layers.Layer):
         return Velocity(trained["x0"], trained["eps"]) if name == "both" else Prediction(trained[name])
 
     def targets(self, views, patch_size, teacher=None):
-        """What the terms compare with, by the name of their loss. No gradient passes here.
+        """The targets of all terms, by the name of their loss. No gradient passes here.
 
         Args:
             views: Dictionary of views, as `Corruption.corrupt` makes them.

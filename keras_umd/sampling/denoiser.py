@@ -1,4 +1,4 @@
-"""What a step of sampling asks: callables `(x_t, row, i) -> (x0, eps)`, each around another or around the network.
+"""Denoisers: callables `(x_t, row, i) -> (x0, eps)`, each around another or around the network.
 
 `row` holds what belongs to the step, a dictionary of scalars with `timestep`, `signal`, `sigma`, `guidance_scale` and
 `is_guided`; `i` is its number.
@@ -53,7 +53,7 @@ def condition_tables(model, timesteps, labels):
 
 
 def denoiser(network, tables, label_rows, prediction):
-    """What a network says of noisy images; only the predictions that are read are computed.
+    """A network's estimate of noisy images; only the predictions that are read are computed.
 
     Args:
         network: callable. `(x_t, names, **condition)`, `predict` of a model.

@@ -54,7 +54,7 @@ def denoise(model, images, timestep, labels=None, **options):
 
 
 def estimate(model, x_t, timesteps, labels=None):
-    """What the network says of noisy images; arguments as of `UMD.estimate`."""
+    """The network's estimates of x_0 and noise; arguments as of `UMD.estimate`."""
     condition = model.condition(timesteps, labels)
     return predict(model, x_t, model.decoder.pixel_predictions, condition, condition)
 

@@ -1,4 +1,4 @@
-"""What of sampling is compiled: everything from the inputs to the samples."""
+"""The compiled part of sampling: from the inputs of a batch to its samples."""
 
 from keras_umd.sampling.denoiser import condition_tables, denoiser, guided, predict, with_known_pixels
 from keras_umd.sampling.image_noise import image_noise
@@ -23,7 +23,7 @@ class SamplingProgram:
         self.num_frames = num_frames
 
     def key(self, inputs):
-        """What tells it from other programs, a tuple; TensorFlow would give up static shapes for a second one."""
+        """The key in the cache of programs. With the shapes: TensorFlow would give up static ones for a second."""
         shapes = tuple((name, tuple(inputs[name].shape)) for name in sorted(inputs) if name != "rows")
         num_calls = inputs["rows"]["timestep"].shape[0]
         own = self.is_guided, self.always_guided, self.predict_from, self.num_frames

@@ -72,7 +72,7 @@ class Sampler(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define `step`.")
 
     def initial_memory(self, x_T):
-        """What is kept from call to call before the first one, a tuple of tensors."""
+        """The sampler's memory before the first call, a tuple of tensors."""
         return ()
 
     def table(self, levels, num_calls):
@@ -81,11 +81,11 @@ class Sampler(Configurable):
         return {**now, **self.columns(now, after)}
 
     def num_times(self, num_calls):
-        """How many timesteps `num_calls` calls of the network visit, 0 not counted."""
+        """The number of timesteps that `num_calls` calls of the network visit, without 0."""
         return num_calls
 
     def num_calls(self, num_times):
-        """How many calls of the network explicit timesteps need."""
+        """The number of calls of the network that explicit timesteps need."""
         return num_times
 
     # The loop

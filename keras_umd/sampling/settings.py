@@ -14,7 +14,7 @@ PAPER_STEPS = 250
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Settings:
-    """How to sample; `UMD.generate` says what each means. Names and numbers become objects here."""
+    """Settings of sampling; `UMD.generate` documents them. Names and numbers become objects here."""
 
     num_steps: Any = None
     sampler: Any = None

@@ -51,7 +51,7 @@ class SampleStream:
             yield images[: self.num_images - first]
 
     def description(self):
-        """What the images are made of, as JSON values."""
+        """All settings that the images depend on, as JSON values."""
         settings = dict(self.options)
         for name, read in (("sampler", samplers.get), ("guidance", guidance.get)):
             if settings.get(name) is not None:

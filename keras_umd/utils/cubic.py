@@ -4,7 +4,7 @@ import numpy as np
 
 
 def cubic_weights(distances):
-    """What each old point contributes to each new one, by Keys' kernel with a = -1/2; edges are renormalised.
+    """Weights of old points in new ones, by Keys' kernel with a = -1/2; edges are renormalised.
 
     Args:
         distances: Array `(new, old)`, at least 0: how far apart they are, in steps of the old points, or of the new

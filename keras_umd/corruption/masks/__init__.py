@@ -1,4 +1,4 @@
-"""Which patches of an image stay visible."""
+"""Masks: rules for which patches of an image stay visible."""
 
 from keras_umd.corruption.masks.color_noise import ColorNoise
 from keras_umd.corruption.masks.mask import Mask

@@ -49,7 +49,7 @@ class Mask(Configurable):
         raise NotImplementedError
 
     def num_visible(self, grid):
-        """How many patches stay visible.
+        """The number of patches that stay visible.
 
         Raises:
             ValueError: if none does.

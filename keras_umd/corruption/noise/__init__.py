@@ -1,4 +1,4 @@
-"""What is done to the pixels of a view."""
+"""Noise on the pixels of a view."""
 
 from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise

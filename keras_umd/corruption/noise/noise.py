@@ -5,7 +5,7 @@ from keras_umd.utils.configurable import Configurable
 
 
 class Noise(Configurable):
-    """What is done to the pixels of a view, at levels that are drawn.
+    """Noise on the pixels of a view, at levels that are drawn.
 
     Args:
         levels: `Levels`, the law of the noise levels. Defaults to `Uniform()`.

@@ -127,7 +127,7 @@ class Decoder(keras.layers.Layer):
         return dense
 
     def modulations(self, condition):
-        """What blocks and head make of a condition `(..., hidden_dim)` with AdaLN, as `Modulations`."""
+        """The `Modulations` of blocks and head for a condition `(..., hidden_dim)`, with AdaLN."""
         of_layers = (*self.blocks.modulations(condition).of_layers, *self.head.modulations(condition).of_layers)
         return Modulations(of_layers)
 

@@ -1,4 +1,4 @@
-"""What is predicted for each patch."""
+"""Targets: values to predict for each patch."""
 
 from keras_umd.objectives.targets.denoising import X0, Eps
 from keras_umd.objectives.targets.pixels import Pixels

@@ -6,7 +6,7 @@ from keras_umd.utils.configurable import Configurable
 
 
 class Target(Configurable):
-    """What is predicted for each patch of a view. It is computed before the gradient is taken.
+    """Values to predict for each patch of a view, computed before the gradient is taken.
 
     A target is a small object without weights: a subclass sets `name`, computes its values in `__call__`, and says in
     `num_values` how wide they are. It imports no model. Register it with Keras to save models that use it.
