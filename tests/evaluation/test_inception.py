@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_umd.backend import compile_function
 from keras_umd.evaluation.inception import FIDInception
-from keras_umd.evaluation.inception_blocks import Convolution, average_pool
+from keras_umd.evaluation.inception_blocks import Convolution, average_pool, halve, max_pool
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
 from tests.conftest import array, assert_close
 
@@ -105,6 +105,19 @@ def test_every_block_computes_what_torch_fidelitys_does(oracle, whole_network):
             assert_close(outputs[name], value, TOLERANCE)
     for name, value in whole_network.predict(images, verbose=0).items():
         assert_close(value, expected[name], TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("pool", "stride", "margin", "reduce"),
+    [(average_pool, 1, 1, np.nanmean), (max_pool, 1, 1, np.nanmax), (halve, 2, 0, np.nanmax)],
+    ids=["average", "maximum", "halve"],
+)
+def test_pools_leave_out_the_padding(pool, stride, margin, reduce):
+    """On negative numbers, where zeros of a padding would win."""
+    x = -1 - np.random.default_rng(0).uniform(size=(2, 7, 9, 3)).astype("float32")
+    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
+    np.testing.assert_allclose(array(pool(ops.convert_to_tensor(x))), reduce(windows, axis=(-2, -1)), rtol=1e-6)
 
 
 # What doesn't depend on the number of layers, with a network of two.
