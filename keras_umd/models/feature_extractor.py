@@ -215,7 +215,7 @@ class FeatureExtractor(keras.Model):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
         names = ("pooling", "layer", "timesteps", "schedule", "num_timesteps", "value_range")
         config = self.get_config()
-        settings = {name: config[name] for name in names}
+        settings = {name: config[name] for name in names if name in config}  # own schedules have no `num_timesteps`
         if config["model_range"] is not None:
             settings["model_range"] = config["model_range"]
         settings = json.dumps(settings)
