@@ -63,7 +63,9 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_terminal_summary(terminalreporter):
     """What the tests cost, and those that cost too much. It isn't an error, since machines differ."""
-    reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, "when")]
+    reports = [
+        report for group in terminalreporter.stats.values() for report in group if hasattr(report, "user_properties")
+    ]
     costs = [(dict(report.user_properties).get("cpu_seconds", 0), report) for report in reports]
     for seconds, report in sorted(costs, key=lambda cost: -cost[0]):
         if seconds > BUDGET and "slow" not in report.keywords:

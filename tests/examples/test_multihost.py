@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from keras_umd.methods import presets
+from keras_umd.models import presets
 from tests.conftest import array, assert_close
 from tests.data.conftest import encoded, photo
 
@@ -20,7 +20,7 @@ TINY = {"hidden_dim": 16, "num_layers": 2, "decoder_layers": 1, "num_heads": 2}
 SMALLER = f"""
 import runpy, sys
 sys.modules["tensorflow"] = None
-from keras_umd.methods import presets
+from keras_umd.models import presets
 presets.SIZES["tiny"] = {TINY}
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
