@@ -1,5 +1,7 @@
 """Which images of a batch belong to which view."""
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -42,6 +44,16 @@ class BatchSplit:
         x = ops.reshape(x, (self._batch_size // self._period, self._period, *x.shape[1:]))
         x = ops.take(x, self._rows[view], axis=1)
         return ops.reshape(x, (-1, *x.shape[2:]))
+
+
+def split_batch(batch_size, shares):
+    """The `BatchSplit` of a batch; of a size that is known, made once and not in every step of an eager training."""
+    return _known_split(batch_size, shares) if isinstance(batch_size, int) else BatchSplit(batch_size, shares)
+
+
+@functools.lru_cache(maxsize=32)
+def _known_split(batch_size, shares):
+    return BatchSplit(batch_size, shares)
 
 
 def _counts(batch_size, shares, is_static):

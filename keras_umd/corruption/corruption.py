@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_umd.backend.sharding import replica_rows
 from keras_umd.corruption import schedules
-from keras_umd.corruption.batch_split import BatchSplit
+from keras_umd.corruption.batch_split import split_batch
 from keras_umd.corruption.levels import Uniform
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.gaussian import Gaussian
@@ -239,8 +239,8 @@ class Corruption(Configurable):
 
     def _split(self, batch_size):
         """The split of the batch among the views; `None` where each of them sees every image."""
-        shares = [view.share for view in self.views]
-        return None if shares[0] is None else BatchSplit(batch_size, shares)
+        shares = tuple(view.share for view in self.views)
+        return None if shares[0] is None else split_batch(batch_size, shares)
 
     def get_config(self):
         config = {**schedules.schedule_config(self.noise_schedule), "noisy_losses": self.noisy_losses}
