@@ -1,23 +1,173 @@
-"""Files that are there whole or not at all, whenever the process is stopped."""
+"""Files that last: they are there whole or not at all, whenever the process or the machine stops, and can be verified.
 
+A file is written under another name, flushed to the disk, and renamed; then its folder is flushed, without which a power
+cut can undo the rename. JSON files hold a checksum of themselves; a folder's `manifest.json` holds the size and SHA-256
+of its other files, and is written last: a folder without one isn't complete.
+"""
+
+import contextlib
+import errno
+import hashlib
 import json
 import os
-import pathlib
+import shutil
+
+FORMAT = 1
+MANIFEST = "manifest.json"
 
 
-def write_whole(path, write):
-    """Write a file under another name, then give it its own.
+class DamagedFileError(ValueError):
+    """A file isn't what was written: it is missing, cut, or has other bytes."""
+
+
+def write_whole(path, write, needed_bytes=0):
+    """Write a file atomically, so that it survives a power cut.
 
     Args:
-        path: String.
-        write: Function that writes the file whose path it gets.
+        path: String or path.
+        write: Function that writes the file whose path it gets; that has the same suffix.
+        needed_bytes: Integer. Refuses to begin where the disk has less space than this.
+
+    Raises:
+        OSError: where the disk is full, or can't be written. The file of before, if any, is unchanged.
     """
+    path = os.fspath(path)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.tmp{os.path.splitext(name)[1]}")
-    write(temporary)
-    os.replace(temporary, path)
+    check_space(folder, needed_bytes)
+    try:
+        write(temporary)
+        flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+    flush(folder or ".")
+
+
+def flush(path):
+    """Flush a file, or the names in a folder, to the disk."""
+    if os.name == "nt" and os.path.isdir(path):
+        return  # Windows flushes names by itself, and opens no folders
+    descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_space(folder, needed_bytes):
+    """An OSError where the disk of `folder` has less space than `needed_bytes`."""
+    free = shutil.disk_usage(folder or ".").free
+    if free < needed_bytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"The disk is full: {needed_bytes:,} bytes are needed and {free:,} are free; what was there before is "
+            "unchanged",
+            os.fspath(folder),
+        )
 
 
 def write_json(path, values):
-    """Write JSON values."""
-    write_whole(path, lambda temporary: pathlib.Path(temporary).write_text(json.dumps(values, indent=1)))
+    """Write a dictionary as JSON, atomically, with a checksum of itself for `read_json`."""
+    values = json.loads(json.dumps(values))  # keys as they will be read: integers become strings
+    text = json.dumps({**values, "sha256": _digest(values)}, indent=1)
+
+    def write(temporary):
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    write_whole(path, write)
+
+
+def read_json(path):
+    """The dictionary that `write_json` wrote; files without a checksum, of older versions, are taken as they are.
+
+    Raises:
+        DamagedFileError: names the file, for anything but JSON of a dictionary, and for another checksum.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}") from error
+    if not isinstance(values, dict):
+        raise DamagedFileError(f"{path} must hold a JSON object. Received: a {type(values).__name__}")
+    expected = values.pop("sha256", None)
+    if expected is not None and _digest(values) != expected:
+        raise DamagedFileError(
+            f"{path} is damaged, or was edited: its contents have another checksum than it says. Take a copy of it from "
+            "elsewhere, or, after an edit on purpose, delete its line 'sha256'"
+        )
+    return values
+
+
+def _digest(values):
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def checksum(path):
+    """The SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def entry_of(path):
+    """Size and checksum of a file, for a manifest."""
+    return {"bytes": os.path.getsize(path), "sha256": checksum(path)}
+
+
+def what_is_wrong(path, entry, verify=True):
+    """Why a file isn't the one of its manifest's entry, or `None`.
+
+    Args:
+        path: String.
+        entry: Dictionary, of `entry_of`.
+        verify: Bool. Whether to read it; else only its size is compared.
+    """
+    if not os.path.isfile(path):
+        return f"{path} is missing"
+    size = os.path.getsize(path)
+    if size != entry["bytes"]:
+        return f"{path} has {size:,} bytes instead of {entry['bytes']:,}"
+    if verify and checksum(path) != entry["sha256"]:
+        return f"{path} has other contents than were written"
+    return None
+
+
+def write_manifest(folder, **values):
+    """Complete a folder: flush its files, then write `manifest.json` with their sizes and checksums."""
+    files = {}
+    for root, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = os.path.join(root, name)
+            if name.startswith(".") or (root == folder and name == MANIFEST):
+                continue
+            flush(path)
+            files[os.path.relpath(path, folder).replace(os.sep, "/")] = entry_of(path)
+        flush(root)
+    write_json(os.path.join(folder, MANIFEST), {"format": FORMAT, "files": files, **values})
+
+
+def read_manifest(folder, verify=True):
+    """The manifest of a folder whose files are those that were written.
+
+    Args:
+        folder: String.
+        verify: Bool. Whether to read all files; else only their sizes are compared.
+
+    Raises:
+        DamagedFileError: names the file, and what is wrong with it.
+    """
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.isfile(path):
+        raise DamagedFileError(f"{folder} is incomplete: it has no {MANIFEST}, which is written last")
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
+        raise DamagedFileError(f"{path} must be of format {FORMAT}. Received: format={manifest.get('format')!r}")
+    for name, entry in manifest["files"].items():
+        if problem := what_is_wrong(os.path.join(folder, name), entry, verify):
+            raise DamagedFileError(problem)
+    return manifest
