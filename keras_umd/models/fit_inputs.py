@@ -8,6 +8,7 @@ import weakref
 import keras
 import numpy as np
 
+from keras_umd.backend.steps import kept_values
 from keras_umd.utils.checks import check_labels
 from keras_umd.utils.images import check_images
 
@@ -26,11 +27,23 @@ def fit(model, keras_fit, args, kwargs):
         arguments["validation_data"] = peeked(model, validation, None)
     steps = ("train",) if validation is None else ("train", "test")
     try:
-        with resident_data(model, steps, arguments["x"], validation):
+        with resident_data(model, steps, arguments["x"], validation), kept_values(model):
             return keras_fit(**arguments)
+    except BaseException as error:
+        for callback in _callbacks(arguments.get("callbacks")):
+            if hasattr(callback, "on_train_error"):  # of keras_umd.callbacks
+                callback.on_train_error(error)
+        raise
     finally:
         # BackupAndRestore sets the epoch to resume at; clear it, or the next fit would start there if this one failed.
         model._initial_epoch = None
+
+
+def _callbacks(callbacks):
+    """The argument of `fit` as a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks.callbacks
+    return keras.tree.flatten(callbacks) if callbacks is not None else []
 
 
 def evaluate(model, keras_evaluate, args, kwargs):
@@ -42,7 +55,7 @@ def evaluate(model, keras_evaluate, args, kwargs):
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
-    with resident_data(model, ("test",), arguments["x"]):
+    with resident_data(model, ("test",), arguments["x"]), kept_values(model):
         return keras_evaluate(**arguments)
 
 
@@ -53,7 +66,9 @@ def predict(model, keras_predict, x, args, kwargs):
             "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
             f"training=False, by another function of keras_umd.data. Received: {x}"
         )
-    return keras_predict(peeked(model, x, None, takes_labels=False), *args, **kwargs)
+    x = peeked(model, x, None, takes_labels=False)
+    with kept_values(model):
+        return keras_predict(x, *args, **kwargs)
 
 
 def peeked(model, x, y, takes_labels=True):

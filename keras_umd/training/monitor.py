@@ -22,7 +22,7 @@ class Monitor(keras.callbacks.Callback):
     """Evaluates a model while it trains, at a cost that you allow, and keeps one picture of all curves and samples.
 
     The training goes on exactly as without it. An exception in an evaluation stops the training. Put it before the
-    callbacks of `resumable` in the list, so that a run that resumes after a kill has no step twice. A training that
+    callbacks of `standard` in the list, so that a run that resumes after a kill has no step twice. A training that
     starts anew in the same directory replaces the files there.
 
     Example:
@@ -32,7 +32,7 @@ class Monitor(keras.callbacks.Callback):
     >>> def probe(model):
     ...     return {"probe/10-shot": accuracy_of(model)}
     >>> monitor = keras_umd.callbacks.Monitor("runs/umd", [draw, probe])
-    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.resumable("runs/umd")])
+    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.standard("runs/umd")])
 
     Args:
         directory: String or path. Gets `progress.png`, losses, scores and the latest pictures together;

@@ -27,7 +27,7 @@ class Throughput(keras.callbacks.Callback):
 
     Example:
 
-    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.resumable("runs/umd")]
+    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.standard("runs/umd")]
     >>> model.fit(images, epochs=800, callbacks=run)
 
     Args:

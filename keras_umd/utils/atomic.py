@@ -1,8 +1,8 @@
-"""Files that last: they are there whole or not at all, whenever the process or the machine stops, and can be verified.
+"""Files that last: there whole or not at all, whenever the process or the machine stops, and to be verified.
 
-A file is written under another name, flushed to the disk, and renamed; then its folder is flushed, without which a power
-cut can undo the rename. JSON files hold a checksum of themselves; a folder's `manifest.json` holds the size and SHA-256
-of its other files, and is written last: a folder without one isn't complete.
+A file is written under another name, flushed to the disk, and renamed; then its folder is flushed, without which a
+power cut can undo the rename. JSON files hold a checksum of themselves; a folder's `manifest.json` holds the size and
+SHA-256 of its other files, and is written last: a folder without one isn't complete.
 """
 
 import contextlib
@@ -98,7 +98,7 @@ def read_json(path):
     expected = values.pop("sha256", None)
     if expected is not None and _digest(values) != expected:
         raise DamagedFileError(
-            f"{path} is damaged, or was edited: its contents have another checksum than it says. Take a copy of it from "
+            f"{path} is damaged, or was edited: its contents have another checksum than it says. Take a copy from "
             "elsewhere, or, after an edit on purpose, delete its line 'sha256'"
         )
     return values
