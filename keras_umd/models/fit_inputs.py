@@ -24,15 +24,21 @@ def fit(model, keras_fit, args, kwargs):
         refuse_weights(sample_weight=sample_weight)
         peeked(model, images, labels)
     elif validation is not None:
+        if validation is arguments["x"] and hasattr(validation, "copied"):
+            validation = validation.copied()  # its place is the training's, and must not move while it is validated on
         arguments["validation_data"] = peeked(model, validation, None)
     steps = ("train",) if validation is None else ("train", "test")
+    run_callbacks = [
+        callback for callback in _callbacks(arguments.get("callbacks")) if hasattr(callback, "on_train_error")
+    ]
+    for callback in run_callbacks:  # of keras_umd.callbacks
+        callback.is_told_of_errors = True
     try:
         with resident_data(model, steps, arguments["x"], validation), kept_values(model):
             return keras_fit(**arguments)
     except BaseException as error:
-        for callback in _callbacks(arguments.get("callbacks")):
-            if hasattr(callback, "on_train_error"):  # of keras_umd.callbacks
-                callback.on_train_error(error)
+        for callback in run_callbacks:
+            callback.on_train_error(error)
         raise
     finally:
         # BackupAndRestore sets the epoch to resume at; clear it, or the next fit would start there if this one failed.

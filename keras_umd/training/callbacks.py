@@ -31,8 +31,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     verified when they are read; a damaged one gives way to the one before. They are written in the background, and
     never hold values that aren't finite.
 
-    SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 save at the end of the step. Then SIGTERM leaves with the exit status 143,
-    SIGINT raises KeyboardInterrupt, and SIGUSR1 goes on. A second one leaves at once, without saving.
+    In `UMD.fit`, SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 save at the end of the step. Then SIGTERM leaves with the exit
+    status 143, SIGINT raises KeyboardInterrupt, and SIGUSR1 goes on. A second one leaves at once, without saving.
 
     Several processes that train together need the same directory. The first one writes; weights that are sharded over
     the processes are written by all, through Orbax.
@@ -55,6 +55,10 @@ class BackupAndRestore(keras.callbacks.Callback):
         DamagedFileError: in `fit`, where all checkpoints are damaged.
         OSError, FloatingPointError: in `fit`, for a checkpoint that could not be written; those of before stay.
     """
+
+    # Whether `on_train_error` is called, as `UMD.fit` does: else the handlers of signals would outlive a `fit` that
+    # failed, and Ctrl-C do nothing any more.
+    is_told_of_errors = False
 
     def __init__(self, directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
         super().__init__()
@@ -107,7 +111,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._num_skipped = self._batch  # of the epoch that goes on
         self._num_trained = 0  # since here
         self._start = None if self.dataset is None else self.dataset.get_state()
-        self._signals.install()
+        if self.is_told_of_errors:
+            self._signals.install()
 
     def _settings(self):
         """What must be the same when the run goes on."""

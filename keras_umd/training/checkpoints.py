@@ -87,6 +87,12 @@ class Checkpoints:
 
     def _write(self, number, arrays, place):
         state.check_finite(arrays)
+        try:
+            self._write_folder(number, arrays, place)
+        except FileNotFoundError:  # the directory was moved or deleted while the training runs
+            self._write_folder(number, arrays, place)
+
+    def _write_folder(self, number, arrays, place):
         os.makedirs(self.folder, exist_ok=True)
         check_space(self.folder, sum(array.nbytes for array in arrays.values()))
         temporary = self._new_temporary(number)

@@ -17,6 +17,7 @@ except ImportError:  # Windows, where a beating heart alone tells that a run is 
 
 RUN_FILE = "run.json"
 OWN_FILES = ("model.keras", "history.csv", "checkpoints", "backup")  # what a run would write over
+_locks = {}  # of this process, by thread and path
 HEARTBEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 45.0  # without a heartbeat for so long, a run on another host is dead
 
@@ -146,7 +147,9 @@ class RunLock:
         Raises:
             ValueError: names host and process of the run that has it.
         """
-        self.release()
+        self._key = threading.get_ident(), os.path.realpath(self._path)
+        # Another `fit` of this thread can't run any more: it failed, and Keras told it nothing.
+        _locks.pop(self._key, self).release()
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
         file = open(self._path, "a+")  # noqa: SIM115 (it stays open, and locked)
         try:
@@ -160,6 +163,7 @@ class RunLock:
         file.write(json.dumps({"host": platform.node(), "process": os.getpid()}))
         file.flush()
         self._file = file
+        _locks[self._key] = self
         self._stop = threading.Event()
         threading.Thread(target=self._beat, args=(self._stop,), daemon=True).start()
 
@@ -199,6 +203,7 @@ class RunLock:
     def release(self):
         """Give the lock back; does nothing without one."""
         if self._file is not None:
+            _locks.pop(self._key, None)
             self._stop.set()
             try:
                 self._file.truncate(0)

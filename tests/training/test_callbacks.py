@@ -94,7 +94,7 @@ def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(source, small_
 @pytest.mark.backends("jax")  # Keras spreads weights on JAX
 def test_data_on_the_device_are_no_part_of_what_spread_weights_leave(small_model, images, tmp_path, monkeypatch):
     pytest.importorskip("orbax.checkpoint")
-    monkeypatch.setattr("keras_umd.training.state_files.is_spread", lambda value: True)
+    monkeypatch.setattr("keras_umd.training.state.is_spread", lambda value: True)
     with pytest.raises(Killed):
         Run(small_model, images, tmp_path, data.on_device).fit(KillAfter(5))
     resumed = Run(small_model, images, tmp_path, data.on_device).fit()
