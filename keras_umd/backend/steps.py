@@ -70,7 +70,7 @@ def kept_values(model):
         yield
     except BaseException:
         for variable, value in zip(variables, values, strict=False):  # other backends keep theirs
-            if variable.value is None:
+            if variable._value is None:
                 variable._value = value
         raise
 

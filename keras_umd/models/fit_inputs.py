@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_umd.backend.steps import kept_values
-from keras_umd.utils.checks import check_labels
+from keras_umd.utils.checks import check_labels, check_positive_integers
 from keras_umd.utils.images import check_images
 
 
@@ -17,6 +17,7 @@ def fit(model, keras_fit, args, kwargs):
     """`keras_fit`, with data and validation data checked first."""
     arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
     refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
+    _check_batch_size(arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
@@ -57,6 +58,7 @@ def evaluate(model, keras_evaluate, args, kwargs):
     arguments = inspect.signature(keras_evaluate).bind(*args, **kwargs).arguments
     arguments.update(arguments.pop("kwargs", {}))
     refuse_weights(sample_weight=arguments.get("sample_weight"))
+    _check_batch_size(arguments)
     if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
@@ -72,9 +74,15 @@ def predict(model, keras_predict, x, args, kwargs):
             "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
             f"training=False, by another function of keras_umd.data. Received: {x}"
         )
+    _check_batch_size(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
     x = peeked(model, x, None, takes_labels=False)
     with kept_values(model):
         return keras_predict(x, *args, **kwargs)
+
+
+def _check_batch_size(arguments):
+    if arguments.get("batch_size") is not None:
+        check_positive_integers(batch_size=arguments["batch_size"])
 
 
 def peeked(model, x, y, takes_labels=True):
@@ -93,6 +101,8 @@ def peeked(model, x, y, takes_labels=True):
         first = _first_batch(x, y)
     images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
     if hasattr(images, "shape") and hasattr(images, "dtype"):
+        if not images.shape[0]:
+            raise ValueError(f"There must be at least one image. Received: x of shape {tuple(images.shape)}")
         check_images(images, model.image_shape, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)

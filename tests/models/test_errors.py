@@ -247,29 +247,31 @@ def test_a_call_that_fails_leaves_the_weights(shared_model, images):
     before = model.get_weights()
 
     class Broken(keras.utils.PyDataset):
+        num_read = 0
+
         def __len__(self):
             return 3
 
         def __getitem__(self, index):
-            if self.fails:
+            self.num_read += 1
+            if self.num_read > 2:  # Keras and the library look at the first batch
                 raise OSError("the disk is gone")
             return images[:8]
 
-    broken = Broken()
     for call in (
         lambda: model.predict(images[:0], verbose=0),
         lambda: model.predict(images, batch_size=-1, verbose=0),
         lambda: model.fit(images, batch_size=8, verbose=0, callbacks=[Interrupt()]),
+        lambda: model.fit(Broken(), verbose=0, shuffle=False),
         lambda: model.evaluate(images[:0], verbose=0),
     ):
-        with pytest.raises((ValueError, KeyboardInterrupt, ZeroDivisionError)):
+        with pytest.raises((ValueError, KeyboardInterrupt, ZeroDivisionError, OSError)):
             call()
         for value, expected in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(value, expected)
-    broken.fails = False
-    model.fit(broken, verbose=0)
-    trained = model.get_weights()
-    assert all(np.isfinite(value).all() for value in trained)
+    model.train_function = None
+    model.fit(images, batch_size=8, verbose=0)
+    assert all(np.isfinite(value).all() for value in model.get_weights())
 
 
 class Interrupt(keras.callbacks.Callback):
