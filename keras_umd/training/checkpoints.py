@@ -22,6 +22,7 @@ from keras_umd.utils.atomic import (
     DamagedFileError,
     check_space,
     flush,
+    make_folder,
     read_json,
     read_manifest,
     write_json,
@@ -93,7 +94,7 @@ class Checkpoints:
             self._write_folder(number, arrays, place)
 
     def _write_folder(self, number, arrays, place):
-        os.makedirs(self.folder, exist_ok=True)
+        make_folder(self.folder)
         check_space(self.folder, sum(array.nbytes for array in arrays.values()))
         temporary = self._new_temporary(number)
         try:
@@ -106,7 +107,7 @@ class Checkpoints:
     def _save_shards(self, model, place, number):
         temporary = os.path.join(self.folder, f".{number:09}.tmp")
         if is_first_process():
-            os.makedirs(self.folder, exist_ok=True)
+            make_folder(self.folder)
             self._new_temporary(number)
         wait_for_all()
         state.write_shards(model, os.path.join(temporary, SHARDS))
@@ -118,7 +119,7 @@ class Checkpoints:
     def _new_temporary(self, number):
         temporary = os.path.join(self.folder, f".{number:09}.tmp")
         _remove(temporary)  # of a run that was killed
-        os.makedirs(temporary)
+        make_folder(temporary)
         return temporary
 
     def _complete(self, temporary, number, place):

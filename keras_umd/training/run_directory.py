@@ -8,7 +8,7 @@ import time
 
 import keras
 
-from keras_umd.utils.atomic import DamagedFileError, read_json, write_json
+from keras_umd.utils.atomic import DamagedFileError, make_folder, read_json, write_json
 
 try:
     import fcntl
@@ -88,7 +88,7 @@ class RunDirectory:
     def write(self, **values):
         """Update the file."""
         self.values.update(values, heartbeat=time.strftime("%Y-%m-%d %H:%M:%S%z"))
-        os.makedirs(self.directory, exist_ok=True)
+        make_folder(self.directory)
         write_json(self._path, self.values)
 
 
@@ -150,7 +150,7 @@ class RunLock:
         self._key = threading.get_ident(), os.path.realpath(self._path)
         # Another `fit` of this thread can't run any more: it failed, and Keras told it nothing.
         _locks.pop(self._key, self).release()
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        make_folder(os.path.dirname(self._path))
         file = open(self._path, "a+")  # noqa: SIM115 (it stays open, and locked)
         try:
             self._lock(file)

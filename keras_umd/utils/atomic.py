@@ -46,6 +46,15 @@ def write_whole(path, write, needed_bytes=0):
     flush(folder or ".")
 
 
+def make_folder(path):
+    """Make a folder with its parents, so that they survive a power cut; does nothing where it exists."""
+    path = os.path.abspath(path)
+    if not os.path.isdir(path):
+        make_folder(os.path.dirname(path))
+        os.makedirs(path, exist_ok=True)
+        flush(os.path.dirname(path))
+
+
 def flush(path):
     """Flush a file, or the names in a folder, to the disk."""
     if os.name == "nt" and os.path.isdir(path):
