@@ -15,6 +15,7 @@ from keras_umd.training.run_directory import RunDirectory, RunLock
 from keras_umd.training.signals import LEAVING, Signals
 from keras_umd.training.state import save_model
 from keras_umd.training.throughput import Throughput
+from keras_umd.utils import storage
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_positive_integers
 
@@ -38,8 +39,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     the processes are written by all, through Orbax.
 
     Args:
-        directory: String or path, of one run. Gets `run.json`, what the run is and how far; `run.lock`, which keeps
-            other runs out; and `checkpoints/`. Other files in it are left alone.
+        directory: String or path, of one run; also in a bucket, as `gs://bucket/run`, through fsspec. Gets `run.json`,
+            what the run is and how far; `run.lock`, which keeps other runs out; and `checkpoints/`. Other files in it
+            are left alone.
         dataset: `keras_umd.data.Dataset`, the one that `fit` gets, without `steps_per_epoch`. With `None`, for all
             other data, an epoch that was stopped is repeated.
         save_freq: `"epoch"`, or an integer, the steps between two checkpoints; after each epoch there is one anyway.
@@ -127,7 +129,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         }
 
     def _go_on(self, number):
-        if not os.path.isdir(self.checkpoints.path(number)):
+        if number not in self.checkpoints.numbers():
             raise ValueError(
                 "All processes must have the same `directory`, on a disk that all see. The first process has a "
                 f"checkpoint there, this one not. Received: directory={self.directory}"
@@ -322,9 +324,9 @@ class HistoryFile(keras.callbacks.Callback):
         write_whole(self.path, write)
 
     def _rows(self):
-        if not os.path.exists(self.path):
+        if not storage.exists(self.path):
             return []
-        with open(self.path, newline="") as file:
+        with storage.local_copy(self.path) as local, open(local, newline="") as file:
             rows = list(csv.DictReader(file))
         if not all((row.get("epoch") or "").isdigit() for row in rows):
             raise ValueError(f"{self.path} must have an integer `epoch` in each row. Received: a file with others")
@@ -341,9 +343,10 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
     Started again, the same script goes on where it was stopped; after the end it trains nothing, and loads the result.
 
     Args:
-        directory: String or path, of this run alone. Gets `model.keras`, written after each epoch; `history.csv`;
-            `checkpoints/`, from which the same script resumes; `run.json`, what the run is and how far. Several
-            processes that train together take the same directory; the first one writes.
+        directory: String or path, of this run alone; also in a bucket, as `gs://bucket/run`. Gets `model.keras`,
+            written after each epoch; `history.csv`; `checkpoints/`, from which the same script resumes; `run.json`,
+            what the run is and how far. Several processes that train together take the same directory; the first one
+            writes.
         dataset: `keras_umd.data.Dataset` that `fit` gets, or `None`. With it, a run that was stopped resumes in the
             middle of an epoch, with the batch that was next; that epoch's losses are means over the rest of it.
         save_freq: `"epoch"`, or an integer, the steps between two checkpoints; after each epoch there is one anyway.

@@ -5,18 +5,20 @@
                           manifest.json   sizes and checksums, written last
 
 A folder is written under another name, flushed, and renamed, so that a kill or a power cut leaves the one before. What
-is damaged meanwhile is noticed by its checksum, and an older one is taken.
+is damaged meanwhile is noticed by its checksum, and an older one is taken. In a bucket (`gs://`), the manifest alone,
+which is written last, tells that a checkpoint is whole.
 """
 
 import concurrent.futures
 import contextlib
 import math
 import os
-import shutil
+import tempfile
 import warnings
 
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
 from keras_umd.training import state
+from keras_umd.utils import storage
 from keras_umd.utils.atomic import (
     MANIFEST,
     DamagedFileError,
@@ -51,8 +53,7 @@ class Checkpoints:
 
     def numbers(self):
         """The numbers of the checkpoints that are there, damaged ones too, in ascending order."""
-        names = os.listdir(self.folder) if os.path.isdir(self.folder) else ()
-        return sorted(int(name) for name in names if name.isdigit() and len(name) == 9)
+        return sorted(int(name) for name in storage.names(self.folder) if name.isdigit() and len(name) == 9)
 
     def path(self, number):
         return os.path.join(self.folder, f"{number:09}")
@@ -94,39 +95,46 @@ class Checkpoints:
             self._write_folder(number, arrays, place)
 
     def _write_folder(self, number, arrays, place):
-        make_folder(self.folder)
-        check_space(self.folder, sum(array.nbytes for array in arrays.values()))
         temporary = self._new_temporary(number)
         try:
+            check_space(temporary, sum(array.nbytes for array in arrays.values()))
             state.write_arrays(os.path.join(temporary, ARRAYS), arrays)
             self._complete(temporary, number, place)
         except BaseException:
-            _remove(temporary)
+            storage.remove_folder(temporary)
             raise
 
     def _save_shards(self, model, place, number):
-        temporary = os.path.join(self.folder, f".{number:09}.tmp")
-        if is_first_process():
-            make_folder(self.folder)
-            self._new_temporary(number)
+        is_remote = storage.is_remote(self.folder)
+        temporary = self._new_temporary(number) if is_first_process() else None
         wait_for_all()
-        state.write_shards(model, os.path.join(temporary, SHARDS))
+        # To a bucket, Orbax writes itself, and verifies itself what it wrote.
+        shards = self.path(number) if is_remote else os.path.join(self.folder, f".{number:09}.tmp")
+        state.write_shards(model, os.path.join(shards, SHARDS))
         wait_for_all()
         if is_first_process():
             self._complete(temporary, number, place)
         wait_for_all()
 
     def _new_temporary(self, number):
+        """An empty folder, beside the one that the checkpoint will be, or on this machine for a remote one."""
+        if storage.is_remote(self.folder):
+            return tempfile.mkdtemp()
         temporary = os.path.join(self.folder, f".{number:09}.tmp")
-        _remove(temporary)  # of a run that was killed
+        storage.remove_folder(temporary)  # of a run that was killed
         make_folder(temporary)
         return temporary
 
     def _complete(self, temporary, number, place):
         write_json(os.path.join(temporary, PLACE), place)
         write_manifest(temporary)
-        os.replace(temporary, self.path(number))
-        flush(self.folder)
+        if storage.is_remote(self.folder):
+            for name in sorted(os.listdir(temporary), key=lambda name: name == MANIFEST):  # last, which makes it whole
+                storage.upload(os.path.join(temporary, name), os.path.join(self.path(number), name))
+            storage.remove_folder(temporary)
+        else:
+            os.replace(temporary, self.path(number))
+            flush(self.folder)
         self._remove_old(number, place)
 
     def _remove_old(self, number, place):
@@ -134,7 +142,7 @@ class Checkpoints:
         losses = {number: place["loss"]}
         for other in self.numbers()[:-1]:
             with contextlib.suppress(DamagedFileError, OSError):
-                losses[other] = self.place(other)["loss"]
+                losses[other] = self.place(other).get("loss")
         best = min(losses, key=lambda other: math.inf if losses[other] is None else losses[other])
         for other in self.numbers()[: -self.keep]:
             if other != best:
@@ -188,20 +196,17 @@ class Checkpoints:
     def load(self, model, number):
         """Assign the values of a checkpoint that `newest` found. A collective where it was written by all processes."""
         path = self.path(number)
-        if os.path.isdir(os.path.join(path, SHARDS)):
+        if SHARDS in storage.names(path):
             state.read_shards(model, os.path.join(path, SHARDS))
             return
-        with state.read_arrays(os.path.join(path, ARRAYS)) as arrays:
+        with storage.local_copy(os.path.join(path, ARRAYS)) as local, state.read_arrays(local) as arrays:
             state.restore(model, arrays)
 
 
 def _remove(folder):
     """Remove a checkpoint, first its manifest, so that a part of it is no checkpoint; files of the user stay."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(folder, MANIFEST))
-    for name in (ARRAYS, PLACE):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(folder, name))
-    shutil.rmtree(os.path.join(folder, SHARDS), ignore_errors=True)
+    for name in (MANIFEST, ARRAYS, PLACE):
+        storage.remove(os.path.join(folder, name))
+    storage.remove_folder(os.path.join(folder, SHARDS))
     with contextlib.suppress(OSError):
         os.rmdir(folder)

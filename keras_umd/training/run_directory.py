@@ -8,6 +8,7 @@ import time
 
 import keras
 
+from keras_umd.utils import storage
 from keras_umd.utils.atomic import DamagedFileError, make_folder, read_json, write_json
 
 try:
@@ -46,8 +47,8 @@ class RunDirectory:
             ValueError: names what differs, what is in the way, or that there is a run already.
         """
         settings = _without_names(json.loads(json.dumps(settings, default=repr)))
-        if not os.path.exists(self._path):
-            found = [name for name in OWN_FILES if os.path.exists(os.path.join(self.directory, name))]
+        if not storage.exists(self._path):
+            found = [name for name in OWN_FILES if storage.exists(os.path.join(self.directory, name))]
             if found and resume != "force":
                 raise ValueError(
                     f"{self.directory} has no {RUN_FILE}, but files that a run would write over. Take another folder, "
@@ -131,7 +132,8 @@ class RunLock:
     """Keeps a second process from training in the same directory.
 
     The operating system drops the lock of a process that ends, however it ends. Where hosts don't share its locks, the
-    file's time tells whether the other is alive: it must move within `PATIENCE_SECONDS`, on whatever clock.
+    file's time tells whether the other is alive: it must move within `PATIENCE_SECONDS`, on whatever clock. Buckets
+    have no locks, and nothing keeps a second run out.
 
     Args:
         directory: String.
@@ -147,6 +149,8 @@ class RunLock:
         Raises:
             ValueError: names host and process of the run that has it.
         """
+        if storage.is_remote(self._path):
+            return
         self._key = threading.get_ident(), os.path.realpath(self._path)
         # Another `fit` of this thread can't run any more: it failed, and Keras told it nothing.
         _locks.pop(self._key, self).release()

@@ -290,3 +290,27 @@ def test_a_second_signal_leaves_at_once():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 130
     assert "still here" in done.stdout and "too late" not in done.stdout
+
+
+# Buckets
+
+
+def test_a_run_in_a_bucket_goes_on(small_model, images, run):
+    fsspec = pytest.importorskip("fsspec")
+    bucket = fsspec.filesystem("memory")
+
+    def in_bucket(**options):
+        return Run(small_model, images, "memory://runs/umd", keep=1, **options)
+
+    with pytest.raises(Killed):
+        in_bucket().fit(KillAfter(5))
+    whole = run("whole").fit()
+    # A kill while the newest is uploaded: what isn't finished by a manifest doesn't count.
+    bucket.pipe_file("/runs/umd/checkpoints/000000009/place.json", b"{}")
+    with pytest.warns(UserWarning, match="000000009 is incomplete"):
+        resumed = in_bucket().fit()
+    resumed.assert_equals(whole)
+    names = {path.removeprefix("/runs/umd/") for path in bucket.find("/runs/umd")}
+    assert {"run.json", "model.keras", "history.csv"} <= names
+    assert len([name for name in names if name.endswith("state.npz")]) <= 2  # the last one, and the best
+    assert in_bucket().fit().history.epoch == []
