@@ -78,7 +78,8 @@ def main():
         print(
             f"{name}: {', '.join(f'{value:.2f}' for value in seconds)} s longer; {share:.1%} of {STEPS_BETWEEN} steps"
         )
-    common.write_json(args.output, preset=args.preset, gigabytes=num_bytes / 1e9, step_seconds=step, extra_seconds=extra)
+    found = {"gigabytes": num_bytes / 1e9, "step_seconds": step, "extra_seconds": extra}
+    common.write_json(args.output, preset=args.preset, **found)
 
 
 if __name__ == "__main__":
