@@ -65,9 +65,12 @@ class Order:
             order = np.arange(self.num_records)
         return order[self.shard_index :: self.num_shards][: self.num_batches * self.batch_size]
 
-    def in_batch(self, records, batch):
-        """Those of the `records` of an epoch that are in a batch."""
-        return records[batch * self.batch_size : (batch + 1) * self.batch_size]
+    def batches(self, epoch, start):
+        """Yields the records of each batch of an epoch, from batch `start` on, and their draws."""
+        records = self.records(epoch)
+        for batch in range(start, self.num_batches):
+            own = records[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield own, self.draws(epoch, batch, len(own))
 
     def draws(self, epoch, batch, size):
         """Uniform random numbers for crops and flips, `(size, NUM_DRAWS)`, different ones on every host."""

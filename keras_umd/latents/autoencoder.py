@@ -1,6 +1,5 @@
 """Autoencoders: their base class, and Stable Diffusion's."""
 
-import contextlib
 import os
 
 import keras
@@ -174,19 +173,29 @@ class StableDiffusionAutoencoder(Autoencoder):
     """
 
     def __init__(self, weights="stable_diffusion"):
-        encoder_path, decoder_path = _check_weights(weights)
-        download_weights = weights == "stable_diffusion"
+        is_given = weights is not None and weights != "stable_diffusion"
+        paths = tuple(map(os.fspath, weights)) if isinstance(weights, (tuple, list)) else ()
+        if is_given and (len(paths) != 2 or not all(path.endswith(".h5") and os.path.exists(path) for path in paths)):
+            raise ValueError(
+                "`weights` must be 'stable_diffusion', None or a pair of paths (encoder, decoder) of existing .h5 "
+                f"files. Received: weights={weights!r}"
+            )
         stable_diffusion = _import_stable_diffusion()
-        with _float32():
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")  # the global policy is meant for the trained model
+        try:
+            download_weights = weights == "stable_diffusion"
             image_encoder = stable_diffusion.ImageEncoder(download_weights=download_weights)
             image_decoder = stable_diffusion.Decoder(256, 256, download_weights=download_weights)
-            if encoder_path is not None:
-                image_encoder.load_weights(encoder_path)
-                image_decoder.load_weights(decoder_path)
+            if is_given:
+                image_encoder.load_weights(paths[0])
+                image_decoder.load_weights(paths[1])
             # Without the last layer, which drops the log-variance and multiplies with the scale.
             encoder = keras.Sequential([keras.Input((None, None, 3)), *image_encoder.layers[:-1]])
             # Without the first layer, which divides by the scale, and for images of any size.
             decoder = keras.Sequential([keras.Input((None, None, 4)), *image_decoder.layers[1:]])
+        finally:
+            keras.config.set_dtype_policy(policy)
         super().__init__(encoder, decoder, name="stable_diffusion")
 
 
@@ -200,30 +209,6 @@ def _import_stable_diffusion():
             "pip install 'keras_umd[latents]' tensorflow"
         ) from error
     return stable_diffusion
-
-
-@contextlib.contextmanager
-def _float32():
-    """A context whose layers compute in float32, whatever the global policy, which is meant for the trained model."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
-def _check_weights(weights):
-    """The paths of encoder and decoder, or `None` where no file of the user's is loaded."""
-    if weights is None or weights == "stable_diffusion":
-        return None, None
-    paths = tuple(map(os.fspath, weights)) if isinstance(weights, (tuple, list)) else ()
-    if len(paths) != 2 or not all(path.endswith(".h5") and os.path.exists(path) for path in paths):
-        raise ValueError(
-            "`weights` must be 'stable_diffusion', None or a pair of paths (encoder, decoder) of existing .h5 files. "
-            f"Received: weights={weights!r}"
-        )
-    return paths
 
 
 def _in_batches(function, model, x, batch_size):

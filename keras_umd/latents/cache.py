@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pathlib
 
 import keras
 import ml_dtypes
@@ -56,7 +57,7 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
     os.makedirs(directory, exist_ok=True)
     manifest, path = matching_manifest(directory, identity), os.path.join(directory, MANIFEST)
     done = {(shard["view"], shard["batch"]) for shard in manifest["shards"]}
-    progress = keras.utils.Progbar(views * len(dataset), unit_name="batch") if verbose else None
+    progress = keras.utils.Progbar(views * len(dataset), verbose=int(verbose), unit_name="batch")
     for view in range(views):
         for start in range(0, len(dataset), identity["shard_batches"]):
             stop = min(start + identity["shard_batches"], len(dataset))
@@ -73,8 +74,7 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
                 manifest["shards"].append(shard)
                 done.add((view, start))
                 write_json(path, manifest)
-            if progress is not None:
-                progress.update(view * len(dataset) + stop)
+            progress.update(view * len(dataset) + stop)
     _check_views(manifest, directory)
     if not manifest["is_complete"]:
         manifest["is_complete"] = True
@@ -145,7 +145,7 @@ def _encode(dataset, autoencoder, num_batches, flip, progress, num_done):
                 raise ValueError(f"The autoencoder must give finite latents. Received: others in batch {number}")
             moments.append(encoded.astype(ml_dtypes.bfloat16).view("uint16"))
             labels.append(batch_labels)
-        if progress is not None and number + 1 < num_batches:
+        if number + 1 < num_batches:
             progress.update(num_done + number + 1)
     arrays = {"moments": np.concatenate(moments)}
     if dataset.class_names is not None:
@@ -181,11 +181,8 @@ def _checksum(path):
 
 def _read_manifest(directory):
     """The manifest of a cache, or `None`."""
-    path = os.path.join(directory, MANIFEST)
-    if not os.path.exists(path):
-        return None
-    with open(path) as file:
-        manifest = json.load(file)
+    path = pathlib.Path(directory, MANIFEST)
+    manifest = json.loads(path.read_text()) if path.exists() else {}
     return manifest if {"format", "is_complete", "shards"} <= set(manifest) else None
 
 

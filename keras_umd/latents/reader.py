@@ -117,26 +117,23 @@ class LatentLoader:
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
-        records = self.order.records(epoch)
 
-        def submit(pool, number):
+        def submit(pool, records, draws):
             batch = {}
-            return batch, [pool.submit(lambda: batch.update(self._read(records, epoch, number)))]
+            return batch, [pool.submit(lambda: batch.update(self._read(records, draws, epoch)))]
 
-        for batch in prefetched(submit, range(start, self.order.num_batches)):
+        for batch in prefetched(submit, self.order.batches(epoch, start)):
             if self.training:
                 yield batch
             else:
                 yield (batch["means"], batch["labels"]) if self.with_labels else batch["means"]
 
-    def _read(self, records, epoch, number):
-        records = self.order.in_batch(records, number)
+    def _read(self, records, draws, epoch):
         labels = {"labels": self.source.labels[records]} if self.with_labels else {}
         if not self.training:
             moments = self.source.read(records, np.zeros((len(records), 2), int)).astype("float32")
             return {"means": moments[..., : moments.shape[-1] // 2], **labels}
-        draws = self.order.draws(epoch, number, len(records))[:, :2]
-        versions = (draws * [self.source.num_views, self.source.num_mirrored]).astype(int)
+        versions = (draws[:, :2] * [self.source.num_views, self.source.num_mirrored]).astype(int)
         return {
             "moments": self.source.read(records, versions),
             "indices": records.astype("int32"),
@@ -160,8 +157,8 @@ class _Shards:
         first_view = [shard for shard in shards if shard["view"] == 0]
         self._starts = np.cumsum([0] + [shard["count"] for shard in first_view])  # the same in all views
         self._row_shape = (*manifest["latent_shape"][:2], 2 * manifest["latent_shape"][2])
-        files = [shard["labels"]["file"] for shard in first_view if "labels" in shard]
-        self.labels = np.concatenate([self._load(file) for file in files]) if files else None
+        labels = [self._load(shard["labels"]["file"]) for shard in first_view if "labels" in shard]
+        self.labels = np.concatenate(labels) if labels else None
 
     def _load(self, file, mmap_mode=None):
         return np.load(os.path.join(self._directory, file), mmap_mode)

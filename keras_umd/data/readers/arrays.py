@@ -25,8 +25,7 @@ def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_na
     """
     source = ArraySource(images, labels)
     settings = source.settings(image_size, batch_size, **options)
-    class_names = names_or_numbers(class_names, source.labels)
-    return random_access_dataset(settings, source, class_names, source.description())
+    return random_access_dataset(settings, source, names_or_numbers(class_names, source.labels), source.description())
 
 
 class ArraySource:

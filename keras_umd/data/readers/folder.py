@@ -86,12 +86,11 @@ def from_folder(
     source = FolderSource(directory, labels)
     if loader == "python":
         return random_access_dataset(settings, source, source.class_names, source.description())
-    order = settings.order(len(source))
     tf = import_tensorflow()
-    tf_loader = TFLoader(
-        _records(tf, source, order), order, settings.crop(), workers, read=tf.io.read_file, read_in_python=read_file
-    )
-    return image_dataset(settings, tf_loader, source.class_names, source.description())
+    order = settings.order(len(source))
+    records = _records(tf, source, order)
+    files = TFLoader(records, order, settings.crop(), workers, read=tf.io.read_file, read_in_python=read_file)
+    return image_dataset(settings, files, source.class_names, source.description())
 
 
 class FolderSource:
@@ -106,8 +105,9 @@ class FolderSource:
         directory = os.fspath(directory)
         if not os.path.isdir(directory):
             raise ValueError(f"`directory` must be a folder with images. Received: directory={printable(directory)}")
-        found = _classes(directory) if with_labels else (None, _image_files(directory), None)
-        self.class_names, self.paths, self.labels = found
+        self.class_names, self.paths, self.labels = (
+            _classes(directory) if with_labels else (None, _image_files(directory), None)
+        )
         if not self.paths:
             raise ValueError(
                 f"There must be image files, which end in one of {IMAGE_TYPES}. "

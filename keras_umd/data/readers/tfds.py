@@ -43,7 +43,12 @@ def from_tfds(
     """
     tfds = import_optional("tensorflow_datasets", "TFDS is missing: pip install 'keras_umd[data]'")
     settings = Settings(image_size, batch_size, **options)
-    builder = _prepared_builder(tfds, name, data_dir)
+    builder = tfds.builder_from_directory(name) if os.path.isdir(name) else tfds.builder(name, data_dir=data_dir)
+    if not builder.is_prepared():
+        raise ValueError(
+            "The data set must be prepared first, with tfds.builder(name, data_dir=data_dir).download_and_prepare(). "
+            f"Received: name={name!r}, data_dir={data_dir!r}"
+        )
     class_names = _checked_features(builder.info.features, image_key, label_key, settings.labels)
     file_format = builder.info.file_format
     description = f"tfds {builder.info.full_name} {file_format.value} {split} {image_key} {label_key}"
@@ -58,25 +63,9 @@ def from_tfds(
     if settings.num_shards > 1:
         parts = tfds.even_splits(split, settings.num_shards, drop_remainder=settings.drop_remainder)
         split = parts[settings.shard_index]
-    loader = TFLoader(
-        _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer),
-        order,
-        settings.crop(),
-        settings.workers,
-    )
+    records = _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer)
+    loader = TFLoader(records, order, settings.crop(), settings.workers)
     return image_dataset(settings, loader, class_names, f"{description} {shuffle_buffer}")
-
-
-def _prepared_builder(tfds, name, data_dir):
-    if os.path.isdir(name):
-        return tfds.builder_from_directory(name)
-    builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.is_prepared():
-        raise ValueError(
-            "The data set must be prepared first, with tfds.builder(name, data_dir=data_dir).download_and_prepare(). "
-            f"Received: name={name!r}, data_dir={data_dir!r}"
-        )
-    return builder
 
 
 def _checked_features(features, image_key, label_key, with_labels):
