@@ -8,7 +8,7 @@ import threading
 import keras
 import numpy as np
 
-from keras_umd.utils.checks import is_between
+from keras_umd.utils.checks import is_between, require
 
 
 class Dataset(keras.utils.PyDataset):
@@ -127,20 +127,21 @@ class Dataset(keras.utils.PyDataset):
             ValueError: if the state is of a data set with other images, batches or seed.
         """
         differing = {name for name, value in self.identity.items() if state["dataset"].get(name) != value}
-        if differing:
-            theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
-            raise ValueError(
-                f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
-            )
+        theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
+        require(
+            not differing,
+            f"The state is of another data set. This one has {own}.",
+            f"a state of one with {theirs}",
+        )
         self.go_to(state["epoch"], state["batch"])
 
     def go_to(self, epoch, batch=0):
         """Make batch `batch` of epoch `epoch` the next one."""
-        if not is_between(epoch, 0, np.inf) or not is_between(batch, 0, len(self) - 1):
-            raise ValueError(
-                f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}. "
-                f"Received: epoch={epoch}, batch={batch}"
-            )
+        require(
+            is_between(epoch, 0, np.inf) and is_between(batch, 0, len(self) - 1),
+            f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}.",
+            f"epoch={epoch}, batch={batch}",
+        )
         with self._lock:
             self._close()
             self._epoch, self._batch = self._start = int(epoch), int(batch)
@@ -237,8 +238,7 @@ class Dataset(keras.utils.PyDataset):
             uint8 array `(num_images, height, width, channels)` (float32, of latents), and an int32 array of labels or
             `None`.
         """
-        if self.training:
-            raise ValueError("Training data differ by epoch; take training=False. Received: training=True")
+        require(not self.training, "Training data differ by epoch; take training=False.", "training=True")
         self.go_to(self._epoch)
         images = np.empty((self.num_images, *self.image_shape), self.dtype)
         labels = np.empty(self.num_images, "int32")

@@ -7,6 +7,7 @@ from keras import ops
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.readers.arrays import ArraySource
 from keras_umd.data.settings import dataset_arguments, names_or_numbers
+from keras_umd.utils.checks import require
 
 
 def on_device(images, labels=None, *, image_size=None, batch_size=64, class_names=None, **options):
@@ -35,8 +36,7 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
     """
     source = ArraySource(images, labels)
     settings = source.settings(image_size, batch_size, **options)
-    if not settings.training:
-        raise ValueError("Evaluation data need no crops in the step; take `from_arrays`. Received: training=False")
+    require(settings.training, "Evaluation data need no crops in the step; take `from_arrays`.", "training=False")
     crop = settings.crop()
     return Dataset(
         DrawLoader(settings.order(len(source)), crop, images.shape[1:3]),

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_umd.data.dataset import Dataset
+from keras_umd.utils.checks import require
 
 NUM_NAMED = 3  # images in a message
 
@@ -110,11 +111,11 @@ class ImageDataset(Dataset):
         batch = super().__getitem__(index)
         if batch is not None:
             return batch
-        if self._last_good is None:
-            raise ValueError(
-                "The first batch has no image that can be used, so that nothing can stand in its place. "
-                f"Received: {_first(self.bad_images.items())}"
-            )
+        require(
+            self._last_good is not None,
+            "The first batch has no image that can be used, so that nothing can stand in its place.",
+            _first(self.bad_images.items()),
+        )
         if self.drop_remainder:
             return self._last_good
         return keras.tree.map_structure(lambda values: values[:1], self._last_good)

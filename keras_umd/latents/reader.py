@@ -13,6 +13,7 @@ from keras_umd.data.loading import prefetched
 from keras_umd.data.order import Order
 from keras_umd.latents.cache import complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
+from keras_umd.utils.checks import require
 from keras_umd.utils.seeds import seed_generator
 
 MAX_OPEN_FILES = 256  # operating systems allow about a thousand
@@ -56,8 +57,11 @@ def from_latents(
             f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
             f"Received: {autoencoder.name!r} with the fingerprint {autoencoder.fingerprint()}"
         )
-    if labels and manifest["class_names"] is None:
-        raise ValueError("The cache was made of images without labels; take labels=False. Received: labels=True")
+    require(
+        not labels or manifest["class_names"] is not None,
+        "The cache was made of images without labels; take labels=False.",
+        "labels=True",
+    )
     source = _Shards(directory, manifest)
     shuffle, drop_remainder = (training if value is None else value for value in (shuffle, drop_remainder))
     order = Order(len(source), batch_size, shuffle, drop_remainder, seed, shard_index, num_shards)
