@@ -8,6 +8,7 @@ from keras_umd.data.crops import Crop
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.data.loading import PythonLoader
 from keras_umd.data.order import Order
+from keras_umd.data.tf_loader import TFLoader
 from keras_umd.utils.checks import check_one_of, is_between, require
 
 ON_ERROR = ("skip", "raise")
@@ -108,6 +109,20 @@ def random_access_dataset(settings, source, class_names, description):
         description: String that tells these images from others.
     """
     loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers)
+    return image_dataset(settings, loader, class_names, description)
+
+
+def tf_dataset(settings, records, order, class_names, description, **reading):
+    """The `ImageDataset` of records that TensorFlow reads in an order of their own.
+
+    Args:
+        settings: `Settings`.
+        records, **reading: As of `TFLoader`.
+        order: `Order` of the records' number.
+        class_names: List of strings or `None`.
+        description: String that tells these images from others.
+    """
+    loader = TFLoader(records, order, settings.crop(), settings.workers, **reading)
     return image_dataset(settings, loader, class_names, description)
 
 

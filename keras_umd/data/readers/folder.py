@@ -9,8 +9,7 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.image_dataset import printable
-from keras_umd.data.settings import Settings, image_dataset, random_access_dataset, some
-from keras_umd.data.tf_loader import TFLoader
+from keras_umd.data.settings import Settings, random_access_dataset, some, tf_dataset
 from keras_umd.utils.checks import require
 
 LOADERS = ("tensorflow", "python")
@@ -89,8 +88,8 @@ def from_folder(
     tf = import_tensorflow()
     order = settings.order(len(source))
     records = _records(tf, source, order)
-    files = TFLoader(records, order, settings.crop(), workers, read=tf.io.read_file, read_in_python=read_file)
-    return image_dataset(settings, files, source.class_names, source.description())
+    reading = {"read": tf.io.read_file, "read_in_python": read_file}
+    return tf_dataset(settings, records, order, source.class_names, source.description(), **reading)
 
 
 class FolderSource:

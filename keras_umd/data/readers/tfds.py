@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.decoding import BadImage
-from keras_umd.data.settings import Settings, image_dataset, random_access_dataset
-from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
+from keras_umd.data.settings import Settings, random_access_dataset, tf_dataset
+from keras_umd.data.tf_loader import independent_of_the_global_seed
 from keras_umd.utils.checks import require
 from keras_umd.utils.optional import import_optional
 
@@ -65,8 +65,7 @@ def from_tfds(
         parts = tfds.even_splits(split, settings.num_shards, drop_remainder=settings.drop_remainder)
         split = parts[settings.shard_index]
     records = _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer)
-    loader = TFLoader(records, order, settings.crop(), settings.workers)
-    return image_dataset(settings, loader, class_names, f"{description} {shuffle_buffer}")
+    return tf_dataset(settings, records, order, class_names, f"{description} {shuffle_buffer}")
 
 
 def _checked_features(features, image_key, label_key, with_labels):

@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.readers.folder import matching_files
-from keras_umd.data.settings import Settings, image_dataset
-from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
+from keras_umd.data.settings import Settings, tf_dataset
+from keras_umd.data.tf_loader import independent_of_the_global_seed
 from keras_umd.utils.checks import require
 
 
@@ -62,10 +62,9 @@ def from_tfrecords(
     own_paths = paths[settings.shard_index :: settings.num_shards]
     parse = _parser(tf, own_paths, image_key, label_key if settings.labels else None, first_label)
     records = independent_of_the_global_seed(_records(tf, own_paths, parse, order, shuffle_buffer))
-    loader = TFLoader(records, order, settings.crop(), settings.workers)
     sizes = [(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths]
     description = f"tfrecords {sizes} {image_key} {label_key} {first_label} {shuffle_buffer}"
-    return image_dataset(settings, loader, class_names, description)
+    return tf_dataset(settings, records, order, class_names, description)
 
 
 def _parser(tf, paths, image_key, label_key, first_label):
