@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import full_precision
-from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, convolutions_of, path_of
+from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, path_of
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
 from keras_umd.utils.checks import check_one_of, require
 from keras_umd.utils.fingerprint import fingerprint
@@ -76,7 +76,7 @@ class FIDInception(keras.Model):
         self.resize = resize
         self.source_sha256 = None
         self.convolutions = {
-            path: keras.layers.Conv2D(
+            path_of(block, convolution): keras.layers.Conv2D(
                 convolution.filters,
                 convolution.kernel_size,
                 convolution.strides,
@@ -87,10 +87,11 @@ class FIDInception(keras.Model):
                 bias_initializer=_zeros,
                 dtype="float32",
                 trainable=False,
-                name=path.replace(".", "_"),
+                name=path_of(block, convolution).replace(".", "_"),
             )
             for block, step in NETWORK.items()
-            for path, convolution in convolutions_of(step, block)
+            for convolution in keras.tree.flatten(step)
+            if isinstance(convolution, Convolution)
         }
         self.classifier = keras.layers.Dense(
             NUM_LOGITS, use_bias=False, kernel_initializer=_zeros, dtype="float32", trainable=False, name="fc"

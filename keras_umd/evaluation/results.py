@@ -123,9 +123,9 @@ def mean_of(results):
     first, values = results[0], [result.value for result in results]
     for result in results:
         result.minus(first)
-    subject = {"mean_of": [result.subject for result in results]}
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Result(first.metric, np.mean(values), first.protocol, subject, deviation, first.versions)
+    subject = {"mean_of": [result.subject for result in results]}
+    return dataclasses.replace(first, value=np.mean(values), subject=subject, deviation=deviation)
 
 
 def describe_model(model):

@@ -139,10 +139,10 @@ def sweep_generation(
     Returns:
         `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance`, and one for each metric.
     """
-    names = ("weights", "sampler", "num_steps", "guidance")
+    settings = {"weights": weights, "sampler": samplers, "num_steps": num_steps, "guidance": guidance}
     table = Table()
-    for values in itertools.product(weights, samplers, num_steps, guidance):
-        chosen = dict(zip(names, values, strict=True))
+    for values in itertools.product(*settings.values()):
+        chosen = dict(zip(settings, values, strict=True))
         shown = {name: x if isinstance(x, (str, int, float)) else repr(x) for name, x in chosen.items()}
         scores = evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)
         table.append({**shown, **scores})
