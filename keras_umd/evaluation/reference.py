@@ -31,7 +31,7 @@ class ImageFeatures:
 
     def __init__(self, network, images, batch_size, *, keep_features=True, keep_probabilities=False):
         self.statistics = None
-        all_features, all_probabilities = _Rows(), _Rows()
+        kept_features, kept_probabilities = bytearray(), bytearray()
         for outputs, _, _ in outputs_of(network, _in_range(batches_of(images, batch_size), network)):
             outputs = outputs if isinstance(outputs, dict) else {"features": outputs}
             features = checked_features(outputs["features"], "float32")
@@ -39,11 +39,17 @@ class ImageFeatures:
                 self.statistics = FeatureStatistics(features.shape[1])
             self.statistics.update(features)
             if keep_features:
-                all_features.append(features)
+                kept_features += features.tobytes()
             if keep_probabilities and "logits" in outputs:
-                all_probabilities.append(softmax(outputs["logits"]))
+                kept_probabilities += softmax(outputs["logits"]).astype("float32").tobytes()
         require(self.statistics is not None, "There are no images to take the features of.", "no batches")
-        self.features, self.probabilities = all_features.whole(), all_probabilities.whole()
+        self.features = _rows(kept_features, self.statistics.num_images)
+        self.probabilities = _rows(kept_probabilities, self.statistics.num_images)
+
+
+def _rows(values, num_rows):
+    """A view of float32 bytes, or `None` without any: concatenating a list of arrays would take the memory twice."""
+    return np.frombuffer(values, "float32").reshape(num_rows, -1) if values else None
 
 
 class Reference:
@@ -139,28 +145,6 @@ class Reference:
             "The reference was made with another network or other weights; make one with `Reference.of`.",
             f"network {identity}, reference of {self.network}",
         )
-
-
-class _Rows:
-    """A float32 array that grows in place: concatenating a list of batches would take the memory twice."""
-
-    def __init__(self):
-        self.array, self.count = None, 0
-
-    def append(self, rows):
-        if self.array is None:
-            self.array = np.empty((0, rows.shape[1]), "float32")
-        count = self.count + len(rows)
-        if count > len(self.array):
-            self.array.resize((max(count, len(self.array) * 6 // 5), rows.shape[1]), refcheck=False)
-        self.array[self.count : count] = rows
-        self.count = count
-
-    def whole(self):
-        """The array of all rows, or `None` without any."""
-        if self.array is not None:
-            self.array.resize((self.count, self.array.shape[1]), refcheck=False)
-        return self.array
 
 
 def _in_range(batches, network):
