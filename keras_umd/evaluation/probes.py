@@ -238,8 +238,7 @@ class LinearProbe(Probe):
         (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
         num_classes = int(max(labels.max(), test_labels.max())) + 1
         accuracies = []
-        for run in range(self.num_runs):
-            seed = self.seed + run
+        for seed in range(self.seed, self.seed + self.num_runs):
             batches = ShuffledBatches(features.astype("float32"), labels, self.batch_size, seed)
             norm = keras.layers.BatchNormalization(center=False, scale=False, dtype="float32")
             linear = keras.layers.Dense(

@@ -29,12 +29,10 @@ def image_grid(images, columns=None, padding=1, scale=1):
     n, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
     rows = math.ceil(n / columns)
-    cell_height, cell_width = height + padding, width + padding
-    grid = np.full((rows * cell_height + padding, columns * cell_width + padding, 3), 255, "uint8")
-    for i, image in enumerate(images):
-        top, left = padding + i // columns * cell_height, padding + i % columns * cell_width
-        grid[top : top + height, left : left + width] = image
-    return grid
+    cells = np.full((rows, columns, padding + height, padding + width, 3), 255, "uint8")
+    cells.reshape(-1, *cells.shape[2:])[:n, padding:, padding:] = images
+    grid = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
+    return np.pad(grid, ((0, padding), (0, padding), (0, 0)), constant_values=255)
 
 
 def reconstruction_grid(images, result, scale=1):
