@@ -151,7 +151,7 @@ def with_progress(batches, dataset, verbose):
     """
     source = dataset[0] if isinstance(dataset, tuple) and len(dataset) == 2 else dataset
     num_images = len(source) if hasattr(source, "shape") else getattr(source, "num_images", None)
-    bar, done = keras.utils.Progbar(num_images or None, verbose=int(verbose), unit_name="image"), 0
+    bar, done = keras.utils.Progbar(num_images or None, verbose=int(bool(verbose)), unit_name="image"), 0
     for images, labels in batches:
         yield images, labels
         done += len(images)

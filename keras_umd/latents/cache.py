@@ -59,7 +59,7 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
     os.makedirs(directory, exist_ok=True)
     manifest, path = matching_manifest(directory, identity), os.path.join(directory, MANIFEST)
     done = {(shard["view"], shard["batch"]) for shard in manifest["shards"]}
-    progress = keras.utils.Progbar(views * len(dataset), verbose=int(verbose), unit_name="batch")
+    progress = keras.utils.Progbar(views * len(dataset), verbose=int(bool(verbose)), unit_name="batch")
     for view, start in itertools.product(range(views), range(0, len(dataset), identity["shard_batches"])):
         stop = min(start + identity["shard_batches"], len(dataset))
         if (view, start) not in done:
