@@ -103,8 +103,7 @@ def sweep_features(
     Raises:
         ValueError: for unknown poolings, and as from `evaluate_features`.
     """
-    is_known = poolings and set(poolings) <= set(POOLINGS)
-    require(is_known, f"`poolings` must be of {POOLINGS}.", f"poolings={poolings}")
+    require(poolings and set(poolings) <= set(POOLINGS), f"`poolings` must be of {POOLINGS}.", f"poolings={poolings}")
     probes = as_probes(probes)
     layers = list(range(1, model.encoder.num_layers + 1)) if layers is None else list(layers)
     columns = {"cls": slice(model.hidden_dim), "mean": slice(model.hidden_dim, None), "cls+mean": slice(None)}

@@ -140,8 +140,7 @@ def _first_images(dataset, name):
         return np.asarray(dataset[0][:1])
     if isinstance(dataset, Dataset):
         return dataset.sample_batch()[0]
-    is_read_once = iter(dataset) is dataset
-    require(not is_read_once, f"`{name}` is read several times; a generator can be read once.", dataset)
+    require(iter(dataset) is not dataset, f"`{name}` is read several times; a generator can be read once.", dataset)
     images, _ = next(batches_of(dataset, 1), (None, None))
     require(images is not None, f"`{name}` must have images.", f"{name} without batches")
     return images

@@ -150,8 +150,9 @@ class FewShotProbe(Probe):
             return slice(None)
         members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
         for label, images in members.items():
-            has_enough = len(images) >= self.shots
-            require(has_enough, f"Class {label} has {len(images)} training images.", f"shots={self.shots}")
+            require(
+                len(images) >= self.shots, f"Class {label} has {len(images)} training images.", f"shots={self.shots}"
+            )
         rng = np.random.default_rng([self.seed, draw])
         return np.concatenate([rng.choice(images, self.shots, replace=False) for images in members.values()])
 

@@ -188,8 +188,7 @@ def _checked_metrics(metrics, reference):
     need_features = {"kernel", "neighbourhoods"}
     if metrics is None:
         return [name for name in _SCORES if reference.features is not None or name not in need_features]
-    is_known = metrics and set(metrics) <= set(_SCORES)
-    require(is_known, f"`metrics` must be of {tuple(_SCORES)}.", f"metrics={metrics}")
+    require(metrics and set(metrics) <= set(_SCORES), f"`metrics` must be of {tuple(_SCORES)}.", f"metrics={metrics}")
     require(
         reference.features is not None or need_features.isdisjoint(metrics),
         f"{sorted(need_features & set(metrics))} need a reference made with keep_features=True.",
