@@ -242,7 +242,7 @@ class Dataset(keras.utils.PyDataset):
         self.go_to(self._epoch)
         images = np.empty((self.num_images, *self.image_shape), self.dtype)
         labels = np.empty(self.num_images, "int32")
-        progress = keras.utils.Progbar(self.num_images, verbose=int(verbose), unit_name="image")
+        progress = keras.utils.Progbar(self.num_images, verbose=int(bool(verbose)), unit_name="image")
         done = 0
         for _ in range(len(self)):
             if (batch := self.read_batch()) is not None:
