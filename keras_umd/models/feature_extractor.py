@@ -97,8 +97,11 @@ class FeatureExtractor(keras.Model):
         super().__init__(**kwargs)
         schedule = schedules.get(schedule, num_timesteps)
         if model_range is not None:
-            is_pair = np.shape(value_range) == (2,) and value_range[0] < value_range[1]
-            require(is_pair, "`value_range` must be a pair (low, high).", value_range=value_range)
+            require(
+                np.shape(value_range) == (2,) and value_range[0] < value_range[1],
+                "`value_range` must be a pair (low, high).",
+                value_range=value_range,
+            )
         require(pooling in POOLINGS, f"`pooling` must be one of {POOLINGS}.", pooling=pooling)
         self.layer = tuple(layer) if np.ndim(layer) else layer
         self._layers_read = self.layer if np.ndim(layer) else (num_layers if layer is None else layer,)

@@ -11,6 +11,7 @@ from keras_umd.sampling.denoiser import predict
 from keras_umd.sampling.image_noise import noise_key
 from keras_umd.sampling.program import SamplingProgram
 from keras_umd.sampling.settings import Settings, takes_settings
+from keras_umd.utils.checks import require
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
@@ -66,8 +67,7 @@ def trajectory(model, labels=None, num_images=None, num_frames=8, **options):
     Returns:
         NumPy array `(num_frames, num_images, *image_shape)`, as of `generate`.
     """
-    if not isinstance(num_frames, (int, np.integer)):
-        raise ValueError(f"`num_frames` must be an integer. Received: num_frames={num_frames}")
+    require(isinstance(num_frames, (int, np.integer)), "`num_frames` must be an integer.", num_frames=num_frames)
     batches = _batches(model, labels, num_images, Settings(**options), num_frames=int(num_frames))
     return np.concatenate([as_images(model, samples) for samples in batches], axis=1)
 
@@ -123,8 +123,9 @@ def denoise(model, images, timestep, labels=None, **options):
         NumPy array as of `generate`.
     """
     T = model.corruption.num_timesteps
-    if not np.ndim(timestep) == 0 or not 1 <= timestep <= T:
-        raise ValueError(f"`timestep` must be a number from 1 to {T}. Received: timestep={timestep}")
+    require(
+        np.ndim(timestep) == 0 and 1 <= timestep <= T, f"`timestep` must be a number from 1 to {T}.", timestep=timestep
+    )
     batches = _batches(model, labels, None, Settings(**options, initial_noise=images), start=float(timestep))
     return np.concatenate([as_images(model, samples) for samples in batches])
 

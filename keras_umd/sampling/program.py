@@ -24,10 +24,9 @@ class SamplingProgram:
 
     def key(self, inputs):
         """The key in the cache of programs. With the shapes: TensorFlow would give up static ones for a second."""
-        shapes = tuple((name, tuple(inputs[name].shape)) for name in sorted(inputs) if name != "rows")
-        num_calls = inputs["rows"]["timestep"].shape[0]
         own = self.is_guided, self.always_guided, self.predict_from, self.num_frames
-        return "generate", *_sampler_key(self.sampler), *own, num_calls, shapes
+        shapes = tuple((name, tuple(inputs[name].shape)) for name in sorted(inputs) if name != "rows")
+        return "generate", *_sampler_key(self.sampler), *own, inputs["rows"]["timestep"].shape[0], shapes
 
     def __call__(self, model, *weak_model_and_inputs):
         *weak_model, inputs = weak_model_and_inputs

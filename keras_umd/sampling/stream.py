@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_umd.sampling import guidance, samplers
 from keras_umd.sampling.settings import Settings
-from keras_umd.utils.checks import check_labels, check_positive_integers
+from keras_umd.utils.checks import check_labels, check_positive_integers, require
 from keras_umd.utils.fingerprint import fingerprint
 
 
@@ -24,8 +24,11 @@ class SampleStream:
 
     def __init__(self, model, num_images, labels, seed, options):
         check_positive_integers(num_images=num_images)
-        if not isinstance(seed, (int, np.integer)):
-            raise ValueError(f"`seed` must be an integer, so that the images can be made again. Received: seed={seed}")
+        require(
+            isinstance(seed, (int, np.integer)),
+            "`seed` must be an integer, so that the images can be made again.",
+            seed=seed,
+        )
         for name in {"initial_noise", "image_indices"} & set(options):
             raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
         Settings(**options)  # raises for wrong ones before anything is written
@@ -57,15 +60,19 @@ class SampleStream:
             if settings.get(name) is not None:
                 settings[name] = _describe_object(read(settings[name]))
         autoencoder = self.model.autoencoder
-        description = {
-            "model": _describe(self.model, self.options.get("weights", "average")),
-            "autoencoder": None if autoencoder is None else autoencoder.fingerprint(),
-            "num_images": self.num_images,
-            "labels": None if self.labels is None else fingerprint([self.labels.astype("int64")]),
-            "seed": self.seed,
-            "options": settings,
-        }
-        return json.loads(json.dumps(description, default=_as_json))
+        return json.loads(
+            json.dumps(
+                {
+                    "model": _describe(self.model, self.options.get("weights", "average")),
+                    "autoencoder": None if autoencoder is None else autoencoder.fingerprint(),
+                    "num_images": self.num_images,
+                    "labels": None if self.labels is None else fingerprint([self.labels.astype("int64")]),
+                    "seed": self.seed,
+                    "options": settings,
+                },
+                default=_as_json,
+            )
+        )
 
 
 def _labels(labels, num_images, num_classes):
@@ -75,18 +82,18 @@ def _labels(labels, num_images, num_classes):
         return None
     labels = np.asarray(labels)
     check_labels(labels, num_classes)
-    if labels.shape != (num_images,):
-        raise ValueError(
-            f"`labels` must be 'balanced', None or of shape ({num_images},). Received: labels of shape {labels.shape}"
-        )
+    require(
+        labels.shape == (num_images,),
+        f"`labels` must be 'balanced', None or of shape ({num_images},).",
+        f"labels of shape {labels.shape}",
+    )
     return labels
 
 
 def _as_json(value):
     """Settings objects, as schedules and views, by class and settings; arrays as lists."""
-    if hasattr(value, "get_config"):
-        return {"class": type(value).__name__, **value.get_config()}
-    return np.asarray(value).tolist()
+    is_object = hasattr(value, "get_config")
+    return {"class": type(value).__name__, **value.get_config()} if is_object else np.asarray(value).tolist()
 
 
 def _describe_object(chosen):

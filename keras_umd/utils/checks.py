@@ -22,14 +22,17 @@ def require(condition, rule, received=None, **values):
     """
     if not condition:
         shown = (f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}" for name, value in values.items())
-        raise ValueError(f"{rule} Received: {received or ', '.join(shown)}")
+        raise ValueError(f"{rule} Received: {', '.join(shown) if received is None else received}")
 
 
 def check_positive_integers(**values):
     """Raise a ValueError that names the first argument that is no integer of at least 1."""
     for name, value in values.items():
-        is_positive = isinstance(value, (int, np.integer)) and value >= 1
-        require(is_positive, f"`{name}` must be a positive integer.", **{name: value})
+        require(
+            isinstance(value, (int, np.integer)) and value >= 1,
+            f"`{name}` must be a positive integer.",
+            **{name: value},
+        )
 
 
 def is_between(number, least, greatest):
@@ -39,8 +42,11 @@ def is_between(number, least, greatest):
 
 def check_timesteps(timesteps, num_timesteps):
     """Check the noise level at which images are encoded, 0 for none."""
-    is_timestep = is_between(timesteps, 0, num_timesteps)
-    require(is_timestep, f"`timesteps` must be an integer from 0 to {num_timesteps}.", timesteps=timesteps)
+    require(
+        is_between(timesteps, 0, num_timesteps),
+        f"`timesteps` must be an integer from 0 to {num_timesteps}.",
+        timesteps=timesteps,
+    )
 
 
 def check_labels(labels, num_classes):
