@@ -189,9 +189,8 @@ class Corruption(Configurable):
             "label_drop": draw(keras.random.uniform, dtype="float32") < label_dropout,
         }
         split = self._split(batch_size)
-        for index, view in enumerate(self.views):
-            if split is None:  # each view knows for itself what it does to every image
-                break
+        # Without a split, each view knows for itself what it does to every image.
+        for index, view in enumerate([] if split is None else self.views):
             if view.noise is None:
                 timesteps = ops.where(split.is_member[index], 0, timesteps)
             elif view.noise.levels is not levels:
@@ -230,8 +229,12 @@ class Corruption(Configurable):
                 tensors = {"images": x0, "x0": x0, "timesteps": timesteps}
             else:
                 noise = take(draws["noise"])
-                seen = view.noise(x0, noise, timesteps, self.noise_schedule)
-                tensors = {"images": seen, "x0": x0, "noise": noise, "timesteps": timesteps}
+                tensors = {
+                    "images": view.noise(x0, noise, timesteps, self.noise_schedule),
+                    "x0": x0,
+                    "noise": noise,
+                    "timesteps": timesteps,
+                }
                 if labels is not None:
                     tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
             if view.mask is not None:

@@ -146,9 +146,8 @@ class PatchEmbedding(BaseLayer):
         return rank in image_ranks
 
     def compute_output_shape(self, input_shape):
-        num_patches = input_shape[1]
-        if self._takes_images(input_shape):
-            num_patches = math.prod(patch_grid(input_shape[1:], self.patch_size))
+        takes_images = self._takes_images(input_shape)
+        num_patches = math.prod(patch_grid(input_shape[1:], self.patch_size)) if takes_images else input_shape[1]
         return (input_shape[0], num_patches, self.hidden_dim)
 
 

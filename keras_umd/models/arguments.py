@@ -11,9 +11,10 @@ from keras_umd.utils.checks import check_positive_integers, require
 
 def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range):
     """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
-    is_shape = np.ndim(image_shape) == 1 and 2 <= len(image_shape) <= 5
     require(
-        is_shape and all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape),
+        np.ndim(image_shape) == 1
+        and 2 <= len(image_shape) <= 5
+        and all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape),
         "`image_shape` must be positive integers: one to four space axes and the channels, for images (height, "
         "width, channels).",
         image_shape=image_shape,

@@ -56,8 +56,7 @@ class ConditionEmbedding(BaseLayer):
     def call(self, timesteps, labels=None, drop=None):
         condition = self.timestep_embedding(timesteps)
         if self.label_embedding is not None:
-            if labels is None:
-                labels = ops.full((1,), self.num_classes, dtype="int32")
+            labels = ops.full((1,), self.num_classes, dtype="int32") if labels is None else labels
             condition = condition + self.label_embedding(labels, drop=drop)
         return self._activated(condition)
 

@@ -116,7 +116,6 @@ class Encoder(BlockNetwork):
         return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):
-        batch, num_patches = images_shape[0], math.prod(patch_grid(images_shape[1:], self.patch_size))
-        if visible_shape is not None:
-            num_patches = visible_shape[1]
-        return (batch, self.hidden_dim), (batch, num_patches, self.hidden_dim)
+        grid = patch_grid(images_shape[1:], self.patch_size)
+        num_patches = math.prod(grid) if visible_shape is None else visible_shape[1]
+        return (images_shape[0], self.hidden_dim), (images_shape[0], num_patches, self.hidden_dim)

@@ -137,21 +137,19 @@ class FeatureExtractor(keras.Model):
 
     def call(self, images):
         check_images(images, self.image_shape, self.value_range)
-        is_wrong = None
-        if self.value_range is not None and keras.backend.standardize_dtype(images.dtype) != "uint8":
-            is_wrong = ops.logical_not(are_in_range(images, self.value_range))
+        is_free = self.value_range is None or keras.backend.standardize_dtype(images.dtype) == "uint8"
+        is_right = None if is_free else are_in_range(images, self.value_range)
         images = scale_images(images, self.model_range, self.value_range)
         timesteps = ops.full((1,), self.timesteps, dtype="int32")
         if self.timesteps:
             noise = keras.random.normal(ops.shape(images), dtype="float32", seed=self.seed_generator)
             images = self.noise_schedule.add_noise(images, noise, timesteps)
         condition = None if self.condition_embedding is None else self.condition_embedding(timesteps)
-        read = self._layers_read
-        *_, outputs = self.encoder(images, condition=condition, collect=read, depth=max(read))
+        *_, outputs = self.encoder(images, condition=condition, collect=self._layers_read, depth=max(self._layers_read))
         outputs = [self._pooled(*output) for output in outputs]
-        if is_wrong is not None:
+        if is_right is not None:
             outputs = [
-                ops.where(ops.expand_dims(is_wrong, tuple(range(1, len(x.shape)))), float("nan"), x) for x in outputs
+                ops.where(ops.expand_dims(is_right, tuple(range(1, len(x.shape)))), x, float("nan")) for x in outputs
             ]
         return outputs if np.ndim(self.layer) else outputs[0]
 

@@ -34,8 +34,7 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
             f"{inputs['labels'].shape[0]} labels",
         )
     if timesteps:
-        shape = ops.shape(inputs["images"])
-        inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
+        inputs["noise"] = keras.random.normal(ops.shape(inputs["images"]), dtype="float32", seed=seed_generator(seed))
 
     def encode(model, inputs):
         images, timesteps = inputs["images"], inputs["timesteps"]

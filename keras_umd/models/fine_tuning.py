@@ -33,9 +33,8 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
         corruption=model.corruption.for_finetuning() if corruption is None else corruption,
         objective=objective,
         ema_decays=[],
+        label_dropout=model.label_dropout if label_dropout is None else label_dropout,
     )
-    if label_dropout is not None:
-        config["label_dropout"] = label_dropout
     finetuned = type(model).from_config(config)
     _copy_weights(model, finetuned)
     for name in freeze:

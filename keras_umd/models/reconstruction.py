@@ -42,8 +42,9 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
         mask = restore(ops.tile(hidden, (1, 1, math.prod(model.patch_size))), visible, masked)
         return tuple(unpatchify(patches, model.patch_size, model.grid) for patches in (pixels, mask))
 
-    values = model.weight_values(weights)
-    prediction, mask = model.programs.run(("reconstruct", mask_ratio), fill_in, [model], x0, mask_noise, values=values)
+    prediction, mask = model.programs.run(
+        ("reconstruct", mask_ratio), fill_in, [model], x0, mask_noise, values=model.weight_values(weights)
+    )
     images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
     mask = to_numpy(mask).astype(bool)
     grey = 0.0

@@ -106,15 +106,22 @@ class UMD(keras.Model):
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
-        sizes = {
-            "hidden_dim": hidden_dim,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "decoder_layers": decoder_layers,
-            "num_classes": num_classes,
-            "num_cls_tokens": num_cls_tokens,
-        }
-        check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range)
+        check_arguments(
+            image_shape,
+            {
+                "hidden_dim": hidden_dim,
+                "num_layers": num_layers,
+                "num_heads": num_heads,
+                "decoder_layers": decoder_layers,
+                "num_classes": num_classes,
+                "num_cls_tokens": num_cls_tokens,
+            },
+            label_dropout,
+            conditioning,
+            corruption,
+            objective,
+            value_range,
+        )
         decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
         patch_size = as_tuple(patch_size, len(grid))
@@ -135,15 +142,10 @@ class UMD(keras.Model):
         self.patch_size = patch_size
         self.objective = objective
         how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
-        self._build_condition()
+        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
         self._prepare_training(seed)
-
-    def _build_condition(self):
-        self.condition_embedding = condition_embedding(
-            self.hidden_dim, self.num_classes, self.conditioning, self.dtype_policy
-        )
 
     def _build_encoder(self, num_layers, num_heads, num_cls_tokens, **how):
         self.encoder = Encoder(
@@ -240,8 +242,7 @@ class UMD(keras.Model):
                 return {name: self.predict_view(view, read(name)) for name, view in inputs["views"].items()}
             finally:
                 self._maybe_reset_call_context()
-        images = self.prepare_images(inputs)
-        return self.encoder(images, condition=self.condition(ops.zeros((1,), "int32")))[0]
+        return self.encoder(self.prepare_images(inputs), condition=self.condition(ops.zeros((1,), "int32")))[0]
 
     compute_output_spec = output_spec_by_tracing
 
@@ -389,8 +390,9 @@ class UMD(keras.Model):
 
     def compute_loss_and_updates(self, trainable_variables, *args, **kwargs):
         """The function that JAX differentiates: Keras' own, after an all-gather of sharded weights."""
-        weights = gathered(trainable_variables, self.trainable_variables)
-        return super().compute_loss_and_updates(weights, *args, **kwargs)
+        return super().compute_loss_and_updates(
+            gathered(trainable_variables, self.trainable_variables), *args, **kwargs
+        )
 
     compute_loss = training.compute_loss
     make_views = training.make_views
@@ -412,8 +414,7 @@ class UMD(keras.Model):
 
     def prepare_images(self, images):
         """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
-        if not hasattr(images, "shape"):
-            images = np.asarray(images)
+        images = images if hasattr(images, "shape") else np.asarray(images)
         images = ensure_shape(images, (None,) * (len(self.image_shape) + 1))
         check_images(images, self.image_shape, self.value_range)
         images = ensure_shape(images, (None, *self.image_shape))
@@ -423,8 +424,7 @@ class UMD(keras.Model):
         """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label."""
         if labels is None:
             return None
-        if not hasattr(labels, "shape"):
-            labels = np.asarray(labels)
+        labels = labels if hasattr(labels, "shape") else np.asarray(labels)
         check_labels(labels, self.num_classes)
         return ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
 

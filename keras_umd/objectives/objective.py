@@ -60,10 +60,8 @@ class Objective(keras.layers.Layer):
     def reads(self, view):
         """The predictions that a view's terms want: `{name: "masked" | "visible" | "all"}`. Static."""
         wanted = {}
-        for term in self.terms:
-            if term.view == view:
-                for name, where in term.reads().items():
-                    wanted[name] = where if wanted.get(name, where) == where else "all"
+        for name, where in (read for term in self.terms if term.view == view for read in term.reads().items()):
+            wanted[name] = where if wanted.get(name, where) == where else "all"
         return wanted
 
     def heads(self):
@@ -81,8 +79,8 @@ class Objective(keras.layers.Layer):
         Raises:
             ValueError: if nothing that is trained there has this name.
         """
-        heads = {n: t for term in self.terms if term.view in views for n, t in term.heads().items()}
-        trained = {name: target for name, target in heads.items() if isinstance(target, DenoisingTarget)}
+        heads = (head for term in self.terms if term.view in views for head in term.heads().items())
+        trained = {name: target for name, target in heads if isinstance(target, DenoisingTarget)}
         choices = [*trained, "both"] if set(trained) >= {"x0", "eps"} else list(trained)
         require(
             choices,

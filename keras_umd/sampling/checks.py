@@ -82,9 +82,8 @@ def check_weak_model(model, weak, labels, guidance):
         }
         for m, s in ((model, schedule), (weak, other_schedule))
     )
-    has_classes = weak.num_classes in (None, model.num_classes)
     require(
-        own == other and _same_levels(schedule, other_schedule) and has_classes,
+        own == other and _same_levels(schedule, other_schedule) and weak.num_classes in (None, model.num_classes),
         "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model.",
         f"{other} and {weak.num_classes} classes beside {own} and {model.num_classes}",
     )

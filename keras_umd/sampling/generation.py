@@ -163,8 +163,8 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
     labels = model.prepare_labels(labels)
     noise = prepare_noise(settings.initial_noise, model.image_shape)
     num_images = check_generation(labels, num_images, noise, settings.image_indices)
-    prediction = model.prediction(settings.predict_from)
-    rows = settings.rows(model.corruption.noise_schedule, start, prediction.needs_signal)
+    needs_signal = model.prediction(settings.predict_from).needs_signal
+    rows = settings.rows(model.corruption.noise_schedule, start, needs_signal)
     models = _models(model, settings, rows, labels)
     values = sum((weak_model.weight_values() for weak_model in models[1:]), model.weight_values(settings.weights))
     shared = {"rows": rows, "key": noise_key(seed_generator(settings.seed))}

@@ -102,8 +102,7 @@ class PowerCosine(Constant):
 
 def get(guidance):
     """Guidance from its scale, or itself; `None` is none, a scale of 1."""
-    if guidance is None:
-        return Constant(1.0)
+    guidance = 1.0 if guidance is None else guidance
     if isinstance(guidance, (int, float, np.number)) and not isinstance(guidance, bool):
         return Constant(float(guidance))
     require(

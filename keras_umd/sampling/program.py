@@ -34,7 +34,6 @@ class SamplingProgram:
         def draw_noise(step):
             return image_noise(inputs["key"], inputs["image_indices"], step, model.image_shape)
 
-        x = inputs["x_t"] if "x_t" in inputs else draw_noise(0)
         denoise = self._denoiser(model, inputs)
         if self.is_guided:
             weak = self._denoiser(*weak_model, inputs) if weak_model else None
@@ -43,7 +42,12 @@ class SamplingProgram:
         if "known" in inputs:
             denoise = with_known_pixels(denoise, inputs["known"], inputs["mask"])
         return self.sampler.loop(
-            denoise, lambda i: draw_noise(i + 1), x, inputs["rows"], model.value_range, self.num_frames
+            denoise,
+            lambda i: draw_noise(i + 1),
+            inputs["x_t"] if "x_t" in inputs else draw_noise(0),
+            inputs["rows"],
+            model.value_range,
+            self.num_frames,
         )
 
     def _denoiser(self, model, inputs):

@@ -104,8 +104,8 @@ class Sampler(Configurable):
             sampler's own columns.
         """
         num_steps, times = self._times(num_steps, schedule, start)
-        table = self.table(schedule.levels(np.append(times, 0)), num_steps)
-        return {name: np.asarray(column, "float32") for name, column in table.items()}
+        levels = schedule.levels(np.append(times, 0))
+        return {name: np.asarray(column, "float32") for name, column in self.table(levels, num_steps).items()}
 
     def sample(
         self, denoise, x_T, schedule, num_steps=None, seed=None, clip_range=None, start=None, image_indices=None

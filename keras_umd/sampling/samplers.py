@@ -144,8 +144,7 @@ def get(sampler):
     """A sampler from its name (`"ddim"`, `"dpmpp_2m"`, `"heun"`), from the eta of DDIM, or itself; `None` is DDIM."""
     if isinstance(sampler, Sampler):
         return sampler
-    if sampler is None:
-        return DDIM()
+    sampler = 1.0 if sampler is None else sampler
     if isinstance(sampler, (int, float, np.number)) and not isinstance(sampler, bool):
         return DDIM(float(sampler))
     require(

@@ -44,14 +44,13 @@ class SampleStream:
         for first in range(start, self.num_images, batch_size):
             # The last batch is filled up with images that aren't kept: no second program for its size.
             indices = np.arange(first, first + batch_size) % self.num_images
-            images = self.model.generate(
+            yield self.model.generate(
                 labels=None if self.labels is None else self.labels[indices],
                 num_images=batch_size,
                 image_indices=indices,
                 seed=self.seed,
                 **self.options,
-            )
-            yield images[: self.num_images - first]
+            )[: self.num_images - first]
 
     def description(self):
         """All settings that the images depend on, as JSON values."""

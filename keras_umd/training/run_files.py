@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import time
 
 from keras_umd.utils.atomic import write_whole
@@ -35,8 +36,7 @@ class Record:
         write_whole(self.path, self._write)
 
     def _write(self, path):
-        with open(path, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in self.lines)
+        pathlib.Path(path).write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, **line):
         self.lines.append(line)
@@ -83,9 +83,8 @@ class Events:
             self._add_summary(step, name, simple_value=value)
 
     def add_picture(self, step, name, path, shape):
-        with open(path, "rb") as file:
-            encoded = file.read()
-        image = {"encoded_image_string": encoded, "height": shape[0], "width": shape[1], "colorspace": shape[2]}
+        image = dict(zip(("height", "width", "colorspace"), shape, strict=True))
+        image["encoded_image_string"] = pathlib.Path(path).read_bytes()
         self._add_summary(step, name, image=image)
 
     def _add_summary(self, step, name, **value):

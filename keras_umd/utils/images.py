@@ -64,9 +64,8 @@ def scale_images(images, value_range, given_range=None):
         value_range: Pair of floats, the model's; `None` for latents.
         given_range: Pair of floats, the range of float images where it isn't the model's.
     """
-    is_uint8 = keras.backend.standardize_dtype(images.dtype) == "uint8"
+    given_range = (0.0, 255.0) if keras.backend.standardize_dtype(images.dtype) == "uint8" else given_range
     images = ops.cast(images, "float32")
-    given_range = (0.0, 255.0) if is_uint8 else given_range
     if given_range is None or tuple(given_range) == value_range:
         return images
     (low, high), (given_low, given_high) = value_range, given_range

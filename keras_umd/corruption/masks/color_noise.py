@@ -52,8 +52,9 @@ class ColorNoise(Mask):
     @staticmethod
     def _blurred(x, grid, std):
         for axis, size in enumerate(grid, start=1):
-            x = ops.tensordot(x, ops.convert_to_tensor(_blur_matrix(size, std)), axes=((axis,), (1,)))
-            x = ops.moveaxis(x, -1, axis)
+            x = ops.moveaxis(
+                ops.tensordot(x, ops.convert_to_tensor(_blur_matrix(size, std)), axes=((axis,), (1,))), -1, axis
+            )
         return x
 
 

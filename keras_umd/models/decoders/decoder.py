@@ -202,10 +202,8 @@ class Decoder(BlockNetwork):
     def compute_output_shape(
         self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None
     ):
-        batch, num_patches = tokens_shape[:2]
-        if masked_shape is not None:
-            num_patches += masked_shape[1]
-        shape = (batch, num_patches, math.prod(self.patch_size) * self.channels)
+        num_patches = tokens_shape[1] + (0 if masked_shape is None else masked_shape[1])
+        shape = (tokens_shape[0], num_patches, math.prod(self.patch_size) * self.channels)
         return dict.fromkeys(self.pixel_predictions, shape)
 
     def get_config(self):
