@@ -51,9 +51,7 @@ def split_batch(batch_size, shares):
     return _known_split(batch_size, shares) if isinstance(batch_size, int) else BatchSplit(batch_size, shares)
 
 
-@functools.lru_cache(maxsize=32)
-def _known_split(batch_size, shares):
-    return BatchSplit(batch_size, shares)
+_known_split = functools.lru_cache(maxsize=32)(BatchSplit)
 
 
 def _counts(batch_size, shares, is_static):

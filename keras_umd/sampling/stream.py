@@ -59,19 +59,15 @@ class SampleStream:
             if settings.get(name) is not None:
                 settings[name] = _describe_object(read(settings[name]))
         autoencoder = self.model.autoencoder
-        return json.loads(
-            json.dumps(
-                {
-                    "model": _describe(self.model, self.options.get("weights", "average")),
-                    "autoencoder": None if autoencoder is None else autoencoder.fingerprint(),
-                    "num_images": self.num_images,
-                    "labels": None if self.labels is None else fingerprint([self.labels.astype("int64")]),
-                    "seed": self.seed,
-                    "options": settings,
-                },
-                default=_as_json,
-            )
-        )
+        description = {
+            "model": _describe(self.model, self.options.get("weights", "average")),
+            "autoencoder": None if autoencoder is None else autoencoder.fingerprint(),
+            "num_images": self.num_images,
+            "labels": None if self.labels is None else fingerprint([self.labels.astype("int64")]),
+            "seed": self.seed,
+            "options": settings,
+        }
+        return json.loads(json.dumps(description, default=_as_json))
 
 
 def _labels(labels, num_images, num_classes):

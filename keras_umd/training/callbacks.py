@@ -54,11 +54,12 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._stop_ignoring_warnings()  # an earlier `fit` may have been stopped in its first epoch
-        require(
-            self.dataset is None or (not self.dataset.is_repeated and self.params["steps"] == len(self.dataset)),
-            "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`.",
-            f"{self.params['steps']} steps an epoch, dataset={self.dataset}",
-        )
+        if self.dataset is not None:
+            require(
+                not self.dataset.is_repeated and self.params["steps"] == len(self.dataset),
+                "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`.",
+                f"{self.params['steps']} steps an epoch, dataset={self.dataset}",
+            )
         os.makedirs(self.backup_dir, exist_ok=True)
         self._epoch, self._batch = 0, 0
         self._num_backups, self._num_since_backup = 0, 0

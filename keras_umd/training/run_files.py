@@ -1,6 +1,5 @@
 """Files that a monitored run leaves: its evaluations as lines of JSON, and events for TensorBoard."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -23,15 +22,12 @@ class Record:
             return
         self.path = os.path.join(directory, "evaluations.jsonl")
         os.makedirs(directory, exist_ok=True)
-        lines = []
-        if os.path.exists(self.path):
-            with open(self.path) as file:
-                # A kill may have cut off the last line.
-                lines = [json.loads(line) for line in file if line.endswith("\n")]
+        text = pathlib.Path(self.path).read_text() if os.path.exists(self.path) else ""
+        # A kill may have cut off the last line.
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         for line in lines:
             for picture in line.get("pictures", {}).values() if line["step"] > step else ():
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(os.path.join(directory, picture))
+                pathlib.Path(directory, picture).unlink(missing_ok=True)
         self.lines = [line for line in lines if line["step"] <= step]
         write_whole(self.path, self._write)
 
