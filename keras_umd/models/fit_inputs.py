@@ -8,7 +8,7 @@ import weakref
 import keras
 import numpy as np
 
-from keras_umd.utils.checks import check_labels
+from keras_umd.utils.checks import check_labels, require
 from keras_umd.utils.images import check_images
 
 
@@ -65,8 +65,7 @@ def peeked(model, x, y, takes_labels=True):
         )
     if isinstance(x, types.GeneratorType):
         first = next(x, None)
-        if first is None:
-            raise ValueError("The generator has no batches. Received: an empty generator")
+        require(first is not None, "The generator has no batches.", "an empty generator")
         x = _with_first(first, x)
     else:
         first = _first_batch(x, y)
@@ -108,11 +107,11 @@ def _with_first(first, rest):
 def refuse_weights(**weights):
     """Raise a ValueError for sample or class weights."""
     for name, value in weights.items():
-        if value is not None:
-            raise ValueError(
-                f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set. "
-                f"Received: {name} of type {type(value).__name__}"
-            )
+        require(
+            value is None,
+            f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set.",
+            f"{name} of type {type(value).__name__}",
+        )
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from keras_umd.training.monitor import Monitor
 from keras_umd.training.state_files import load_state, remove_states, save_model, save_state
 from keras_umd.training.throughput import Throughput
 from keras_umd.utils.atomic import write_json
+from keras_umd.utils.checks import require
 
 __all__ = ["BackupAndRestore", "ModelFile", "Monitor", "Throughput", "resumable"]
 
@@ -37,8 +38,11 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def __init__(self, backup_dir, *, dataset=None, save_freq="epoch"):
         super().__init__()
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(f"`save_freq` must be 'epoch' or a positive integer. Received: save_freq={save_freq!r}")
+        require(
+            save_freq == "epoch" or (isinstance(save_freq, int) and save_freq >= 1),
+            "`save_freq` must be 'epoch' or a positive integer.",
+            save_freq=save_freq,
+        )
         self.backup_dir = os.fspath(backup_dir)
         self.dataset = dataset
         self.save_freq = save_freq
@@ -50,20 +54,22 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._stop_ignoring_warnings()  # an earlier `fit` may have been stopped in its first epoch
-        if self.dataset is not None and (self.dataset.is_repeated or self.params["steps"] != len(self.dataset)):
-            raise ValueError(
-                "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`. "
-                f"Received: {self.params['steps']} steps an epoch, dataset={self.dataset}"
+        if self.dataset is not None:
+            require(
+                not self.dataset.is_repeated and self.params["steps"] == len(self.dataset),
+                "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`.",
+                f"{self.params['steps']} steps an epoch, dataset={self.dataset}",
             )
         os.makedirs(self.backup_dir, exist_ok=True)
         self._epoch, self._batch = 0, 0
         self._num_backups, self._num_since_backup = 0, 0
         exists = os.path.exists(self._path)
-        if exists != broadcast_from_first(exists):
-            raise ValueError(
-                f"All processes must have the same `backup_dir`, on a disk that all see. The first process has "
-                f"{'no' if exists else 'a'} backup there, this one not. Received: backup_dir={self.backup_dir}"
-            )
+        require(
+            exists == broadcast_from_first(exists),
+            "All processes must have the same `backup_dir`, on a disk that all see. The first process has "
+            f"{'no' if exists else 'a'} backup there, this one not.",
+            f"backup_dir={self.backup_dir}",
+        )
         if exists:
             self._restore()
         elif self.dataset is not None:
@@ -76,11 +82,12 @@ class BackupAndRestore(keras.callbacks.Callback):
         with open(self._path) as file:
             state = json.load(file)
         if self.dataset is not None:
-            if "dataset" not in state:
-                raise ValueError(
-                    "The backup was made without `dataset`, and says nothing of the place in it; delete it, or go on "
-                    f"without. Received: dataset={self.dataset}, backup_dir={self.backup_dir}"
-                )
+            require(
+                "dataset" in state,
+                "The backup was made without `dataset`, and says nothing of the place in it; delete it, or go on "
+                "without.",
+                f"dataset={self.dataset}, backup_dir={self.backup_dir}",
+            )
             place = state["dataset"]
             # The file has the shard of the first process, which wrote it.
             place["dataset"]["shard_index"] = self.dataset.identity["shard_index"]

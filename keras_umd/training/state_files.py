@@ -62,10 +62,9 @@ def load_state(model, directory, name):
 def remove_states(directory, but=None):
     """Remove all states from `directory` except `but`, unfinished ones too."""
     for name in os.listdir(directory):
-        if name == but or not name.split(".")[0].isdigit():
-            continue
-        path = os.path.join(directory, name)
-        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        if name != but and name.split(".")[0].isdigit():
+            path = os.path.join(directory, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
 
 
 def _variables(model):
