@@ -13,6 +13,7 @@ from keras_umd.data.loading import prefetched
 from keras_umd.data.order import Order
 from keras_umd.latents.cache import complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
+from keras_umd.utils.checks import require
 from keras_umd.utils.seeds import seed_generator
 
 MAX_OPEN_FILES = 256  # operating systems allow about a thousand
@@ -56,8 +57,11 @@ def from_latents(
             f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
             f"Received: {autoencoder.name!r} with the fingerprint {autoencoder.fingerprint()}"
         )
-    if labels and manifest["class_names"] is None:
-        raise ValueError("The cache was made of images without labels; take labels=False. Received: labels=True")
+    require(
+        not labels or manifest["class_names"] is not None,
+        "The cache was made of images without labels; take labels=False.",
+        "labels=True",
+    )
     source = _Shards(directory, manifest)
     shuffle, drop_remainder = (training if value is None else value for value in (shuffle, drop_remainder))
     order = Order(len(source), batch_size, shuffle, drop_remainder, seed, shard_index, num_shards)
@@ -117,26 +121,23 @@ class LatentLoader:
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
-        records = self.order.records(epoch)
 
-        def submit(pool, number):
+        def submit(pool, records, draws):
             batch = {}
-            return batch, [pool.submit(lambda: batch.update(self._read(records, epoch, number)))]
+            return batch, [pool.submit(lambda: batch.update(self._read(records, draws, epoch)))]
 
-        for batch in prefetched(submit, range(start, self.order.num_batches)):
+        for batch in prefetched(submit, self.order.batches(epoch, start)):
             if self.training:
                 yield batch
             else:
                 yield (batch["means"], batch["labels"]) if self.with_labels else batch["means"]
 
-    def _read(self, records, epoch, number):
-        records = self.order.in_batch(records, number)
+    def _read(self, records, draws, epoch):
         labels = {"labels": self.source.labels[records]} if self.with_labels else {}
         if not self.training:
             moments = self.source.read(records, np.zeros((len(records), 2), int)).astype("float32")
             return {"means": moments[..., : moments.shape[-1] // 2], **labels}
-        draws = self.order.draws(epoch, number, len(records))[:, :2]
-        versions = (draws * [self.source.num_views, self.source.num_mirrored]).astype(int)
+        versions = (draws[:, :2] * [self.source.num_views, self.source.num_mirrored]).astype(int)
         return {
             "moments": self.source.read(records, versions),
             "indices": records.astype("int32"),
@@ -160,8 +161,8 @@ class _Shards:
         first_view = [shard for shard in shards if shard["view"] == 0]
         self._starts = np.cumsum([0] + [shard["count"] for shard in first_view])  # the same in all views
         self._row_shape = (*manifest["latent_shape"][:2], 2 * manifest["latent_shape"][2])
-        files = [shard["labels"]["file"] for shard in first_view if "labels" in shard]
-        self.labels = np.concatenate([self._load(file) for file in files]) if files else None
+        labels = [self._load(shard["labels"]["file"]) for shard in first_view if "labels" in shard]
+        self.labels = np.concatenate(labels) if labels else None
 
     def _load(self, file, mmap_mode=None):
         return np.load(os.path.join(self._directory, file), mmap_mode)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_umd.backend.steps import kept_values
-from keras_umd.utils.checks import check_labels, check_positive_integers
+from keras_umd.utils.checks import check_labels, check_positive_integers, require
 from keras_umd.utils.images import check_images
 
 
@@ -94,15 +94,13 @@ def peeked(model, x, y, takes_labels=True):
         )
     if isinstance(x, types.GeneratorType):
         first = next(x, None)
-        if first is None:
-            raise ValueError("The generator has no batches. Received: an empty generator")
+        require(first is not None, "The generator has no batches.", "an empty generator")
         x = _with_first(first, x)
     else:
         first = _first_batch(x, y)
     images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
     if hasattr(images, "shape") and hasattr(images, "dtype"):
-        if not images.shape[0]:
-            raise ValueError(f"There must be at least one image. Received: x of shape {tuple(images.shape)}")
+        require(images.shape[0] != 0, "There must be at least one image.", f"x of shape {tuple(images.shape)}")
         check_images(images, model.image_shape, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
@@ -139,11 +137,11 @@ def _with_first(first, rest):
 def refuse_weights(**weights):
     """Raise a ValueError for sample or class weights."""
     for name, value in weights.items():
-        if value is not None:
-            raise ValueError(
-                f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set. "
-                f"Received: {name} of type {type(value).__name__}"
-            )
+        require(
+            value is None,
+            f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set.",
+            f"{name} of type {type(value).__name__}",
+        )
 
 
 @contextlib.contextmanager

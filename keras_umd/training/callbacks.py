@@ -6,9 +6,9 @@ import os
 import warnings
 
 import keras
+import numpy as np
 
 from keras_umd.backend.processes import any_process, broadcast_from_first, is_first_process, num_processes, wait_for_all
-from keras_umd.data.dataset import Dataset
 from keras_umd.training.checkpoints import Checkpoints
 from keras_umd.training.monitor import Monitor
 from keras_umd.training.run_directory import RunDirectory, RunLock
@@ -17,7 +17,7 @@ from keras_umd.training.state import save_model
 from keras_umd.training.throughput import Throughput
 from keras_umd.utils import storage
 from keras_umd.utils.atomic import write_whole
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, is_between, require
 
 __all__ = ["BackupAndRestore", "HistoryFile", "ModelFile", "Monitor", "Throughput", "standard"]
 
@@ -64,18 +64,20 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def __init__(self, directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
         super().__init__()
-        if save_freq != "epoch":
-            if isinstance(save_freq, str):
-                raise ValueError(f"`save_freq` must be 'epoch' or a positive integer. Received: {save_freq=}")
-            check_positive_integers(save_freq=save_freq)
+        require(
+            save_freq == "epoch" or is_between(save_freq, 1, np.inf),
+            "`save_freq` must be 'epoch' or a positive integer.",
+            save_freq=save_freq,
+        )
         check_positive_integers(keep=keep)
-        if resume not in (True, False, "force") or isinstance(resume, int) and not isinstance(resume, bool):
-            raise ValueError(f"`resume` must be True, False or 'force'. Received: resume={resume!r}")
-        if dataset is not None and not isinstance(dataset, Dataset):
-            raise ValueError(
-                "`dataset` must be a data set of keras_umd.data, or None for all other data. "
-                f"Received: dataset of type {type(dataset).__name__}"
-            )
+        require(
+            isinstance(resume, bool) or resume == "force", "`resume` must be True, False or 'force'.", resume=resume
+        )
+        require(
+            dataset is None or hasattr(dataset, "state_after"),
+            "`dataset` must be a data set of keras_umd.data, or None for all other data.",
+            f"dataset of type {type(dataset).__name__}",
+        )
         self.directory = os.fspath(directory)
         self.dataset = dataset
         self.save_freq = save_freq
@@ -94,10 +96,11 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._stop_ignoring_warnings()  # an earlier `fit` may have been stopped in its first epoch
-        if self.dataset is not None and (self.dataset.is_repeated or self.params["steps"] != len(self.dataset)):
-            raise ValueError(
-                "`fit` must take the data set of its checkpoints, in whole epochs, without `steps_per_epoch`. "
-                f"Received: {self.params['steps']} steps an epoch, dataset={self.dataset}"
+        if self.dataset is not None:
+            require(
+                not self.dataset.is_repeated and self.params["steps"] == len(self.dataset),
+                "`fit` must take the data set of its checkpoints, in whole epochs, without `steps_per_epoch`.",
+                f"{self.params['steps']} steps an epoch, dataset={self.dataset}",
             )
         self._epoch, self._batch = 0, 0
         self._step, self._num_since_save = 0, 0
@@ -129,17 +132,20 @@ class BackupAndRestore(keras.callbacks.Callback):
         }
 
     def _go_on(self, number):
-        if number not in self.checkpoints.numbers():
-            raise ValueError(
-                "All processes must have the same `directory`, on a disk that all see. The first process has a "
-                f"checkpoint there, this one not. Received: directory={self.directory}"
-            )
+        require(
+            number in self.checkpoints.numbers(),
+            "All processes must have the same `directory`, on a disk that all see. The first process has a checkpoint "
+            "there, this one not.",
+            directory=self.directory,
+        )
         place = self.checkpoints.place(number)
-        if self.dataset is not None and place["dataset"] is None:
-            raise ValueError(
-                "The checkpoint was made without `dataset`, and says nothing of the place in it; take another "
-                f"directory, or go on without. Received: dataset={self.dataset}, directory={self.directory}"
-            )
+        require(
+            self.dataset is None or place["dataset"] is not None,
+            "The checkpoint was made without `dataset`, and says nothing of the place in it; take another folder, or "
+            "go on without.",
+            dataset=self.dataset,
+            directory=self.directory,
+        )
         self.checkpoints.load(self.model, number)
         if self.dataset is not None:
             # The file has the shard of the first process, and with resume="force" perhaps other data.
@@ -280,8 +286,7 @@ class ModelFile(keras.callbacks.Callback):
     def __init__(self, path):
         super().__init__()
         self.path = os.fspath(path)
-        if not self.path.endswith(".keras"):
-            raise ValueError(f"`path` must end in '.keras'. Received: path={self.path!r}")
+        require(self.path.endswith(".keras"), "`path` must end in '.keras'.", path=self.path)
 
     def __repr__(self):
         return f"<ModelFile: {self.path!r}>"
@@ -328,8 +333,8 @@ class HistoryFile(keras.callbacks.Callback):
             return []
         with storage.local_copy(self.path) as local, open(local, newline="") as file:
             rows = list(csv.DictReader(file))
-        if not all((row.get("epoch") or "").isdigit() for row in rows):
-            raise ValueError(f"{self.path} must have an integer `epoch` in each row. Received: a file with others")
+        have_epochs = all((row.get("epoch") or "").isdigit() for row in rows)
+        require(have_epochs, f"{self.path} must have an integer `epoch` in each row.", "a file with others")
         return rows
 
 

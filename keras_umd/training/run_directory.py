@@ -8,6 +8,7 @@ import time
 
 import keras
 
+from keras_umd.backend.devices import backend_version
 from keras_umd.utils import storage
 from keras_umd.utils.atomic import DamagedFileError, make_folder, read_json, write_json
 
@@ -99,7 +100,7 @@ def _start():
         "time": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "host": platform.node(),
         "process": os.getpid(),
-        "backend": keras.backend.backend(),
+        "backend": backend_version(),
         "keras": keras.__version__,
         "python": platform.python_version(),
     }

@@ -94,7 +94,7 @@ class Throughput(keras.callbacks.Callback):
         On JAX, reading `self.model` waits for the last step.
         """
         mean = next(metric for metric in self.model.metrics if metric.name == "loss")
-        images = round(float(keras.ops.convert_to_numpy(mean.count)))
+        images = round(float(keras.ops.convert_to_numpy(mean.count)))  # before the clock: it may wait for the device
         self._marks.append((clock(), images))
 
     def _end_training(self):
