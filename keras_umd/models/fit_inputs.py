@@ -8,6 +8,7 @@ import weakref
 import keras
 import numpy as np
 
+from keras_umd.models.batch_checks import RaiseFaults
 from keras_umd.utils.checks import check_labels
 from keras_umd.utils.images import check_images
 
@@ -25,12 +26,20 @@ def fit(model, keras_fit, args, kwargs):
     elif validation is not None:
         arguments["validation_data"] = peeked(model, validation, None)
     steps = ("train",) if validation is None else ("train", "test")
+    arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
     try:
         with resident_data(model, steps, arguments["x"], validation):
             return keras_fit(**arguments)
     finally:
         # BackupAndRestore sets the epoch to resume at; clear it, or the next fit would start there if this one failed.
         model._initial_epoch = None
+
+
+def _with_checks(callbacks):
+    """The callbacks, behind one that raises what the step has found in batches; before any saves the model."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    return [RaiseFaults(), *keras.tree.flatten(callbacks or [])]
 
 
 def evaluate(model, keras_evaluate, args, kwargs):
@@ -42,6 +51,7 @@ def evaluate(model, keras_evaluate, args, kwargs):
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
+    arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
     with resident_data(model, ("test",), arguments["x"]):
         return keras_evaluate(**arguments)
 

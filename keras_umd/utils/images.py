@@ -10,7 +10,7 @@ from keras_umd.backend import host_values
 RANGE_TOLERANCE = 1e-2
 
 
-def check_images(images, image_shape, value_range):
+def check_images(images, image_shape, value_range, must_be_finite=True):
     """Raise a ValueError that says what to do if `images` can't be a batch for a model of `image_shape`.
 
     Shape and type are always checked; the values only where they are in host memory.
@@ -19,6 +19,7 @@ def check_images(images, image_shape, value_range):
         images: Array or tensor.
         image_shape: Tuple `(*space, channels)`, with `None` for sizes that may be any.
         value_range: Pair of floats, or `None` for latents.
+        must_be_finite: Bool. Whether values that aren't finite raise; a guard leaves the step out instead.
     """
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
     if len(shape) != 1 + len(image_shape):
@@ -44,6 +45,8 @@ def check_images(images, image_shape, value_range):
         return
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low + high):
+        if not must_be_finite:
+            return
         raise ValueError("`images` must be finite. Received: images with NaN or infinite values")
     if value_range is None:
         return
