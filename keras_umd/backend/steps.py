@@ -73,9 +73,9 @@ def global_norm(tensors):
     return ops.sqrt(sum(ops.sum(ops.square(ops.cast(tensor, "float32"))) for tensor in tensors))
 
 
-def num_replicas():
-    """The replicas among which `tf.distribute` shares a batch; 1 elsewhere."""
-    return tf.distribute.get_strategy().num_replicas_in_sync if tf else 1
+def num_replicas(model):
+    """The replicas among which `tf.distribute` shares a model's batches; 1 elsewhere."""
+    return model.distribute_strategy.num_replicas_in_sync if tf else 1
 
 
 def supported_steps_per_execution(steps):

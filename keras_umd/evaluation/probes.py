@@ -41,6 +41,12 @@ def check_labelled(features, labels):
             "Features must have shape (n, dim) and labels (n,), n at least 1. "
             f"Received: features of shape {features.shape}, labels of shape {labels.shape}"
         )
+    if not np.isfinite(features).all():
+        num_bad = int((~np.isfinite(features).all(axis=1)).sum())
+        raise ValueError(
+            "Features must be finite; look for NaN in the weights of the encoder. "
+            f"Received: NaN or infinite values in {num_bad} of {len(features)} features"
+        )
     return features, labels
 
 
@@ -141,8 +147,8 @@ class FewShotProbe(Probe):
         Raises:
             ValueError: if a class has fewer than `shots` training images, or features and labels don't fit.
         """
-        features, labels = check_labelled(*train)
-        num_classes = int(max(labels.max(), np.max(test[1]))) + 1
+        (features, labels), test = check_labelled(*train), check_labelled(*test)
+        num_classes = int(max(labels.max(), test[1].max())) + 1
         accuracies = []
         for draw in range(self.num_draws):
             chosen = self._chosen(labels, draw)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_umd.models.batch_checks import RaiseFaults
-from keras_umd.utils.checks import check_labels
+from keras_umd.utils.checks import check_finite, check_labels
 from keras_umd.utils.images import check_images
 
 
@@ -17,7 +17,8 @@ def fit(model, keras_fit, args, kwargs):
     """`keras_fit`, with data and validation data checked first."""
     arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
     refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
-    arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
+    x, y = arguments.get("x"), arguments.get("y")
+    arguments["x"] = peeked(model, x, y, trained_in=arguments.get("batch_size") or 32)  # Keras' own size of batches
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
@@ -63,11 +64,14 @@ def predict(model, keras_predict, x, args, kwargs):
             "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
             f"training=False, by another function of keras_umd.data. Received: {x}"
         )
-    return keras_predict(peeked(model, x, None, takes_labels=False), *args, **kwargs)
+    return check_finite(keras_predict(peeked(model, x, None, takes_labels=False), *args, **kwargs), "features")
 
 
-def peeked(model, x, y, takes_labels=True):
-    """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again."""
+def peeked(model, x, y, takes_labels=True, trained_in=None):
+    """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again.
+
+    With `trained_in`, the size of batches of arrays, also that no view is left without an image in every batch.
+    """
     if isinstance(x, (list, tuple, dict)):
         raise ValueError(
             "Images must be one array or a data set, and labels the next argument. "
@@ -85,7 +89,23 @@ def peeked(model, x, y, takes_labels=True):
         check_images(images, model.image_shape, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
+    if trained_in is not None:
+        sizes = [array.shape[0] for array in keras.tree.flatten(images) if getattr(array, "shape", ())]
+        if sizes:
+            check_shares(model.corruption, min(sizes[0], trained_in) if images is x else sizes[0])
     return x
+
+
+def check_shares(corruption, batch_size):
+    """Raise a ValueError if batches of this size leave a view without images: it would never be trained."""
+    missing = corruption.views_without_images(batch_size)
+    if missing:
+        shares = {view.name: round(view.share, 4) for view in corruption.views}
+        raise ValueError(
+            f"A batch of {batch_size} has no image for the views {missing}, so they would never be trained; take "
+            f"batches of at least {len(shares)} images (gradient accumulation shares out each of its batches), or a "
+            f"corruption without them. Received: batches of {batch_size}, shares of the views {shares}"
+        )
 
 
 def _first_batch(x, y):

@@ -191,10 +191,10 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
 
 def guard_steps(model, sigma, window):
     """Leave out the steps of a compiled model that aren't finite or outliers; see `UMD.guard_steps`."""
-    if num_replicas() > 1:
-        raise ValueError(
+    if num_replicas(model) > 1:
+        raise NotImplementedError(
             "A guard can't work under `tf.distribute` with several replicas; train on one device, or with JAX and "
-            f"keras.distribution. Received: {num_replicas()} replicas"
+            f"keras.distribution. Received: {num_replicas(model)} replicas"
         )
     state = next(iter(model.guards), None)
     if state is not None and (state.sigma, state.window) == (sigma, window):

@@ -458,6 +458,10 @@ class UMD(keras.Model):
         """
         return make_views(self, images, labels, seed, label_dropout, draws)
 
+    def step_inputs(self, images, labels, draws):
+        """As `make_views`, for a step that is run again: of images and labels that no check refuses."""
+        return make_views(self, images, labels, draws=draws, must_be_finite=False)
+
     def loss_of(self, images, labels=None):
         """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.
 

@@ -11,6 +11,7 @@ from keras_umd.sampling.denoiser import predict
 from keras_umd.sampling.image_noise import noise_key
 from keras_umd.sampling.program import SamplingProgram
 from keras_umd.sampling.settings import Settings
+from keras_umd.utils.checks import check_finite
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
@@ -105,7 +106,7 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
         )
         kept = min(num_images - first, batch_size)
         progress(first + kept)
-        yield samples[:kept] if num_frames is None else samples[:, :kept]
+        yield check_finite(samples[:kept] if num_frames is None else samples[:, :kept], "samples")
 
 
 def _models(model, settings, rows, labels):

@@ -8,12 +8,13 @@ import warnings
 import keras
 
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
+from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
 from keras_umd.training.state_files import load_state, remove_states, save_model, save_state
 from keras_umd.training.throughput import Throughput
 from keras_umd.utils.atomic import write_json
 
-__all__ = ["BackupAndRestore", "ModelFile", "Monitor", "Throughput", "resumable"]
+__all__ = ["BackupAndRestore", "Guard", "ModelFile", "Monitor", "Throughput", "resumable"]
 
 
 class BackupAndRestore(keras.callbacks.Callback):
@@ -94,6 +95,22 @@ class BackupAndRestore(keras.callbacks.Callback):
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             self._ignored_warnings = warnings.filters[0]
 
+    def restore_last(self):
+        """Load the last backup into the model within `fit`; epoch and data go on where they are.
+
+        Returns:
+            String, what was loaded.
+
+        Raises:
+            ValueError: if there is no backup yet.
+        """
+        if not os.path.exists(self._path):
+            raise ValueError(f"There is no backup to go back to yet. Received: backup_dir={self.backup_dir}")
+        with open(self._path) as file:
+            state = json.load(file)
+        load_state(self.model, self.backup_dir, state["weights"])
+        return f"the backup of epoch {state['epoch']}, batch {state['batch']}"
+
     def _stop_ignoring_warnings(self):
         if self._ignored_warnings in warnings.filters:
             warnings.filters.remove(self._ignored_warnings)
@@ -157,15 +174,15 @@ class ModelFile(keras.callbacks.Callback):
 
 
 def resumable(directory, *, dataset=None, save_freq="epoch"):
-    """Callbacks for a long training: it stops at NaN, resumes where it was killed, and saves its model and its losses.
+    """Callbacks for a long training: it leaves out steps that would spoil it, resumes where it was killed, and saves its model and its losses.
 
     Example:
 
     >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.resumable("runs/umd"))
 
     Args:
-        directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; and while the training
-            runs `backup/`, from which the same script resumes. Several processes that train together take the same
+        directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; a black box of a step
+            that was left out (`Guard`); and while the training runs `backup/`, from which the same script resumes. Several processes that train together take the same
             directory; the first one writes.
         dataset: `keras_umd.data.Dataset` that `fit` gets, or `None`. With it, a run that was stopped resumes in the
             middle of an epoch, with the batch that was next; that epoch's losses are means over the rest of it.
@@ -177,6 +194,8 @@ def resumable(directory, *, dataset=None, save_freq="epoch"):
     os.makedirs(directory, exist_ok=True)
     log = keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)
     return [
+        Guard(directory=directory),
+        # Where no guard works:
         keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally: NaN saved, backup deleted
         ModelFile(os.path.join(directory, "model.keras")),
         *([log] if is_first_process() else []),
