@@ -111,7 +111,8 @@ def replay(path):
     >>> print(keras_umd.replay("runs/umd/black_box_000412.zip"))
     loss nan, gradient norm nan
     images [3] of the batch have NaN or infinite values
-    the first that isn't finite: output of encoder/patch_embedding
+    the first that isn't finite: output of encoder/patch_embedding/projection
+    largest gradients: ...
 
     Args:
         path: String or path, a file that `callbacks.Guard` wrote.
@@ -209,6 +210,8 @@ def _watched(model):
 def _last_run(weights, outputs):
     """The layer of these weights that ran last; that of the first of them, if none was called as a layer."""
     layers = [path.rpartition("/")[0] for path in weights]
+    # A layer ends behind those within it, but its own weights, as class tokens, may come first in it.
+    layers = [path for path in layers if not any(other.startswith(f"{path}/") for other in layers)]
     return next((path for path, _ in reversed(outputs) if path in layers), layers[0])
 
 

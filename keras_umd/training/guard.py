@@ -92,7 +92,7 @@ class Guard(keras.callbacks.Callback):
         self._epoch, self._last_batch = epoch, -1
         if self._num_skipped is None:  # after a backup has been loaded
             self._num_skipped = self._read("num_skipped")
-        self._accepted_before = self._read("num_accepted")
+        self._before_epoch = self._num_skipped, self._read("num_accepted")
 
     def on_train_batch_end(self, batch, logs=None):
         if self._state is None:
@@ -115,7 +115,8 @@ class Guard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._state is None:
             return
-        if self._read("num_accepted") == self._accepted_before and self._last_batch >= 0:
+        skipped, accepted = self._before_epoch
+        if self._num_skipped > skipped and self._read("num_accepted") == accepted:
             raise FloatingPointError(f"All steps of epoch {epoch} were left out. " + self._explanation())
 
     def on_train_end(self, logs=None):
