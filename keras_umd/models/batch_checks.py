@@ -29,9 +29,7 @@ class BatchChecks(keras.metrics.Metric):
 
     def __init__(self):
         super().__init__(name="batch_checks", dtype="float32")
-        self.counts = {
-            name: self.add_variable((), "zeros", dtype="float32", name=f"num_{name}") for name in FAULTS
-        }
+        self.counts = {name: self.add_variable((), "zeros", dtype="float32", name=f"num_{name}") for name in FAULTS}
 
     def reset_state(self):
         """Nothing is reset: `fit` evaluates before its epoch ends, and Keras would forget what the epoch met."""
@@ -76,7 +74,9 @@ class BatchChecks(keras.metrics.Metric):
         for variable in self.variables:
             variable.assign(0.0)
         values = {"num_classes": model.num_classes, "value_range": model.value_range}
-        return [FAULTS[name].format(count=count, **values) for name, count in counts.items() if count and name not in but]
+        return [
+            FAULTS[name].format(count=count, **values) for name, count in counts.items() if count and name not in but
+        ]
 
     def save_own_variables(self, store):
         """Nothing to save."""

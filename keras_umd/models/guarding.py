@@ -70,9 +70,7 @@ class GuardState(keras.metrics.Metric):
         mean = ops.sum(self.history * is_filled, axis=1) / count
         variance = ops.sum(is_filled * ops.square(self.history - mean[:, None]), axis=1) / count
         deviation = ops.maximum(ops.sqrt(variance), LEAST_DEVIATION * ops.abs(mean))
-        is_outlier = ops.logical_and(
-            filled >= max(self.window // 2, 2), ops.any(seen > mean + self.sigma * deviation)
-        )
+        is_outlier = ops.logical_and(filled >= max(self.window // 2, 2), ops.any(seen > mean + self.sigma * deviation))
         accepted = ops.logical_and(ops.all(ops.isfinite(seen)), ops.logical_not(is_outlier))
         is_place = ops.logical_and(places == self.num_remembered % self.window, accepted)
         self.history.assign(ops.where(is_place, seen[:, None], ops.convert_to_tensor(self.history)))

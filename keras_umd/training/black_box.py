@@ -93,7 +93,9 @@ class Replay:
         if self.bad_images:
             lines.append(f"images {self.bad_images} of the batch have NaN or infinite values")
         lines.append(
-            "everything is finite" if self.layer is None else f"the first that isn't finite: {self.kind} of {self.layer}"
+            "everything is finite"
+            if self.layer is None
+            else f"the first that isn't finite: {self.kind} of {self.layer}"
         )
         largest = sorted(self.gradient_norms.items(), key=lambda item: -np.nan_to_num(item[1], nan=np.inf))[:3]
         lines.append("largest gradients: " + ", ".join(f"{path} {norm:.3g}" for path, norm in largest))
