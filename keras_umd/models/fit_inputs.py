@@ -91,8 +91,10 @@ def peeked(model, x, y, takes_labels=True, trained_in=None):
         check_labels(labels, model.num_classes)
     if trained_in is not None:
         sizes = [array.shape[0] for array in keras.tree.flatten(images) if getattr(array, "shape", ())]
-        if sizes:
-            check_shares(model.corruption, min(sizes[0], trained_in) if images is x else sizes[0])
+        size = min(sizes[0], trained_in) if images is x else next(iter(sizes), None)
+        size = x.batch_size if hasattr(x, "sample_batch") else size  # the sample of keras_umd.data is smaller
+        if size is not None:
+            check_shares(model.corruption, size)
     return x
 
 

@@ -87,7 +87,7 @@ class GuardState(keras.metrics.Metric):
         self.in_a_row.assign((self.in_a_row + 1.0) * (1.0 - accepted))
 
     def count_unjudged(self, is_unjudged):
-        """Count a step that a `LossScaleOptimizer` left out, if its loss isn't finite; too large a scale is no fault."""
+        """Count a step that a `LossScaleOptimizer` left out if its loss isn't finite; a scale too large is no fault."""
         is_lost = ops.logical_and(is_unjudged, ops.logical_not(ops.isfinite(self.loss)))
         lost = ops.cast(is_lost, "float32")
         self.rejected.assign_add(lost)

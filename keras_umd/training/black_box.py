@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.backend.frameworks import BACKEND
 from keras_umd.backend.gradients import value_and_gradients
 from keras_umd.backend.processes import is_first_process, to_numpy
 from keras_umd.utils.atomic import write_whole
@@ -34,7 +35,8 @@ def write_black_box(path, model, batch, about):
     arrays = {name: x.astype("float32") if x.dtype.name == "bfloat16" else x for name, x in arrays.items()}
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)  # the optimizer isn't run again
-    about = {"format": FORMAT, **about, "model": config}
+    versions = {"backend": BACKEND, "keras": keras.__version__}
+    about = {"format": FORMAT, **versions, **about, "model": config}
     if not is_first_process():  # the others were needed to gather the arrays
         return
 

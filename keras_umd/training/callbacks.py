@@ -174,16 +174,16 @@ class ModelFile(keras.callbacks.Callback):
 
 
 def resumable(directory, *, dataset=None, save_freq="epoch"):
-    """Callbacks for a long training: it leaves out steps that would spoil it, resumes where it was killed, and saves its model and its losses.
+    """Callbacks for a long training: it leaves out steps that would spoil it, resumes where it was killed, saves itself.
 
     Example:
 
     >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.resumable("runs/umd"))
 
     Args:
-        directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; a black box of a step
-            that was left out (`Guard`); and while the training runs `backup/`, from which the same script resumes. Several processes that train together take the same
-            directory; the first one writes.
+        directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; black boxes of
+            steps that were left out (`Guard`); and while the training runs `backup/`, from which the same script
+            resumes. Several processes that train together take the same directory; the first one writes.
         dataset: `keras_umd.data.Dataset` that `fit` gets, or `None`. With it, a run that was stopped resumes in the
             middle of an epoch, with the batch that was next; that epoch's losses are means over the rest of it.
         save_freq: `"epoch"`, or an integer, the steps between two backups; after each epoch there is one anyway.

@@ -146,7 +146,6 @@ class Guard(keras.callbacks.Callback):
             return
         os.makedirs(self.directory, exist_ok=True)
         path = os.path.join(self.directory, f"black_box_{about['epoch']:04}_{about['batch']:06}.zip")
-        about = {**about, "backend": keras.backend.backend(), "keras": keras.__version__}
         write_black_box(path, model, self._state.last.batch, about)
         self.black_boxes.append(path)
 

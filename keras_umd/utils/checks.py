@@ -27,8 +27,8 @@ def check_finite(values, what):
     """
     if known_to_be_wrong(values):
         raise ValueError(
-            f"The {what} of the model aren't finite; load weights from before its training diverged, or look for NaN in "
-            f"them (model.get_weights()). Received: {what} of shape {tuple(values.shape)} with NaN or infinite values"
+            f"The {what} of the model aren't finite; load weights from before its training diverged, or look for NaN "
+            f"in them (model.get_weights()). Received: {what} of shape {tuple(values.shape)}, with NaN or infinity"
         )
     return values
 

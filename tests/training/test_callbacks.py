@@ -54,7 +54,7 @@ def test_nan_raises_and_keeps_the_last_good_backup(small_model, images, tmp_path
             model.decoder.mask_token.assign(np.full(16, np.nan))
 
     run = [keras.callbacks.LambdaCallback(on_epoch_begin=spoil), *callbacks.resumable(tmp_path / "run")]
-    with pytest.raises(RuntimeError, match="NaN"):
+    with pytest.raises(FloatingPointError, match="All steps of epoch 1 were left out"):
         model.fit(images, batch_size=8, epochs=3, verbose=0, callbacks=run)
     saved = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert np.isfinite(array(saved.decoder.mask_token)).all()
