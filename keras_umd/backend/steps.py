@@ -70,6 +70,8 @@ def global_norm(tensors):
     if torch:  # two kernels for all of them; one after the other they would take longer to start than to run
         norms = torch._foreach_norm([tensor.detach().float() for tensor in tensors])
         return torch.linalg.vector_norm(torch.stack(norms))
+    if tf:  # gradients of tables that are read by index name a row more than once
+        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
     return ops.sqrt(sum(ops.sum(ops.square(ops.cast(tensor, "float32"))) for tensor in tensors))
 
 

@@ -174,7 +174,7 @@ class ModelFile(keras.callbacks.Callback):
 
 
 def resumable(directory, *, dataset=None, save_freq="epoch"):
-    """Callbacks for a long training: it leaves out steps that would spoil it, resumes where it was killed, saves itself.
+    """Callbacks for a long training: it leaves out steps that would spoil it, resumes, and saves its model.
 
     Example:
 

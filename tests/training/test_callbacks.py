@@ -205,7 +205,7 @@ def test_backups_of_other_data_and_of_parts_of_epochs_are_refused(small_model, i
 
 
 def test_callbacks_say_what_they_do(tmp_path):
-    _, model_file, *_, backup = callbacks.resumable(tmp_path / "run", save_freq=100)
+    *_, model_file, _, backup = callbacks.resumable(tmp_path / "run", save_freq=100)
     assert repr(model_file) == f"<ModelFile: {str(tmp_path / 'run' / 'model.keras')!r}>"
     assert repr(backup) == f"<BackupAndRestore: {str(tmp_path / 'run' / 'backup')!r}, save_freq=100, dataset=None>"
     for options, when in (

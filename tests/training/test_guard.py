@@ -113,7 +113,7 @@ def test_the_loss_scaling_of_float16_goes_on(small_model):
     optimizer = keras.optimizers.LossScaleOptimizer(recipes.AdamW(1e-3, ema_decay=0.9), initial_scale=2.0**26)
     model.compile(optimizer, **QUICK)
     record = Record()
-    _, history = fit(model, Batches(num_batches=12, spoilt=[10]), record, epochs=2)
+    _, history = fit(model, Batches(num_batches=12, spoilt=[10]), record, epochs=2, window=100)
     scales = float(array(model.optimizer.dynamic_scale))
     halved = round(26 - np.log2(scales))
     assert 2 < halved < 12  # two for the batches of NaN, the others since 2^26 is too much for float16
