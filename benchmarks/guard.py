@@ -44,9 +44,8 @@ def main():
         low, high = interval_of_median(difference)
         rows[name] = {"median": np.median(difference), "low": low, "high": high}
         step = 1000 * np.median(times[:, 0, clock])
-        print(
-            f"{name:4} time of a step {step:8.2f} ms, with a guard {np.median(difference):+.2%} [{low:+.2%}, {high:+.2%}]"
-        )
+        more = f"{np.median(difference):+.2%} [{low:+.2%}, {high:+.2%}]"
+        print(f"{name:4} time of a step {step:8.2f} ms, with a guard {more}")
     common.write_json(args.output, arguments=vars(args), rows=rows, seconds=times.tolist())
 
 
