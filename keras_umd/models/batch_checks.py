@@ -71,12 +71,16 @@ class BatchChecks(keras.metrics.Metric):
     def take_faults(self, model, but=()):
         """What the batches since the last call had, one line a fault, and begin to count anew."""
         counts = {name: int(ops.convert_to_numpy(variable)) for name, variable in self.counts.items()}
-        for variable in self.variables:
-            variable.assign(0.0)
+        self.forget()
         values = {"num_classes": model.num_classes, "value_range": model.value_range}
         return [
             FAULTS[name].format(count=count, **values) for name, count in counts.items() if count and name not in but
         ]
+
+    def forget(self):
+        """Begin to count anew."""
+        for variable in self.variables:
+            variable.assign(0.0)
 
     def save_own_variables(self, store):
         """Nothing to save."""
@@ -86,15 +90,11 @@ class BatchChecks(keras.metrics.Metric):
 
 
 class RaiseFaults(keras.callbacks.Callback):
-    """Raises what `BatchChecks` has counted, at the end of each epoch and of each evaluation.
-
-    Args:
-        model: Model with `batch_checks`.
-    """
+    """Raises what a model's `batch_checks` have counted, at the end of each epoch and of each evaluation."""
 
     def set_model(self, model):
         super().set_model(model)
-        model.batch_checks.take_faults(model)  # of a `fit` that was stopped
+        model.batch_checks.forget()  # what a `fit` that was stopped has counted
 
     def _raise(self):
         model = self.model

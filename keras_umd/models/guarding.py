@@ -189,6 +189,8 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
 
 def guard_steps(model, sigma, window):
     """Leave out the steps of a compiled model that aren't finite or outliers; see `UMD.guard_steps`."""
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError("A guard is put around an optimizer; call `compile` first. Received: a model without one")
     if num_replicas(model) > 1:
         raise NotImplementedError(
             "A guard can't work under `tf.distribute` with several replicas; train on one device, or with JAX and "

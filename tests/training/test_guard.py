@@ -110,15 +110,13 @@ def test_a_training_without_faults_is_the_same_with_a_guard(small_model):
 
 def test_the_loss_scaling_of_float16_goes_on(small_model):
     model = small_model(dtype="mixed_float16")
-    optimizer = keras.optimizers.LossScaleOptimizer(recipes.AdamW(1e-3, ema_decay=0.9), initial_scale=2.0**26)
+    optimizer = keras.optimizers.LossScaleOptimizer(recipes.AdamW(1e-3, ema_decay=0.9), initial_scale=2.0**22)
     model.compile(optimizer, **QUICK)
-    record = Record()
-    _, history = fit(model, Batches(num_batches=12, spoilt=[10]), record, epochs=2, window=100)
-    scales = float(array(model.optimizer.dynamic_scale))
-    halved = round(26 - np.log2(scales))
-    assert 2 < halved < 12  # two for the batches of NaN, the others since 2^26 is too much for float16
-    assert history["skipped_steps"] == [1, 2]
-    assert int(array(model.optimizer.iterations)) == 24 - halved == float(array(model.averages[0].num_updates))
+    _, history = fit(model, Batches(num_batches=9, spoilt=[7]), window=100)
+    halved = 22 - round(np.log2(float(array(model.optimizer.dynamic_scale))))
+    assert 1 < halved < 7  # once for the batch of NaN, else since 2^22 is too much for float16: no fault of the step
+    assert history["skipped_steps"] == [1]
+    assert int(array(model.optimizer.iterations)) == 9 - halved == float(array(model.averages[0].num_updates))
     assert all(np.isfinite(value).all() for value in state_of(model))
     assert np.isfinite(history["loss"]).all()
 
