@@ -243,6 +243,11 @@ class Corruption(Configurable):
             views[view.name] = tensors
         return views
 
+    def views_without_images(self, batch_size):
+        """The names of the views that get no image of a batch of this size, an integer."""
+        split = self._split(batch_size)
+        return [] if split is None else [view.name for i, view in enumerate(self.views) if not split.has(i)]
+
     def _split(self, batch_size):
         """The split of the batch among the views; `None` where each of them sees every image."""
         shares = tuple(view.share for view in self.views)

@@ -41,6 +41,12 @@ def check_labelled(features, labels):
         "Features must have shape (n, dim) and labels (n,), n at least 1.",
         f"features of shape {features.shape}, labels of shape {labels.shape}",
     )
+    are_finite = np.isfinite(features).all(axis=1)
+    require(
+        are_finite.all(),
+        "Features must be finite; look for NaN in the weights of the encoder.",
+        f"NaN or infinite values in {np.sum(~are_finite)} of {len(features)} features",
+    )
     return features, labels
 
 
@@ -140,8 +146,8 @@ class FewShotProbe(Probe):
         Raises:
             ValueError: if a class has fewer than `shots` training images, or features and labels don't fit.
         """
-        features, labels = check_labelled(*train)
-        num_classes = int(max(labels.max(), np.max(test[1]))) + 1
+        (features, labels), test = check_labelled(*train), check_labelled(*test)
+        num_classes = int(max(labels.max(), test[1].max())) + 1
         draws = (self._chosen(labels, draw) for draw in range(self.num_draws))
         return [self.classifier.fit(features[i], labels[i], num_classes).accuracy(*test) for i in draws]
 

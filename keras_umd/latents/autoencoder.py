@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import compile_function, import_tensorflow, shard_batch
-from keras_umd.utils.checks import check_positive_integers, is_between, require
+from keras_umd.utils.checks import check_finite, check_positive_integers, is_between, require
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.images import check_images, scale_images, to_uint8
 from keras_umd.utils.seeds import seed_generator
@@ -228,4 +228,4 @@ def _in_batches(function, model, x, batch_size):
     for start in range(0, len(x), batch_size):
         rows = x[np.arange(start, start + batch_size) % len(x)]
         outputs = function(values, shard_batch(ops.convert_to_tensor(rows)))
-        yield tuple(output[: len(x) - start] for output in outputs)
+        yield tuple(check_finite(output[: len(x) - start], "outputs") for output in outputs)

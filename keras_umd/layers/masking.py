@@ -13,9 +13,9 @@ def check_mask_ratio(mask_ratio, name="mask_ratio"):
 
 
 def num_visible(num_patches, mask_ratio):
-    """The number of visible patches, `int(num_patches * (1 - mask_ratio))`: truncated, as in MAE."""
+    """The number of visible patches, `num_patches * (1 - mask_ratio)`, truncated, as in MAE."""
     check_mask_ratio(mask_ratio)
-    visible = int(num_patches * (1 - mask_ratio))
+    visible = int(num_patches * (1 - mask_ratio) + 1e-9)  # 100 * (1 - 0.9) is 9.999999999999998
     require(
         visible > 0,
         "The mask ratio leaves no patch visible; lower it, or use smaller patches.",

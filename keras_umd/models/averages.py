@@ -34,11 +34,17 @@ class WeightAverage(keras.layers.Layer):
         self.averages = [self.add_weight(shape=v.shape, name=v.path.replace("/", "_"), **zeros) for v in variables]
         self.built = True
 
-    def update(self):
-        """Take the current weights into the average."""
-        self.num_updates.assign_add(1.0)
+    def update(self, counts=None):
+        """Take the current weights into the average.
+
+        Args:
+            counts: Bool scalar, whether the weights have been updated since the last time; `None` for yes.
+        """
+        self.num_updates.assign_add(1.0 if counts is None else ops.cast(counts, "float32"))
         # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits.
         weight = (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay)) if self.decay else 1.0
+        if counts is not None:
+            weight = ops.where(counts, weight, 0.0)
         for average, variable in zip(self.averages, self._sources(), strict=True):
             average.assign(average + weight * (ops.cast(variable, "float32") - average))
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_umd.models.feature_extractor import FeatureExtractor
-from keras_umd.utils.checks import check_timesteps, require
+from keras_umd.utils.checks import check_finite, check_timesteps, require
 from keras_umd.utils.seeds import seed_generator
 
 
@@ -42,7 +42,8 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
             images = model.corruption.noise_schedule.add_noise(images, inputs["noise"], timesteps)
         return model.encoder(images, condition=model.condition(timesteps, inputs.get("labels")))[0]
 
-    return model.programs.run(("encode",), encode, [model], inputs, values=model.weight_values(weights))
+    features = model.programs.run(("encode",), encode, [model], inputs, values=model.weight_values(weights))
+    return check_finite(features, "features")
 
 
 def feature_extractor(

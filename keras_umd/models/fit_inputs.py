@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from keras_umd.backend.steps import kept_values
-from keras_umd.utils.checks import check_labels, check_positive_integers, require
+from keras_umd.models.batch_checks import RaiseFaults
+from keras_umd.utils.checks import check_finite, check_labels, check_positive_integers, require
 from keras_umd.utils.images import check_images
 
 
@@ -18,7 +19,8 @@ def fit(model, keras_fit, args, kwargs):
     arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
     refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
     _check_batch_size(arguments)
-    arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
+    x, y = arguments.get("x"), arguments.get("y")
+    arguments["x"] = peeked(model, x, y, trained_in=arguments.get("batch_size") or 32)  # Keras' own size of batches
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
@@ -29,16 +31,15 @@ def fit(model, keras_fit, args, kwargs):
             validation = validation.copied()  # its place is the training's, and must not move while it is validated on
         arguments["validation_data"] = peeked(model, validation, None)
     steps = ("train",) if validation is None else ("train", "test")
-    run_callbacks = [
-        callback for callback in _callbacks(arguments.get("callbacks")) if hasattr(callback, "on_train_error")
-    ]
-    for callback in run_callbacks:  # of keras_umd.callbacks
+    arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
+    told_of_errors = [callback for callback in _as_list(arguments["callbacks"]) if hasattr(callback, "on_train_error")]
+    for callback in told_of_errors:  # of keras_umd.callbacks
         callback.is_told_of_errors = True
     try:
         with resident_data(model, steps, arguments["x"], validation), kept_values(model):
             return keras_fit(**arguments)
     except BaseException as error:
-        for callback in run_callbacks:
+        for callback in told_of_errors:
             callback.on_train_error(error)
         raise
     finally:
@@ -46,11 +47,18 @@ def fit(model, keras_fit, args, kwargs):
         model._initial_epoch = None
 
 
-def _callbacks(callbacks):
+def _as_list(callbacks):
     """The argument of `fit` as a list."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks.callbacks
-    return keras.tree.flatten(callbacks) if callbacks is not None else []
+    return keras.tree.flatten(callbacks or [])
+
+
+def _with_checks(callbacks):
+    """The callbacks, behind one that raises what the step has found in batches; before any saves the model."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    return [RaiseFaults(), *_as_list(callbacks)]
 
 
 def evaluate(model, keras_evaluate, args, kwargs):
@@ -63,6 +71,7 @@ def evaluate(model, keras_evaluate, args, kwargs):
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
+    arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
     with resident_data(model, ("test",), arguments["x"]), kept_values(model):
         return keras_evaluate(**arguments)
 
@@ -77,7 +86,7 @@ def predict(model, keras_predict, x, args, kwargs):
     _check_batch_size(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
     x = peeked(model, x, None, takes_labels=False)
     with kept_values(model):
-        return keras_predict(x, *args, **kwargs)
+        return check_finite(keras_predict(x, *args, **kwargs), "features")
 
 
 def _check_batch_size(arguments):
@@ -85,8 +94,11 @@ def _check_batch_size(arguments):
         check_positive_integers(batch_size=arguments["batch_size"])
 
 
-def peeked(model, x, y, takes_labels=True):
-    """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again."""
+def peeked(model, x, y, takes_labels=True, trained_in=None):
+    """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again.
+
+    With `trained_in`, the size of batches of arrays, also that no view is left without an image in every batch.
+    """
     if isinstance(x, (list, tuple, dict)):
         raise ValueError(
             "Images must be one array or a data set, and labels the next argument. "
@@ -104,7 +116,25 @@ def peeked(model, x, y, takes_labels=True):
         check_images(images, model.image_shape, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
+    if trained_in is not None:
+        sizes = [array.shape[0] for array in keras.tree.flatten(images) if getattr(array, "shape", ())]
+        size = min(sizes[0], trained_in) if images is x else next(iter(sizes), None)
+        size = x.batch_size if hasattr(x, "sample_batch") else size  # the sample of keras_umd.data is smaller
+        if size is not None:
+            check_shares(model.corruption, size)
     return x
+
+
+def check_shares(corruption, batch_size):
+    """Raise a ValueError if batches of this size leave a view without images: it would never be trained."""
+    missing = corruption.views_without_images(batch_size)
+    if missing:
+        shares = {view.name: round(view.share, 4) for view in corruption.views}
+        raise ValueError(
+            f"A batch of {batch_size} has no image for the views {missing}, so they would never be trained; take "
+            f"batches of at least {len(shares)} images (gradient accumulation shares out each of its batches), or a "
+            f"corruption without them. Received: batches of {batch_size}, shares of the views {shares}"
+        )
 
 
 def _first_batch(x, y):

@@ -9,7 +9,7 @@ from keras import ops
 from keras_umd.backend.processes import to_numpy
 from keras_umd.layers.masking import restore, split_by_score
 from keras_umd.layers.patches import patchify, unpatchify
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_finite, require
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
@@ -42,10 +42,9 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
         mask = restore(ops.tile(hidden, (1, 1, math.prod(model.patch_size))), visible, masked)
         return tuple(unpatchify(patches, model.patch_size, model.grid) for patches in (pixels, mask))
 
-    prediction, mask = model.programs.run(
-        ("reconstruct", mask_ratio), fill_in, [model], x0, mask_noise, values=model.weight_values(weights)
-    )
-    images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
+    values = model.weight_values(weights)
+    prediction, mask = model.programs.run(("reconstruct", mask_ratio), fill_in, [model], x0, mask_noise, values=values)
+    images, prediction = ops.convert_to_numpy(images), check_finite(to_numpy(prediction), "predictions")
     mask = to_numpy(mask).astype(bool)
     grey = 0.0
     if images.dtype == "uint8":

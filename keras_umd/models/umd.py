@@ -13,9 +13,10 @@ from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution import layout
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
-from keras_umd.models import compiling, features, fine_tuning, fit_inputs, reconstruction, training
+from keras_umd.models import compiling, features, fine_tuning, fit_inputs, guarding, reconstruction, training
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage
+from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder
@@ -191,6 +192,8 @@ class UMD(keras.Model):
         self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
         self.averages = []
         self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.objective.loss_names]
+        self.batch_checks = BatchChecks()
+        self.guards = []  # one `GuardState`, or none
         self._device_layers = []  # that of the data set which `fit` or `evaluate` is reading, if it has one
         self._traced_device_layers = {}
         self._autoencoder = None
@@ -315,6 +318,7 @@ class UMD(keras.Model):
                 `auto_scale_loss`.
         """
         compiling.check_compile_arguments(kwargs)
+        self.guards.clear()
         super().compile(optimizer=optimizer, **kwargs)
         self._jit_compile_argument = kwargs.get("jit_compile", "auto")
         decays = compiling.settle_optimizer(self.optimizer, self.trainable_variables)
@@ -351,6 +355,22 @@ class UMD(keras.Model):
         self.averages.clear()
         self.averages.extend(kept.get(decay) or WeightAverage(decay, self.network_weights) for decay in decays)
 
+    def guard_steps(self, sigma=6.0, window=128):
+        """From now on leave out training steps that aren't finite or outliers, until the next `compile`.
+
+        The optimizer is wrapped, as by Keras' `LossScaleOptimizer`, and keeps its state; files hold it as it was.
+        `callbacks.Guard` calls this, and acts on what is left out.
+
+        Args:
+            sigma: Positive float. Deviations above the mean of the window from which on a step is an outlier.
+            window: Integer, at least 2. Accepted steps that are remembered; once half of it is filled, outliers are
+                left out.
+
+        Returns:
+            `GuardState`, with the counts.
+        """
+        return guarding.guard_steps(self, float(sigma), int(window))
+
     # Training
 
     def fit(self, *args, **kwargs):
@@ -378,7 +398,10 @@ class UMD(keras.Model):
         """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice."""
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+        is_new = force or self.train_function is None
+        super().make_train_function(force)
+        if is_new and self.guards:
+            self.train_function = guarding.keeping_the_batch(self.train_function, self.guards[0])
 
     def train_step(self, *args):
         """One step of `fit`, see `keras_umd.models.training`."""
@@ -397,6 +420,10 @@ class UMD(keras.Model):
     compute_loss = training.compute_loss
     make_views = training.make_views
 
+    def step_inputs(self, images, labels, draws):
+        """As `make_views`, for a step that is run again: of images and labels that no check refuses."""
+        return self.make_views(images, labels, draws=draws, must_be_finite=False)
+
     def loss_of(self, images, labels=None):
         """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.
 
@@ -412,11 +439,11 @@ class UMD(keras.Model):
 
     # Data
 
-    def prepare_images(self, images):
+    def prepare_images(self, images, must_be_finite=True):
         """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
         images = images if hasattr(images, "shape") else np.asarray(images)
         images = ensure_shape(images, (None,) * (len(self.image_shape) + 1))
-        check_images(images, self.image_shape, self.value_range)
+        check_images(images, self.image_shape, self.value_range, must_be_finite)
         images = ensure_shape(images, (None, *self.image_shape))
         return scale_images(ops.convert_to_tensor(images), self.value_range)
 

@@ -11,7 +11,7 @@ from keras_umd.sampling.denoiser import predict
 from keras_umd.sampling.image_noise import noise_key
 from keras_umd.sampling.program import SamplingProgram
 from keras_umd.sampling.settings import Settings, takes_settings
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_finite, require
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
@@ -191,7 +191,7 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
         )
         kept = min(num_images - first, batch_size)
         progress(first + kept)
-        yield samples[:kept] if num_frames is None else samples[:, :kept]
+        yield check_finite(samples[:kept] if num_frames is None else samples[:, :kept], "samples")
 
 
 def _models(model, settings, rows, labels):

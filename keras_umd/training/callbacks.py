@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_umd.backend.processes import any_process, broadcast_from_first, is_first_process, num_processes, wait_for_all
 from keras_umd.training.checkpoints import Checkpoints
+from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
 from keras_umd.training.run_directory import RunDirectory, RunLock
 from keras_umd.training.signals import LEAVING, Signals
@@ -19,7 +20,7 @@ from keras_umd.utils import storage
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_positive_integers, is_between, require
 
-__all__ = ["BackupAndRestore", "HistoryFile", "ModelFile", "Monitor", "Throughput", "standard"]
+__all__ = ["BackupAndRestore", "Guard", "HistoryFile", "ModelFile", "Monitor", "Throughput", "standard"]
 
 STEPS_BETWEEN_AGREEMENTS = 10  # of several processes, which must save in the same step
 
@@ -127,7 +128,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             data |= {name: value for name, value in self.dataset.identity.items() if name != "shard_index"}
         return {
             "model": {"class": type(model).__name__, **model.get_config()},
-            "optimizer": keras.optimizers.serialize(model.optimizer),
+            "optimizer": model.get_compile_config()["optimizer"],  # as it was given, without what guards it
             "data": data,
         }
 
@@ -176,14 +177,16 @@ class BackupAndRestore(keras.callbacks.Callback):
         """Take back the values of the newest whole checkpoint; the data go on where they are.
 
         Returns:
-            Integer, the training step of the checkpoint, or `None` where there is none yet.
+            String, what was loaded.
+
+        Raises:
+            ValueError: where there is no checkpoint yet.
         """
         self.checkpoints.wait()
         found = self.checkpoints.newest()
-        if found is None:
-            return None
+        require(found is not None, "There is no checkpoint to go back to yet.", directory=self.directory)
         self.checkpoints.load(self.model, found[0])
-        return found[1]["step"]
+        return f"the checkpoint of step {found[1]['step']}"
 
     # Save
 
@@ -339,7 +342,7 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
-    """Callbacks for a long training: it resumes where it was killed, and saves its model and its losses.
+    """Callbacks for a long training: it leaves out steps that would spoil it, resumes, and saves its model and losses.
 
     Example:
 
@@ -350,8 +353,8 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
     Args:
         directory: String or path, of this run alone; also in a bucket, as `gs://bucket/run`. Gets `model.keras`,
             written after each epoch; `history.csv`; `checkpoints/`, from which the same script resumes; `run.json`,
-            what the run is and how far. Several processes that train together take the same directory; the first one
-            writes.
+            what the run is and how far; black boxes of steps that were left out (`Guard`). Several processes that
+            train together take the same directory; the first one writes.
         dataset: `keras_umd.data.Dataset` that `fit` gets, or `None`. With it, a run that was stopped resumes in the
             middle of an epoch, with the batch that was next; that epoch's losses are means over the rest of it.
         save_freq: `"epoch"`, or an integer, the steps between two checkpoints; after each epoch there is one anyway.
@@ -366,6 +369,8 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
     # Keep last, after the user's callbacks: a checkpoint marks the epoch as finished, so its files must exist.
     last = BackupAndRestore(directory, dataset=dataset, save_freq=save_freq, keep=keep, resume=resume)
     return [
+        Guard(directory=directory, checkpoints=last),
+        # Where no guard works:
         keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally
         ModelFile(os.path.join(directory, "model.keras")),
         HistoryFile(os.path.join(directory, "history.csv")),

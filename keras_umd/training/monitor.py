@@ -95,7 +95,9 @@ class Monitor(keras.callbacks.Callback):
     def _begin(self):
         self._record = Record(self.directory if is_first_process() else None, self._step())
         self._epoch = self._record.last_epoch
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        optimizer = self.model.optimizer
+        while hasattr(optimizer, "inner_optimizer"):  # of a LossScaleOptimizer, or a guard
+            optimizer = optimizer.inner_optimizer
         # The optimizer counts updates, `every_steps` training steps.
         self._seen_step = self._step() * (optimizer.gradient_accumulation_steps or 1)
         if self.tensorboard and is_first_process():

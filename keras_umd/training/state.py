@@ -7,8 +7,11 @@ import numpy as np
 
 from keras_umd.backend.processes import is_first_process, is_spread, on_own_device, to_numpy
 from keras_umd.utils.atomic import DamagedFileError, write_whole
+from keras_umd.utils.checks import require
 from keras_umd.utils.optional import import_optional
 from keras_umd.utils.variable_names import by_name
+
+GUARD = "guard/"  # what `callbacks.Guard` remembers; a checkpoint may have it or not
 
 
 def training_variables(model):
@@ -17,8 +20,10 @@ def training_variables(model):
         model.optimizer.build(model.trainable_variables)
     data = {id(variable) for layer in getattr(model, "_device_layers", ()) for variable in layer.variables}
     own = [variable for variable in model.variables if id(variable) not in data]
+    optimizer = [variable for variable in model.optimizer.variables if not variable.path.startswith("guarded/")]
     named = {f"model/{name}": variable for name, variable in by_name(own).items()}
-    return named | {f"optimizer/{name}": variable for name, variable in by_name(model.optimizer.variables).items()}
+    named |= {f"optimizer/{name}": variable for name, variable in by_name(optimizer).items()}
+    return named | {f"{GUARD}{v.name}": v for guard in getattr(model, "guards", ()) for v in guard.variables}
 
 
 def is_spread_over_processes(model):
@@ -49,19 +54,22 @@ def restore(model, arrays):
         model: Compiled model.
         arrays: Dictionary of arrays, or an `.npz` file that NumPy opened.
     """
-    variables = training_variables(model)
-    missing, unknown = sorted(variables.keys() - arrays.keys()), sorted(arrays.keys() - variables.keys())
-    if missing or unknown:
-        raise ValueError(
-            "The checkpoint must be of this model and optimizer. "
-            f"Received: one without {missing[:5]}, and with {unknown[:5]} ({len(missing)} and {len(unknown)} in all)"
-        )
+    variables, known = training_variables(model), set(arrays.keys())
+    guards = {name for name in variables if name.startswith(GUARD)}
+    if any(name not in known or arrays[name].shape != tuple(variables[name].shape) for name in guards):
+        for name in guards:  # a guard that was not there, or had another window, begins anew
+            del variables[name]
+    missing = sorted(variables.keys() - known)
+    unknown = sorted(name for name in known - variables.keys() if not name.startswith(GUARD))
+    require(
+        not missing and not unknown,
+        "The checkpoint must be of this model and optimizer.",
+        f"one without {missing[:5]}, and with {unknown[:5]} ({len(missing)} and {len(unknown)} in all)",
+    )
     values = {name: _typed(arrays[name], variable) for name, variable in variables.items()}
     for name, variable in variables.items():
-        if values[name].shape != tuple(variable.shape):
-            raise ValueError(
-                f"{name} must have the shape {tuple(variable.shape)}. Received: {values[name].shape} in the checkpoint"
-            )
+        shape = tuple(variable.shape)
+        require(values[name].shape == shape, f"{name} must have the shape {shape}.", f"shape {values[name].shape}")
     for name, variable in variables.items():
         variable.assign(values[name])
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_umd.backend import host_values
+from keras_umd.backend.host import known_to_be_wrong
 
 
 def require(condition, rule, received=None, **values):
@@ -46,6 +47,20 @@ def check_positive_integers(**values):
 def is_between(number, least, greatest):
     """Whether it is an integer from `least` to `greatest`."""
     return isinstance(number, (int, np.integer)) and least <= number <= greatest
+
+
+def check_finite(values, what):
+    """Return `values`, an array or tensor, or raise a ValueError if they aren't finite: black images, or a false score.
+
+    Args:
+        what: String, what they are, for the error: `"samples"`.
+    """
+    if known_to_be_wrong(values):
+        raise ValueError(
+            f"The {what} of the model aren't finite; load weights from before its training diverged, or look for NaN "
+            f"in them (model.get_weights()). Received: {what} of shape {tuple(values.shape)}, with NaN or infinity"
+        )
+    return values
 
 
 def check_timesteps(timesteps, num_timesteps):

@@ -11,7 +11,7 @@ from keras_umd.utils.checks import require
 RANGE_TOLERANCE = 1e-2
 
 
-def check_images(images, image_shape, value_range):
+def check_images(images, image_shape, value_range, must_be_finite=True):
     """Raise a ValueError that says what to do if `images` can't be a batch for a model of `image_shape`.
 
     Shape and type are always checked; the values only where they are in host memory.
@@ -20,6 +20,7 @@ def check_images(images, image_shape, value_range):
         images: Array or tensor.
         image_shape: Tuple `(*space, channels)`, with `None` for sizes that may be any.
         value_range: Pair of floats, or `None` for latents.
+        must_be_finite: Bool. Whether values that aren't finite raise; a guard leaves the step out instead.
     """
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
     axes = {2: "length", 3: "height, width"}.get(len(image_shape), f"{len(image_shape) - 1} space axes")
@@ -45,6 +46,8 @@ def check_images(images, image_shape, value_range):
     if values is None or not values.size:
         return
     low, high = float(values.min()), float(values.max())
+    if not (must_be_finite or np.isfinite(low + high)):
+        return
     require(np.isfinite(low + high), "`images` must be finite.", "images with NaN or infinite values")
     if value_range is not None:
         slack = RANGE_TOLERANCE * (value_range[1] - value_range[0])
