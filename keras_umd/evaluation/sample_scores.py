@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import os
 
 import numpy as np
@@ -12,6 +11,7 @@ from keras_umd.evaluation.image_scores import gaussian_distance, inception_score
 from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
 from keras_umd.evaluation.results import Result, Row, Table
 from keras_umd.sampling.stream import SampleStream
+from keras_umd.utils.atomic import read_json
 
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
 NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
@@ -48,8 +48,7 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     if isinstance(images, (str, os.PathLike)):
         manifest = os.path.join(os.path.dirname(os.path.abspath(images)), "manifest.json")
         if subject is None and os.path.exists(manifest):
-            with open(manifest) as file:
-                subject = json.load(file)
+            subject = read_json(manifest, "Delete the folder, and call `generate_to` again to make it anew")
         images = stored_images(images, batch_size)
 
     def hashed():

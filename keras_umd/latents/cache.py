@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.latents.autoencoder import Autoencoder
-from keras_umd.utils.atomic import write_json, write_whole
+from keras_umd.utils.atomic import read_json, write_json, write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -184,8 +184,7 @@ def _read_manifest(directory):
     path = os.path.join(directory, MANIFEST)
     if not os.path.exists(path):
         return None
-    with open(path) as file:
-        manifest = json.load(file)
+    manifest = read_json(path, "Delete the folder, and call `cache_latents` again to make it anew")
     return manifest if {"format", "is_complete", "shards"} <= set(manifest) else None
 
 

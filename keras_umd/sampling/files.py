@@ -2,7 +2,6 @@
 
 import glob
 import itertools
-import json
 import os
 import shutil
 import zipfile
@@ -12,7 +11,7 @@ import numpy as np
 
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, progress_bar, wait_for_all
 from keras_umd.sampling.stream import SampleStream
-from keras_umd.utils.atomic import write_json, write_whole
+from keras_umd.utils.atomic import read_json, write_json, write_whole
 from keras_umd.utils.checks import check_positive_integers
 
 FORMATS = ("npz", "png")
@@ -100,8 +99,7 @@ def generate_to(
 def _check_manifest(directory, manifest):
     path = os.path.join(directory, "manifest.json")
     if os.path.exists(path):
-        with open(path) as file:
-            found = json.load(file)
+        found = read_json(path, "Delete the folder, and call `generate_to` again to make it anew")
         differing = [name for name in {**found, **manifest} if found.get(name) != manifest.get(name)]
         if differing:
             found, asked = ({name: m.get(name) for name in differing} for m in (found, manifest))

@@ -1,8 +1,8 @@
 """Files that last: they are there whole or not at all, whenever the process or the machine stops, and can be verified.
 
-A file is written under another name, flushed to the disk, and renamed; then its folder is flushed, without which a power
-cut can undo the rename. JSON files hold a checksum of themselves; a folder's `manifest.json` holds the size and SHA-256
-of its other files, and is written last: a folder without one isn't complete.
+A file is written under another name, flushed to the disk, and renamed; then its folder is flushed, without which a
+power cut can undo the rename. JSON files hold a checksum of themselves; a folder's `manifest.json` holds the size and
+SHA-256 of its other files, and is written last: a folder without one isn't complete.
 """
 
 import contextlib
@@ -70,9 +70,11 @@ def check_space(folder, needed_bytes):
 
 
 def write_json(path, values):
-    """Write a dictionary as JSON, atomically, with a checksum of itself for `read_json`."""
+    """Write JSON, atomically: a dictionary with a checksum of itself for `read_json`, a list as it is."""
     values = json.loads(json.dumps(values))  # keys as they will be read: integers become strings
-    text = json.dumps({**values, "sha256": _digest(values)}, indent=1)
+    if isinstance(values, dict):
+        values["sha256"] = _digest(values)
+    text = json.dumps(values, indent=1)
 
     def write(temporary):
         with open(temporary, "w", encoding="utf-8") as file:
@@ -81,8 +83,12 @@ def write_json(path, values):
     write_whole(path, write)
 
 
-def read_json(path):
+def read_json(path, remedy="Take a copy of it from elsewhere"):
     """The dictionary that `write_json` wrote; files without a checksum, of older versions, are taken as they are.
+
+    Args:
+        path: String or path.
+        remedy: String, what errors tell to do.
 
     Raises:
         DamagedFileError: names the file, for anything but JSON of a dictionary, and for another checksum.
@@ -92,14 +98,14 @@ def read_json(path):
         with open(path, encoding="utf-8") as file:
             values = json.load(file)
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}") from error
+        raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}. {remedy}") from error
     if not isinstance(values, dict):
-        raise DamagedFileError(f"{path} must hold a JSON object. Received: a {type(values).__name__}")
+        raise DamagedFileError(f"{path} must hold a JSON object. {remedy}. Received: a {type(values).__name__}")
     expected = values.pop("sha256", None)
     if expected is not None and _digest(values) != expected:
         raise DamagedFileError(
-            f"{path} is damaged, or was edited: its contents have another checksum than it says. Take a copy of it from "
-            "elsewhere, or, after an edit on purpose, delete its line 'sha256'"
+            f"{path} is damaged, or was edited: its contents have another checksum than it says. {remedy}; or, after "
+            "an edit on purpose, delete its line 'sha256'"
         )
     return values
 
