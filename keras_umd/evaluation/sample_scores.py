@@ -10,8 +10,8 @@ from keras_umd.evaluation.features import batches_of, with_progress
 from keras_umd.evaluation.image_scores import gaussian_distance, inception_score, kernel_distance, neighbourhood_scores
 from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
 from keras_umd.evaluation.results import Result, Row, Table
+from keras_umd.sampling.files import read_description
 from keras_umd.sampling.stream import SampleStream
-from keras_umd.utils.atomic import read_json
 
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
 NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
@@ -23,8 +23,8 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     """Score images.
 
     Args:
-        images: String, the path of an `.npz` file as `generate_to` writes it; or as in `extract`. They are read in
-            batches and never all in memory.
+        images: String, the path of an `.npz` file or of a folder of PNG files as `generate_to` writes them, which are
+            compared with their checksums; or as in `extract`. They are read in batches and never all in memory.
         reference: `Reference` of the same network.
         network: `FIDInception`, or any Keras model from images to features `(batch, dim)`, or to a dictionary of
             `features` and `logits`.
@@ -46,9 +46,8 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     """
     digest, source = hashlib.sha256(), images
     if isinstance(images, (str, os.PathLike)):
-        manifest = os.path.join(os.path.dirname(os.path.abspath(images)), "manifest.json")
-        if subject is None and os.path.exists(manifest):
-            subject = read_json(manifest, "Delete the folder, and call `generate_to` again to make it anew")
+        description = read_description(images)
+        subject = description if subject is None else subject
         images = stored_images(images, batch_size)
 
     def hashed():
