@@ -1,6 +1,5 @@
 """Computes the latents of a data set once, instead of in every epoch; their files, with a manifest and checksums."""
 
-import hashlib
 import json
 import os
 
@@ -11,10 +10,17 @@ from keras import ops
 
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.latents.autoencoder import Autoencoder
-from keras_umd.utils.atomic import read_json, write_json, write_whole
+from keras_umd.utils.atomic import (
+    MANIFEST,
+    DamagedFileError,
+    entry_of,
+    read_json,
+    what_is_wrong,
+    write_json,
+    write_whole,
+)
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 SHARD_BYTES = 2**26  # a kill loses one shard: 2048 images of 256x256 pixels
 
 
@@ -170,13 +176,8 @@ def _check_views(manifest, directory):
 def write_array(directory, name, values):
     """Write a file of a cache; returns its entry for the manifest: name, size and checksum."""
     path = os.path.join(directory, f"{name}.npy")
-    write_whole(path, lambda temporary: np.save(temporary, values))
-    return {"file": f"{name}.npy", "bytes": os.path.getsize(path), "sha256": _checksum(path)}
-
-
-def _checksum(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_whole(path, lambda temporary: np.save(temporary, values), needed_bytes=values.nbytes)
+    return {"file": f"{name}.npy", **entry_of(path)}
 
 
 def _read_manifest(directory):
@@ -207,17 +208,17 @@ def matching_manifest(directory, identity):
             f"{directory} holds latents made otherwise; take another directory, or delete it. They differ in: {found}. "
             f"Received: {asked}"
         )
-    whole = [shard for shard in manifest["shards"] if not list(_damaged_files(directory, shard))]
+    whole = [shard for shard in manifest["shards"] if all(_is_of_size(directory, entry) for entry in _files_of(shard))]
     if len(whole) < len(manifest["shards"]):  # `cache_latents` makes the others again
         manifest.update(shards=whole, is_complete=False)
     return manifest
 
 
-def complete_manifest(directory, verify):
-    """The manifest of a cache to read.
+def complete_manifest(directory):
+    """The manifest of a cache to read, whose files have the sizes that they were written with.
 
     Raises:
-        ValueError: if there is none, if it isn't complete, and for damaged files; with `verify` by their checksums.
+        ValueError: if there is none, if it isn't complete, and for files that are missing or cut.
     """
     manifest = _read_manifest(directory)
     if manifest is None:
@@ -228,18 +229,23 @@ def complete_manifest(directory, verify):
             f"Received: {directory}, format {manifest['format']}, complete: {manifest['is_complete']}"
         )
     for shard in manifest["shards"]:
-        for path in _damaged_files(directory, shard, verify):
-            raise ValueError(
-                "A file of the cache is missing or damaged; delete it and call `cache_latents` again to make it anew. "
-                f"Received: {path}"
-            )
+        for entry in _files_of(shard):
+            check_file(directory, entry, verify=False)
     return manifest
 
 
-def _damaged_files(directory, shard, verify=False):
-    """Yields the files of a shard that are missing, or of another size or content than they were."""
-    for name in {"moments", "labels"} & set(shard):
-        path = os.path.join(directory, shard[name]["file"])
-        is_whole = os.path.exists(path) and os.path.getsize(path) == shard[name]["bytes"]
-        if not is_whole or (verify and _checksum(path) != shard[name]["sha256"]):
-            yield path
+def check_file(directory, entry, verify):
+    """A DamagedFileError for a file of a cache that is missing, or of another size or, with `verify`, content."""
+    if problem := what_is_wrong(os.path.join(directory, entry["file"]), entry, verify):
+        raise DamagedFileError(
+            "A file of the cache is missing or damaged; delete it and call `cache_latents` again to make it anew. "
+            f"Received: {problem}"
+        )
+
+
+def _files_of(shard):
+    return [shard[name] for name in ("moments", "labels") if name in shard]
+
+
+def _is_of_size(directory, entry):
+    return what_is_wrong(os.path.join(directory, entry["file"]), entry, verify=False) is None
