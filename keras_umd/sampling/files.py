@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import pathlib
 import re
 import zipfile
 
@@ -258,6 +259,11 @@ class _Checksums:
         flush(self.path)
         flush(self.directory)
 
+    def tidy(self):
+        """Write the lines in order, without those of before that a damage or a second writing left."""
+        lines = [f"{digest}  {name}\n" for name, digest in sorted(self.read().items())]
+        write_whole(self.path, lambda temporary: pathlib.Path(temporary).write_text("".join(lines), encoding="utf-8"))
+
     def whole_files(self):
         """The names of the files that are there as they were written, in order."""
         files = ((name, os.path.join(self.directory, name), digest) for name, digest in sorted(self.read().items()))
@@ -341,7 +347,8 @@ class _PngFiles:
         self.checksums.append([self.name(index) for index in range(start, start + len(images))])
 
     def finish(self, labels):
-        """Write the labels; returns the paths of the files that the manifest is to know."""
+        """Write the labels, and the checksums in order; returns the paths of the files that the manifest is to know."""
+        self.checksums.tidy()
         paths = [self.checksums.path]
         if labels is not None:
             paths.append(os.path.join(self.directory, LABELS))

@@ -60,13 +60,10 @@ def map_array(path, remedy):
 
 
 def check_sizes(path, archive):
-    """A DamagedFileError for an open ZIP file whose contents are far larger than itself."""
+    """A ValueError for an open ZIP file whose contents are far larger than itself."""
     num_bytes, size = sum(info.file_size for info in archive.infolist()), os.path.getsize(path)
     if num_bytes > max(SMALL_BYTES, MOST_EXPANSION * size):
-        raise DamagedFileError(
-            f"{path} must not expand to more than {MOST_EXPANSION} times its size. "
-            f"Received: {num_bytes:,} bytes in a file of {size:,}"
-        )
+        raise ValueError(f"its {size:,} bytes would expand to {num_bytes:,}, more than {MOST_EXPANSION} times as many")
 
 
 def read_header(file, info):

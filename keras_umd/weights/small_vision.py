@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 
+from keras_umd.utils.arrays import read_arrays
+
 _SCANNED = re.compile(r"(Encoder|Decoder)\.ScanCheckpointEncoder1DBlock_0\.(.+)")
 
 
@@ -19,8 +21,8 @@ def load_small_vision(model, params):
             `"Encoder.Encoder1DBlock_0.MlpBlock_0.Dense_0.kernel"` (`/` may stand for `.`).
 
     Raises:
-        ValueError: naming every entry that is missing, unknown or of a wrong shape; and for a model of data
-            with other than two space axes.
+        ValueError: naming every entry that is missing, unknown, of a wrong shape or not finite; for a file that is
+            damaged; and for a model of data with other than two space axes.
     """
     if len(model.patch_size) != 2:
         raise ValueError(
@@ -28,8 +30,7 @@ def load_small_vision(model, params):
             f"Received: a model with patch_size={model.patch_size}"
         )
     if isinstance(params, (str, os.PathLike)):
-        with np.load(params) as arrays:
-            params = dict(arrays)
+        params = read_arrays(params, "Take a copy of it from elsewhere")
     params = _unstacked({name.replace("/", ".").removeprefix("params."): value for name, value in params.items()})
     targets = _targets(model)
     problems = [f"missing: {name}" for name in targets if name not in params]
@@ -38,6 +39,8 @@ def load_small_vision(model, params):
         given, shape = tuple(np.shape(params[name])), targets[name][1]
         if given != shape:
             problems.append(f"shape of {name}: {given} instead of {shape}")
+        elif not _is_finite(params[name]):
+            problems.append(f"no finite numbers: {name}")
     if problems:
         raise ValueError(
             "The parameters don't fit the model; check its sizes, conditioning, num_classes and num_cls_tokens.\n"
@@ -45,6 +48,13 @@ def load_small_vision(model, params):
         )
     for name, (variable, _, convert) in targets.items():
         variable.assign(convert(np.asarray(params[name])))
+
+
+def _is_finite(values):
+    try:
+        return bool(np.isfinite(np.asarray(values).astype("float32")).all())
+    except (TypeError, ValueError):  # texts
+        return False
 
 
 def _unstacked(params):
