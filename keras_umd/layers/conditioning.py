@@ -2,7 +2,7 @@
 
 import typing
 
-import keras
+from keras_umd.layers.dense import Dense
 
 
 class Modulations(typing.NamedTuple):
@@ -25,7 +25,7 @@ def modulation_of(layer, condition):
 
 def build_modulation(layer, num_vectors, hidden_dim, condition_shape):
     """Make `layer.modulation`, which starts at zero, for a condition whose width is `hidden_dim` unless given."""
-    layer.modulation = keras.layers.Dense(
+    layer.modulation = Dense(
         num_vectors * hidden_dim, kernel_initializer="zeros", dtype=layer.dtype_policy, name="modulation"
     )
     is_given = condition_shape is not None and not isinstance(condition_shape, Modulations)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.layers.conditioning import Modulations, build_modulation, modulation_of
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 
 MAX_AXES = 4
@@ -112,7 +113,7 @@ class PatchEmbedding(BaseLayer):
         super().__init__(**kwargs)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = hidden_dim
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             hidden_dim, kernel_initializer="lecun_normal", dtype=self.dtype_policy, name="projection"
         )
 
@@ -185,7 +186,7 @@ class PatchHead(BaseLayer):
         self.patch_size = as_tuple(patch_size, 2 if np.ndim(patch_size) == 0 else None)
         self.channels = channels
         self.conditioning = conditioning
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             math.prod(self.patch_size) * channels,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
@@ -214,6 +215,10 @@ class PatchHead(BaseLayer):
         if channel_range is None:
             return self.projection(tokens) + ops.tile(self.bias, pixels)  # (batch, num_patches, patch_dim)
         wanted = slice(*channel_range)
+        if self.projection.quantization_mode is not None:  # its kernel is of integers, of another scale
+            outer = ops.shape(tokens)[:-1]
+            outputs = ops.reshape(self.projection(tokens), (*outer, pixels, self.channels))[..., wanted]
+            return ops.reshape(outputs, (*outer, -1)) + ops.tile(self.bias[wanted], pixels)
         kernel = ops.reshape(self.projection.kernel, (-1, pixels, self.channels))[:, :, wanted]
         kernel = ops.reshape(kernel, (kernel.shape[0], -1))
         return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)

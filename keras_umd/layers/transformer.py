@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.backend.kernels import attention, layer_norm, project
 from keras_umd.layers.conditioning import build_modulation, modulation_of
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 
 CONDITIONINGS = ("adaln_zero", "token", None)
@@ -74,7 +75,7 @@ class SelfAttention(BaseLayer):
                 f"Received: hidden_dim={hidden_dim}, num_heads={self.num_heads}"
             )
         for name in ("query", "key", "value", "output_projection"):
-            projection = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name=name)
+            projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
             projection.build(tokens_shape)
             setattr(self, name, projection)
 
@@ -134,8 +135,8 @@ class TransformerBlock(BaseLayer):
         hidden_dim = tokens_shape[-1]
         mlp_dim = int(hidden_dim * self.mlp_ratio)
         options = {"dtype": self.dtype_policy, "bias_initializer": keras.initializers.RandomNormal(stddev=1e-6)}
-        self.mlp_hidden = keras.layers.Dense(mlp_dim, name="mlp_hidden", **options)
-        self.mlp_output = keras.layers.Dense(hidden_dim, name="mlp_output", **options)
+        self.mlp_hidden = Dense(mlp_dim, name="mlp_hidden", **options)
+        self.mlp_output = Dense(hidden_dim, name="mlp_output", **options)
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_hidden):
             layer.build((*tokens_shape[:-1], hidden_dim))
         self.mlp_output.build((*tokens_shape[:-1], mlp_dim))

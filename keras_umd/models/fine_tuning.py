@@ -2,7 +2,7 @@
 
 import warnings
 
-from keras_umd.backend.processes import to_numpy
+from keras_umd.models.adaptation import plain_values
 
 
 def with_classes(model, num_classes, label_dropout=None, corruption=None, objective=None, freeze=()):
@@ -10,7 +10,10 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
     if not set(freeze) <= {"encoder", "decoder"}:
         raise ValueError(f"`freeze` takes 'encoder' and 'decoder'. Received: freeze={freeze}")
     # By its config: a subclass keeps its own arguments.
-    config = {name: value for name, value in model.get_config().items() if name not in ("name", "trainable", "frozen")}
+    if any(layer.quantization_mode for part in model.network_layers() for layer in part._flatten_layers()):
+        raise ValueError(f"Quantised weights can't be trained; take the model of before. Received: {model!r}")
+    left_out = ("name", "trainable", "frozen", "lora")
+    config = {name: value for name, value in model.get_config().items() if name not in left_out}
     config.update(
         num_classes=num_classes,
         corruption=model.corruption.for_finetuning() if corruption is None else corruption,
@@ -28,17 +31,26 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
 
 
 def _copy_weights(source, target):
-    """Copy all weights but those of the labels, by path; warn of those that have no place in `target`."""
-    labels = [] if source.condition_embedding is None else source.condition_embedding.label_embedding
-    labels = {variable.path for variable in labels.weights} if labels else set()
+    """Copy all weights but those of the labels, by path; warn of those without a partner."""
     trained = [*source.network_weights, *source.objective.weights]
-    values = {variable.path: to_numpy(variable) for variable in trained if variable.path not in labels}
-    fresh = target.condition_embedding
-    fresh = [] if fresh is None or fresh.label_embedding is None else fresh.label_embedding.weights
+    parts = [*source.network_layers(), source.objective]
+    values = plain_values(parts, {id(variable): variable.value for variable in trained})
+    for path in _label_paths(source):
+        values.pop(path)
+    fresh = []
     for variable in [*target.network_weights, *target.objective.weights]:
-        if any(variable is label for label in fresh):
+        if variable.path in _label_paths(target):
             continue
         if variable.path in values and values[variable.path].shape == tuple(variable.shape):
             variable.assign(values.pop(variable.path))
+        else:
+            fresh.append(variable.path)
     if values:
         warnings.warn(f"The fine-tuned model has no place for these weights: {sorted(values)}", stacklevel=3)
+    if fresh:
+        warnings.warn(f"These weights of the fine-tuned model begin anew: {sorted(fresh)}", stacklevel=3)
+
+
+def _label_paths(model):
+    embedding = None if model.condition_embedding is None else model.condition_embedding.label_embedding
+    return [] if embedding is None else [variable.path for variable in embedding.weights]

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from keras_umd.models.adaptation import adaptations
 from keras_umd.utils.arrays import read_arrays
 
 _SCANNED = re.compile(r"(Encoder|Decoder)\.ScanCheckpointEncoder1DBlock_0\.(.+)")
@@ -29,6 +30,8 @@ def load_small_vision(model, params):
             "The authors' models are of images, with two space axes. "
             f"Received: a model with patch_size={model.patch_size}"
         )
+    if adaptations(model.network_layers()):
+        raise ValueError(f"Load the parameters before LoRA or quantisation. Received: {model!r} with them")
     if isinstance(params, (str, os.PathLike)):
         params = read_arrays(params, "Take a copy of it from elsewhere")
     params = _unstacked({name.replace("/", ".").removeprefix("params."): value for name, value in params.items()})

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_umd.backend.kernels import project
 from keras_umd.layers.conditioning import Modulations
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.patches import PatchHead, as_tuple
 from keras_umd.layers.stack import BlockStack
@@ -122,7 +123,7 @@ class Decoder(keras.layers.Layer):
             layer.build((None, None, hidden_dim), (None, encoder_dim))
 
     def _dense(self, input_dim, units, name):
-        dense = keras.layers.Dense(units, dtype=self.dtype_policy, name=name)
+        dense = Dense(units, dtype=self.dtype_policy, name=name)
         dense.build((None, input_dim))
         return dense
 
@@ -223,4 +224,4 @@ class Decoder(keras.layers.Layer):
 
 def _linear_head(name, values, dtype):
     initializer = keras.initializers.RandomNormal(stddev=0.02)  # as of the head for pixels
-    return keras.layers.Dense(values, kernel_initializer=initializer, dtype=dtype, name=f"{name}_head")
+    return Dense(values, kernel_initializer=initializer, dtype=dtype, name=f"{name}_head")
