@@ -16,6 +16,7 @@ from keras_umd.data.order import Order
 from keras_umd.latents.cache import check_file, complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
 from keras_umd.utils.arrays import map_array
+from keras_umd.utils.checks import require
 from keras_umd.utils.seeds import seed_generator
 
 MAX_OPEN_FILES = 256  # operating systems allow about a thousand
@@ -69,8 +70,11 @@ def from_latents(
             f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
             f"Received: {autoencoder.name!r} with the fingerprint {autoencoder.fingerprint()}"
         )
-    if labels and manifest["class_names"] is None:
-        raise ValueError("The cache was made of images without labels; take labels=False. Received: labels=True")
+    require(
+        not labels or manifest["class_names"] is not None,
+        "The cache was made of images without labels; take labels=False.",
+        "labels=True",
+    )
     source = _Shards(directory, manifest, verify)
     shuffle, drop_remainder = (training if value is None else value for value in (shuffle, drop_remainder))
     order = Order(len(source), batch_size, shuffle, drop_remainder, seed, shard_index, num_shards)
@@ -130,26 +134,23 @@ class LatentLoader:
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
-        records = self.order.records(epoch)
 
-        def submit(pool, number):
+        def submit(pool, records, draws):
             batch = {}
-            return batch, [pool.submit(lambda: batch.update(self._read(records, epoch, number)))]
+            return batch, [pool.submit(lambda: batch.update(self._read(records, draws, epoch)))]
 
-        for batch in prefetched(submit, range(start, self.order.num_batches)):
+        for batch in prefetched(submit, self.order.batches(epoch, start)):
             if self.training:
                 yield batch
             else:
                 yield (batch["means"], batch["labels"]) if self.with_labels else batch["means"]
 
-    def _read(self, records, epoch, number):
-        records = self.order.in_batch(records, number)
+    def _read(self, records, draws, epoch):
         labels = {"labels": self.source.labels[records]} if self.with_labels else {}
         if not self.training:
             moments = self.source.read(records, np.zeros((len(records), 2), int)).astype("float32")
             return {"means": moments[..., : moments.shape[-1] // 2], **labels}
-        draws = self.order.draws(epoch, number, len(records))[:, :2]
-        versions = (draws * [self.source.num_views, self.source.num_mirrored]).astype(int)
+        versions = (draws[:, :2] * [self.source.num_views, self.source.num_mirrored]).astype(int)
         return {
             "moments": self.source.read(records, versions),
             "indices": records.astype("int32"),

@@ -6,11 +6,34 @@ import numpy as np
 from keras_umd.backend import host_values
 
 
+def require(condition, expected, received):
+    """Raise a ValueError unless the condition holds.
+
+    Args:
+        condition: Bool.
+        expected: String, a sentence that names the argument and says what is allowed.
+        received: String, what it was.
+    """
+    if not condition:
+        raise ValueError(f"{expected} Received: {received}")
+
+
+def check_one_of(allowed, **values):
+    """Raise a ValueError that names the first argument that is none of those `allowed`."""
+    for name, value in values.items():
+        require(value in allowed, f"`{name}` must be one of {allowed}.", f"{name}={value!r}")
+
+
+def check_positive(**numbers):
+    """Raise a ValueError that names the first argument that is no number above 0."""
+    for name, number in numbers.items():
+        require(number > 0, f"`{name}` must be positive.", f"{name}={number}")
+
+
 def check_positive_integers(**values):
     """Raise a ValueError that names the first argument that is no integer of at least 1."""
     for name, value in values.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
+        require(is_between(value, 1, np.inf), f"`{name}` must be a positive integer.", f"{name}={value}")
 
 
 def is_between(number, least, greatest):
