@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 
 import keras
@@ -11,6 +12,7 @@ from keras import ops
 
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.latents.autoencoder import Autoencoder
+from keras_umd.utils.arrays import reading
 from keras_umd.utils.atomic import (
     MANIFEST,
     DamagedFileError,
@@ -23,6 +25,7 @@ from keras_umd.utils.atomic import (
 from keras_umd.utils.checks import is_between, require
 
 FORMAT = 1
+REMEDY = "Delete the folder, and call `cache_latents` again to make it anew"
 SHARD_BYTES = 2**26  # a kill loses one shard: 2048 images of 256x256 pixels
 
 
@@ -196,9 +199,22 @@ def write_array(directory, name, values):
 def _read_manifest(directory):
     """The manifest of a cache, or `None`."""
     path = os.path.join(directory, MANIFEST)
-    remedy = "Delete the folder, and call `cache_latents` again to make it anew"
-    manifest = read_json(path, remedy) if os.path.exists(path) else {}
+    manifest = read_json(path, REMEDY) if os.path.exists(path) else {}
     return manifest if {"format", "is_complete", "shards"} <= set(manifest) else None
+
+
+def _check_contents(manifest, path):
+    """A DamagedFileError for a manifest that lacks what is read of it, or promises more images than its files have."""
+    with reading(path, REMEDY):
+        row_bytes = 4 * math.prod(manifest["latent_shape"]) * (2 if manifest["flip"] else 1)
+        {name: manifest[name] for name in ("autoencoder", "autoencoder_fingerprint", "class_names", "dataset")}
+        for shard in manifest["shards"]:
+            entries = [(entry["file"], entry["bytes"], entry["sha256"]) for entry in _files_of(shard)]
+            if not 0 <= shard["count"] * row_bytes <= shard["moments"]["bytes"] or shard["batch"] < 0:
+                raise ValueError(f"{shard['count']} images can't be in {entries}")
+        views = {shard["view"] for shard in manifest["shards"]}
+        if len(views) != manifest["views"] or views != set(range(len(views))):
+            raise ValueError(f"it has shards of the views {sorted(views)} instead of {manifest['views']} views")
 
 
 def matching_manifest(directory, identity):
@@ -246,6 +262,7 @@ def complete_manifest(directory):
         f"The cache must be complete and of format {FORMAT}; call `cache_latents` again to go on.",
         f"{directory}, format {manifest['format']}, complete: {manifest['is_complete']}",
     )
+    _check_contents(manifest, os.path.join(directory, MANIFEST))
     for shard in manifest["shards"]:
         for entry in _files_of(shard):
             check_file(directory, entry, verify=False)

@@ -13,7 +13,7 @@ from keras import ops
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.loading import prefetched
 from keras_umd.data.order import Order
-from keras_umd.latents.cache import check_file, complete_manifest
+from keras_umd.latents.cache import REMEDY, check_file, complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
 from keras_umd.utils.arrays import map_array
 from keras_umd.utils.checks import require
@@ -184,6 +184,11 @@ class _Shards:
         self._row_shape = (*manifest["latent_shape"][:2], 2 * manifest["latent_shape"][2])
         labels = [self._load(_File(shard["labels"])) for shard in first_view if "labels" in shard]
         self.labels = np.concatenate(labels) if labels else None
+        require(
+            self.labels is None or self.labels.shape == (len(self),),
+            f"The manifest in {directory} must be of its files; {REMEDY[0].lower()}{REMEDY[1:]}.",
+            f"{len(self)} images, labels of shape {np.shape(self.labels)}",
+        )
 
     def _load(self, file):
         with file.lock:  # the threads that need a file wait while the first one verifies it

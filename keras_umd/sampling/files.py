@@ -150,7 +150,7 @@ def png_paths(directory):
         DamagedFileError: names the file that is missing or damaged.
     """
     description = read_description(directory)
-    if description is None or description.get("format") != "png":
+    if description is None or description.get("format") != "png" or not isinstance(description.get("num_images"), int):
         raise ValueError(
             "A folder of images must be one of `generate_to` with format='png'; read others by "
             f"`keras_umd.data.from_folder`. Received: {directory}"
