@@ -6,7 +6,24 @@ from keras_umd.models.adaptation import plain_values
 
 
 def with_classes(model, num_classes, label_dropout=None, corruption=None, objective=None, freeze=()):
-    """A model with the same weights and a fresh label embedding; see `UMD.with_classes`."""
+    """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
+
+    This model stays as it is; the new one, of the same class, starts without optimizer and without averages, and
+    shares its `autoencoder`. LoRA factors are added to their kernels. Weights that it has no place for, of heads and
+    terms that its objective lacks, are left out with a warning, and so are its own that this model lacks.
+
+    Args:
+        num_classes: Integer, or `None` to fine-tune for generation without labels.
+        label_dropout: Float in [0, 1). Share of the labels dropped in training. Defaults to this model's.
+        corruption: `Corruption`. Defaults to the paper's fine-tuning, `Corruption.for_finetuning`: this model's,
+            with at most 5% of the batch clean and no patch of a noisy image masked.
+        objective: `Objective`. Defaults to the paper's for this corruption.
+        freeze: Names of parts that training leaves as they are, `"encoder"`, `"decoder"` or both. Any layer's
+            `trainable` can be set afterwards too; files remember it.
+
+    Returns:
+        `UMD`, or the subclass that this model is of.
+    """
     if not set(freeze) <= {"encoder", "decoder"}:
         raise ValueError(f"`freeze` takes 'encoder' and 'decoder'. Received: freeze={freeze}")
     # By its config: a subclass keeps its own arguments.
@@ -19,9 +36,8 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
         corruption=model.corruption.for_finetuning() if corruption is None else corruption,
         objective=objective,
         ema_decays=[],
+        label_dropout=model.label_dropout if label_dropout is None else label_dropout,
     )
-    if label_dropout is not None:
-        config["label_dropout"] = label_dropout
     finetuned = type(model).from_config(config)
     _copy_weights(model, finetuned)
     for name in freeze:
@@ -32,15 +48,12 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
 
 def _copy_weights(source, target):
     """Copy all weights but those of the labels, by path; warn of those without a partner."""
-    trained = [*source.network_weights, *source.objective.weights]
-    parts = [*source.network_layers(), source.objective]
-    values = plain_values(parts, {id(variable): variable.value for variable in trained})
-    for path in _label_paths(source):
-        values.pop(path)
-    fresh = []
-    for variable in [*target.network_weights, *target.objective.weights]:
-        if variable.path in _label_paths(target):
-            continue
+    parts, trained = [*source.network_layers(), source.objective], _without_labels(source)
+    everything = [variable for part in parts for variable in part.weights]
+    plain = plain_values(parts, {id(variable): variable.value for variable in everything})
+    labels = {variable.path for variable in everything} - {variable.path for variable in trained}
+    values, fresh = {path: value for path, value in plain.items() if path not in labels}, []
+    for variable in _without_labels(target):
         if variable.path in values and values[variable.path].shape == tuple(variable.shape):
             variable.assign(values.pop(variable.path))
         else:
@@ -51,6 +64,8 @@ def _copy_weights(source, target):
         warnings.warn(f"These weights of the fine-tuned model begin anew: {sorted(fresh)}", stacklevel=3)
 
 
-def _label_paths(model):
-    embedding = None if model.condition_embedding is None else model.condition_embedding.label_embedding
-    return [] if embedding is None else [variable.path for variable in embedding.weights]
+def _without_labels(model):
+    """The trained weights of a model, without those of its label embedding, if it has one."""
+    label_embedding = getattr(model.condition_embedding, "label_embedding", None)
+    labels = set() if label_embedding is None else {id(variable) for variable in label_embedding.weights}
+    return [v for v in (*model.network_weights, *model.objective.weights) if id(v) not in labels]

@@ -25,7 +25,7 @@ from keras_umd.utils.atomic import (
     write_json,
     write_whole,
 )
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 
 FORMATS = ("npz", "png")
 CHECKSUMS = "checksums.txt"
@@ -186,16 +186,14 @@ def _known_files(directory, description):
 
 def _check_arguments(model, num_images, batch_size, format):
     check_positive_integers(num_images=num_images, batch_size=batch_size)
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
-    if format == "png" and _are_floats(model):
-        raise ValueError(
-            "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'. "
-            "Received: format='png'"
-        )
+    require(format in FORMATS, f"`format` must be one of {FORMATS}.", format=format)
+    require(
+        format == "npz" or not _are_floats(model),
+        "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'.",
+        format=format,
+    )
     shape = model.generated_shape
-    if format == "png" and shape[-1] not in (1, 3, 4):
-        raise ValueError(f"PNG files have 1, 3 or 4 channels. Received: images of shape {shape}")
+    require(format == "npz" or shape[-1] in (1, 3, 4), "PNG files have 1, 3 or 4 channels.", f"images of shape {shape}")
 
 
 def _are_whole(path, known):
