@@ -1,5 +1,6 @@
 """Feature statistics of real images: computed once, kept in a file, or read from files of other codebases."""
 
+import itertools
 import os
 import zipfile
 
@@ -8,9 +9,14 @@ import numpy as np
 from keras_umd.evaluation.features import batches_of, outputs_of, with_progress
 from keras_umd.evaluation.image_scores import softmax
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_features
+from keras_umd.sampling.files import png_paths
+from keras_umd.utils.arrays import check_sizes, read_arrays, read_header, reading
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import require
 from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.optional import import_optional
+
+REMEDY = "Delete it, and make it anew, or take a copy from elsewhere"
 
 
 class ImageFeatures:
@@ -112,8 +118,9 @@ class Reference:
             "features": self.features,
             "network": self.network,
         }
-        known = {name: value for name, value in values.items() if value is not None}
-        write_whole(os.fspath(path), lambda temporary: np.savez(temporary, **known))
+        known = {name: np.asarray(value) for name, value in values.items() if value is not None}
+        num_bytes = sum(value.nbytes for value in known.values())
+        write_whole(os.fspath(path), lambda temporary: np.savez(temporary, **known), needed_bytes=num_bytes)
 
     @classmethod
     def load(cls, path):
@@ -121,14 +128,16 @@ class Reference:
 
         Those of pytorch-fid and ADM don't name their network; use them with `FIDInception`, with `resize="half_pixel"`
         for pytorch-fid's.
+
+        Raises:
+            DamagedFileError: a ValueError that names the file, where it isn't what was written.
         """
-        with np.load(path) as file:
-            require(
-                {"mu", "sigma"} <= set(file.files),
-                "The file must have `mu` and `sigma`.",
-                f"{path} with {file.files}",
-            )
-            num_images, features, network = (file.get(name) for name in ("num_images", "features", "network"))
+        remedy = "Delete it, and make it anew with `Reference.of`, or take a copy from elsewhere"
+        file = read_arrays(path, remedy)
+        require({"mu", "sigma"} <= set(file), "The file must have `mu` and `sigma`.", f"{path} with {sorted(file)}")
+        num_images, features, network = (file.get(name) for name in ("num_images", "features", "network"))
+        _check_statistics(path, file["mu"], file["sigma"], features)
+        with reading(path, remedy):
             return cls(
                 file["mu"],
                 file["sigma"],
@@ -162,6 +171,22 @@ def _in_range(batches, network):
         yield images, labels
 
 
+def _check_statistics(path, mean, covariance, features):
+    arrays = {"mu": mean, "sigma": covariance, **({} if features is None else {"features": features})}
+    dim = mean.shape[-1:]
+    shapes = {
+        "mu": dim,
+        "sigma": dim * 2,
+        "features": (*arrays["features"].shape[:1], *dim) if "features" in arrays else (),
+    }
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not array.ndim or array.shape != shapes[name] or not np.isfinite(array).all():
+            raise ValueError(
+                f"`{name}` of {os.fspath(path)} must be finite floats of shape {shapes[name]}; make the reference anew "
+                f"with `Reference.of`. Received: shape {array.shape}, type {array.dtype}"
+            )
+
+
 def network_identity(network):
     """Class and hash of a network's weights, as a string; preprocessing counts only where the network hashes it."""
     own = getattr(network, "fingerprint", None)
@@ -169,22 +194,36 @@ def network_identity(network):
 
 
 def stored_images(path, batch_size):
-    """Iterate over the images of an `.npz` file, as `generate_to` and ADM write it, without loading all.
+    """Iterate over the images of an `.npz` file or a folder, as `generate_to` and ADM write them, without loading all.
 
     Args:
-        path: String or path. The images are in `arr_0`, uint8 `(n, height, width, channels)`.
+        path: String or path. The images of a file are in `arr_0`, uint8 `(n, height, width, channels)`.
         batch_size: Integer.
+
+    Raises:
+        DamagedFileError: a ValueError that names the file, where it isn't what was written.
     """
-    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
-        major, _ = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(file)
-        require(
-            not fortran_order and len(shape) == 4,
-            "`arr_0` must have shape (n, height, width, channels).",
-            f"{path} with {shape}",
-        )
-        image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        for start in range(0, shape[0], batch_size):
-            count = min(batch_size, shape[0] - start)
-            yield np.frombuffer(file.read(count * image_bytes), dtype).reshape(count, *shape[1:])
+    if os.path.isdir(path):
+        pillow = import_optional("PIL.Image", "Reading images needs Pillow: pip install 'keras_umd[data]'")
+        for batch in _in_batches(png_paths(path), batch_size):
+            images = np.stack([np.asarray(pillow.open(image)) for image in batch])
+            yield images if images.ndim == 4 else images[..., None]
+        return
+    with reading(path, REMEDY), zipfile.ZipFile(path) as archive:
+        check_sizes(path, archive)
+        info = archive.getinfo("arr_0.npy")
+        with archive.open(info) as file:
+            shape, fortran_order, dtype = read_header(file, info)
+            if fortran_order or len(shape) != 4:
+                raise ValueError(f"`arr_0` must have shape (n, height, width, channels). Received: {path} with {shape}")
+            image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+            for start in range(0, shape[0], batch_size):
+                count = min(batch_size, shape[0] - start)
+                yield np.frombuffer(file.read(count * image_bytes), dtype).reshape(count, *shape[1:])
+            file.read(1)  # the end, where its checksum is compared
+
+
+def _in_batches(items, batch_size):
+    items = iter(items)
+    while batch := list(itertools.islice(items, batch_size)):
+        yield batch

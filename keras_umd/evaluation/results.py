@@ -6,7 +6,6 @@ import html
 import json
 import math
 import os
-import pathlib
 import platform
 import re
 
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_umd.backend.devices import backend_version, training_devices
-from keras_umd.utils.atomic import write_json
+from keras_umd.utils.atomic import DamagedFileError, read_json, write_json
 from keras_umd.utils.checks import require
 from keras_umd.utils.fingerprint import fingerprint
 
@@ -88,8 +87,21 @@ class Result:
 
     @classmethod
     def load(cls, path):
-        """Read the card that `save` wrote."""
-        return cls(**json.loads(pathlib.Path(path).read_text()))
+        """Read the card that `save` wrote.
+
+        Raises:
+            DamagedFileError: a ValueError that names the file, where it isn't what was written.
+        """
+        remedy = "Take a copy of the card from elsewhere, or measure again"
+        card = read_json(path, remedy)
+        fields = {field.name for field in dataclasses.fields(cls)}
+        types = {"metric": str, "value": (int, float), "protocol": dict, "subject": dict}
+        if set(card) - fields or any(not isinstance(card.get(name), kind) for name, kind in types.items()):
+            raise DamagedFileError(
+                f"{os.fspath(path)} is no card, or a damaged one: it must have {sorted(fields)}. {remedy}. "
+                f"Received: {card}"
+            )
+        return cls(**card)
 
     def __str__(self):
         value = f"{self.value:.4g}" if abs(self.value) >= 1 else f"{self.value:.3f}"

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import os
 
 import numpy as np
@@ -11,6 +10,7 @@ from keras_umd.evaluation.features import batches_of, with_progress
 from keras_umd.evaluation.image_scores import gaussian_distance, inception_score, kernel_distance, neighbourhood_scores
 from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
 from keras_umd.evaluation.results import Result, Row, Table
+from keras_umd.sampling.files import read_description
 from keras_umd.sampling.stream import SampleStream
 from keras_umd.utils.checks import require
 
@@ -24,8 +24,8 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     """Score images.
 
     Args:
-        images: String, the path of an `.npz` file as `generate_to` writes it; or as in `extract`. They are read in
-            batches and never all in memory.
+        images: String, the path of an `.npz` file or of a folder of PNG files as `generate_to` writes them, which are
+            compared with their checksums; or as in `extract`. They are read in batches and never all in memory.
         reference: `Reference` of the same network.
         network: `FIDInception`, or any Keras model from images to features `(batch, dim)`, or to a dictionary of
             `features` and `logits`.
@@ -47,10 +47,8 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     """
     digest, source = hashlib.sha256(), images
     if isinstance(images, (str, os.PathLike)):
-        manifest = os.path.join(os.path.dirname(os.path.abspath(images)), "manifest.json")
-        if subject is None and os.path.exists(manifest):
-            with open(manifest) as file:
-                subject = json.load(file)
+        description = read_description(images)
+        subject = description if subject is None else subject
         images = stored_images(images, batch_size)
 
     def hashed():

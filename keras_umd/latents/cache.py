@@ -1,10 +1,9 @@
 """Computes the latents of a data set once, instead of in every epoch; their files, with a manifest and checksums."""
 
-import hashlib
 import itertools
 import json
+import math
 import os
-import pathlib
 
 import keras
 import ml_dtypes
@@ -13,11 +12,20 @@ from keras import ops
 
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.latents.autoencoder import Autoencoder
-from keras_umd.utils.atomic import write_json, write_whole
+from keras_umd.utils.arrays import reading
+from keras_umd.utils.atomic import (
+    MANIFEST,
+    DamagedFileError,
+    entry_of,
+    read_json,
+    what_is_wrong,
+    write_json,
+    write_whole,
+)
 from keras_umd.utils.checks import is_between, require
 
 FORMAT = 1
-MANIFEST = "manifest.json"
+REMEDY = "Delete the folder, and call `cache_latents` again to make it anew"
 SHARD_BYTES = 2**26  # a kill loses one shard: 2048 images of 256x256 pixels
 
 
@@ -184,20 +192,29 @@ def _check_views(manifest, directory):
 def write_array(directory, name, values):
     """Write a file of a cache; returns its entry for the manifest: name, size and checksum."""
     path = os.path.join(directory, f"{name}.npy")
-    write_whole(path, lambda temporary: np.save(temporary, values))
-    return {"file": f"{name}.npy", "bytes": os.path.getsize(path), "sha256": _checksum(path)}
-
-
-def _checksum(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_whole(path, lambda temporary: np.save(temporary, values), needed_bytes=values.nbytes)
+    return {"file": f"{name}.npy", **entry_of(path)}
 
 
 def _read_manifest(directory):
     """The manifest of a cache, or `None`."""
-    path = pathlib.Path(directory, MANIFEST)
-    manifest = json.loads(path.read_text()) if path.exists() else {}
+    path = os.path.join(directory, MANIFEST)
+    manifest = read_json(path, REMEDY) if os.path.exists(path) else {}
     return manifest if {"format", "is_complete", "shards"} <= set(manifest) else None
+
+
+def _check_contents(manifest, path):
+    """A DamagedFileError for a manifest that lacks what is read of it, or promises more images than its files have."""
+    with reading(path, REMEDY):
+        row_bytes = 4 * math.prod(manifest["latent_shape"]) * (2 if manifest["flip"] else 1)
+        {name: manifest[name] for name in ("autoencoder", "autoencoder_fingerprint", "class_names", "dataset")}
+        for shard in manifest["shards"]:
+            entries = [(entry["file"], entry["bytes"], entry["sha256"]) for entry in _files_of(shard)]
+            if not 0 <= shard["count"] * row_bytes <= shard["moments"]["bytes"] or shard["batch"] < 0:
+                raise ValueError(f"{shard['count']} images can't be in {entries}")
+        views = {shard["view"] for shard in manifest["shards"]}
+        if len(views) != manifest["views"] or views != set(range(len(views))):
+            raise ValueError(f"it has shards of the views {sorted(views)} instead of {manifest['views']} views")
 
 
 def matching_manifest(directory, identity):
@@ -222,17 +239,17 @@ def matching_manifest(directory, identity):
         f"{directory} holds latents made otherwise; take another directory, or delete it. They differ in: {found}.",
         asked,
     )
-    whole = [shard for shard in manifest["shards"] if not list(_damaged_files(directory, shard))]
+    whole = [shard for shard in manifest["shards"] if all(_is_of_size(directory, entry) for entry in _files_of(shard))]
     if len(whole) < len(manifest["shards"]):  # `cache_latents` makes the others again
         manifest.update(shards=whole, is_complete=False)
     return manifest
 
 
-def complete_manifest(directory, verify):
-    """The manifest of a cache to read.
+def complete_manifest(directory):
+    """The manifest of a cache to read, whose files have the sizes that they were written with.
 
     Raises:
-        ValueError: if there is none, if it isn't complete, and for damaged files; with `verify` by their checksums.
+        ValueError: if there is none, if it isn't complete, and for files that are missing or cut.
     """
     manifest = _read_manifest(directory)
     require(
@@ -245,19 +262,25 @@ def complete_manifest(directory, verify):
         f"The cache must be complete and of format {FORMAT}; call `cache_latents` again to go on.",
         f"{directory}, format {manifest['format']}, complete: {manifest['is_complete']}",
     )
+    _check_contents(manifest, os.path.join(directory, MANIFEST))
     for shard in manifest["shards"]:
-        for path in _damaged_files(directory, shard, verify):
-            raise ValueError(
-                "A file of the cache is missing or damaged; delete it and call `cache_latents` again to make it anew. "
-                f"Received: {path}"
-            )
+        for entry in _files_of(shard):
+            check_file(directory, entry, verify=False)
     return manifest
 
 
-def _damaged_files(directory, shard, verify=False):
-    """Yields the files of a shard that are missing, or of another size or content than they were."""
-    for name in {"moments", "labels"} & set(shard):
-        path = os.path.join(directory, shard[name]["file"])
-        is_whole = os.path.exists(path) and os.path.getsize(path) == shard[name]["bytes"]
-        if not is_whole or (verify and _checksum(path) != shard[name]["sha256"]):
-            yield path
+def check_file(directory, entry, verify):
+    """A DamagedFileError for a file of a cache that is missing, or of another size or, with `verify`, content."""
+    if problem := what_is_wrong(os.path.join(directory, entry["file"]), entry, verify):
+        raise DamagedFileError(
+            "A file of the cache is missing or damaged; delete it and call `cache_latents` again to make it anew. "
+            f"Received: {problem}"
+        )
+
+
+def _files_of(shard):
+    return [shard[name] for name in ("moments", "labels") if name in shard]
+
+
+def _is_of_size(directory, entry):
+    return what_is_wrong(os.path.join(directory, entry["file"]), entry, verify=False) is None

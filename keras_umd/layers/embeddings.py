@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.checks import require
 from keras_umd.utils.cubic import cubic_weights
@@ -82,8 +83,8 @@ class _TwoLayerEmbedding(BaseLayer):
         super().__init__(autocast=False, **kwargs)
         self.hidden_dim = hidden_dim
         options = {"kernel_initializer": "lecun_normal", "dtype": self.dtype_policy}
-        self.hidden = keras.layers.Dense(2 * hidden_dim, activation="silu", name="hidden", **options)
-        self.output_projection = keras.layers.Dense(hidden_dim, name="output_projection", **options)
+        self.hidden = Dense(2 * hidden_dim, activation="silu", name="hidden", **options)
+        self.output_projection = Dense(hidden_dim, name="output_projection", **options)
 
     def build(self, input_shape):
         self.hidden.build((None, self.hidden_dim))

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import Modulations, build_modulation, modulation_of
 from keras_umd.utils.checks import require
@@ -115,7 +116,7 @@ class PatchEmbedding(BaseLayer):
         super().__init__(**kwargs)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = hidden_dim
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             hidden_dim, kernel_initializer="lecun_normal", dtype=self.dtype_policy, name="projection"
         )
 
@@ -188,7 +189,7 @@ class PatchHead(BaseLayer):
         self.patch_size = as_tuple(patch_size, 2 if np.ndim(patch_size) == 0 else None)
         self.channels = channels
         self.conditioning = conditioning
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             math.prod(self.patch_size) * channels,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
@@ -216,6 +217,10 @@ class PatchHead(BaseLayer):
         if channel_range is None:
             return self.projection(tokens) + ops.tile(self.bias, pixels)  # (batch, num_patches, patch_dim)
         wanted = slice(*channel_range)
+        if self.projection.quantization_mode is not None:  # its kernel is of integers, of another scale
+            outer = ops.shape(tokens)[:-1]
+            outputs = ops.reshape(self.projection(tokens), (*outer, pixels, self.channels))[..., wanted]
+            return ops.reshape(outputs, (*outer, -1)) + ops.tile(self.bias[wanted], pixels)
         kernel = ops.reshape(self.projection.kernel, (-1, pixels, self.channels))[:, :, wanted]
         kernel = ops.reshape(kernel, (kernel.shape[0], -1))
         return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)

@@ -99,8 +99,9 @@ class BlockStack(BaseLayer):
         if self.scan_blocks and can_scan():
             # The last block returns fewer tokens with `num_outputs`, so it can't be part of the scan.
             whole = len(blocks) - (num_outputs is not None)
-            tokens = self._scanned(blocks[:whole], tokens, conditions[:whole])
-            blocks, conditions = blocks[whole:], conditions[whole:]
+            if _are_alike(blocks[:whole]):
+                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole])
+                blocks, conditions = blocks[whole:], conditions[whole:]
         for i, (block, given) in enumerate(zip(blocks, conditions, strict=True), start=1):
             tokens = self._run_block(block, tokens, given, num_outputs if i == len(blocks) else None)
         return tokens
@@ -148,8 +149,20 @@ def _attribute(i):
     return "transformer_block" if i == 0 else f"transformer_block_{i}"
 
 
+def _are_alike(blocks):
+    """Whether blocks differ in the values of their weights alone; LoRA and quantisation may be of some of them."""
+
+    def structure(block):
+        weights = [(v.path.removeprefix(block.path), tuple(v.shape), v.dtype) for v in block.variables]
+        return weights, [layer.lora_scale for layer in block._flatten_layers() if getattr(layer, "lora_enabled", False)]
+
+    return all(structure(block) == structure(blocks[0]) for block in blocks[1:])
+
+
 def _all_modulations(blocks, condition):
     """The modulations of all blocks, `(blocks, batch, 6 * hidden_dim)`, by one matrix product."""
+    if any(block.modulation.quantization_mode is not None for block in blocks):  # kernels of integers
+        return ops.stack([block.modulation(condition) for block in blocks])
     kernel = ops.cast(ops.stack([block.modulation.kernel for block in blocks]), condition.dtype)
     bias = ops.cast(ops.stack([block.modulation.bias for block in blocks]), condition.dtype)
     return ops.einsum("bd,lde->lbe", condition, kernel) + bias[:, None]

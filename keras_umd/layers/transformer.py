@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import attention, layer_norm, project
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.checks import require
 
@@ -32,7 +33,7 @@ def modulation_of(layer, condition):
 
 def build_modulation(layer, num_vectors, hidden_dim, condition_shape):
     """Make `layer.modulation`, which starts at zero, for a condition whose width is `hidden_dim` unless given."""
-    layer.modulation = keras.layers.Dense(
+    layer.modulation = Dense(
         num_vectors * hidden_dim, kernel_initializer="zeros", dtype=layer.dtype_policy, name="modulation"
     )
     is_given = condition_shape is not None and not isinstance(condition_shape, Modulations)
@@ -104,7 +105,7 @@ class SelfAttention(BaseLayer):
             num_heads=self.num_heads,
         )
         for name in ("query", "key", "value", "output_projection"):
-            projection = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name=name)
+            projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
             projection.build(tokens_shape)
             setattr(self, name, projection)
 
@@ -167,8 +168,8 @@ class TransformerBlock(BaseLayer):
         hidden_dim = tokens_shape[-1]
         mlp_dim = int(hidden_dim * self.mlp_ratio)
         options = {"dtype": self.dtype_policy, "bias_initializer": keras.initializers.RandomNormal(stddev=1e-6)}
-        self.mlp_hidden = keras.layers.Dense(mlp_dim, name="mlp_hidden", **options)
-        self.mlp_output = keras.layers.Dense(hidden_dim, name="mlp_output", **options)
+        self.mlp_hidden = Dense(mlp_dim, name="mlp_hidden", **options)
+        self.mlp_output = Dense(hidden_dim, name="mlp_output", **options)
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_hidden):
             layer.build((*tokens_shape[:-1], hidden_dim))
         self.mlp_output.build((*tokens_shape[:-1], mlp_dim))

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend.processes import to_numpy
 from keras_umd.corruption import schedules
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
+from keras_umd.models import adaptation
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import check_timesteps, is_between, require
@@ -185,21 +185,31 @@ class FeatureExtractor(keras.Model):
     def copy_weights(self, model, weights="average"):
         """Take over the weights of a UMD of the same sizes; other image sizes get interpolated positions.
 
+        LoRA factors are added to their kernels, and int8 kernels become floats.
+
         Args:
             model: `UMD`.
             weights: `"average"`, `"raw"` or a decay, as of `UMD.weight_values`.
+
+        Raises:
+            ValueError: naming the weights without a partner of their shape; none is assigned then.
         """
         values = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
-        source = model.encoder.position_embedding
-        pairs = list(zip(self.encoder.weights, model.encoder.weights, strict=True))
-        if self.condition_embedding is not None:
-            pairs += zip(self.condition_embedding.weights, model.condition_embedding.weights, strict=True)
-        for target, variable in pairs:
-            # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
-            value = to_numpy(values[id(variable)])
-            if variable is source.positions:
-                value = source.interpolated(self.encoder.position_embedding.grid, value)
-            target.assign(value)
+        parts = [part for part in (model.condition_embedding, model.encoder) if part is not None]
+        # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
+        plain = adaptation.plain_values(parts, values)
+        source, target = model.encoder.position_embedding, self.encoder.position_embedding
+        plain[source.positions.path] = source.interpolated(target.grid, plain[source.positions.path])
+        targets = {variable.path: variable for part in self._parts() for variable in part.weights}
+        misfits = sorted(plain.keys() ^ targets.keys())
+        misfits += [path for path in plain.keys() & targets.keys() if plain[path].shape != tuple(targets[path].shape)]
+        if misfits:
+            raise ValueError(
+                "The model must have the sizes of the extractor, whose own LoRA factors or quantised kernels can't be "
+                f"given values. Received: weights without a partner of their shape: {misfits}"
+            )
+        for path, variable in targets.items():
+            variable.assign(plain[path])
 
     def fingerprint(self):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
@@ -229,11 +239,19 @@ class FeatureExtractor(keras.Model):
             **keras.saving.serialize_keras_object(schedules.schedule_config(self.noise_schedule)),
             "seed": self.seed,
             "model_range": None if self.model_range == self.value_range else self.model_range,
+            **adaptation.adaptations(self._parts()),
         }
+
+    def _parts(self):
+        return [part for part in (self.encoder, self.condition_embedding) if part is not None]
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "schedule": revive(config["schedule"])})
+        config = {**config, "schedule": revive(config["schedule"])}
+        lora, quantized = config.pop("lora", None), config.pop("quantized", None)
+        extractor = cls(**config)
+        adaptation.adapt(extractor._parts(), lora, quantized)
+        return extractor
 
 
 def images_signature(model):

@@ -2,15 +2,15 @@
 
 import warnings
 
-from keras_umd.backend.processes import to_numpy
+from keras_umd.models.adaptation import plain_values
 
 
 def with_classes(model, num_classes, label_dropout=None, corruption=None, objective=None, freeze=()):
     """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
 
     This model stays as it is; the new one, of the same class, starts without optimizer and without averages, and
-    shares its `autoencoder`. Weights that it has no place for, of heads and terms that its objective lacks, are
-    left out with a warning.
+    shares its `autoencoder`. LoRA factors are added to their kernels. Weights that it has no place for, of heads and
+    terms that its objective lacks, are left out with a warning, and so are its own that this model lacks.
 
     Args:
         num_classes: Integer, or `None` to fine-tune for generation without labels.
@@ -27,7 +27,10 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
     if not set(freeze) <= {"encoder", "decoder"}:
         raise ValueError(f"`freeze` takes 'encoder' and 'decoder'. Received: freeze={freeze}")
     # By its config: a subclass keeps its own arguments.
-    config = {name: value for name, value in model.get_config().items() if name not in ("name", "trainable", "frozen")}
+    if any(layer.quantization_mode for part in model.network_layers() for layer in part._flatten_layers()):
+        raise ValueError(f"Quantised weights can't be trained; take the model of before. Received: {model!r}")
+    left_out = ("name", "trainable", "frozen", "lora")
+    config = {name: value for name, value in model.get_config().items() if name not in left_out}
     config.update(
         num_classes=num_classes,
         corruption=model.corruption.for_finetuning() if corruption is None else corruption,
@@ -44,13 +47,21 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
 
 
 def _copy_weights(source, target):
-    """Copy all weights but those of the labels, by path; warn of those that have no place in `target`."""
-    values = {variable.path: to_numpy(variable) for variable in _without_labels(source)}
+    """Copy all weights but those of the labels, by path; warn of those without a partner."""
+    parts, trained = [*source.network_layers(), source.objective], _without_labels(source)
+    everything = [variable for part in parts for variable in part.weights]
+    plain = plain_values(parts, {id(variable): variable.value for variable in everything})
+    labels = {variable.path for variable in everything} - {variable.path for variable in trained}
+    values, fresh = {path: value for path, value in plain.items() if path not in labels}, []
     for variable in _without_labels(target):
         if variable.path in values and values[variable.path].shape == tuple(variable.shape):
             variable.assign(values.pop(variable.path))
+        else:
+            fresh.append(variable.path)
     if values:
         warnings.warn(f"The fine-tuned model has no place for these weights: {sorted(values)}", stacklevel=3)
+    if fresh:
+        warnings.warn(f"These weights of the fine-tuned model begin anew: {sorted(fresh)}", stacklevel=3)
 
 
 def _without_labels(model):

@@ -13,7 +13,16 @@ from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution import layout
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
-from keras_umd.models import compiling, features, fine_tuning, fit_inputs, guarding, reconstruction, training
+from keras_umd.models import (
+    adaptation,
+    compiling,
+    features,
+    fine_tuning,
+    fit_inputs,
+    guarding,
+    reconstruction,
+    training,
+)
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage
 from keras_umd.models.batch_checks import BatchChecks
@@ -322,8 +331,7 @@ class UMD(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         self._jit_compile_argument = kwargs.get("jit_compile", "auto")
         decays = compiling.settle_optimizer(self.optimizer, self.trainable_variables)
-        if decays:
-            self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
+        self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -341,19 +349,20 @@ class UMD(keras.Model):
     def track_average(self, decays):
         """Keep exponential moving averages of the weights from now on, updated after every training step.
 
-        They are saved with the model and used by `generate`. An average that is asked for again goes on; one that is
-        not is dropped.
+        They are saved with the model and used by `generate`. An average that is asked for again goes on, also where
+        LoRA has added weights since (`compile` asks for all again); one that is not is dropped.
 
         Args:
             decays: Float in [0, 1) or a list of them, one average each.
         """
-        decays = [float(decay) for decay in np.atleast_1d(decays)]
-        if decays == [average.decay for average in self.averages]:
+        decays, weights = [float(decay) for decay in np.atleast_1d(decays)], self.network_weights
+        if decays == [average.decay for average in self.averages] and all(a.is_of(weights) for a in self.averages):
             return
+        kept = {a.decay: a if a.is_of(weights) else a.renewed(weights) for a in self.averages if a.decay in decays}
+        averages = [kept.get(decay) or WeightAverage(decay, weights) for decay in decays]
         self.train_function = self.test_function = self.predict_function = None  # compiled without them
-        kept = {average.decay: average for average in self.averages}
         self.averages.clear()
-        self.averages.extend(kept.get(decay) or WeightAverage(decay, self.network_weights) for decay in decays)
+        self.averages.extend(averages)
 
     def guard_steps(self, sigma=6.0, window=128):
         """From now on leave out training steps that aren't finite or outliers, until the next `compile`.
@@ -491,6 +500,29 @@ class UMD(keras.Model):
 
     # Saving
 
+    def quantize(self, mode=None, config=None, filters=None, weights="average"):
+        """Quantise the kernels of the network, for features and generation with less memory.
+
+        What is quantised isn't trained any more: averages and optimizer are dropped. Keep the model of before in a file
+        to go on training it, to add classes, and to try other settings.
+
+        Example:
+
+        >>> model.quantize("int8")
+        >>> model.save("int8.keras")
+
+        Args:
+            mode: `"int8"` or `"int4"`.
+            config: `keras.quantizers.QuantizationConfig` of one of these modes, instead of `mode`, or `None`.
+            filters: Regular expression, or a list of them, for the names of the `Dense` layers to quantise; or a
+                callable that gets a layer and returns a bool. `None` is for all of the network.
+            weights: The weights to quantise: `"average"`, `"raw"` or a decay, as of `weight_values`.
+
+        Raises:
+            ValueError: for another mode, a model that is quantised already, and filters that choose nothing.
+        """
+        adaptation.quantize(self, super().quantize, mode, config, filters, weights)
+
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
         """The program of `predict`, as of `FeatureExtractor.export`."""
         return super().export(filepath, format, verbose, input_signature or images_signature(self), **kwargs)
@@ -517,6 +549,7 @@ class UMD(keras.Model):
             "objective": keras.saving.serialize_keras_object(self.objective),
             "ema_decays": [average.decay for average in self.averages],
             "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
+            **adaptation.adaptations(self.network_layers()),
         }
 
     @classmethod
@@ -525,7 +558,9 @@ class UMD(keras.Model):
             name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
         }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
+        lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         model = cls(**config)
+        adaptation.adapt(model.network_layers(), lora, quantized)
         model.track_average(ema_decays)
         for layer in model._layers_of_network():
             if layer.path in frozen:

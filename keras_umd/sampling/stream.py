@@ -38,10 +38,11 @@ class SampleStream:
         self.seed = int(seed)
         self.options = options
 
-    def batches(self, batch_size, start=0):
-        """The images in their order, from image `start` on."""
+    def batches(self, batch_size, start=0, stop=None):
+        """The images in their order, from image `start` on, up to image `stop`, which is not among them."""
         batch_size = min(batch_size, self.num_images)
-        for first in range(start, self.num_images, batch_size):
+        stop = self.num_images if stop is None else stop
+        for first in range(start, stop, batch_size):
             # The last batch is filled up with images that aren't kept: no second program for its size.
             indices = np.arange(first, first + batch_size) % self.num_images
             yield self.model.generate(
@@ -50,7 +51,7 @@ class SampleStream:
                 image_indices=indices,
                 seed=self.seed,
                 **self.options,
-            )[: self.num_images - first]
+            )[: stop - first]
 
     def description(self):
         """All settings that the images depend on, as JSON values."""

@@ -90,9 +90,11 @@ def check_space(folder, needed_bytes):
 
 
 def write_json(path, values):
-    """Write a dictionary as JSON, atomically, with a checksum of itself for `read_json`."""
+    """Write JSON, atomically: a dictionary with a checksum of itself for `read_json`, a list as it is."""
     values = json.loads(json.dumps(values))  # keys as they will be read: integers become strings
-    text = json.dumps({**values, "sha256": _digest(values)}, indent=1)
+    if isinstance(values, dict):
+        values["sha256"] = _digest(values)
+    text = json.dumps(values, indent=1)
 
     def write(temporary):
         with open(temporary, "w", encoding="utf-8") as file:
@@ -101,8 +103,12 @@ def write_json(path, values):
     write_whole(path, write)
 
 
-def read_json(path):
+def read_json(path, remedy="Take a copy of it from elsewhere"):
     """The dictionary that `write_json` wrote; files without a checksum, of older versions, are taken as they are.
+
+    Args:
+        path: String or path.
+        remedy: String, what errors tell to do.
 
     Raises:
         DamagedFileError: names the file, for anything but JSON of a dictionary, and for another checksum.
@@ -112,14 +118,14 @@ def read_json(path):
         with storage.local_copy(path) as local, open(local, encoding="utf-8") as file:
             values = json.load(file)
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}") from error
+        raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}. {remedy}") from error
     if not isinstance(values, dict):
-        raise DamagedFileError(f"{path} must hold a JSON object. Received: a {type(values).__name__}")
+        raise DamagedFileError(f"{path} must hold a JSON object. {remedy}. Received: a {type(values).__name__}")
     expected = values.pop("sha256", None)
     if expected is not None and _digest(values) != expected:
         raise DamagedFileError(
-            f"{path} is damaged, or was edited: its contents have another checksum than it says. Take a copy from "
-            "elsewhere, or, after an edit on purpose, delete its line 'sha256'"
+            f"{path} is damaged, or was edited: its contents have another checksum than it says. {remedy}; or, after "
+            "an edit on purpose, delete its line 'sha256'"
         )
     return values
 

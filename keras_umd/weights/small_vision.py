@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 
+from keras_umd.models.adaptation import adaptations
+from keras_umd.utils.arrays import read_arrays
 from keras_umd.utils.checks import require
 
 _SCANNED = re.compile(r"(Encoder|Decoder)\.ScanCheckpointEncoder1DBlock_0\.(.+)")
@@ -21,17 +23,17 @@ def load_small_vision(model, params):
             `"Encoder.Encoder1DBlock_0.MlpBlock_0.Dense_0.kernel"` (`/` may stand for `.`).
 
     Raises:
-        ValueError: naming every entry that is missing, unknown or of a wrong shape; and for a model of data
-            with other than two space axes.
+        ValueError: naming every entry that is missing, unknown, of a wrong shape or not finite; for a file that is
+            damaged; and for a model of data with other than two space axes.
     """
     require(
         len(model.patch_size) == 2,
         "The authors' models are of images, with two space axes.",
         f"a model with patch_size={model.patch_size}",
     )
+    require(not adaptations(model.network_layers()), "Load the parameters before LoRA or quantisation.", f"{model!r}")
     if isinstance(params, (str, os.PathLike)):
-        with np.load(params) as arrays:
-            params = dict(arrays)
+        params = read_arrays(params, "Take a copy of it from elsewhere")
     params = _unstacked({name.replace("/", ".").removeprefix("params."): value for name, value in params.items()})
     targets = _targets(model)
     problems = [f"missing: {name}" for name in targets if name not in params]
@@ -41,6 +43,7 @@ def load_small_vision(model, params):
         for name, (_, shape, _) in targets.items()
         if name in params and np.shape(params[name]) != shape
     ]
+    problems += [f"no finite numbers: {name}" for name in targets if name in params and not _is_finite(params[name])]
     if problems:
         raise ValueError(
             "The parameters don't fit the model; check its sizes, conditioning, num_classes and num_cls_tokens.\n"
@@ -48,6 +51,13 @@ def load_small_vision(model, params):
         )
     for name, (variable, _, convert) in targets.items():
         variable.assign(convert(np.asarray(params[name])))
+
+
+def _is_finite(values):
+    try:
+        return bool(np.isfinite(np.asarray(values).astype("float32")).all())
+    except (TypeError, ValueError):  # texts
+        return False
 
 
 def _unstacked(params):

@@ -29,8 +29,9 @@ def test_losses_are_those_of_before(backend):
     assert abs(found["adamw_last_50"] / recorded["adamw_last_50"] - 1) < 0.02
 
 
-def test_the_recorded_losses_fall_and_backends_agree():
+def test_the_recorded_losses_fall():
     recorded = json.loads(PATH.read_text())
+    assert recorded.keys() == {"jax", "tensorflow", "torch"}  # whose random numbers differ
     for curve in recorded.values():
         assert np.mean(curve["sgd"][-10:]) < 0.95 * np.mean(curve["sgd"][:10])
-        np.testing.assert_allclose(curve["sgd"], recorded["jax"]["sgd"], rtol=1e-4)
+        assert curve["adamw_last_50"] < 0.5 * curve["sgd"][0]

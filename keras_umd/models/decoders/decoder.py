@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import project
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.patches import PatchHead, as_tuple
 from keras_umd.layers.stack import BlockNetwork, BlockStack
@@ -105,7 +106,7 @@ class Decoder(BlockNetwork):
             name="head",
         )
         self.heads = {
-            name: keras.layers.Dense(
+            name: Dense(
                 values,
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),  # as of the head for pixels
                 dtype=dtype,
@@ -133,7 +134,7 @@ class Decoder(BlockNetwork):
             layer.build((None, None, hidden_dim), (None, encoder_dim))
 
     def _dense(self, input_dim, units, name):
-        dense = keras.layers.Dense(units, dtype=self.dtype_policy, name=name)
+        dense = Dense(units, dtype=self.dtype_policy, name=name)
         dense.build((None, input_dim))
         return dense
 
