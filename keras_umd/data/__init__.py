@@ -7,6 +7,7 @@ from keras_umd.data.crops import Crop
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.device import on_device
 from keras_umd.data.image_dataset import ImageDataset
+from keras_umd.data.limits import Limits
 from keras_umd.data.readers.arrays import from_arrays
 from keras_umd.data.readers.folder import from_folder
 from keras_umd.data.readers.tfds import from_tfds
@@ -17,6 +18,7 @@ __all__ = [
     "Crop",
     "Dataset",
     "ImageDataset",
+    "Limits",
     "from_arrays",
     "from_folder",
     "from_tfds",

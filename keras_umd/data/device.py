@@ -38,10 +38,11 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
     settings = source.settings(image_size, batch_size, **options)
     require(settings.training, "Evaluation data need no crops in the step; take `from_arrays`.", "training=False")
     crop = settings.crop()
+    class_names = names_or_numbers(class_names, source.labels, settings.limits)
     return Dataset(
         DrawLoader(settings.order(len(source)), crop, images.shape[1:3]),
         device_layer=DeviceImages(images, source.labels, crop.image_size, name="device_images"),
-        **dataset_arguments(settings, names_or_numbers(class_names, source.labels), source.description()),
+        **dataset_arguments(settings, class_names, source.description()),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_umd.data.crops import Crop
 from keras_umd.data.image_dataset import ImageDataset
+from keras_umd.data.limits import DEFAULT_LIMITS, Limits
 from keras_umd.data.loading import PythonLoader
 from keras_umd.data.order import Order
 from keras_umd.data.tf_loader import TFLoader
@@ -35,6 +36,7 @@ class Settings:
     workers: int | None = None
     on_error: str = "skip"
     max_bad_share: float = 0.01
+    limits: Limits | None = None
 
     @classmethod
     def among(cls, arguments):
@@ -45,6 +47,12 @@ class Settings:
         """Checks all of them now: reading a folder may take minutes."""
         self.shuffle = self.training if self.shuffle is None else self.shuffle
         self.drop_remainder = self.training if self.drop_remainder is None else self.drop_remainder
+        self.limits = DEFAULT_LIMITS if self.limits is None else self.limits
+        require(
+            isinstance(self.limits, Limits),
+            "`limits` must be `keras_umd.data.Limits` or None.",
+            f"limits={self.limits!r}",
+        )
         self.crop()
         self.order(MANY)
         require(
@@ -82,7 +90,7 @@ class Settings:
         )
 
 
-def image_dataset(settings, loader, class_names, source):
+def image_dataset(settings, loader, class_names, source, left_out=None):
     """The `ImageDataset` of a loader whose batches are `Batch`.
 
     Args:
@@ -90,9 +98,13 @@ def image_dataset(settings, loader, class_names, source):
         loader: As of `ImageDataset`.
         class_names: List of strings or `None`.
         source: String that tells these images from others, without reading all of them.
+        left_out: `LeftOut`, what was left out before; its share is checked here.
     """
+    if left_out is not None:
+        left_out.check(loader.order.num_records, settings.on_error, settings.max_bad_share)
     return ImageDataset(
         loader,
+        not_read={} if left_out is None else left_out.names,
         on_error=settings.on_error,
         max_bad_share=settings.max_bad_share,
         **dataset_arguments(settings, class_names, source),
@@ -104,15 +116,16 @@ def random_access_dataset(settings, source, class_names, description):
 
     Args:
         settings: `Settings`.
-        source: Object with `len(source)` and as `PythonLoader` wants it.
+        source: Object with `len(source)` and as `PythonLoader` wants it; `source.left_out`, a `LeftOut`, is optional.
         class_names: List of strings or `None`.
         description: String that tells these images from others.
     """
-    loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers)
-    return image_dataset(settings, loader, class_names, description)
+    settings.limits.check_records(len(source), description)
+    loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers, settings.limits)
+    return image_dataset(settings, loader, class_names, description, getattr(source, "left_out", None))
 
 
-def tf_dataset(settings, records, order, class_names, description, **reading):
+def tf_dataset(settings, records, order, class_names, description, left_out=None, **reading):
     """The `ImageDataset` of records that TensorFlow reads in an order of their own.
 
     Args:
@@ -121,9 +134,10 @@ def tf_dataset(settings, records, order, class_names, description, **reading):
         order: `Order` of the records' number.
         class_names: List of strings or `None`.
         description: String that tells these images from others.
+        left_out: As of `image_dataset`.
     """
-    loader = TFLoader(records, order, settings.crop(), settings.workers, **reading)
-    return image_dataset(settings, loader, class_names, description)
+    loader = TFLoader(records, order, settings.crop(), settings.workers, settings.limits, **reading)
+    return image_dataset(settings, loader, class_names, description, left_out)
 
 
 def dataset_arguments(settings, class_names, source):
@@ -144,25 +158,46 @@ def dataset_arguments(settings, class_names, source):
     }
 
 
-def names_or_numbers(class_names, labels):
+def names_or_numbers(class_names, labels, limits=None):
     """The names of the classes, or "0", "1", ... for labels whose classes have none."""
-    if labels is not None and class_names is None:
-        return [str(label) for label in range(int(labels.max()) + 1)]
-    if labels is not None and labels.max() >= len(class_names):
-        raise ValueError(
-            f"`class_names` must have a name for each label. "
-            f"Received: {len(class_names)} names, and labels up to {labels.max()}"
-        )
+    if class_names is not None:
+        class_names = checked_names(class_names)
+    if labels is None:
+        return class_names
+    largest = int(labels.max())
+    if class_names is None:
+        (limits or DEFAULT_LIMITS).check_label(largest, "the labels, without `class_names`")
+        return [str(label) for label in range(largest + 1)]
+    require(
+        largest < len(class_names),
+        "`class_names` must have a name for each label.",
+        f"{len(class_names)} names, and labels up to {largest}",
+    )
     return class_names
+
+
+def checked_names(class_names):
+    """A list of different names of classes."""
+    is_list = isinstance(class_names, (list, tuple)) and class_names
+    require(
+        is_list and all(isinstance(name, str) for name in class_names) and len(set(class_names)) == len(class_names),
+        "`class_names` must be a list of strings, each once.",
+        f"class_names={class_names!r}"[:300],
+    )
+    return list(class_names)
 
 
 def checked_labels(labels, num_images):
     """Class indices as an int32 array of shape `(num_images,)`."""
     labels = np.asarray(labels)
+    # Before they are cast, which would make a 1 of 2**32 + 1.
     require(
-        labels.shape in {(num_images,), (num_images, 1)} and labels.dtype.kind in "iu" and labels.min() >= 0,
-        f"`labels` must be class indices of shape ({num_images},).",
-        f"labels of shape {labels.shape} and type {labels.dtype}",
+        labels.shape in {(num_images,), (num_images, 1)}
+        and labels.dtype.kind in "iu"
+        and 0 <= labels.min() <= labels.max() < 2**31,
+        f"`labels` must be class indices of shape ({num_images},), at least 0 and below 2**31.",
+        f"labels of shape {labels.shape} and type {labels.dtype}"
+        + (f", from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iu" and labels.size else ""),
     )
     return labels.reshape(-1).astype("int32")
 

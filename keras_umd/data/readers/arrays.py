@@ -26,7 +26,8 @@ def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_na
     """
     source = ArraySource(images, labels)
     settings = source.settings(image_size, batch_size, **options)
-    return random_access_dataset(settings, source, names_or_numbers(class_names, source.labels), source.description())
+    class_names = names_or_numbers(class_names, source.labels, settings.limits)
+    return random_access_dataset(settings, source, class_names, source.description())
 
 
 class ArraySource:
