@@ -8,7 +8,7 @@ import threading
 import numpy as np
 
 from keras_umd.data.crops import is_at_least
-from keras_umd.data.damage import check_jpeg, check_png, is_whole, png_exif, read_jpeg
+from keras_umd.data.damage import SEQUENTIAL, check_jpeg, check_png, is_whole, png_exif, read_jpeg
 from keras_umd.data.limits import DEFAULT_LIMITS, BadImage
 from keras_umd.utils.optional import import_optional
 
@@ -116,9 +116,11 @@ class _File:
         if image.format == "PNG":
             check_png(self.data)
         if self.jpeg is not None:
-            check_jpeg(self.data, self.jpeg, _decode_small)
+            check_jpeg(self.data, self.jpeg, _decode_jpeg)
         image.load()
-        if self.jpeg is not None and _ends_grey(image) and not is_whole(self.data, self.jpeg, _decode_small):
+        is_sequential = self.jpeg is not None and self.jpeg.scans and self.jpeg.frame in SEQUENTIAL
+        decode = functools.partial(_decode_jpeg, scale=8)
+        if is_sequential and _ends_grey(image) and not is_whole(self.data, self.jpeg, decode):
             raise BadImage("damaged: its data end before the picture does")
 
     def _converted(self, mode, channels):
@@ -200,7 +202,7 @@ def is_simple(data, limits):
     """
     if data.startswith(b"\xff\xd8"):
         jpeg = read_jpeg(data)
-        check_jpeg(data, jpeg, _decode_small)
+        check_jpeg(data, jpeg, _decode_jpeg)
         return orientation(jpeg.exif) == 1
     return b"eXIf" not in data
 
@@ -301,11 +303,12 @@ def _ends_grey(image):
     return all(value in (127, 128) for value in (last if isinstance(last, tuple) else (last,)))
 
 
-def _decode_small(data):
+def _decode_jpeg(data, scale):
+    """The pixels of a JPEG at 1/1 or 1/8 of its size."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        image.draft(None, (1, 1))
+        image.draft(None, tuple(-(-length // scale) for length in image.size))
         return np.asarray(image)
 
 

@@ -195,7 +195,7 @@ def checked_labels(labels, num_images):
         labels.shape in {(num_images,), (num_images, 1)}
         and labels.dtype.kind in "iu"
         and 0 <= labels.min() <= labels.max() < 2**31,
-        f"`labels` must be class indices of shape ({num_images},), at least 0 and below 2**31.",
+        f"`labels` must be from 0 to 2**31 - 1, class indices of shape ({num_images},).",
         f"labels of shape {labels.shape} and type {labels.dtype}"
         + (f", from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iu" and labels.size else ""),
     )

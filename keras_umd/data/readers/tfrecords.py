@@ -199,7 +199,7 @@ def _explain(tf, files, error):
         except tf.errors.OpError as found:
             raise ValueError(
                 "A file of records is damaged; leave it out, or write it anew. "
-                f"Received: {path}: record {count}: {found.message}"
+                f"Received: {path}: record {count}: {found.message.rpartition('}}')[-1].strip()}"
             ) from error
     raise ValueError(f"A file of records is damaged, but can be read again now. Received: {error}") from error
 
