@@ -56,6 +56,25 @@ def _with_state(model, function, trainable, non_trainable):
     return result, (values[: len(trainable)], values[len(trainable) :])
 
 
+@contextlib.contextmanager
+def kept_values(model):
+    """A context after which no variable is without a value, however it is left.
+
+    On JAX, Keras takes the values out of the variables before a step, and an error in the first one (a wrong batch,
+    Ctrl-C while it compiles) would leave them empty.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *model.metrics_variables, *(optimizer.variables if optimizer is not None else ())]
+    values = [variable.value for variable in variables] if jax else []
+    try:
+        yield
+    except BaseException:
+        for variable, value in zip(variables, values, strict=False):  # other backends keep theirs
+            if variable._value is None:
+                variable._value = value
+        raise
+
+
 def supported_steps_per_execution(steps):
     """`steps`, or 1 on PyTorch, where Keras refuses more; the results are the same."""
     return 1 if torch else steps

@@ -89,15 +89,20 @@ class Dataset(keras.utils.PyDataset):
             f"{len(self)} batches an epoch>"
         )
 
+    def copied(self):
+        """The same data set, read from the beginning and on its own."""
+        copied = copy.copy(self)
+        copied._begin()
+        return copied
+
     def repeat(self):
         """The same images from the beginning and without end, for `fit(..., steps_per_epoch=..., shuffle=False)`.
 
         Keras' epochs may then be of any length; those of the data set follow one another. `for batch in dataset` never
         ends. Keras reads ahead, so a `fit` that was stopped leaves the data set at an unknown place: call `go_to`.
         """
-        repeated = copy.copy(self)
+        repeated = self.copied()
         repeated.is_repeated = True
-        repeated._begin()
         return repeated
 
     def sample_batch(self):
@@ -242,7 +247,7 @@ class Dataset(keras.utils.PyDataset):
         self.go_to(self._epoch)
         images = np.empty((self.num_images, *self.image_shape), self.dtype)
         labels = np.empty(self.num_images, "int32")
-        progress = keras.utils.Progbar(self.num_images, verbose=int(verbose), unit_name="image")
+        progress = keras.utils.Progbar(self.num_images, verbose=int(bool(verbose)), unit_name="image")
         done = 0
         for _ in range(len(self)):
             if (batch := self.read_batch()) is not None:

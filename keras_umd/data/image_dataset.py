@@ -21,7 +21,7 @@ class ImageDataset(Dataset):
     """Batches of uint8 images, with labels or without; made by the functions of `keras_umd.data`.
 
     See `Dataset` for its place, and for what is the same of all data sets. With
-    `keras_umd.callbacks.resumable(..., dataset=dataset)`, a `fit` that was stopped goes on in the middle of an epoch.
+    `keras_umd.callbacks.standard(..., dataset=dataset)`, a `fit` that was stopped goes on in the middle of an epoch.
 
     The place of an image that can't be read is taken by another one of its batch, where all batches are full (in
     training); else the batch is shorter. Keras counts on all batches: in the place of one without any good image it

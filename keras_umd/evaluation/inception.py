@@ -13,8 +13,9 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import full_precision
-from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, convolutions_of, path_of
+from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, path_of
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
+from keras_umd.utils.checks import check_one_of, require
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.optional import import_optional
 
@@ -70,13 +71,12 @@ class FIDInception(keras.Model):
     value_range = (0.0, 255.0)
 
     def __init__(self, weights=None, resize="tf1", name="fid_inception"):
-        if resize not in RESIZE_MODES:
-            raise ValueError(f"`resize` must be one of {RESIZE_MODES}. Received: resize={resize!r}")
+        check_one_of(RESIZE_MODES, resize=resize)
         super().__init__(name=name, dtype="float32", trainable=False)
         self.resize = resize
         self.source_sha256 = None
         self.convolutions = {
-            path: keras.layers.Conv2D(
+            path_of(block, convolution): keras.layers.Conv2D(
                 convolution.filters,
                 convolution.kernel_size,
                 convolution.strides,
@@ -87,10 +87,11 @@ class FIDInception(keras.Model):
                 bias_initializer=_zeros,
                 dtype="float32",
                 trainable=False,
-                name=path.replace(".", "_"),
+                name=path_of(block, convolution).replace(".", "_"),
             )
             for block, step in NETWORK.items()
-            for path, convolution in convolutions_of(step, block)
+            for convolution in keras.tree.flatten(step)
+            if isinstance(convolution, Convolution)
         }
         self.classifier = keras.layers.Dense(
             NUM_LOGITS, use_bias=False, kernel_initializer=_zeros, dtype="float32", trainable=False, name="fc"
@@ -145,12 +146,11 @@ class FIDInception(keras.Model):
 
     def _prepare(self, images):
         shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
-        is_batch = len(shape) == 4 and shape[3] in (1, 3)
-        if not is_batch or (dtype != "uint8" and "float" not in dtype):
-            raise ValueError(
-                "`images` must be uint8 or float, of shape (batch, height, width, 1 or 3). "
-                f"Received: images of shape {shape} and type {dtype}"
-            )
+        require(
+            len(shape) == 4 and shape[3] in (1, 3) and (dtype == "uint8" or "float" in dtype),
+            "`images` must be uint8 or float, of shape (batch, height, width, 1 or 3).",
+            f"images of shape {shape} and type {dtype}",
+        )
         images = resize_images(images, IMAGE_SIZE, self.resize)
         if shape[3] == 1:
             images = ops.repeat(images, 3, axis=-1)
@@ -178,7 +178,7 @@ class FIDInception(keras.Model):
 
     def _load(self, path):
         arrays, source_sha256 = _read(path)
-        self._check(arrays, path)
+        self._check_names_and_shapes(arrays, path)
         for name, convolution in self.convolutions.items():
             kernel, gamma, beta, mean, variance = (arrays[key].astype("float64") for key in _file_names(name))
             scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
@@ -187,7 +187,7 @@ class FIDInception(keras.Model):
         self.classifier.kernel.assign(arrays["fc.weight"].T)
         self.source_sha256 = source_sha256
 
-    def _check(self, arrays, path):
+    def _check_names_and_shapes(self, arrays, path):
         expected = {"fc.weight": self.classifier.kernel.shape[::-1], "fc.bias": (NUM_LOGITS,)}
         for name, convolution in self.convolutions.items():
             height, width, channels, filters = convolution.kernel.shape
@@ -211,8 +211,7 @@ def _zeros(shape, dtype):
 
 
 def _file_names(path):
-    norm_names = (f"{path}.bn.{name}" for name in ("weight", "bias", "running_mean", "running_var"))
-    return [f"{path}.conv.weight", *norm_names]
+    return [f"{path}.conv.weight", *(f"{path}.bn.{x}" for x in ("weight", "bias", "running_mean", "running_var"))]
 
 
 def _read(path):
@@ -231,5 +230,4 @@ def _read(path):
             "`weights` must be the path of a .pth or .npz file, or None; keras.models.load_model reads a .keras file. "
             f"Received: weights={path!r}"
         )
-    arrays = {name: value for name, value in arrays.items() if not name.endswith(".num_batches_tracked")}
-    return arrays, source_sha256
+    return {name: x for name, x in arrays.items() if not name.endswith(".num_batches_tracked")}, source_sha256

@@ -9,6 +9,7 @@ from keras_umd.evaluation.features import batches_of, outputs_of, with_progress
 from keras_umd.evaluation.image_scores import softmax
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_features
 from keras_umd.utils.atomic import write_whole
+from keras_umd.utils.checks import require
 from keras_umd.utils.fingerprint import fingerprint
 
 
@@ -30,7 +31,7 @@ class ImageFeatures:
 
     def __init__(self, network, images, batch_size, *, keep_features=True, keep_probabilities=False):
         self.statistics = None
-        all_features, all_probabilities = _Rows(), _Rows()
+        kept_features, kept_probabilities = bytearray(), bytearray()
         for outputs, _, _ in outputs_of(network, _in_range(batches_of(images, batch_size), network)):
             outputs = outputs if isinstance(outputs, dict) else {"features": outputs}
             features = checked_features(outputs["features"], "float32")
@@ -38,12 +39,17 @@ class ImageFeatures:
                 self.statistics = FeatureStatistics(features.shape[1])
             self.statistics.update(features)
             if keep_features:
-                all_features.append(features)
+                kept_features += features.tobytes()
             if keep_probabilities and "logits" in outputs:
-                all_probabilities.append(softmax(outputs["logits"]))
-        if self.statistics is None:
-            raise ValueError("There are no images to take the features of. Received: no batches")
-        self.features, self.probabilities = all_features.whole(), all_probabilities.whole()
+                kept_probabilities += softmax(outputs["logits"]).astype("float32").tobytes()
+        require(self.statistics is not None, "There are no images to take the features of.", "no batches")
+        self.features = _rows(kept_features, self.statistics.num_images)
+        self.probabilities = _rows(kept_probabilities, self.statistics.num_images)
+
+
+def _rows(values, num_rows):
+    """A view of float32 bytes, or `None` without any: concatenating a list of arrays would take the memory twice."""
+    return np.frombuffer(values, "float32").reshape(num_rows, -1) if values else None
 
 
 class Reference:
@@ -98,12 +104,16 @@ class Reference:
 
     def save(self, path):
         """Write an `.npz` file, with `mu` and `sigma` under the names that other evaluators use."""
-        if not os.fspath(path).endswith(".npz"):
-            raise ValueError(f"The file's name must end with .npz. Received: path={path!r}")
-        values = {"mu": self.mean, "sigma": self.covariance}
-        optional = {"num_images": self.num_images, "features": self.features, "network": self.network}
-        values.update({name: np.asarray(value) for name, value in optional.items() if value is not None})
-        write_whole(os.fspath(path), lambda temporary: np.savez(temporary, **values))
+        require(os.fspath(path).endswith(".npz"), "The file's name must end with .npz.", f"path={path!r}")
+        values = {
+            "mu": self.mean,
+            "sigma": self.covariance,
+            "num_images": self.num_images,
+            "features": self.features,
+            "network": self.network,
+        }
+        known = {name: value for name, value in values.items() if value is not None}
+        write_whole(os.fspath(path), lambda temporary: np.savez(temporary, **known))
 
     @classmethod
     def load(cls, path):
@@ -113,8 +123,11 @@ class Reference:
         for pytorch-fid's.
         """
         with np.load(path) as file:
-            if not {"mu", "sigma"} <= set(file.files):
-                raise ValueError(f"The file must have `mu` and `sigma`. Received: {path} with {file.files}")
+            require(
+                {"mu", "sigma"} <= set(file.files),
+                "The file must have `mu` and `sigma`.",
+                f"{path} with {file.files}",
+            )
             num_images, features, network = (file.get(name) for name in ("num_images", "features", "network"))
             return cls(
                 file["mu"],
@@ -127,33 +140,11 @@ class Reference:
     def check_network(self, network):
         """Raise a ValueError if the reference was made with another network or other weights."""
         identity = network_identity(network)
-        if self.network is not None and self.network != identity:
-            raise ValueError(
-                "The reference was made with another network or other weights; make one with `Reference.of`. "
-                f"Received: network {identity}, reference of {self.network}"
-            )
-
-
-class _Rows:
-    """A float32 array that grows in place: concatenating a list of batches would take the memory twice."""
-
-    def __init__(self):
-        self.array, self.count = None, 0
-
-    def append(self, rows):
-        if self.array is None:
-            self.array = np.empty((0, rows.shape[1]), "float32")
-        count = self.count + len(rows)
-        if count > len(self.array):
-            self.array.resize((max(count, len(self.array) * 6 // 5), rows.shape[1]), refcheck=False)
-        self.array[self.count : count] = rows
-        self.count = count
-
-    def whole(self):
-        """The array of all rows, or `None` without any."""
-        if self.array is not None:
-            self.array.resize((self.count, self.array.shape[1]), refcheck=False)
-        return self.array
+        require(
+            self.network in (None, identity),
+            "The reference was made with another network or other weights; make one with `Reference.of`.",
+            f"network {identity}, reference of {self.network}",
+        )
 
 
 def _in_range(batches, network):
@@ -163,11 +154,11 @@ def _in_range(batches, network):
         if images.dtype != np.uint8 and images.size:
             least, greatest = images.min(), images.max()
             # Images scaled to [0, 1] lie in [0, 255], too, and would pass as nearly black ones.
-            if least < low or greatest > high or (high == 255 and greatest <= 1):
-                raise ValueError(
-                    f"The network takes uint8 images, or floats from {low:g} to {high:g}; scale them. "
-                    f"Received: images with values from {least:g} to {greatest:g}"
-                )
+            require(
+                not (least < low or greatest > high or (high == 255 and greatest <= 1)),
+                f"The network takes uint8 images, or floats from {low:g} to {high:g}; scale them.",
+                f"images with values from {least:g} to {greatest:g}",
+            )
         yield images, labels
 
 
@@ -188,8 +179,11 @@ def stored_images(path, batch_size):
         major, _ = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = read_header(file)
-        if fortran_order or len(shape) != 4:
-            raise ValueError(f"`arr_0` must have shape (n, height, width, channels). Received: {path} with {shape}")
+        require(
+            not fortran_order and len(shape) == 4,
+            "`arr_0` must have shape (n, height, width, channels).",
+            f"{path} with {shape}",
+        )
         image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
         for start in range(0, shape[0], batch_size):
             count = min(batch_size, shape[0] - start)

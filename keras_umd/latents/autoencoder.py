@@ -46,8 +46,11 @@ class Autoencoder:
     """
 
     def __init__(self, encoder, decoder, *, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
-        is_number = isinstance(scale, (int, float, np.number))
-        require(is_number and 0 < scale < np.inf, "`scale` must be a finite number above 0.", f"scale={scale!r}")
+        require(
+            isinstance(scale, (int, float, np.number)) and 0 < scale < np.inf,
+            "`scale` must be a finite number above 0.",
+            f"scale={scale!r}",
+        )
         check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
         self.encoder = encoder
         self.decoder = decoder

@@ -1,6 +1,7 @@
 """Computes the latents of a data set once, instead of in every epoch; their files, with a manifest and checksums."""
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -58,24 +59,23 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
     os.makedirs(directory, exist_ok=True)
     manifest, path = matching_manifest(directory, identity), os.path.join(directory, MANIFEST)
     done = {(shard["view"], shard["batch"]) for shard in manifest["shards"]}
-    progress = keras.utils.Progbar(views * len(dataset), verbose=int(verbose), unit_name="batch")
-    for view in range(views):
-        for start in range(0, len(dataset), identity["shard_batches"]):
-            stop = min(start + identity["shard_batches"], len(dataset))
-            if (view, start) not in done:
-                state = dataset.get_state()
-                if (state["epoch"], state["batch"]) != (view, start):  # else batches read ahead would be lost
-                    dataset.go_to(view, start)
-                arrays, shard = _encode(dataset, autoencoder, stop - start, flip, progress, view * len(dataset) + start)
-                if not done:  # not before, so that a wrong argument leaves the directory as it was
-                    write_json(path, manifest)
-                shard |= {"view": view, "batch": start}
-                for name, values in arrays.items():
-                    shard[name] = write_array(directory, f"view{view:02}-batch{start:07}-{name}", values)
-                manifest["shards"].append(shard)
-                done.add((view, start))
+    progress = keras.utils.Progbar(views * len(dataset), verbose=int(bool(verbose)), unit_name="batch")
+    for view, start in itertools.product(range(views), range(0, len(dataset), identity["shard_batches"])):
+        stop = min(start + identity["shard_batches"], len(dataset))
+        if (view, start) not in done:
+            state = dataset.get_state()
+            if (state["epoch"], state["batch"]) != (view, start):  # else batches read ahead would be lost
+                dataset.go_to(view, start)
+            arrays, shard = _encode(dataset, autoencoder, stop - start, flip, progress, view * len(dataset) + start)
+            if not done:  # not before, so that a wrong argument leaves the directory as it was
                 write_json(path, manifest)
-            progress.update(view * len(dataset) + stop)
+            shard |= {"view": view, "batch": start}
+            for name, values in arrays.items():
+                shard[name] = write_array(directory, f"view{view:02}-batch{start:07}-{name}", values)
+            manifest["shards"].append(shard)
+            done.add((view, start))
+            write_json(path, manifest)
+        progress.update(view * len(dataset) + stop)
     _check_views(manifest, directory)
     if not manifest["is_complete"]:
         manifest["is_complete"] = True

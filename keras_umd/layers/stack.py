@@ -4,10 +4,9 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import can_scan, scan_layers
-from keras_umd.layers.conditioning import Modulations
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.layers.transformer import TransformerBlock
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.layers.transformer import Modulations, TransformerBlock
+from keras_umd.utils.checks import check_positive_integers, require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -79,11 +78,12 @@ class BlockStack(BaseLayer):
 
     def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None):
         depth = self.num_layers if depth is None else depth
-        if not 1 <= depth <= self.num_layers or not all(1 <= number <= depth for number in collect):
-            raise ValueError(
-                f"`depth` must lie in [1, {self.num_layers}], the numbers in `collect` in [1, depth]. "
-                f"Received: depth={depth}, collect={tuple(collect)}"
-            )
+        require(
+            1 <= depth <= self.num_layers and all(1 <= number <= depth for number in collect),
+            f"`depth` must lie in [1, {self.num_layers}], the numbers in `collect` in [1, depth].",
+            depth=depth,
+            collect=tuple(collect),
+        )
         after = {}
         edges = sorted({0, *collect, depth})
         for first, last in zip(edges, edges[1:], strict=False):
@@ -121,16 +121,27 @@ class BlockStack(BaseLayer):
         if not blocks:
             return tokens
         condition, modulations = conditions[0], None
-        if self.conditioning == "adaln_zero":
-            if isinstance(condition, Modulations):
-                modulations = ops.stack([given.of_layers[0] for given in conditions])
-            else:
-                modulations = _all_modulations(blocks, condition)
+        if isinstance(condition, Modulations):
+            modulations = ops.stack([given.of_layers[0] for given in conditions])
+        elif self.conditioning == "adaln_zero":
+            modulations = _all_modulations(blocks, condition)
 
         def call(block, tokens, modulation):
             return block(tokens, condition=condition if modulation is None else Modulations((modulation,)))
 
         return scan_layers(call, blocks, tokens, modulations, self.remat)
+
+
+class BlockNetwork(BaseLayer):
+    """A layer around a `BlockStack`, its attribute `blocks`, which has the settings of how the blocks are run."""
+
+    @property
+    def scan_blocks(self):
+        return self.blocks.scan_blocks
+
+    @property
+    def remat(self):
+        return self.blocks.remat
 
 
 def _attribute(i):

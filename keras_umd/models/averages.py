@@ -37,9 +37,8 @@ class WeightAverage(keras.layers.Layer):
     def update(self):
         """Take the current weights into the average."""
         self.num_updates.assign_add(1.0)
-        weight = 1.0
-        if self.decay:  # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits
-            weight = (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay))
+        # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits.
+        weight = (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay)) if self.decay else 1.0
         for average, variable in zip(self.averages, self._sources(), strict=True):
             average.assign(average + weight * (ops.cast(variable, "float32") - average))
 

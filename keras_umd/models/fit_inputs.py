@@ -8,7 +8,8 @@ import weakref
 import keras
 import numpy as np
 
-from keras_umd.utils.checks import check_labels
+from keras_umd.backend.steps import kept_values
+from keras_umd.utils.checks import check_labels, check_positive_integers, require
 from keras_umd.utils.images import check_images
 
 
@@ -16,6 +17,7 @@ def fit(model, keras_fit, args, kwargs):
     """`keras_fit`, with data and validation data checked first."""
     arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
     refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
+    _check_batch_size(arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
@@ -23,14 +25,32 @@ def fit(model, keras_fit, args, kwargs):
         refuse_weights(sample_weight=sample_weight)
         peeked(model, images, labels)
     elif validation is not None:
+        if validation is arguments["x"] and hasattr(validation, "copied"):
+            validation = validation.copied()  # its place is the training's, and must not move while it is validated on
         arguments["validation_data"] = peeked(model, validation, None)
     steps = ("train",) if validation is None else ("train", "test")
+    run_callbacks = [
+        callback for callback in _callbacks(arguments.get("callbacks")) if hasattr(callback, "on_train_error")
+    ]
+    for callback in run_callbacks:  # of keras_umd.callbacks
+        callback.is_told_of_errors = True
     try:
-        with resident_data(model, steps, arguments["x"], validation):
+        with resident_data(model, steps, arguments["x"], validation), kept_values(model):
             return keras_fit(**arguments)
+    except BaseException as error:
+        for callback in run_callbacks:
+            callback.on_train_error(error)
+        raise
     finally:
         # BackupAndRestore sets the epoch to resume at; clear it, or the next fit would start there if this one failed.
         model._initial_epoch = None
+
+
+def _callbacks(callbacks):
+    """The argument of `fit` as a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks.callbacks
+    return keras.tree.flatten(callbacks) if callbacks is not None else []
 
 
 def evaluate(model, keras_evaluate, args, kwargs):
@@ -38,11 +58,12 @@ def evaluate(model, keras_evaluate, args, kwargs):
     arguments = inspect.signature(keras_evaluate).bind(*args, **kwargs).arguments
     arguments.update(arguments.pop("kwargs", {}))
     refuse_weights(sample_weight=arguments.get("sample_weight"))
+    _check_batch_size(arguments)
     if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
-    with resident_data(model, ("test",), arguments["x"]):
+    with resident_data(model, ("test",), arguments["x"]), kept_values(model):
         return keras_evaluate(**arguments)
 
 
@@ -53,7 +74,15 @@ def predict(model, keras_predict, x, args, kwargs):
             "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
             f"training=False, by another function of keras_umd.data. Received: {x}"
         )
-    return keras_predict(peeked(model, x, None, takes_labels=False), *args, **kwargs)
+    _check_batch_size(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
+    x = peeked(model, x, None, takes_labels=False)
+    with kept_values(model):
+        return keras_predict(x, *args, **kwargs)
+
+
+def _check_batch_size(arguments):
+    if arguments.get("batch_size") is not None:
+        check_positive_integers(batch_size=arguments["batch_size"])
 
 
 def peeked(model, x, y, takes_labels=True):
@@ -65,13 +94,13 @@ def peeked(model, x, y, takes_labels=True):
         )
     if isinstance(x, types.GeneratorType):
         first = next(x, None)
-        if first is None:
-            raise ValueError("The generator has no batches. Received: an empty generator")
+        require(first is not None, "The generator has no batches.", "an empty generator")
         x = _with_first(first, x)
     else:
         first = _first_batch(x, y)
     images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
     if hasattr(images, "shape") and hasattr(images, "dtype"):
+        require(images.shape[0] != 0, "There must be at least one image.", f"x of shape {tuple(images.shape)}")
         check_images(images, model.image_shape, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
@@ -108,11 +137,11 @@ def _with_first(first, rest):
 def refuse_weights(**weights):
     """Raise a ValueError for sample or class weights."""
     for name, value in weights.items():
-        if value is not None:
-            raise ValueError(
-                f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set. "
-                f"Received: {name} of type {type(value).__name__}"
-            )
+        require(
+            value is None,
+            f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set.",
+            f"{name} of type {type(value).__name__}",
+        )
 
 
 @contextlib.contextmanager

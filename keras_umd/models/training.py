@@ -43,7 +43,20 @@ def test_step(model, keras_step, args):
 
 
 def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=None):
-    """A batch as the network sees it, and what it must predict; see `UMD.make_views`."""
+    """A batch as the network sees it in training, and what it must predict.
+
+    With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
+
+    Args:
+        images: uint8 or float batch `(batch, *image_shape)`.
+        labels: Int batch `(batch,)`, or `None`.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for noise, timesteps and masks.
+        label_dropout: Float in [0, 1). Share of the labels that are dropped.
+        draws: Dictionary of all random numbers, as `Corruption.draw` returns it. Drawn where it is not given.
+
+    Returns:
+        Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
+    """
     images, labels = model.prepare_images(images), model.prepare_labels(labels)
     if draws is None:
         draws = model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
@@ -53,8 +66,11 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
     return {"batch": draws["timesteps"], "views": {name: network_inputs(view) for name, view in views.items()}}, targets
 
 
-def compute_loss(model, x, y, y_pred):
-    """The loss of a batch, with those that layers added; its parts are logged."""
+def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`, with those that layers added: a scalar.
+
+    Its parts are logged.
+    """
     losses = model.objective.image_losses(y_pred, y)
     for tracker in model.loss_part_trackers:
         if tracker.name in losses:  # a batch of one image has only one view

@@ -13,7 +13,7 @@ import numpy as np
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, progress_bar, wait_for_all
 from keras_umd.sampling.stream import SampleStream
 from keras_umd.utils.atomic import write_json, write_whole
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 
 FORMATS = ("npz", "png")
 
@@ -60,16 +60,14 @@ def generate_to(
         ValueError: for wrong arguments, and if the directory holds samples of something else.
     """
     check_positive_integers(num_images=num_images, batch_size=batch_size)
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
-    if format == "png" and model.is_latent and model.autoencoder is None:
-        raise ValueError(
-            "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'. "
-            "Received: format='png'"
-        )
+    require(format in FORMATS, f"`format` must be one of {FORMATS}.", format=format)
+    require(
+        format == "npz" or not model.is_latent or model.autoencoder is not None,
+        "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'.",
+        format=format,
+    )
     shape = model.generated_shape
-    if format == "png" and shape[-1] not in (1, 3, 4):
-        raise ValueError(f"PNG files have 1, 3 or 4 channels. Received: images of shape {shape}")
+    require(format == "npz" or shape[-1] in (1, 3, 4), "PNG files have 1, 3 or 4 channels.", f"images of shape {shape}")
     samples = SampleStream(model, num_images, labels, seed, options)
     manifest = {**samples.description(), "format": format}
     os.makedirs(directory, exist_ok=True)
@@ -110,8 +108,11 @@ def _check_manifest(directory, manifest):
                 f"{found}. Received: {asked}"
             )
         return
-    if any(not name.startswith(".") for name in os.listdir(directory)):
-        raise ValueError(f"{directory} must be empty or hold samples of `generate_to`. Received: other files in it")
+    require(
+        all(name.startswith(".") for name in os.listdir(directory)),
+        f"{directory} must be empty or hold samples of `generate_to`.",
+        "other files in it",
+    )
 
 
 class _Parts:

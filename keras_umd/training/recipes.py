@@ -104,6 +104,7 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
 
 
 def _adamw(total_steps, batch_size, base_learning_rate, **kwargs):
-    peak = base_learning_rate * batch_size / 256
-    schedule = cosine_with_warmup(peak, total_steps=total_steps, warmup_steps=int(0.05 * total_steps))
+    schedule = cosine_with_warmup(
+        base_learning_rate * batch_size / 256, total_steps=total_steps, warmup_steps=int(0.05 * total_steps)
+    )
     return AdamW(**{"learning_rate": schedule, "beta_1": 0.9, "epsilon": 1e-8, "global_clipnorm": 1.0, **kwargs})

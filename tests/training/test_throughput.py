@@ -128,7 +128,7 @@ def test_a_first_epoch_of_unknown_length_counts_to_its_end(fit):
 @pytest.mark.backends("jax", "torch")  # tracing takes long there, and no state is touched
 def test_the_training_is_the_one_without_it_and_files_have_its_numbers(small_model, images, tmp_path):
     weights = []
-    for more in ([], [callbacks.Throughput("TPU v4"), *callbacks.resumable(tmp_path)]):
+    for more in ([], [callbacks.Throughput("TPU v4"), *callbacks.standard(tmp_path)]):
         model = small_model()
         model.compile("adamw", **QUICK)
         model.fit(images[:20], batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=more)

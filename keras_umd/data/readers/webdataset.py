@@ -85,10 +85,9 @@ class TarSource:
 
     def read(self, record):
         number, offset, size = map(int, self._places[record])
-        label = None if self.labels is None else self.labels[record]
         with open_regular(self.paths[number]) as file:
             file.seek(offset)
-            return file.read(size), label
+            return file.read(size), None if self.labels is None else self.labels[record]
 
     def name(self, record):
         return self._names[record]
