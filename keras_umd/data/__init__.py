@@ -10,6 +10,7 @@ from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.data.limits import Limits
 from keras_umd.data.readers.arrays import from_arrays
 from keras_umd.data.readers.folder import from_folder
+from keras_umd.data.readers.idx import read_idx
 from keras_umd.data.readers.tfds import from_tfds
 from keras_umd.data.readers.tfrecords import from_tfrecords
 from keras_umd.data.readers.webdataset import from_webdataset
@@ -25,4 +26,5 @@ __all__ = [
     "from_tfrecords",
     "from_webdataset",
     "on_device",
+    "read_idx",
 ]

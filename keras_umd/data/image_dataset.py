@@ -25,7 +25,8 @@ class ImageDataset(Dataset):
 
     The place of an image that can't be read is taken by another one of its batch, where all batches are full (in
     training); else the batch is shorter. Keras counts on all batches: in the place of one without any good image it
-    gets images of the batch before. At the end of an epoch a warning counts the bad images and names the first.
+    gets a part of the batch before, in evaluation; in training, that batch again. At the end of an epoch a warning
+    counts the bad images and names the first.
 
     Attributes:
         bad_images: Dictionary from the names of images that couldn't be read to the reasons.
@@ -54,6 +55,19 @@ class ImageDataset(Dataset):
         self._num_reported = 0  # of `bad_images`
         self._reported_notes = set()
         self._last_good = None  # the last batch with an image that can be used
+        self._parts = []  # of a batch that Keras gets in several
+        self._held = None  # the batch behind it, which had to be read to know
+
+    def go_to(self, epoch, batch=0):
+        super().go_to(epoch, batch)
+        self._parts, self._held = [], None
+
+    @property
+    def num_batches(self):
+        if self._is_read_in_order and (self._parts or self._held is not None):
+            self.rewind()
+            self._is_read_in_order = True
+        return super().num_batches
 
     def _open(self, batch):
         self._num_bad = 0  # of this epoch, since its reading began
@@ -121,7 +135,9 @@ class ImageDataset(Dataset):
         self._num_reported = len(self.bad_images)
 
     def __getitem__(self, index):
-        """Keras counts on every batch: instead of one without good images, images of the batch before."""
+        """Keras counts on every batch, also on one without good images."""
+        if self._is_read_in_order and not self.drop_remainder and not self.is_repeated:
+            return self._next_part()
         batch = super().__getitem__(index)
         if batch is not None:
             return batch
@@ -133,3 +149,24 @@ class ImageDataset(Dataset):
         if self.drop_remainder:
             return self._last_good
         return keras.tree.map_structure(lambda values: values[:1], self._last_good)
+
+    def _next_part(self):
+        """The next batch for Keras: all images of an epoch, none twice, in as many batches as it has."""
+        if not self._parts:
+            batch, self._held, num_parts = self._held, None, 1
+            if batch is None:
+                batch = self.read_batch()
+            while self._batch != 0 and self._held is None:  # not at the end of the epoch
+                following = self.read_batch()
+                if batch is None or following is None:
+                    batch, num_parts = following if batch is None else batch, num_parts + 1
+                else:
+                    self._held = following
+            require(
+                batch is not None and len(keras.tree.flatten(batch)[0]) >= num_parts,
+                "Batches of bad images alone have too few good ones around them to share out.",
+                first_of(self.bad_images.items()),
+            )
+            split = [np.array_split(values, num_parts) for values in keras.tree.flatten(batch)]
+            self._parts = [keras.tree.pack_sequence_as(batch, values) for values in zip(*split, strict=True)]
+        return self._parts.pop(0)

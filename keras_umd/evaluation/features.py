@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_umd.data import Dataset
-from keras_umd.data.class_names import check_same_classes
 from keras_umd.evaluation.statistics import checked_features
 from keras_umd.utils.checks import require
+from keras_umd.utils.class_names import check_same_classes
 from keras_umd.utils.images import check_images
 
 

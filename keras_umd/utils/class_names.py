@@ -1,4 +1,4 @@
-"""Names of classes, compared wherever two data sets meet: one that lacks a class has other indices for all behind it."""
+"""Names of classes, compared wherever two data sets meet: without one class, all behind it have other indices."""
 
 from keras_umd.utils.checks import require
 
