@@ -1,5 +1,6 @@
 """Images from files or arrays, of which some may be damaged."""
 
+import contextlib
 import warnings
 
 import keras
@@ -10,6 +11,7 @@ from keras_umd.data.decoding import DIM, SMALL
 from keras_umd.data.files import NUM_NAMED, first_of, printable
 from keras_umd.utils.checks import require
 
+AUGMENT = 1  # tells the draws of `augment` from those of crops
 NOTES = {
     SMALL: "{count} images are smaller than {size} pixels and were enlarged",
     DIM: "{count} images of 16 bits use only the lower 12 or fewer and come out nearly black; if they hold 12-bit "
@@ -39,10 +41,12 @@ class ImageDataset(Dataset):
         not_read: see above.
         on_error: `"skip"`, or `"raise"` to stop at the first image that can't be read.
         max_bad_share: Float in [0, 1]. With more bad images than this share of an epoch, it stops all the same.
+        augment: Function from the images of a batch and a `numpy.random.Generator` to such images, or `None`.
         **kwargs: As of `Dataset`.
     """
 
-    def __init__(self, loader, *, on_error="skip", max_bad_share=0.01, not_read=None, **kwargs):
+    def __init__(self, loader, *, on_error="skip", max_bad_share=0.01, not_read=None, augment=None, **kwargs):
+        self.augment = augment
         self.not_read = not_read or {}
         self.on_error = on_error
         self.max_bad_share = max_bad_share
@@ -72,7 +76,24 @@ class ImageDataset(Dataset):
     def _open(self, batch):
         self._num_bad = 0  # of this epoch, since its reading began
         self._noted = {note: [0, []] for note in NOTES}  # number and first names
-        return super()._open(batch)
+        stream = super()._open(batch)
+        return stream if self.augment is None else self._augmented(stream, self._epoch, batch)
+
+    def _augmented(self, stream, epoch, start):
+        """Batches behind `augment`, whose draws depend on seed, epoch and batch alone."""
+        order = self.loader.order
+        with contextlib.closing(stream):
+            for number, batch in enumerate(stream, start):
+                rng = np.random.default_rng([order.seed, epoch, number, order.shard_index, AUGMENT])
+                images = self.augment(batch.images, rng)
+                require(
+                    isinstance(images, np.ndarray) and (images.shape, images.dtype) == (batch.images.shape, np.uint8),
+                    f"`augment` must return uint8 images of shape {batch.images.shape}, as it gets them.",
+                    f"{type(images).__name__} of shape {getattr(images, 'shape', None)} "
+                    f"and type {getattr(images, 'dtype', None)}",
+                )
+                batch.images = images
+                yield batch
 
     def _prepared(self, batch):
         """The images of a `Batch` that can be used, with their labels if there are any; `None` if it has no such."""

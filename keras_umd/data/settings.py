@@ -1,6 +1,7 @@
 """The settings that all kinds of data share, and data sets made from settings and a source of records."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from keras_umd.data.tf_loader import TFLoader
 from keras_umd.utils.checks import check_one_of, is_between, require
 
 ON_ERROR = ("skip", "raise")
+SUBSETS = ("training", "validation")
 MANY = 2**62  # records: enough for a batch of any size, when only settings are checked
 
 
@@ -37,6 +39,9 @@ class Settings:
     on_error: str = "skip"
     max_bad_share: float = 0.01
     limits: Limits | None = None
+    augment: Callable | None = None
+    validation_split: float | None = None
+    subset: str | None = None
 
     @classmethod
     def among(cls, arguments):
@@ -65,6 +70,53 @@ class Settings:
             isinstance(self.max_bad_share, (int, float)) and 0 <= self.max_bad_share <= 1,
             "`max_bad_share` must lie in [0, 1].",
             f"max_bad_share={self.max_bad_share}",
+        )
+
+        require(
+            self.augment is None or (callable(self.augment) and self.training),
+            "`augment` must be a function for training data, or None.",
+            f"augment={self.augment}, training={self.training}",
+        )
+        self._check_split()
+
+    def _check_split(self):
+        split, subset = self.validation_split, self.subset
+        require(
+            (split is None) == (subset is None),
+            "`validation_split` and `subset` belong together.",
+            f"validation_split={split}, subset={subset!r}",
+        )
+        if split is not None:
+            require(
+                isinstance(split, (int, float)) and 0 < split < 1,
+                "`validation_split` must lie between 0 and 1.",
+                f"validation_split={split!r}",
+            )
+            check_one_of(SUBSETS, subset=subset)
+
+    def part(self, num_records):
+        """The records of the `subset`, an int array in order; `None` for all.
+
+        Which they are depends on their number alone: the two subsets never share one, whatever the other settings are.
+        """
+        if self.validation_split is None:
+            return None
+        order = np.random.default_rng(num_records).permutation(num_records)
+        num_validation = round(self.validation_split * num_records)
+        chosen = order[:num_validation] if self.subset == "validation" else order[num_validation:]
+        require(
+            len(chosen),
+            "There must be images in the subset.",
+            f"{num_records} images, validation_split={self.validation_split}, subset={self.subset!r}",
+        )
+        return np.sort(chosen)
+
+    def check_no_split(self):
+        """Raise a ValueError for a `validation_split`, of data that have splits or files of their own."""
+        require(
+            self.validation_split is None,
+            "These data have splits of their own, or files to choose from; leave out `validation_split`.",
+            f"validation_split={self.validation_split}",
         )
 
     def crop(self):
@@ -105,6 +157,7 @@ def image_dataset(settings, loader, class_names, source, left_out=None):
     return ImageDataset(
         loader,
         not_read={} if left_out is None else left_out.names,
+        augment=settings.augment,
         on_error=settings.on_error,
         max_bad_share=settings.max_bad_share,
         **dataset_arguments(settings, class_names, source),
@@ -121,8 +174,34 @@ def random_access_dataset(settings, source, class_names, description):
         description: String that tells these images from others.
     """
     settings.limits.check_records(len(source), description)
+    left_out = getattr(source, "left_out", None)
+    part = settings.part(len(source))
+    if part is not None:
+        source = Part(source, part)
+        description += f" {settings.subset} part of {settings.validation_split}"
     loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers, settings.limits)
-    return image_dataset(settings, loader, class_names, description, getattr(source, "left_out", None))
+    return image_dataset(settings, loader, class_names, description, left_out)
+
+
+class Part:
+    """Some of the records of a source.
+
+    Args:
+        source: As of `random_access_dataset`.
+        records: Int array.
+    """
+
+    def __init__(self, source, records):
+        self.source, self.records = source, records
+
+    def __len__(self):
+        return len(self.records)
+
+    def read(self, record):
+        return self.source.read(self.records[record])
+
+    def name(self, record):
+        return self.source.name(self.records[record])
 
 
 def tf_dataset(settings, records, order, class_names, description, left_out=None, **reading):
@@ -136,6 +215,7 @@ def tf_dataset(settings, records, order, class_names, description, left_out=None
         description: String that tells these images from others.
         left_out: As of `image_dataset`.
     """
+    settings.check_no_split()
     loader = TFLoader(records, order, settings.crop(), settings.workers, settings.limits, **reading)
     return image_dataset(settings, loader, class_names, description, left_out)
 
@@ -154,6 +234,7 @@ def dataset_arguments(settings, class_names, source):
             "area_range": settings.area_range,
             "flip": settings.flip,
             "source": source,
+            **({} if settings.augment is None else {"augment": getattr(settings.augment, "__qualname__", "object")}),
         },
     }
 

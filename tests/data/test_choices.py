@@ -26,7 +26,8 @@ def read(request, photos):
 
 
 def test_an_augmentation_is_the_same_in_every_run_and_another_in_every_epoch(read):
-    plain = [which(images) for _ in range(2) for images, _ in read()]
+    unchanged = read()
+    plain = [which(images) for _ in range(2) for images, _ in unchanged]
     train = read(augment=darker)
     first, second = ([images for images, _ in train] for _ in range(2))
     numbers = [which(images) for images in first + second]

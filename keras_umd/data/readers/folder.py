@@ -1,5 +1,6 @@
 """Images in files, in one folder for each class."""
 
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -38,6 +39,9 @@ def from_folder(
     on_error="skip",
     max_bad_share=0.01,
     class_names=None,
+    validation_split=None,
+    subset=None,
+    augment=None,
     limits=None,
 ):
     """Images in files: JPEG, PNG, WebP, GIF (the first frame), BMP, TIFF, PPM, NumPy's, told apart by their content.
@@ -63,7 +67,7 @@ def from_folder(
         batch_size: Integer, images in a batch of this host.
         training: Bool. Whether to make training data or evaluation data.
         labels: Bool. Whether batches are `(images, labels)` or images alone.
-        channels: 3, or 1 for grey images.
+        channels: 3, 1 for grey images, or 4 to keep what is transparent.
         area_range: Pair of floats in (0, 1], the shares of the area that random crops have. The paper pre-trains with
             (0.8, 1.0) and fine-tunes with (0.95, 1.0).
         flip: Bool. Whether to flip half of the training images.
@@ -82,6 +86,12 @@ def from_folder(
         class_names: List of strings, the sub-folders to read, in the order of their class indices; one without images
             is allowed. `class_names=train.class_names` gives test data the indices of the training data. Sub-folders
             that aren't among them are left out, with a warning. Defaults to all sub-folders, none of them empty.
+        validation_split: Float between 0 and 1, the share of images that are for validation, or `None`.
+        subset: `"training"` or `"validation"`, which to read of a `validation_split`. Each image is in one of them,
+            whatever the seed is.
+        augment: Function from the images of a training batch, uint8 `(batch, height, width, channels)`, and a
+            `numpy.random.Generator` to such images; or `None`. It comes behind crop and flip. Draws from the generator
+            are the same in every run, also in one that resumes.
         limits: `keras_umd.data.Limits`, what a file may cost, or `None` for the defaults.
 
     Returns:
@@ -99,6 +109,8 @@ def from_folder(
         labels or class_names is None, "Without labels, there are no `class_names`.", f"class_names={class_names!r}"
     )
     source = FolderSource(directory, labels, class_names, settings.limits)
+    source.take(settings.part(len(source)))
+    settings = dataclasses.replace(settings, validation_split=None, subset=None)
     if loader == "python":
         return random_access_dataset(settings, source, source.class_names, source.description())
     tf = import_tensorflow()
@@ -153,6 +165,12 @@ class FolderSource:
 
     def __len__(self):
         return len(self.paths)
+
+    def take(self, records):
+        """Keep these records alone, an int array, or all for `None`."""
+        if records is not None:
+            self.paths = [self.paths[record] for record in records]
+            self.labels = None if self.labels is None else self.labels[records]
 
     def read(self, record):
         return read_file(self.paths[record], self.limits), None if self.labels is None else self.labels[record]
