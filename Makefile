@@ -49,5 +49,5 @@ clean:
 	@touch $@ .venv/ready-jax .venv/ready-tensorflow .venv/ready-torch
 
 .venv/ready-%: .venv/bin/uv $(SETTINGS)
-	$(INSTALL) -e '.[$*,eval,plots]'
+	$(INSTALL) -e '.[$*,eval,plots]' pillow opencv-python-headless
 	@touch $@

@@ -5,7 +5,6 @@ Import it before Keras: it chooses the backend, JAX where KERAS_BACKEND isn't se
 
 import argparse
 import functools
-import gzip
 import json
 import os
 import time
@@ -16,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from keras_umd import evaluation
+from keras_umd import data, evaluation
 
 BACKEND = keras.backend.backend()
 
@@ -120,12 +119,9 @@ def digits():
 def fashion_mnist(folder):
     """The same, from the idx files of Fashion-MNIST."""
 
-    def read(name, header):
-        with gzip.open(os.path.join(folder, f"{name}-ubyte.gz")) as file:
-            return np.frombuffer(file.read(), "uint8", offset=header)
-
+    kinds = ("images-idx3", "labels-idx1")
     return tuple(
-        (read(f"{part}-images-idx3", 16).reshape(-1, 28, 28, 1), read(f"{part}-labels-idx1", 8).astype("int32"))
+        data.read_idx(*(os.path.join(folder, f"{part}-{kind}-ubyte.gz") for kind in kinds))
         for part in ("train", "t10k")
     )
 

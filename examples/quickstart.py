@@ -9,7 +9,6 @@ KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
 """
 
 import argparse
-import gzip
 import os
 import time
 
@@ -23,7 +22,6 @@ import keras_umd
 from keras_umd import plots
 
 BATCH_SIZE = 64
-IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 FASHION_NAMES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 
 
@@ -37,9 +35,16 @@ def main():
 
     started = time.time()
     keras.utils.set_random_seed(0)
-    images, labels, class_names, patch_size = load(args.data)
+    try:
+        images, labels, class_names, patch_size = load(args.data)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{args.data} can't be read: {error}") from error
     num_train = int(0.85 * len(images))
     train, test = (images[:num_train], labels[:num_train]), (images[num_train:], labels[num_train:])
+    counts = np.bincount(train[1], minlength=len(class_names))
+    if not counts.all() or not len(test[0]):
+        few = [name for name, count in zip(class_names, counts, strict=True) if not count] or "the test"
+        raise SystemExit(f"{args.data} has too few images: there is none to train on, or to test on, for {few}.")
     print(f"{args.data}: {len(train[0])} images to train, {len(test[0])} to test, {len(class_names)} classes")
 
     print("\n1. Pre-training without labels")
@@ -67,7 +72,7 @@ def main():
         "raw pixels": [x.reshape(len(x), -1) / 255.0 for x in (train[0], test[0])],
         "untrained, patch tokens": untrained,
     }
-    shots = min(10, int(np.bincount(train[1]).min()))
+    shots = min(10, int(counts.min()))
     probe = keras_umd.evaluation.FewShotProbe(shots, num_draws=10)
     accuracy = {}
     for name, (x_train, x_test) in features.items():
@@ -151,12 +156,16 @@ def load(data):
         digits = load_digits()
         images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
         labels, class_names, patch_size = digits.target, [str(i) for i in range(10)], 2
-    elif data == "fashion-mnist" or (os.path.isdir(data) and any("idx" in name for name in os.listdir(data))):
-        images, labels = keras_fashion_mnist() if data == "fashion-mnist" else idx_files(data)
+    elif data == "fashion-mnist":
+        images, labels = keras_fashion_mnist()
+        class_names, patch_size = FASHION_NAMES, 7
+    elif idx_file(data, "train-images-idx3") is not None:
+        images, labels = idx_files(data)
         class_names, patch_size = FASHION_NAMES, 7
     else:
-        images, labels, class_names = class_folders(data, size=32)
-        patch_size = 4
+        # Of few images, one damaged file may be more than 1%.
+        folders = keras_umd.data.from_folder(data, image_size=32, batch_size=64, training=False, max_bad_share=0.1)
+        (images, labels), class_names, patch_size = folders.as_arrays(verbose=False), folders.class_names, 4
     order = np.random.default_rng(0).permutation(len(images))
     return images[order], np.asarray(labels)[order].astype("int32"), class_names, patch_size
 
@@ -166,30 +175,27 @@ def keras_fashion_mnist():
     return np.concatenate([x_train, x_test])[..., None], np.concatenate([y_train, y_test])
 
 
+def idx_file(folder, name):
+    """The path of an idx file, compressed or not; `None` if it isn't there."""
+    paths = (os.path.join(folder, f"{name}-ubyte{end}") for end in ("", ".gz"))
+    return next(filter(os.path.exists, paths), None)
+
+
 def idx_files(folder):
-    arrays = {"images": [], "labels": []}
+    sets = []
     for part in ("train", "t10k"):
-        for kind, header in (("images", 16), ("labels", 8)):
-            name = os.path.join(folder, f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte")
-            opener, name = (open, name) if os.path.exists(name) else (gzip.open, f"{name}.gz")
-            with opener(name, "rb") as file:
-                arrays[kind].append(np.frombuffer(file.read(), "uint8", offset=header))
-    return np.concatenate(arrays["images"]).reshape(-1, 28, 28, 1), np.concatenate(arrays["labels"])
-
-
-def class_folders(folder, size):
-    class_names = sorted(name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name)))
-    images, labels = [], []
-    for label, name in enumerate(class_names):
-        files = sorted(os.listdir(os.path.join(folder, name)))
-        for file in (file for file in files if file.lower().endswith(IMAGE_TYPES)):
-            path = os.path.join(folder, name, file)
-            image = keras.utils.load_img(path, target_size=(size, size), keep_aspect_ratio=True)
-            images.append(np.asarray(image, "uint8"))
-            labels.append(label)
-    if not images:
-        raise SystemExit(f"{folder} has no sub-folders with images: one sub-folder for each class is expected.")
-    return np.stack(images), labels, class_names
+        names = [f"{part}-images-idx3", f"{part}-labels-idx1"]
+        files = [idx_file(folder, name) for name in names]
+        if None in files:
+            raise ValueError(f"it must have the files of Fashion-MNIST, and has no {names[files.index(None)]}-ubyte.gz")
+        sets.append(keras_umd.data.read_idx(*files))
+    images, labels = (np.concatenate(arrays) for arrays in zip(*sets, strict=True))
+    if labels.max() >= len(FASHION_NAMES) or images.shape[1:] != (28, 28, 1):
+        raise ValueError(
+            f"it must have images of 28x28 in {len(FASHION_NAMES)} classes, and has {images.shape[1:3]} and labels up "
+            f"to {labels.max()}"
+        )
+    return images, labels
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ examples/paper_report.py reports the results so far.
 """
 
 import argparse
-import gzip
 import itertools
 import json
 import os
@@ -375,23 +374,20 @@ def load(args):
         sets = keras.datasets.fashion_mnist.load_data()
         return tuple((images[..., None], labels.astype("int32")) for images, labels in sets)
     if os.path.exists(os.path.join(args.data, "train-images-idx3-ubyte.gz")):
+        kinds = ("images-idx3", "labels-idx1")
         return tuple(
-            (idx(args.data, f"{part}-images-idx3", 16).reshape(-1, 28, 28, 1), idx(args.data, f"{part}-labels-idx1", 8))
+            data.read_idx(*(os.path.join(args.data, f"{part}-{kind}-ubyte.gz") for kind in kinds))
             for part in ("train", "t10k")
         )
     options = {"image_size": args.image_size, "batch_size": 256, "training": False}
     if os.path.isdir(args.data):
-        sets = [data.from_folder(os.path.join(args.data, part), **options) for part in ("train", "val")]
+        train = data.from_folder(os.path.join(args.data, "train"), **options)
+        val = data.from_folder(os.path.join(args.data, "val"), class_names=train.class_names, **options)
+        sets = [train, val]
     else:
         splits = ("train", args.test_split)
         sets = [data.from_tfds(args.data, part, data_dir=args.data_dir, **options) for part in splits]
     return tuple(x.as_arrays() for x in sets)
-
-
-def idx(folder, name, header):
-    with gzip.open(os.path.join(folder, f"{name}-ubyte.gz"), "rb") as file:
-        values = np.frombuffer(file.read(), "uint8", offset=header)
-    return values.astype("int32") if "labels" in name else values
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from keras_umd.data.crops import Crop
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.device import on_device
 from keras_umd.data.image_dataset import ImageDataset
+from keras_umd.data.limits import Limits
 from keras_umd.data.readers.arrays import from_arrays
 from keras_umd.data.readers.folder import from_folder
+from keras_umd.data.readers.idx import read_idx
 from keras_umd.data.readers.tfds import from_tfds
 from keras_umd.data.readers.tfrecords import from_tfrecords
 from keras_umd.data.readers.webdataset import from_webdataset
@@ -17,10 +19,12 @@ __all__ = [
     "Crop",
     "Dataset",
     "ImageDataset",
+    "Limits",
     "from_arrays",
     "from_folder",
     "from_tfds",
     "from_tfrecords",
     "from_webdataset",
     "on_device",
+    "read_idx",
 ]

@@ -23,7 +23,7 @@ class Crop:
 
     Args:
         image_size: Integer, height and width of the result, or a pair `(height, width)`.
-        channels: 1 or 3.
+        channels: 1, 3, or 4 with transparency.
         training: Bool.
         area_range: Pair of floats in (0, 1]. The paper has (0.8, 1.0) to pre-train, (0.95, 1.0) to fine-tune.
         flip: Bool. Whether to flip half of the images in training.
@@ -38,7 +38,7 @@ class Crop:
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", height_and_width(self.image_size))
-        require(self.channels in (1, 3), "`channels` must be 1 or 3.", f"channels={self.channels}")
+        require(self.channels in (1, 3, 4), "`channels` must be 1, 3 or 4.", f"channels={self.channels}")
         require(
             np.shape(self.area_range) == (2,) and 0 < self.area_range[0] <= self.area_range[1] <= 1,
             "`area_range` must be a pair (low, high) in (0, 1].",

@@ -22,7 +22,7 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
     >>> model.fit(keras_umd.data.on_device(images, batch_size=1024), epochs=800)
 
     Args:
-        images: uint8 array `(n, height, width, 1 or 3)`.
+        images: uint8 array `(n, height, width, 1, 3 or 4)`.
         labels: Int array `(n,)`, or `None`.
         image_size: Integer or pair `(height, width)`. Defaults to that of the images.
         batch_size: Integer.
@@ -37,11 +37,18 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
     source = ArraySource(images, labels)
     settings = source.settings(image_size, batch_size, **options)
     require(settings.training, "Evaluation data need no crops in the step; take `from_arrays`.", "training=False")
+    require(
+        settings.augment is None,
+        "Images on the device are cropped and flipped there; take `from_arrays` for an `augment` of your own.",
+        f"augment={settings.augment}",
+    )
+    settings.check_no_split()
     crop = settings.crop()
+    class_names = names_or_numbers(class_names, source.labels, settings.limits)
     return Dataset(
         DrawLoader(settings.order(len(source)), crop, images.shape[1:3]),
         device_layer=DeviceImages(images, source.labels, crop.image_size, name="device_images"),
-        **dataset_arguments(settings, names_or_numbers(class_names, source.labels), source.description()),
+        **dataset_arguments(settings, class_names, source.description()),
     )
 
 

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keras_umd.data.decoding import BadImage, decode_and_crop
+from keras_umd.data.decoding import decode_and_crop
+from keras_umd.data.limits import DEFAULT_LIMITS, BadImage
 
 BATCHES_AHEAD = 2
 CHUNK = 16  # images that a thread takes at a time
@@ -22,15 +23,15 @@ class Batch:
 
     Args:
         images: uint8 array `(size, height, width, channels)`.
-        labels: int32 array `(size,)`.
-        is_small: Bool array `(size,)`. Which images were enlarged.
+        labels: int64 array `(size,)`, as they are in the files.
+        notes: uint8 array `(size,)`, as of `decode_and_crop`.
         reasons: List of strings, empty for a good image.
         name: Function from a place in the batch to the name of the image, for messages.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    is_small: np.ndarray
+    notes: np.ndarray
     reasons: list
     name: Callable
 
@@ -44,13 +45,15 @@ class PythonLoader:
         order: `Order`.
         crop: `Crop`.
         workers: Integer or `None`, the number of threads. Defaults to one for each core.
+        limits: `Limits`.
     """
 
-    def __init__(self, source, order, crop, workers=None):
+    def __init__(self, source, order, crop, workers=None, limits=DEFAULT_LIMITS):
         self.source = source
         self.order = order
         self.crop = crop
         self.workers = workers or os.cpu_count()
+        self.limits = limits
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
@@ -59,8 +62,8 @@ class PythonLoader:
     def _submit(self, pool, records, draws):
         batch = Batch(
             images=np.empty((len(records), *self.crop.image_shape), "uint8"),
-            labels=np.zeros(len(records), "int32"),
-            is_small=np.zeros(len(records), bool),
+            labels=np.zeros(len(records), "int64"),
+            notes=np.zeros(len(records), "uint8"),
             reasons=[""] * len(records),
             name=lambda place: self.source.name(records[place]),
         )
@@ -71,10 +74,10 @@ class PythonLoader:
         for place in places:
             try:
                 data, label = self.source.read(records[place])
-                batch.images[place], batch.is_small[place] = decode_and_crop(data, self.crop, draws[place])
+                batch.images[place], batch.notes[place] = decode_and_crop(data, self.crop, draws[place], self.limits)
                 batch.labels[place] = -1 if label is None else label
-            except (BadImage, OSError) as error:
-                batch.reasons[place] = str(error)
+            except (BadImage, OSError, MemoryError) as error:
+                batch.reasons[place] = str(error) or type(error).__name__
 
 
 def prefetched(start, batches, workers=1):

@@ -1,17 +1,20 @@
 """The settings that all kinds of data share, and data sets made from settings and a source of records."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_umd.data.crops import Crop
 from keras_umd.data.image_dataset import ImageDataset
+from keras_umd.data.limits import DEFAULT_LIMITS, Limits
 from keras_umd.data.loading import PythonLoader
 from keras_umd.data.order import Order
 from keras_umd.data.tf_loader import TFLoader
 from keras_umd.utils.checks import check_one_of, is_between, require
 
 ON_ERROR = ("skip", "raise")
+SUBSETS = ("training", "validation")
 MANY = 2**62  # records: enough for a batch of any size, when only settings are checked
 
 
@@ -35,6 +38,10 @@ class Settings:
     workers: int | None = None
     on_error: str = "skip"
     max_bad_share: float = 0.01
+    limits: Limits | None = None
+    augment: Callable | None = None
+    validation_split: float | None = None
+    subset: str | None = None
 
     @classmethod
     def among(cls, arguments):
@@ -45,6 +52,12 @@ class Settings:
         """Checks all of them now: reading a folder may take minutes."""
         self.shuffle = self.training if self.shuffle is None else self.shuffle
         self.drop_remainder = self.training if self.drop_remainder is None else self.drop_remainder
+        self.limits = DEFAULT_LIMITS if self.limits is None else self.limits
+        require(
+            isinstance(self.limits, Limits),
+            "`limits` must be `keras_umd.data.Limits` or None.",
+            f"limits={self.limits!r}",
+        )
         self.crop()
         self.order(MANY)
         require(
@@ -57,6 +70,53 @@ class Settings:
             isinstance(self.max_bad_share, (int, float)) and 0 <= self.max_bad_share <= 1,
             "`max_bad_share` must lie in [0, 1].",
             f"max_bad_share={self.max_bad_share}",
+        )
+
+        require(
+            self.augment is None or (callable(self.augment) and self.training),
+            "`augment` must be a function for training data, or None.",
+            f"augment={self.augment}, training={self.training}",
+        )
+        self._check_split()
+
+    def _check_split(self):
+        split, subset = self.validation_split, self.subset
+        require(
+            (split is None) == (subset is None),
+            "`validation_split` and `subset` belong together.",
+            f"validation_split={split}, subset={subset!r}",
+        )
+        if split is not None:
+            require(
+                isinstance(split, (int, float)) and 0 < split < 1,
+                "`validation_split` must lie between 0 and 1.",
+                f"validation_split={split!r}",
+            )
+            check_one_of(SUBSETS, subset=subset)
+
+    def part(self, num_records):
+        """The records of the `subset`, an int array in order; `None` for all.
+
+        Which they are depends on their number alone: the two subsets never share one, whatever the other settings are.
+        """
+        if self.validation_split is None:
+            return None
+        order = np.random.default_rng(num_records).permutation(num_records)
+        num_validation = round(self.validation_split * num_records)
+        chosen = order[:num_validation] if self.subset == "validation" else order[num_validation:]
+        require(
+            len(chosen),
+            "There must be images in the subset.",
+            f"{num_records} images, validation_split={self.validation_split}, subset={self.subset!r}",
+        )
+        return np.sort(chosen)
+
+    def check_no_split(self):
+        """Raise a ValueError for a `validation_split`, of data that have splits or files of their own."""
+        require(
+            self.validation_split is None,
+            "These data have splits of their own, or files to choose from; leave out `validation_split`.",
+            f"validation_split={self.validation_split}",
         )
 
     def crop(self):
@@ -82,7 +142,7 @@ class Settings:
         )
 
 
-def image_dataset(settings, loader, class_names, source):
+def image_dataset(settings, loader, class_names, source, left_out=None):
     """The `ImageDataset` of a loader whose batches are `Batch`.
 
     Args:
@@ -90,9 +150,14 @@ def image_dataset(settings, loader, class_names, source):
         loader: As of `ImageDataset`.
         class_names: List of strings or `None`.
         source: String that tells these images from others, without reading all of them.
+        left_out: `LeftOut`, what was left out before; its share is checked here.
     """
+    if left_out is not None:
+        left_out.check(loader.order.num_records, settings.on_error, settings.max_bad_share)
     return ImageDataset(
         loader,
+        not_read={} if left_out is None else left_out.names,
+        augment=settings.augment,
         on_error=settings.on_error,
         max_bad_share=settings.max_bad_share,
         **dataset_arguments(settings, class_names, source),
@@ -104,15 +169,42 @@ def random_access_dataset(settings, source, class_names, description):
 
     Args:
         settings: `Settings`.
-        source: Object with `len(source)` and as `PythonLoader` wants it.
+        source: Object with `len(source)` and as `PythonLoader` wants it; `source.left_out`, a `LeftOut`, is optional.
         class_names: List of strings or `None`.
         description: String that tells these images from others.
     """
-    loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers)
-    return image_dataset(settings, loader, class_names, description)
+    settings.limits.check_records(len(source), description)
+    left_out = getattr(source, "left_out", None)
+    part = settings.part(len(source))
+    if part is not None:
+        source = Part(source, part)
+        description += f" {settings.subset} part of {settings.validation_split}"
+    loader = PythonLoader(source, settings.order(len(source)), settings.crop(), settings.workers, settings.limits)
+    return image_dataset(settings, loader, class_names, description, left_out)
 
 
-def tf_dataset(settings, records, order, class_names, description, **reading):
+class Part:
+    """Some of the records of a source.
+
+    Args:
+        source: As of `random_access_dataset`.
+        records: Int array.
+    """
+
+    def __init__(self, source, records):
+        self.source, self.records = source, records
+
+    def __len__(self):
+        return len(self.records)
+
+    def read(self, record):
+        return self.source.read(self.records[record])
+
+    def name(self, record):
+        return self.source.name(self.records[record])
+
+
+def tf_dataset(settings, records, order, class_names, description, left_out=None, **reading):
     """The `ImageDataset` of records that TensorFlow reads in an order of their own.
 
     Args:
@@ -121,9 +213,11 @@ def tf_dataset(settings, records, order, class_names, description, **reading):
         order: `Order` of the records' number.
         class_names: List of strings or `None`.
         description: String that tells these images from others.
+        left_out: As of `image_dataset`.
     """
-    loader = TFLoader(records, order, settings.crop(), settings.workers, **reading)
-    return image_dataset(settings, loader, class_names, description)
+    settings.check_no_split()
+    loader = TFLoader(records, order, settings.crop(), settings.workers, settings.limits, **reading)
+    return image_dataset(settings, loader, class_names, description, left_out)
 
 
 def dataset_arguments(settings, class_names, source):
@@ -140,29 +234,51 @@ def dataset_arguments(settings, class_names, source):
             "area_range": settings.area_range,
             "flip": settings.flip,
             "source": source,
+            **({} if settings.augment is None else {"augment": getattr(settings.augment, "__qualname__", "object")}),
         },
     }
 
 
-def names_or_numbers(class_names, labels):
+def names_or_numbers(class_names, labels, limits=None):
     """The names of the classes, or "0", "1", ... for labels whose classes have none."""
-    if labels is not None and class_names is None:
-        return [str(label) for label in range(int(labels.max()) + 1)]
-    if labels is not None and labels.max() >= len(class_names):
-        raise ValueError(
-            f"`class_names` must have a name for each label. "
-            f"Received: {len(class_names)} names, and labels up to {labels.max()}"
-        )
+    if class_names is not None:
+        class_names = checked_names(class_names)
+    if labels is None:
+        return class_names
+    largest = int(labels.max())
+    if class_names is None:
+        (limits or DEFAULT_LIMITS).check_label(largest, "the labels, without `class_names`")
+        return [str(label) for label in range(largest + 1)]
+    require(
+        largest < len(class_names),
+        "`class_names` must have a name for each label.",
+        f"{len(class_names)} names, and labels up to {largest}",
+    )
     return class_names
+
+
+def checked_names(class_names):
+    """A list of different names of classes."""
+    is_list = isinstance(class_names, (list, tuple)) and class_names
+    require(
+        is_list and all(isinstance(name, str) for name in class_names) and len(set(class_names)) == len(class_names),
+        "`class_names` must be a list of strings, each once.",
+        f"class_names={class_names!r}"[:300],
+    )
+    return list(class_names)
 
 
 def checked_labels(labels, num_images):
     """Class indices as an int32 array of shape `(num_images,)`."""
     labels = np.asarray(labels)
+    # Before they are cast, which would make a 1 of 2**32 + 1.
     require(
-        labels.shape in {(num_images,), (num_images, 1)} and labels.dtype.kind in "iu" and labels.min() >= 0,
-        f"`labels` must be class indices of shape ({num_images},).",
-        f"labels of shape {labels.shape} and type {labels.dtype}",
+        labels.shape in {(num_images,), (num_images, 1)}
+        and labels.dtype.kind in "iu"
+        and 0 <= labels.min() <= labels.max() < 2**31,
+        f"`labels` must be from 0 to 2**31 - 1, class indices of shape ({num_images},).",
+        f"labels of shape {labels.shape} and type {labels.dtype}"
+        + (f", from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iu" and labels.size else ""),
     )
     return labels.reshape(-1).astype("int32")
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.crops import NUM_DRAWS, is_at_least
-from keras_umd.data.decoding import MAX_ENLARGEMENT, MAX_PIXELS, BadImage, decode_and_crop
+from keras_umd.data.decoding import LARGE, MAX_ENLARGEMENT, SMALL, decode_and_crop, is_simple
+from keras_umd.data.limits import DEFAULT_LIMITS, BadImage
 from keras_umd.data.loading import BATCHES_AHEAD, Batch
 
 
@@ -15,30 +16,54 @@ def _same(x):
     return x
 
 
+def _cannot_tell(error):
+    raise ValueError(
+        "A file of records is damaged; leave it out, or write it anew (one file at a time tells which). "
+        f"Received: {error}"
+    ) from error
+
+
 class TFLoader:
     """Reads, decodes and crops records in TensorFlow's threads.
 
-    Whole JPEG and plain PNG files are decoded by TensorFlow, of a JPEG only the part that is needed; everything else by
-    `decode_and_crop`. TensorFlow's pipeline ends at a damaged image: from the first one on, the rest of the epoch is
-    decoded by `decode_and_crop`, and in later epochs only the images that are known to be damaged.
+    Whole JPEG and plain PNG files are decoded by TensorFlow, everything else by `decode_and_crop`: other kinds, images
+    that are large or turned, and those that give reason to look closer. TensorFlow's pipeline ends at a damaged image:
+    from the first one on, the rest of the epoch is decoded by `decode_and_crop`, and in later epochs only the images
+    that are known to be damaged.
 
     Args:
-        records: Function from an epoch to a tf.data.Dataset of its records in order, `(key, label, name)`: a string, an
-            integer and a string.
+        records: Function from an epoch, and whether to read records one by one in Python, to a tf.data.Dataset of its
+            records in order, `(key, label, name, reason)`: a string, an integer, and two strings, the second why the
+            record can't be used, or empty.
         order: `Order`.
         crop: `Crop`.
         workers: Integer or `None`, the number of threads. Defaults to one for each core.
+        limits: `Limits`.
         read: Function from a key to the bytes of the image, in TensorFlow. By default the key is the bytes.
         read_in_python: The same for NumPy's bytes.
+        explain: Function from TensorFlow's error at a damaged file of records to nothing: it raises what names it.
     """
 
-    def __init__(self, records, order, crop, workers=None, *, read=_same, read_in_python=_same):
+    def __init__(
+        self,
+        records,
+        order,
+        crop,
+        workers=None,
+        limits=DEFAULT_LIMITS,
+        *,
+        read=_same,
+        read_in_python=_same,
+        explain=_cannot_tell,
+    ):
         self.records = records
         self.read = read
         self.read_in_python = read_in_python
+        self.explain = explain
         self.order = order
         self.crop = crop
         self.workers = workers or os.cpu_count()
+        self.limits = limits
         self._damaged = set()  # names, as bytes
         self._functions = {}
 
@@ -52,21 +77,19 @@ class TFLoader:
                     self._damaged.update(batch["name"][batch["reason"] != b""])
                     yield Batch(
                         images=batch["image"],
-                        labels=batch["label"].astype("int32"),
-                        is_small=batch["is_small"],
+                        labels=batch["label"].astype("int64"),
+                        notes=batch["notes"],
                         reasons=[reason.decode() for reason in batch["reason"]],
                         name=lambda place, names=batch["name"]: os.fsdecode(names[place]),
                     )
                     start += 1
                 return
             except tf.errors.DataLossError as error:  # a damaged file of records, not a damaged image
-                raise ValueError(
-                    "A file of records is damaged; leave it out, or write it anew (one file at a time tells which). "
-                    f"Received: {error}"
-                ) from error
-            except (tf.errors.OpError, UnicodeDecodeError):  # UnicodeDecodeError: the message holds a file's bytes
+                self.explain(error)
+                raise
+            except (tf.errors.OpError, UnicodeDecodeError) as error:  # UnicodeDecodeError: its message holds bytes
                 if in_python:
-                    raise
+                    raise ValueError(f"The records can't be read. Received, from TensorFlow: {error}") from error
                 in_python = True
 
     def _dataset(self, tf, epoch, start, in_python):
@@ -78,22 +101,29 @@ class TFLoader:
         damaged = tf.constant(sorted(self._damaged), tf.string)
 
         def load(position, seed, record):
-            key, label, name = record
+            key, label, name, reason = record
             draws = tf.random.stateless_uniform([NUM_DRAWS], seed=[seed, position])
             arguments = () if in_python else (tf.reduce_any(name == damaged),)
-            image, is_small, reason = self._functions[in_python](key, draws, *arguments)
-            return {"image": image, "label": label, "is_small": is_small, "reason": reason, "name": name}
+            image, notes, reason = tf.cond(
+                reason == "",
+                lambda: self._functions[in_python](key, draws, *arguments),
+                lambda: (*self._no_image(tf), reason),
+            )
+            return {"image": image, "label": label, "notes": notes, "reason": reason, "name": name}
 
         positions, seeds = tf.data.Dataset.counter(), tf.data.Dataset.from_tensors(epoch_seed).repeat()
-        dataset = tf.data.Dataset.zip(positions, seeds, self.records(epoch))
+        dataset = tf.data.Dataset.zip(positions, seeds, self.records(epoch, in_python))
         dataset = dataset.take(self.order.num_batches * size).skip(start * size)
         dataset = dataset.map(load, num_parallel_calls=self.workers).batch(size).prefetch(BATCHES_AHEAD)
         options = tf.data.Options()
         options.threading.max_intra_op_parallelism = 1  # images are decoded in parallel; more threads would compete
         return dataset.with_options(options)
 
+    def _no_image(self, tf):
+        return tf.zeros(self.crop.image_shape, "uint8"), tf.constant(0, "uint8")
+
     def _load(self, tf, key, draws, is_damaged):
-        """An image, whether it was enlarged, and the reason why it can't be used, or an empty string."""
+        """An image, its notes, and the reason why it can't be used, or an empty string."""
         data = tf.cond(is_damaged, lambda: b"", lambda: self.read(key))
         begin, end = tf.strings.substr(data, 0, 41) + b"\0" * 41, tf.strings.length(data)
 
@@ -105,15 +135,53 @@ class TFLoader:
         # 8 bits of grey or RGB, and IDAT right behind the header: no chunk that makes a colour transparent.
         is_plain = (has(b"\x08\x00", 24) | has(b"\x08\x02", 24)) & has(b"IDAT", 37)
         is_plain &= has(b"\x89PNG\r\n\x1a\n", 0) & has(b"IEND", tf.maximum(end - 8, 0), data)
-        image, is_small, reason = tf.cond(
-            is_jpeg | is_plain,
+        can_decode = (is_jpeg | is_plain) & (end <= self.limits.max_bytes) & (self.crop.channels != 4)
+        can_decode = tf.cond(can_decode, lambda: self._is_simple(tf, data, is_jpeg), lambda: False)
+        in_python = functools.partial(self._load_in_python, tf, key, draws)
+        image, notes, is_whole = tf.cond(
+            can_decode,
             lambda: self._decode_and_crop(tf, data, is_jpeg, draws),
-            lambda: self._load_in_python(tf, key, draws),
+            lambda: (*self._no_image(tf), False),
         )
-        return tf.ensure_shape(image, self.crop.image_shape), is_small, reason
+        image, notes, reason = tf.cond(is_whole, lambda: (image, notes, ""), in_python)
+        return tf.ensure_shape(image, self.crop.image_shape), notes, reason
+
+    def _is_simple(self, tf, data, is_jpeg):
+        """Whether TensorFlow can decode a JPEG or PNG: it isn't large nor turned, and nothing in it looks damaged."""
+
+        def size_of_png():
+            size = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), "uint8"), "float32")
+            return tf.reduce_sum(tf.reshape(size, (2, 4)) * [[2.0**24, 2.0**16, 2.0**8, 1.0]], axis=1)
+
+        size = tf.cond(is_jpeg, lambda: tf.cast(tf.image.extract_jpeg_shape(data)[:2], "float32"), size_of_png)
+        values = tf.io.decode_raw(data, "uint8")
+
+        def contains(*texts):  # of bytes, at any place
+            length = tf.size(values) - len(texts) + 1
+            return tf.reduce_any(
+                tf.reduce_all([values[i : length + i] == value for i, value in enumerate(texts)], axis=0)
+            )
+
+        words = tf.io.decode_raw(tf.strings.substr(data, 0, tf.size(values) // 8 * 8), "int64")
+        has_zeros = tf.reduce_any((words[:-1] | words[1:]) == 0)
+        # Few images: most say nothing of the camera, have one scan, and no restarts.
+        to_look_at = tf.cond(
+            is_jpeg,
+            lambda: has_zeros | contains(0xFF, 0xC2) | contains(0xFF, 0xDD) | contains(*b"Exif"),
+            lambda: contains(*b"eXIf"),
+        )
+
+        def look(data):
+            try:
+                return np.bool_(is_simple(data, self.limits))
+            except BadImage:
+                return np.False_  # it is looked at again where its reason is kept
+
+        is_fine = tf.cond(to_look_at, lambda: tf.numpy_function(look, [data], tf.bool), lambda: True)
+        return tf.ensure_shape(is_fine, ()) & (size[0] * size[1] <= min(LARGE, self.limits.max_pixels))
 
     def _decode_and_crop(self, tf, data, is_jpeg, draws):
-        """`decode_and_crop` as a graph, for JPEG and plain PNG."""
+        """`decode_and_crop` as a graph, for JPEG and plain PNG: image, notes, and whether nothing speaks against it."""
         crop = self.crop
 
         def decode_jpeg():
@@ -123,33 +191,30 @@ class TFLoader:
             step = tf.add_n(
                 [tf.cast(is_at_least(box[2], box[3], crop.image_size, ratio), "int32") for ratio in ratios[1:]]
             )
-            decode = functools.partial(tf.image.decode_and_crop_jpeg, data, channels=crop.channels)
-            branches = [functools.partial(decode, crop_window=box // ratio, ratio=ratio) for ratio in ratios]
-            return tf.switch_case(step, branches), shape
+            decode = functools.partial(tf.image.decode_jpeg, data, channels=crop.channels)
+            image = tf.switch_case(step, [functools.partial(decode, ratio=ratio) for ratio in ratios])
+            # The whole image costs little more, and its last pixel tells whether decoders filled its end with grey.
+            is_whole = tf.reduce_any(image[-1, -1] != 128)
+            top, left, height, width = tf.unstack(box // tf.gather(ratios, step))
+            return image[top : top + height, left : left + width], shape, is_whole
 
         def decode_png():
             image = tf.image.decode_png(data, channels=crop.channels)
             shape = tf.shape(image)
             box = self._box(tf, shape, draws)
-            return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]], shape
+            return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]], shape, True
 
-        image, shape = tf.cond(is_jpeg, decode_jpeg, decode_png)
+        image, shape, is_whole = tf.cond(is_jpeg, decode_jpeg, decode_png)
         image = self._resize(tf, image)
         # While they are floats: TensorFlow reverses bytes ten times as slowly.
         image = tf.cond(crop.is_flipped(draws), lambda: tf.reverse(image, [1]), lambda: image)
         image = tf.cast(image + 0.5, "uint8")
-        is_too_small = ~is_at_least(shape[0] * MAX_ENLARGEMENT, shape[1] * MAX_ENLARGEMENT, crop.image_size)
-        is_too_large = tf.reduce_prod(tf.cast(shape[:2], "float32")) > MAX_PIXELS
-
-        def why():
-            few = f"{{}}x{{}} pixels are too few for image_size={crop.image_size}"
-            many = f"{{}}x{{}} pixels are too many; {MAX_PIXELS} are allowed"
-            return tf.where(is_too_small, *(tf.strings.format(text, (shape[0], shape[1])) for text in (few, many)))
-
+        is_large_enough = is_at_least(shape[0] * MAX_ENLARGEMENT, shape[1] * MAX_ENLARGEMENT, crop.image_size)
+        is_small = ~is_at_least(shape[0], shape[1], crop.image_size)
         return (
             image,
-            ~is_at_least(shape[0], shape[1], crop.image_size),
-            tf.cond(is_too_small | is_too_large, why, lambda: ""),
+            tf.where(is_small, *(tf.constant(note, "uint8") for note in (SMALL, 0))),
+            is_whole & is_large_enough,
         )
 
     def _box(self, tf, shape, draws):
@@ -177,27 +242,28 @@ class TFLoader:
     def _load_in_python(self, tf, key, draws):
         def load(key, draws):
             try:
-                image, is_small = decode_and_crop(self.read_in_python(key), self.crop, draws)
-                return image, np.bool_(is_small), b""
-            except (BadImage, OSError) as error:
-                return np.zeros(self.crop.image_shape, "uint8"), np.False_, str(error).encode()
+                image, notes = decode_and_crop(self.read_in_python(key), self.crop, draws, self.limits)
+                return image, np.uint8(notes), b""
+            except (BadImage, OSError, MemoryError) as error:
+                reason = str(error) or type(error).__name__
+                return np.zeros(self.crop.image_shape, "uint8"), np.uint8(0), reason.encode(errors="backslashreplace")
 
-        image, is_small, reason = tf.numpy_function(load, [key, draws], (tf.uint8, tf.bool, tf.string))
-        return tf.ensure_shape(image, self.crop.image_shape), tf.ensure_shape(is_small, ()), tf.ensure_shape(reason, ())
+        image, notes, reason = tf.numpy_function(load, [key, draws], (tf.uint8, tf.uint8, tf.string))
+        return tf.ensure_shape(image, self.crop.image_shape), tf.ensure_shape(notes, ()), tf.ensure_shape(reason, ())
 
 
 def independent_of_the_global_seed(records):
-    """Make a function from an epoch to a tf.data.Dataset independent of TensorFlow's global seed.
+    """Make a function of records, as `TFLoader` wants it, independent of TensorFlow's global seed.
 
     TensorFlow mixes that seed into all others; a seed that is set within a graph counts within the graph only.
     """
 
-    def independent(epoch):
+    def independent(epoch, in_python):
         tf = import_tensorflow()
 
         def within_graph(_):
             tf.random.set_seed(0)
-            return records(epoch)
+            return records(epoch, in_python)
 
         return tf.data.Dataset.from_tensors(0).flat_map(within_graph)
 

@@ -10,6 +10,7 @@ from keras import ops
 from keras_umd.data import Dataset
 from keras_umd.evaluation.statistics import checked_features
 from keras_umd.utils.checks import require
+from keras_umd.utils.class_names import check_same_classes
 from keras_umd.utils.images import check_images
 
 
@@ -166,6 +167,9 @@ def pairs_of(data):
     Args:
         data: A pair `(train, test)`, whose name is `None`; or a dictionary from names to pairs, or to functions that
             return one, called in their turn.
+
+    Raises:
+        ValueError: for a pair whose classes have other indices.
     """
     for name, pair in data.items() if isinstance(data, dict) else [(None, data)]:
         opened = pair() if callable(pair) else pair
@@ -174,6 +178,7 @@ def pairs_of(data):
             "`data` must be a pair (train, test), or a dictionary from names to such pairs.",
             f"{'data' if name is None else name} of type {type(opened).__name__}",
         )
+        check_same_classes(*opened)
         yield name, *opened
 
 

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 
 from keras_umd.backend.steps import kept_values
+from keras_umd.models import hints
 from keras_umd.models.batch_checks import RaiseFaults
 from keras_umd.utils.checks import check_finite, check_labels, check_positive_integers, require
+from keras_umd.utils.class_names import check_same_classes
 from keras_umd.utils.images import check_images
 
 
@@ -30,6 +32,8 @@ def fit(model, keras_fit, args, kwargs):
         if validation is arguments["x"] and hasattr(validation, "copied"):
             validation = validation.copied()  # its place is the training's, and must not move while it is validated on
         arguments["validation_data"] = peeked(model, validation, None)
+        check_same_classes(arguments["x"], validation, ("x", "validation_data"))
+    hints.before_training(model)
     steps = ("train",) if validation is None else ("train", "test")
     arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
     told_of_errors = [callback for callback in _as_list(arguments["callbacks"]) if hasattr(callback, "on_train_error")]
@@ -110,10 +114,17 @@ def peeked(model, x, y, takes_labels=True, trained_in=None):
         x = _with_first(first, x)
     else:
         first = _first_batch(x, y)
+    require(
+        not isinstance(first, dict),
+        "Batches must be images or (images, labels); of TFDS, take as_supervised=True, or keras_umd.data.from_tfds, or "
+        "dataset.map(lambda batch: (batch['image'], batch['label'])).",
+        f"batches that are dictionaries of {list(first) if isinstance(first, dict) else None}",
+    )
     images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
     if hasattr(images, "shape") and hasattr(images, "dtype"):
         require(images.shape[0] != 0, "There must be at least one image.", f"x of shape {tuple(images.shape)}")
         check_images(images, model.image_shape, model.value_range)
+        hints.on_images(images, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
     if trained_in is not None:
@@ -147,6 +158,8 @@ def _first_batch(x, y):
         specs = keras.tree.flatten(x.element_spec)
         if len(specs) == 1 and keras.backend.standardize_dtype(specs[0].dtype) == "uint8":
             return (None,)
+        if isinstance(x.element_spec, dict):
+            return x.element_spec
         return _as_arrays(next(iter(x.take(1)), (None,)))
     if hasattr(x, "__iter__") and not hasattr(x, "shape") and iter(x) is not x:  # grain, torch's DataLoader
         return _as_arrays(next(iter(x), (None,)))

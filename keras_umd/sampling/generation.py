@@ -45,13 +45,16 @@ def generate(model, labels=None, num_images=None, **options):
         batch_size: Integer, images at a time. Defaults to all. `generate_to` keeps none of them in memory.
         verbose: Bool, or `"auto"` for Keras' own setting. Whether to show a bar, which moves with each batch.
         jit_compile: `"auto"`, or `True` for XLA on TensorFlow and `torch.compile` on PyTorch. JAX always compiles.
+        dtype: `"uint8"`, or `"float32"` for images in the model's `value_range` that aren't rounded, of models that
+            were trained on floats of more than 256 levels.
 
     Returns:
-        NumPy array `(num_images, *image_shape)`: uint8 images, or float32 latents where `value_range` is
+        NumPy array `(num_images, *image_shape)`: images of `dtype`, or float32 latents where `value_range` is
         `None` and no `autoencoder` decodes them.
     """
+    settings = Settings(**options)
     return np.concatenate(
-        [as_images(model, samples) for samples in _batches(model, labels, num_images, Settings(**options))]
+        [as_images(model, samples, settings.dtype) for samples in _batches(model, labels, num_images, settings)]
     )
 
 
@@ -68,8 +71,9 @@ def trajectory(model, labels=None, num_images=None, num_frames=8, **options):
         NumPy array `(num_frames, num_images, *image_shape)`, as of `generate`.
     """
     require(isinstance(num_frames, (int, np.integer)), "`num_frames` must be an integer.", num_frames=num_frames)
-    batches = _batches(model, labels, num_images, Settings(**options), num_frames=int(num_frames))
-    return np.concatenate([as_images(model, samples) for samples in batches], axis=1)
+    settings = Settings(**options)
+    batches = _batches(model, labels, num_images, settings, num_frames=int(num_frames))
+    return np.concatenate([as_images(model, samples, settings.dtype) for samples in batches], axis=1)
 
 
 @takes_settings
@@ -84,7 +88,7 @@ def inpaint(model, images, mask, labels=None, **options):
             for a latent model, whose `mask` has a value for each latent pixel.
         mask: Bool array `(batch or 1, *space, 1)`, `True` where to generate.
         labels: Int array `(batch,)`, or `None`.
-        **options: As of `generate`.
+        **options: As of `generate`; the type is that of `images`, whatever `dtype` says.
 
     Returns:
         NumPy array of the shape and type of `images`, equal to them outside of the mask; where an `autoencoder`
@@ -126,8 +130,9 @@ def denoise(model, images, timestep, labels=None, **options):
     require(
         np.ndim(timestep) == 0 and 1 <= timestep <= T, f"`timestep` must be a number from 1 to {T}.", timestep=timestep
     )
-    batches = _batches(model, labels, None, Settings(**options, initial_noise=images), start=float(timestep))
-    return np.concatenate([as_images(model, samples) for samples in batches])
+    settings = Settings(**options, initial_noise=images)
+    batches = _batches(model, labels, None, settings, start=float(timestep))
+    return np.concatenate([as_images(model, samples, settings.dtype) for samples in batches])
 
 
 def estimate(model, x_t, timesteps, labels=None):
@@ -145,10 +150,10 @@ def estimate(model, x_t, timesteps, labels=None):
     return predict(model, x_t, model.decoder.pixel_predictions, condition, condition)
 
 
-def as_images(model, samples):
-    """Float samples `(..., *image_shape)` as `generate` returns them: uint8 images, or undecoded latents."""
+def as_images(model, samples, dtype="uint8"):
+    """Float samples `(..., *image_shape)` as `generate` returns them: images, or undecoded latents."""
     if not model.is_latent:
-        return to_uint8(samples, model.value_range)
+        return to_uint8(samples, model.value_range) if dtype == "uint8" else samples
     if model.autoencoder is None:
         return samples
     outer = samples.shape[: samples.ndim - len(model.image_shape)]

@@ -10,6 +10,7 @@ from keras_umd.sampling import guidance, samplers
 from keras_umd.utils.checks import check_positive_integers, require
 
 PAPER_STEPS = 250
+DTYPES = ("uint8", "float32")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Settings:
     batch_size: Any = None
     verbose: Any = False
     jit_compile: Any = "auto"
+    dtype: Any = "uint8"
 
     def __post_init__(self):
         object.__setattr__(self, "sampler", samplers.get(self.sampler))
@@ -36,6 +38,8 @@ class Settings:
         for name in ("verbose", "jit_compile"):
             value = getattr(self, name)
             require(value in ("auto", True, False), f"`{name}` must be 'auto' or a bool.", **{name: value})
+
+        require(self.dtype in DTYPES, f"`dtype` must be one of {DTYPES}.", dtype=self.dtype)
 
     def rows(self, schedule, start=None, needs_signal=False):
         """The sampler's rows, with the guidance of each call; `start` as of `Sampler.rows`.

@@ -31,6 +31,11 @@ class SampleStream:
         )
         for name in {"initial_noise", "image_indices"} & set(options):
             raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
+        require(
+            options.get("dtype", "uint8") == "uint8",
+            "Files hold uint8 images; leave out `dtype`.",
+            dtype=options.get("dtype"),
+        )
         Settings(**options)  # raises for wrong ones before anything is written
         self.model = model
         self.num_images = num_images

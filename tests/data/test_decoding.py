@@ -139,12 +139,10 @@ def test_a_huge_image_is_read(loader, make_folder):
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_an_image_that_is_too_large_is_bad(loader, make_folder, monkeypatch):
-    for module in (decoding, tf_loader):
-        monkeypatch.setattr(module, "MAX_PIXELS", 96 * 128)
+def test_an_image_that_is_too_large_is_bad(loader, make_folder):
     folder = make_folder({"large.jpg": encoded(photo(97, 128)), "good.jpg": GOOD})
     with pytest.warns(UserWarning, match=r"large\.jpg \(97x128 pixels are too many; 12288 are allowed"):
-        images, _ = read(folder, loader, max_bad_share=0.5)
+        images, _ = read(folder, loader, max_bad_share=0.5, limits=data.Limits(max_pixels=96 * 128))
     assert len(images) == 1
 
 

@@ -20,9 +20,10 @@ def folder(tmp_path):
     for part, count in (("train", 200), ("t10k", 50)):
         labels = np.arange(count) % 10
         images = np.random.default_rng(0).integers(0, 100, (count, 28, 28)) + 15 * labels[:, None, None]
-        for name, header, values in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
+        for name, values in (("images-idx3", images), ("labels-idx1", labels)):
             with gzip.open(tmp_path / "idx" / f"{part}-{name}-ubyte.gz", "wb") as file:
-                file.write(bytes(header) + values.astype("uint8").tobytes())
+                header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+                file.write(header + values.astype("uint8").tobytes())
     return tmp_path
 
 

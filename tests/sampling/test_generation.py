@@ -215,6 +215,23 @@ def test_a_bar_shows_how_many_images_are_done(small_model, capsys, logging):
     assert ("5/5" in shown) == logging  # Keras leaves out what comes too soon after the last
 
 
+def test_floats_can_be_asked_for(shared_model):
+    model = shared_model()
+    arguments = {"num_images": 2, "num_steps": 3, "seed": 1}
+    floats, images = model.generate(**arguments, dtype="float32"), model.generate(**arguments)
+    assert floats.dtype == "float32" and images.dtype == "uint8"
+    low, high = model.value_range
+    levels = (floats - low) * 255 / (high - low)
+    np.testing.assert_allclose(np.clip(levels, 0, 255), images, atol=0.51)
+    assert np.abs(levels - np.round(levels)).max() > 0.1
+    frames = model.trajectory(**arguments, num_frames=2, dtype="float32")
+    np.testing.assert_allclose(frames[-1], floats, atol=1e-5)
+    with pytest.raises(ValueError, match="`dtype` must be one of .*float16"):
+        model.generate(**arguments, dtype="float16")
+    with pytest.raises(ValueError, match="Files hold uint8 images"):
+        model.generate_to("unused", num_images=2, dtype="float32")
+
+
 def test_the_arguments_are_those_that_help_shows():
     shown = inspect.signature(UMD.generate).parameters
     assert list(shown) == ["model", "labels", "num_images", *(field.name for field in dataclasses.fields(Settings))]

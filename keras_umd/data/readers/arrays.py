@@ -14,7 +14,7 @@ def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_na
     `on_device` is faster where they fit into the accelerator's memory.
 
     Args:
-        images: uint8 array `(n, height, width, 1 or 3)`.
+        images: uint8 array `(n, height, width, 1, 3 or 4)`.
         labels: Int array `(n,)`, or `None`.
         image_size: Integer or pair `(height, width)`. Defaults to that of the images.
         batch_size: Integer.
@@ -26,22 +26,23 @@ def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_na
     """
     source = ArraySource(images, labels)
     settings = source.settings(image_size, batch_size, **options)
-    return random_access_dataset(settings, source, names_or_numbers(class_names, source.labels), source.description())
+    class_names = names_or_numbers(class_names, source.labels, settings.limits)
+    return random_access_dataset(settings, source, class_names, source.description())
 
 
 class ArraySource:
     """Images and labels in memory, or in a memory-mapped file.
 
     Args:
-        images: uint8 array `(n, height, width, 1 or 3)`.
+        images: uint8 array `(n, height, width, 1, 3 or 4)`.
         labels: Int array `(n,)`, or `None`.
     """
 
     def __init__(self, images, labels=None):
         is_array = isinstance(images, np.ndarray) and images.ndim == 4 and images.size > 0
         require(
-            is_array and images.dtype == np.uint8 and images.shape[-1] in (1, 3),
-            "`images` must be a NumPy array of uint8 images (n, height, width, 1 or 3), and not empty; signals, "
+            is_array and images.dtype == np.uint8 and images.shape[-1] in (1, 3, 4),
+            "`images` must be a NumPy array of uint8 images (n, height, width, 1, 3 or 4), and not empty; signals, "
             "volumes and videos go to `fit` as they are.",
             f"{type(images).__name__} of shape {getattr(images, 'shape', None)} "
             f"and type {getattr(images, 'dtype', None)}",

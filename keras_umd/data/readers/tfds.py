@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
-from keras_umd.data.decoding import BadImage
+from keras_umd.data.limits import BadImage
 from keras_umd.data.settings import Settings, random_access_dataset, tf_dataset
 from keras_umd.data.tf_loader import independent_of_the_global_seed
 from keras_umd.utils.checks import require
@@ -85,7 +85,7 @@ def _checked_features(features, image_key, label_key, with_labels):
 def _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer):
     """A function from an epoch to its records, as `TFLoader` wants it; the key of a record is the image's bytes."""
 
-    def records(epoch):
+    def records(epoch, in_python):
         seed = int(np.random.default_rng([order.seed, epoch]).integers(2**31))
         dataset = builder.as_dataset(
             split=split,
@@ -95,7 +95,7 @@ def _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer):
         )
         if order.shuffle:
             dataset = dataset.shuffle(shuffle_buffer, seed=seed)
-        return dataset.map(lambda r: (r[image_key], -1 if label_key is None else r[label_key], r["tfds_id"]))
+        return dataset.map(lambda r: (r[image_key], -1 if label_key is None else r[label_key], r["tfds_id"], ""))
 
     return independent_of_the_global_seed(records)
 

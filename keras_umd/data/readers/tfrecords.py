@@ -1,15 +1,20 @@
 """Images in TFRecord files."""
 
+import functools
 import os
-import struct
+import zlib
 
 import numpy as np
 
 from keras_umd.backend import import_tensorflow
+from keras_umd.data.files import regular_files
+from keras_umd.data.limits import BadImage
 from keras_umd.data.readers.folder import matching_files
-from keras_umd.data.settings import Settings, tf_dataset
+from keras_umd.data.settings import Settings, checked_names, tf_dataset
 from keras_umd.data.tf_loader import independent_of_the_global_seed
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_positive_integers, is_between, require
+
+NUM_FIRST = 16  # records that are looked at, to tell wrong keys from damaged records
 
 
 def from_tfrecords(
@@ -26,7 +31,9 @@ def from_tfrecords(
 ):
     """Images in TFRecord files of `tf.train.Example`; the keys are by default those of the usual ImageNet files.
 
-    The number of records is counted first, from the lengths that stand before them.
+    The number of records is counted first, from the lengths that stand before them; of files compressed with gzip or
+    zlib, by reading them once. A record without a label, without an image or with several, and one that is no Example
+    count as bad images; a file whose checksums are wrong is an error that names the record.
 
     Args:
         paths: String with wildcards, or list of strings or paths; also remote ones that TensorFlow can read. With
@@ -43,8 +50,11 @@ def from_tfrecords(
         `ImageDataset`.
     """
     settings = Settings(image_size, batch_size, **options)
+    check_positive_integers(shuffle_buffer=shuffle_buffer)
+    require(is_between(first_label, -(2**31), 2**31), "`first_label` must be an integer.", f"first_label={first_label}")
     tf = import_tensorflow()
     paths = matching_files(paths, tf.io.gfile.glob)
+    regular_files(path for path in paths if os.path.exists(path))  # remote ones are no pipes
     require(
         len(paths) >= settings.num_shards,
         f"There must be at least one file for each of {settings.num_shards} hosts.",
@@ -55,66 +65,255 @@ def from_tfrecords(
         "TFRecord files don't have the names of the classes: give them, or labels=False.",
         f"class_names={class_names}",
     )
-    counts = np.asarray([_count_records(tf, path) for path in paths])
+    class_names = None if class_names is None else checked_names(class_names)
+    kinds, counts = zip(*(_count_records(tf, path, settings.limits) for path in paths), strict=True)
+    counts = np.asarray(counts)
+    settings.limits.check_records(int(counts.sum()), f"{len(paths)} files")
     shards = [int(counts[index :: settings.num_shards].sum()) for index in range(settings.num_shards)]
     num_own = min(shards) if settings.drop_remainder else shards[settings.shard_index]
     order = settings.order(num_own * settings.num_shards)
-    own_paths = paths[settings.shard_index :: settings.num_shards]
-    parse = _parser(tf, own_paths, image_key, label_key if settings.labels else None, first_label)
-    records = independent_of_the_global_seed(_records(tf, own_paths, parse, order, shuffle_buffer))
+    own = slice(settings.shard_index, None, settings.num_shards)
+    files = list(zip(paths[own], kinds[own], strict=True))
+    parser = _Parser(image_key, label_key if settings.labels else None, first_label)
+    parser.check_first(tf, files)
+    records = independent_of_the_global_seed(_records(tf, files, parser, order, shuffle_buffer))
     sizes = [(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths]
     description = f"tfrecords {sizes} {image_key} {label_key} {first_label} {shuffle_buffer}"
-    return tf_dataset(settings, records, order, class_names, description)
+    explain = functools.partial(_explain, tf, files)
+    return tf_dataset(settings, records, order, class_names, description, explain=explain)
 
 
-def _parser(tf, paths, image_key, label_key, first_label):
-    """A function from a record's path, number and bytes to its image's bytes, label and name.
+class _Parser:
+    """Reads a record: its image's bytes, its label, and why it can't be used or an empty string.
 
-    Raises:
-        ValueError: if the first record lacks a feature.
+    Args:
+        image_key: String.
+        label_key: String, or `None` without labels.
+        first_label: Integer.
     """
-    # With a default, so that a record without an image counts as a bad image instead of an error.
-    features = {image_key: tf.io.FixedLenFeature([], tf.string, default_value="")}
-    if label_key is not None:
-        features[label_key] = tf.io.FixedLenFeature([], tf.int64)
-    first = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(paths).take(1))).numpy())
-    missing = [key for key in features if key not in first.features.feature]
-    require(not missing, f"The records have the features {sorted(first.features.feature)}.", missing)
 
-    def parse(path, number, record):
+    def __init__(self, image_key, label_key, first_label):
+        self.image_key = image_key
+        self.label_key = label_key
+        self.first_label = first_label
+
+    def check_first(self, tf, files):
+        """Raise a ValueError if none of the first records has the features, or a file can't be read."""
+        keys = [key for key in (self.image_key, self.label_key) if key is not None]
+        names, missing, where = [], keys, f"{files[0][0]} without records"
+        for path, record in _first_records(tf, files):
+            where = f"{path} with records that are no tf.train.Example"
+            try:
+                names = tf.train.Example.FromString(record).features.feature.keys()
+            except Exception:  # of protobuf, which raises several kinds
+                continue
+            missing = [key for key in keys if key not in names]
+            if not missing:
+                return
+        require(not names, f"The records have the features {sorted(names)}.", missing)
+        require(False, f"There must be records with the features {keys}.", where)
+
+    def parse(self, tf, record):
+        """As a graph; TensorFlow raises for a record that isn't as it should be."""
+        # With a default, so that a record without an image counts as a bad image instead of an error.
+        features = {self.image_key: tf.io.FixedLenFeature([], tf.string, default_value="")}
+        if self.label_key is not None:
+            features[self.label_key] = tf.io.FixedLenFeature([], tf.int64)
         example = tf.io.parse_single_example(record, features)
-        label = tf.constant(-1, tf.int64) if label_key is None else example[label_key] - first_label
-        return example[image_key], label, tf.strings.join([path, tf.strings.as_string(number)], ": record ")
+        label = tf.constant(-1, tf.int64) if self.label_key is None else example[self.label_key] - self.first_label
+        return example[self.image_key], label, ""
 
-    return parse
+    def parse_in_python(self, tf, record):
+        """The same for records of any kind."""
+
+        def parse(record):
+            try:
+                features = tf.train.Example.FromString(record).features.feature
+                image = self._only(features, self.image_key, "bytes_list")
+                label = -1
+                if self.label_key is not None:
+                    label = self._only(features, self.label_key, "int64_list") - self.first_label
+                return image, np.int64(label), b""
+            except BadImage as error:
+                return b"", np.int64(-1), str(error).encode(errors="backslashreplace")
+            except Exception as error:  # of protobuf, which raises several kinds
+                return b"", np.int64(-1), f"no tf.train.Example: {error}".encode(errors="backslashreplace")
+
+        parsed = tf.numpy_function(parse, [record], (tf.string, tf.int64, tf.string))
+        return tuple(tf.ensure_shape(value, ()) for value in parsed)
+
+    @staticmethod
+    def _only(features, key, kind):
+        values = getattr(features[key], kind).value if key in features else ()
+        if len(values) != 1:
+            raise BadImage(f"a record must have one value in the {kind} of {key!r}, and has {len(values)}")
+        return values[0]
 
 
-def _records(tf, paths, parse, order, shuffle_buffer):
+def _first_records(tf, files):
+    """The path and the bytes of the first records."""
+    num_read = 0
+    for path, compression in files:
+        try:
+            for record in tf.data.TFRecordDataset(path, compression).take(NUM_FIRST - num_read):
+                yield path, record.numpy()
+                num_read += 1
+        except tf.errors.OpError as error:
+            _explain(tf, [(path, compression)], error)
+        if num_read >= NUM_FIRST:
+            return
+
+
+def _records(tf, files, parser, order, shuffle_buffer):
     """A function from an epoch to its records, as `TFLoader` wants it; the key of a record is the image's bytes."""
 
-    def read(path):
-        return tf.data.TFRecordDataset(path).enumerate().map(lambda number, record: (path, number, record))
+    def read(path, compression):
+        numbered = tf.data.TFRecordDataset(path, compression).enumerate()
+        return numbered.map(lambda number, record: (path, number, record))
 
-    def records(epoch):
+    def records(epoch, in_python):
+        parse = parser.parse_in_python if in_python else parser.parse
+
+        def named(path, number, record):
+            image, label, reason = parse(tf, record)
+            return image, label, tf.strings.join([path, tf.strings.as_string(number)], ": record "), reason
+
         rng = np.random.default_rng([order.seed, epoch])
-        chosen = rng.permutation(paths) if order.shuffle else paths
-        dataset = tf.data.Dataset.from_tensor_slices(list(chosen))
+        chosen = [files[i] for i in rng.permutation(len(files))] if order.shuffle else files
+        dataset = tf.data.Dataset.from_tensor_slices(tuple(map(list, zip(*chosen, strict=True))))
         dataset = dataset.interleave(read, cycle_length=16 if order.shuffle else 1, num_parallel_calls=tf.data.AUTOTUNE)
         if order.shuffle:
             dataset = dataset.shuffle(shuffle_buffer, seed=int(rng.integers(2**31)))
-        return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.map(named, num_parallel_calls=tf.data.AUTOTUNE)
 
     return records
 
 
-def _count_records(tf, path):
-    """The number of records of a TFRecord file: each is its length, in 8 bytes, 4 bytes, the record, and 4 bytes."""
-    size, position, count = tf.io.gfile.stat(path).length, 0, 0
+def _explain(tf, files, error):
+    """Raise a ValueError that names the file and the record at which TensorFlow can't go on."""
+    for path, compression in files:
+        count = 0
+        try:
+            for _ in tf.data.TFRecordDataset(path, compression):
+                count += 1
+        except tf.errors.OpError as found:
+            raise ValueError(
+                "A file of records is damaged; leave it out, or write it anew. "
+                f"Received: {path}: record {count}: {found.message.rpartition('}}')[-1].strip()}"
+            ) from error
+    raise ValueError(f"A file of records is damaged, but can be read again now. Received: {error}") from error
+
+
+def _count_records(tf, path, limits):
+    """The compression of a TFRecord file as TensorFlow calls it, and its number of records.
+
+    A record is its length, in 8 bytes, a checksum of that, the record, and a checksum of it, in 4 bytes each.
+    """
     with tf.io.gfile.GFile(path, "rb") as file:
-        while position < size:
-            file.seek(position)
-            header = file.read(8)
-            position += 16 + (struct.unpack("<Q", header)[0] if len(header) == 8 else size)
-            count += 1
-    require(position == size, f"A TFRecord file is truncated in record {count - 1}.", path)
+        head = file.read(12)
+        file.seek(0)
+        if len(head) < 12 or _length_of(head) is not None:
+            return "", _count_in(_Plain(file, tf.io.gfile.stat(path).length), path, limits)
+        compression = "GZIP" if head[:2] == b"\x1f\x8b" else "ZLIB"
+        is_compressed = compression == "GZIP" or (head[0] & 15 == 8 and int.from_bytes(head[:2]) % 31 == 0)
+        require(
+            is_compressed,
+            "A TFRecord file is damaged in record 0, or no TFRecord file.",
+            f"{path}, which begins {head}",
+        )
+        try:
+            return compression, _count_in(_Inflated(file), path, limits)
+        except zlib.error as error:
+            raise ValueError(f"A compressed TFRecord file is damaged. Received: {path}: {error}") from error
+
+
+def _count_in(stream, path, limits):
+    count = 0
+    while header := stream.read(12):
+        length = _length_of(header) if len(header) == 12 else 0
+        require(length is not None, f"A TFRecord file is damaged in record {count}.", path)
+        is_whole = len(header) == 12 and stream.skip(length, limits) and stream.skip(4, limits)
+        require(is_whole, f"A TFRecord file is truncated in record {count}.", path)
+        require(
+            length <= limits.max_bytes,
+            f"A record may have {limits.max_bytes} bytes; `limits=Limits(max_bytes=...)` allows more.",
+            f"{path}: record {count} of {length} bytes",
+        )
+        count += 1
+        limits.check_records(count, path)
     return count
+
+
+class _Plain:
+    """A file whose size is known."""
+
+    def __init__(self, file, size):
+        self.file, self.size, self.place = file, size, 0
+
+    def read(self, count):
+        self.file.seek(self.place)
+        data = self.file.read(count)
+        self.place += len(data)
+        return data
+
+    def skip(self, count, limits):
+        """Whether there are so many bytes more."""
+        self.place += count
+        return self.place <= self.size
+
+
+class _Inflated:
+    """The content of a file compressed with gzip or zlib, a piece at a time."""
+
+    PIECE = 2**16
+
+    def __init__(self, file):
+        self.file = file
+        self._inflater = None
+        self._waiting = b""  # compressed
+
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            if self._inflater is None or self._inflater.eof:
+                self._waiting = self._waiting or self.file.read(self.PIECE)
+                if not self._waiting:
+                    break
+                self._inflater = zlib.decompressobj(47)  # with the header of either
+            compressed = self._waiting or self.file.read(self.PIECE)
+            piece = self._inflater.decompress(compressed, count - len(data))
+            self._waiting = self._inflater.unconsumed_tail or self._inflater.unused_data
+            if not piece and not compressed:
+                break
+            data += piece
+        return data
+
+    def skip(self, count, limits):
+        """Whether there are so many bytes more."""
+        count = min(count, limits.max_bytes + 1)  # of one that is too long, no more is needed
+        while count:
+            piece = self.read(min(count, self.PIECE))
+            if not piece:
+                return False
+            count -= len(piece)
+        return True
+
+
+def _length_of(header):
+    """The length of a record, by its first 12 bytes; `None` if the checksum is another."""
+    crc = 0xFFFFFFFF
+    for byte in header[:8]:
+        crc = CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return int.from_bytes(header[:8], "little") if masked == int.from_bytes(header[8:12], "little") else None
+
+
+def _crc32c_table():
+    table = np.arange(256, dtype="uint32")
+    for _ in range(8):
+        table = (table >> 1) ^ np.where(table & 1, np.uint32(0x82F63B78), np.uint32(0))
+    return table.tolist()
+
+
+CRC32C = _crc32c_table()

@@ -6,13 +6,22 @@ import tarfile
 
 import numpy as np
 
+from keras_umd.data.files import LeftOut, open_regular, regular_files
+from keras_umd.data.limits import DEFAULT_LIMITS
 from keras_umd.data.readers.folder import IMAGE_TYPES, matching_files
 from keras_umd.data.settings import Settings, checked_labels, names_or_numbers, random_access_dataset
 from keras_umd.utils.checks import require
 
+MAX_HEADER = 2**20  # bytes of a long name or of extended attributes, which tarfile would read at once
+MAX_LABEL = 32  # bytes of a .cls file
+LOOKED_AT = 2**20  # bytes behind the end of an archive
+
 
 def from_webdataset(paths, *, image_size, batch_size, class_names=None, **options):
     """Images in WebDataset's tar files, with a class index in the `.cls` file beside each, without TensorFlow.
+
+    Records without a label, without an image or with several, links and what else is no regular file are left out,
+    counted and named; `max_bad_share` bounds them. A file that is damaged between its records is an error.
 
     Args:
         paths: String with wildcards, or list of strings or paths. Local files, uncompressed.
@@ -25,10 +34,14 @@ def from_webdataset(paths, *, image_size, batch_size, class_names=None, **option
         `ImageDataset`.
     """
     settings = Settings(image_size, batch_size, **options)
-    paths = matching_files(paths, glob.glob)
-    source = TarSource(paths, settings.labels)
+    paths = regular_files(matching_files(paths, glob.glob))
+    source = TarSource(paths, settings.labels, settings.limits)
+    source.left_out.warn()
+    source.left_out.check(len(source), settings.on_error, settings.max_bad_share)
+    require(len(source), "There must be images in the tar files.", f"paths={paths} with none")
     sizes = {os.path.basename(path): os.path.getsize(path) for path in paths}
-    return random_access_dataset(settings, source, names_or_numbers(class_names, source.labels), f"tar files {sizes}")
+    class_names = names_or_numbers(class_names, source.labels, settings.limits)
+    return random_access_dataset(settings, source, class_names, f"tar files {sizes}")
 
 
 class TarSource:
@@ -39,31 +52,40 @@ class TarSource:
     Args:
         paths: List of strings.
         with_labels: Bool. Whether each record has a `.cls` file with a class index.
+        limits: `Limits`.
+
+    Raises:
+        ValueError: for a damaged file.
     """
 
-    def __init__(self, paths, with_labels=True):
+    def __init__(self, paths, with_labels=True, limits=DEFAULT_LIMITS):
         self.paths = paths
+        self.left_out = LeftOut()
         self._places, self._names, labels = [], [], []
         for number, path in enumerate(paths):
-            for stem, record in _records_of(number, path).items():
-                if len(record.get("images", ())) != 1 or (with_labels and "label" not in record):
-                    raise ValueError(
-                        "Each record must have one image, and a label in a .cls file or labels=False. Received: "
-                        f"{path}: {stem} with {len(record.get('images', ()))} images, label: {record.get('label')}"
+            for stem, record in _records_of(path, limits, self.left_out).items():
+                images, label = record.get("images", ()), record.get("label")
+                name = f"{path}: {stem}"
+                if len(images) != 1 or (with_labels and label is None):
+                    self.left_out.add(
+                        "records don't have one image, and a label in a .cls file or labels=False; they are left out",
+                        f"{name} with {len(images)} images, label: {label}",
+                        1,
                     )
-                self._places += record["images"]
-                self._names.append(f"{path}: {stem}")
-                labels.append(record.get("label"))
-        require(self._places, "There must be images in the tar files.", f"paths={paths} with none")
-        self._places = np.asarray(self._places)
-        self.labels = checked_labels(labels, len(labels)) if with_labels else None
+                    continue
+                self._places.append((number, *images[0]))
+                self._names.append(name)
+                labels.append(label)
+            limits.check_records(len(self._names), path)
+        self._places = np.asarray(self._places, "int64")
+        self.labels = checked_labels(labels, len(labels)) if with_labels and labels else None
 
     def __len__(self):
         return len(self._places)
 
     def read(self, record):
         number, offset, size = map(int, self._places[record])
-        with open(self.paths[number], "rb") as file:
+        with open_regular(self.paths[number]) as file:
             file.seek(offset)
             return file.read(size), None if self.labels is None else self.labels[record]
 
@@ -71,28 +93,75 @@ class TarSource:
         return self._names[record]
 
 
-def _records_of(number, path):
-    """The places of the images and the label of each record in tar file `number`, as far as it has them."""
+class _Member(tarfile.TarInfo):
+    """A member of an archive whose header can be believed; tarfile ends in silence at one that is damaged."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError):
+            raise  # the end
+        except tarfile.HeaderError as error:
+            raise ValueError(f"a header is damaged: {error}") from error
+        is_content = member.type in tarfile.SUPPORTED_TYPES and member.type not in EXTENDED_TYPES
+        if member.size < 0 or (member.size > MAX_HEADER and not is_content):
+            raise ValueError(f"a header says that it has {member.size} bytes")
+        return member
+
+
+EXTENDED_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+def _records_of(path, limits, left_out):
+    """The places of the images `(offset, size)` and the label of each record of a tar file, as far as it has them."""
     records = {}
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(path, "r:", tarinfo=_Member) as archive:
             for member in archive:
-                folder, name = os.path.split(member.name)
-                stem, _, end = name.partition(".")
-                if not member.isfile() or not stem:
-                    continue
-                key = os.path.join(folder, stem)
-                if f".{end.lower()}" in IMAGE_TYPES:
-                    records.setdefault(key, {}).setdefault("images", []).append(
-                        (number, member.offset_data, member.size)
-                    )
-                elif end.lower() == "cls":
-                    text = archive.extractfile(member).read()
-                    if not text.strip().isdigit():
-                        raise ValueError(
-                            f"A .cls file must hold a class index. Received: {path}: {member.name}: {text!r}"
-                        )
-                    records.setdefault(key, {})["label"] = int(text)
-    except tarfile.TarError as error:
+                if member.size < 0:  # in an extended header; tarfile would go back, again and again
+                    raise ValueError(f"{member.name} has {member.size} bytes")
+                _note_member(records, archive, member, path, limits, left_out)
+                archive.members.clear()  # else it keeps all of them
+            end = archive.offset
+    except OSError:
+        raise
+    except Exception as error:  # tarfile raises many kinds
         raise ValueError(f"A tar file must be whole and not compressed. Received: {path}: {error}") from error
+    with open_regular(path) as file:
+        file.seek(end)
+        require(
+            not file.read(LOOKED_AT).strip(b"\0"),
+            "A tar file must end where its data end; a header in it is damaged, or it is several in one.",
+            f"{path} with more behind byte {end}",
+        )
     return records
+
+
+def _note_member(records, archive, member, path, limits, left_out):
+    """Put a member of an archive into its record."""
+    folder, name = os.path.split(member.name)
+    stem, _, end = name.partition(".")
+    is_image, is_label = f".{end.lower()}" in IMAGE_TYPES, end.lower() == "cls"
+    if not stem or member.isdir() or not (is_image or is_label):
+        return
+    name = f"{path}: {member.name}"
+    if not member.isfile() or member.issparse():
+        left_out.add("links, or what else is no regular file, in archives; they are left out", name, int(is_image))
+        return
+    record = records.setdefault(os.path.join(folder, stem), {})
+    if is_image:
+        record.setdefault("images", []).append((member.offset_data, member.size))
+        return
+    text = archive.extractfile(member).read(MAX_LABEL) if member.size <= MAX_LABEL else b""
+    if text.strip().isdigit() and int(text) < limits.max_classes:
+        record["label"] = int(text)
+    else:
+        shown = repr(text) if text else f"{member.size} bytes"
+        left_out.add(f".cls files hold no class index below {limits.max_classes}", f"{name}: {shown}")
