@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import host_values
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_tensors, require
 
 # Resizing may overshoot a little; a forgotten scaling is far beyond.
 RANGE_TOLERANCE = 1e-2
@@ -21,6 +21,7 @@ def check_images(images, image_shape, value_range):
         image_shape: Tuple `(*space, channels)`, with `None` for sizes that may be any.
         value_range: Pair of floats, or `None` for latents.
     """
+    check_tensors(None, images=images)
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
     axes = {2: "length", 3: "height, width"}.get(len(image_shape), f"{len(image_shape) - 1} space axes")
     require(
