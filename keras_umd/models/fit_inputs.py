@@ -9,7 +9,16 @@ import keras
 import numpy as np
 
 from keras_umd.backend.steps import kept_values
-from keras_umd.utils.checks import check_labels, check_positive_integers, require
+from keras_umd.utils.checks import (
+    check_bools,
+    check_instances,
+    check_integers,
+    check_labels,
+    check_numbers,
+    check_one_of,
+    is_list,
+    require,
+)
 from keras_umd.utils.images import check_images
 
 
@@ -17,17 +26,17 @@ def fit(model, keras_fit, args, kwargs):
     """`keras_fit`, with data and validation data checked first."""
     arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
     refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
-    _check_batch_size(arguments)
+    _check_counts(arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
         refuse_weights(sample_weight=sample_weight)
-        peeked(model, images, labels)
+        peeked(model, images, labels, name="validation_data")
     elif validation is not None:
         if validation is arguments["x"] and hasattr(validation, "copied"):
             validation = validation.copied()  # its place is the training's, and must not move while it is validated on
-        arguments["validation_data"] = peeked(model, validation, None)
+        arguments["validation_data"] = peeked(model, validation, None, name="validation_data")
     steps = ("train",) if validation is None else ("train", "test")
     run_callbacks = [
         callback for callback in _callbacks(arguments.get("callbacks")) if hasattr(callback, "on_train_error")
@@ -58,7 +67,7 @@ def evaluate(model, keras_evaluate, args, kwargs):
     arguments = inspect.signature(keras_evaluate).bind(*args, **kwargs).arguments
     arguments.update(arguments.pop("kwargs", {}))
     refuse_weights(sample_weight=arguments.get("sample_weight"))
-    _check_batch_size(arguments)
+    _check_counts(arguments)
     if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
@@ -74,23 +83,43 @@ def predict(model, keras_predict, x, args, kwargs):
             "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
             f"training=False, by another function of keras_umd.data. Received: {x}"
         )
-    _check_batch_size(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
+    _check_counts(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
     x = peeked(model, x, None, takes_labels=False)
     with kept_values(model):
         return keras_predict(x, *args, **kwargs)
 
 
-def _check_batch_size(arguments):
-    if arguments.get("batch_size") is not None:
-        check_positive_integers(batch_size=arguments["batch_size"])
+def _check_counts(arguments):
+    """Raise a ValueError for those of Keras' own arguments of which it trains nothing, or on other data, in silence."""
+    counts = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps", "epochs")
+    check_integers(1, optional=True, **{name: arguments.get(name) for name in counts})
+    check_integers(0, initial_epoch=arguments.get("initial_epoch", 0))
+    check_numbers("[0, 1)", optional=True, validation_split=arguments.get("validation_split"))
+    verbose = arguments.get("verbose", "auto")
+    check_one_of(("auto", 0, 1, 2, True, False), verbose=verbose)
+    frequency = arguments.get("validation_freq", 1)
+    for value in frequency if is_list(frequency) else [frequency]:
+        check_integers(1, validation_freq=value)
+    check_bools(shuffle=arguments.get("shuffle", True), return_dict=arguments.get("return_dict", False))
+    for callback in _callbacks(arguments.get("callbacks")):
+        check_instances(keras.callbacks.Callback, "a list of Keras callbacks", callbacks=callback)
 
 
-def peeked(model, x, y, takes_labels=True):
+def peeked(model, x, y, takes_labels=True, name="x"):
     """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again."""
+    is_array = hasattr(x, "shape") and hasattr(x, "dtype")
+    require(
+        is_array
+        or isinstance(x, keras.utils.PyDataset)
+        or (hasattr(x, "__iter__") and not isinstance(x, (str, bytes))),
+        f"`{name}` must be images, an array or a data set.",
+        **{name: x},
+    )
+    require(not is_array or y is None or hasattr(y, "shape"), "`y` must be labels, an array.", y=y)
     if isinstance(x, (list, tuple, dict)):
         raise ValueError(
             "Images must be one array or a data set, and labels the next argument. "
-            f"Received: x, a {type(x).__name__} of {len(x)}"
+            f"Received: {name}, a {type(x).__name__} of {len(x)}"
         )
     if isinstance(x, types.GeneratorType):
         first = next(x, None)
