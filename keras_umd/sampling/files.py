@@ -13,7 +13,7 @@ import numpy as np
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, progress_bar, wait_for_all
 from keras_umd.sampling.stream import SampleStream
 from keras_umd.utils.atomic import write_json, write_whole
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_one_of, check_paths, check_positive_integers, require
 
 FORMATS = ("npz", "png")
 
@@ -59,8 +59,11 @@ def generate_to(
     Raises:
         ValueError: for wrong arguments, and if the directory holds samples of something else.
     """
+    require(hasattr(model, "generated_shape"), "`model` must be a keras_umd.UMD.", model=model)
+    check_paths(directory=directory)
     check_positive_integers(num_images=num_images, batch_size=batch_size)
-    require(format in FORMATS, f"`format` must be one of {FORMATS}.", format=format)
+    check_one_of(FORMATS, format=format)
+    check_one_of(("auto", True, False), verbose=verbose)
     require(
         format == "npz" or not model.is_latent or model.autoencoder is not None,
         "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'.",
