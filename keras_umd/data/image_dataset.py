@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_umd.data.dataset import Dataset
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_numbers, check_one_of, require
 
 NUM_NAMED = 3  # images in a message
 
@@ -33,6 +33,8 @@ class ImageDataset(Dataset):
     """
 
     def __init__(self, loader, *, on_error="skip", max_bad_share=0.01, **kwargs):
+        check_one_of(("skip", "raise"), on_error=on_error)
+        check_numbers("[0, 1]", max_bad_share=max_bad_share)
         self.on_error = on_error
         self.max_bad_share = max_bad_share
         super().__init__(loader, **kwargs)

@@ -10,7 +10,7 @@ import numpy as np
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.image_dataset import printable
 from keras_umd.data.settings import Settings, random_access_dataset, some, tf_dataset
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_paths, require
 
 LOADERS = ("tensorflow", "python")
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -79,9 +79,10 @@ def from_folder(
         ValueError: for wrong arguments, a folder without images, and a class without images.
     """
     settings = Settings.among(locals())
+    check_paths(directory=directory)
     if loader is None:
         loader = "tensorflow" if importlib.util.find_spec("tensorflow") else "python"
-    require(loader in LOADERS, f"`loader` must be one of {LOADERS} or None.", f"loader={loader!r}")
+    require(isinstance(loader, str) and loader in LOADERS, f"`loader` must be one of {LOADERS} or None.", loader=loader)
     source = FolderSource(directory, labels)
     if loader == "python":
         return random_access_dataset(settings, source, source.class_names, source.description())
