@@ -11,9 +11,10 @@ from keras import ops
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.loading import prefetched
 from keras_umd.data.order import Order
+from keras_umd.latents.autoencoder import Autoencoder
 from keras_umd.latents.cache import complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_bools, check_instances, check_paths, require
 from keras_umd.utils.seeds import seed_generator
 
 MAX_OPEN_FILES = 256  # operating systems allow about a thousand
@@ -51,6 +52,10 @@ def from_latents(
     Raises:
         ValueError: for a cache that isn't complete, or whose files are damaged.
     """
+    check_paths(directory=directory)
+    check_bools(training=training, labels=labels, verify=verify)
+    check_bools(optional=True, shuffle=shuffle, drop_remainder=drop_remainder)
+    check_instances(Autoencoder, "an Autoencoder", optional=True, autoencoder=autoencoder)
     manifest = complete_manifest(directory, verify)
     if autoencoder is not None and autoencoder.fingerprint() != manifest["autoencoder_fingerprint"]:
         raise ValueError(
