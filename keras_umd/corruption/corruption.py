@@ -14,7 +14,7 @@ from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.view import View
 from keras_umd.layers.masking import check_mask_ratio
 from keras_umd.layers.patches import patch_grid
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_numbers, require
 from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
@@ -63,13 +63,15 @@ class Corruption(Configurable):
         noisy_losses=NOISY_LOSSES,
         views=None,
     ):
-        require(0 <= clean_ratio <= 1, "`clean_ratio` must lie in [0, 1].", clean_ratio=clean_ratio)
+        check_numbers("[0, 1]", clean_ratio=clean_ratio)
         check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")
         check_mask_ratio(noisy_mask_ratio, "noisy_mask_ratio")
+        check_numbers("(0, 1]", decoded_ratio=decoded_ratio)
+        is_list = isinstance(noisy_losses, (list, tuple, set)) and noisy_losses
         require(
-            not isinstance(noisy_losses, str) and noisy_losses and set(noisy_losses) <= set(NOISY_LOSSES),
+            is_list and all(isinstance(name, str) and name in NOISY_LOSSES for name in noisy_losses),
             f"`noisy_losses` must be one or both of {NOISY_LOSSES}.",
-            repr(noisy_losses),
+            noisy_losses=noisy_losses,
         )
         self.noise_schedule = schedules.get(schedule, num_timesteps)
         self.noisy_losses = tuple(name for name in NOISY_LOSSES if name in noisy_losses)

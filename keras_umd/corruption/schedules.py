@@ -4,8 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import as_numbers, check_integers, check_tensors, require
 from keras_umd.utils.configurable import Configurable
+
+MAX_TIMESTEPS = 1_000_000  # a thousand times the paper's; the tables of many more would fill the memory
 
 
 class NoiseSchedule(Configurable):
@@ -22,7 +24,7 @@ class NoiseSchedule(Configurable):
     name = None  # by which `Corruption(schedule=...)` knows it
 
     def __init__(self, num_timesteps=1000):
-        check_positive_integers(num_timesteps=num_timesteps)
+        check_integers(1, MAX_TIMESTEPS, num_timesteps=num_timesteps)
         self.num_timesteps = int(num_timesteps)
 
     @staticmethod
@@ -59,7 +61,7 @@ class NoiseSchedule(Configurable):
     def timesteps_at(self, log_snr):
         """The timesteps in [1, T] of given log-SNRs: the inverse of `log_snr`."""
         steps = np.arange(self.num_timesteps, 0, -1)
-        return np.interp(log_snr, self.log_snr(steps), steps)
+        return np.interp(as_numbers(log_snr=log_snr, finite=False), self.log_snr(steps), steps)
 
     def add_noise(self, images, noise, timesteps):
         """x_t from x_0 (Eq. 1).
@@ -68,16 +70,19 @@ class NoiseSchedule(Configurable):
             images, noise: Float tensors of one shape, `(batch, ...)`.
             timesteps: Tensor of shape `(batch,)`, as of `signal_and_sigma`.
         """
+        check_tensors(None, images=images, noise=noise, timesteps=timesteps)
         signal, sigma = self.signal_and_sigma(timesteps, len(images.shape))
         return signal * images + sigma * noise
 
     def predict_x0(self, x_t, noise, timesteps):
         """The x_0 that `noise` implies at `x_t`: Eq. 1 solved for the image, where there is a signal."""
+        check_tensors(None, x_t=x_t, noise=noise, timesteps=timesteps)
         signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
         return (x_t - sigma * noise) / signal
 
     def predict_noise(self, x_t, x0, timesteps):
         """The noise that `x0` implies at `x_t`, for `timesteps` of at least 1: Eq. 1 solved for the noise."""
+        check_tensors(None, x_t=x_t, x0=x0, timesteps=timesteps)
         signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
         return (x_t - signal * x0) / sigma
 
@@ -100,7 +105,7 @@ class VariancePreserving(NoiseSchedule):
     """
 
     def __init__(self, betas):
-        betas = np.asarray(betas, "float64")
+        betas = as_numbers(betas=betas)
         require(
             betas.ndim == 1 and len(betas) and np.all((betas > 0) & (betas < 1)),
             "`betas` must be a list of numbers between 0 and 1.",
@@ -116,9 +121,18 @@ class VariancePreserving(NoiseSchedule):
 
     def log_snr(self, timesteps):
         # Between integers it is linear, so that a sampler can take any steps it likes.
-        timesteps = np.asarray(timesteps, "float64")
+        timesteps = self._checked(timesteps)
         steps = np.arange(1, self.num_timesteps + 1)
         return np.where(timesteps == 0, np.inf, np.interp(timesteps, steps, self._log_snr[1:]))
+
+    def _checked(self, timesteps):
+        timesteps = as_numbers(timesteps=timesteps)
+        require(
+            np.all((timesteps == 0) | ((timesteps >= 1) & (timesteps <= self.num_timesteps))),
+            f"`timesteps` must be 0 or lie in [1, {self.num_timesteps}].",
+            timesteps=timesteps,
+        )
+        return timesteps
 
     def levels(self, timesteps):
         log_snr = self.log_snr(timesteps)
@@ -159,7 +173,7 @@ class Cosine(VariancePreserving):
 
     def __init__(self, num_timesteps=1000):
         NoiseSchedule.__init__(self, num_timesteps)  # checks it
-        edges = np.cos((np.arange(num_timesteps + 1) / num_timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
+        edges = np.cos((np.arange(self.num_timesteps + 1) / self.num_timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
         super().__init__(np.minimum(1.0 - edges[1:] / edges[:-1], 0.999))
 
 
@@ -175,8 +189,8 @@ class Linear(VariancePreserving):
 
     def __init__(self, num_timesteps=1000):
         NoiseSchedule.__init__(self, num_timesteps)
-        scale = 1000.0 / num_timesteps
-        betas = np.linspace(1e-4 * scale, 0.02 * scale, num_timesteps)
+        scale = 1000.0 / self.num_timesteps
+        betas = np.linspace(1e-4 * scale, 0.02 * scale, self.num_timesteps)
         require(betas[-1] < 1, "The linear schedule needs over 20 timesteps.", num_timesteps=num_timesteps)
         super().__init__(betas)
 
@@ -191,6 +205,7 @@ def get(schedule, num_timesteps=None):
         schedule: `"cosine"`, `"linear"` or a `NoiseSchedule`.
         num_timesteps: Integer, T, of a schedule by name. Defaults to 1000.
     """
+    check_integers(1, MAX_TIMESTEPS, optional=True, num_timesteps=num_timesteps)
     if isinstance(schedule, NoiseSchedule):
         require(
             num_timesteps in (None, schedule.num_timesteps),

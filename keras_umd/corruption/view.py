@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.noise.noise import Noise
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_instances, check_numbers
 from keras_umd.utils.configurable import Configurable
 
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
@@ -33,19 +33,11 @@ class View(Configurable):
     """
 
     def __init__(self, name, noise=None, mask=None, share=None, decoded_ratio=1.0):
-        require(isinstance(name, str), "`name` of a view must be a string.", name=name)
-        require(
-            noise is None or isinstance(noise, Noise),
-            "`noise` of a view must be a Noise, as Gaussian(), or None.",
-            noise=noise,
-        )
-        require(
-            mask is None or isinstance(mask, Mask),
-            "`mask` of a view must be a Mask, as Random(0.5), or None.",
-            mask=mask,
-        )
-        require(share is None or 0 < share <= 1, "`share` of a view must lie in (0, 1] or be None.", share=share)
-        require(0 < decoded_ratio <= 1, "`decoded_ratio` must lie in (0, 1].", decoded_ratio=decoded_ratio)
+        check_instances(str, "the name of the view, a string", name=name)
+        check_instances(Noise, "a Noise, as Gaussian(),", optional=True, noise=noise)
+        check_instances(Mask, "a Mask, as Random(0.5),", optional=True, mask=mask)
+        check_numbers("(0, 1]", optional=True, share=share)
+        check_numbers("(0, 1]", decoded_ratio=decoded_ratio)
         self.name = name
         self.noise = noise
         self.mask = mask if mask is not None and mask.ratio else None

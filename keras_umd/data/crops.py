@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import numpy as np
-
-from keras_umd.utils.checks import is_between, require
+from keras_umd.utils.checks import check_bools, check_one_of, is_between, is_list, is_number, require
 
 RATIO_RANGE = (3 / 4, 4 / 3)
+MAX_SIDE = 100_000  # pixels
 NUM_DRAWS = 5  # area, ratio, top, left, flip
 
 
@@ -38,9 +37,11 @@ class Crop:
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", height_and_width(self.image_size))
-        require(self.channels in (1, 3, 4), "`channels` must be 1, 3 or 4.", f"channels={self.channels}")
+        check_one_of((1, 3, 4), channels=self.channels)
+        check_bools(training=self.training, flip=self.flip)
+        is_pair = is_list(self.area_range) and len(self.area_range) == 2 and all(map(is_number, self.area_range))
         require(
-            np.shape(self.area_range) == (2,) and 0 < self.area_range[0] <= self.area_range[1] <= 1,
+            is_pair and 0 < self.area_range[0] <= self.area_range[1] <= 1,
             "`area_range` must be a pair (low, high) in (0, 1].",
             f"area_range={self.area_range}",
         )
@@ -92,9 +93,9 @@ class Crop:
 
 def height_and_width(image_size):
     """An `image_size`, an integer or a pair, as the pair `(height, width)` of integers."""
-    sizes = (image_size,) * 2 if np.ndim(image_size) == 0 else tuple(image_size)
+    sizes = tuple(image_size) if is_list(image_size) else (image_size,) * 2
     require(
-        len(sizes) == 2 and all(is_between(size, 1, np.inf) for size in sizes),
+        len(sizes) == 2 and all(is_between(size, 1, MAX_SIDE) for size in sizes),
         "`image_size` must be a positive integer or a pair (height, width) of them; data readers have two space axes.",
         f"image_size={image_size}",
     )

@@ -8,7 +8,16 @@ import threading
 import keras
 import numpy as np
 
-from keras_umd.utils.checks import is_between, require
+from keras_umd.utils.checks import (
+    MAX_COUNT,
+    check_bools,
+    check_instances,
+    check_names,
+    is_between,
+    is_list,
+    is_size,
+    require,
+)
 
 
 class Dataset(keras.utils.PyDataset):
@@ -53,6 +62,15 @@ class Dataset(keras.utils.PyDataset):
         device_layer=None,
     ):
         super().__init__()
+        is_loader = hasattr(loader, "order") and hasattr(loader, "batches")
+        require(is_loader, "`loader` must be an object with an `order` and `batches`.", loader=loader)
+        is_shape = is_list(image_shape) and len(image_shape) == 3 and all(map(is_size, image_shape))
+        require(is_shape, "`image_shape` must be (height, width, channels).", image_shape=image_shape)
+        check_names(optional=True, class_names=class_names)
+        check_bools(training=training)
+        check_instances(dict, "a dictionary of JSON values", identity=identity)
+        check_instances(str, "the name of a type, a string", dtype=dtype)
+        check_instances(keras.layers.Layer, "a Keras layer", optional=True, device_layer=device_layer)
         order = loader.order
         self.loader = loader
         self.num_images = order.num_own_records
@@ -131,6 +149,10 @@ class Dataset(keras.utils.PyDataset):
         Raises:
             ValueError: if the state is of a data set with other images, batches or seed.
         """
+        is_state = (
+            isinstance(state, dict) and isinstance(state.get("dataset"), dict) and {"epoch", "batch"} <= set(state)
+        )
+        require(is_state, "`state` must be what `get_state` returned.", state=state)
         differing = {name for name, value in self.identity.items() if state["dataset"].get(name) != value}
         theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
         require(
@@ -143,7 +165,7 @@ class Dataset(keras.utils.PyDataset):
     def go_to(self, epoch, batch=0):
         """Make batch `batch` of epoch `epoch` the next one."""
         require(
-            is_between(epoch, 0, np.inf) and is_between(batch, 0, len(self) - 1),
+            is_between(epoch, 0, MAX_COUNT) and is_between(batch, 0, len(self) - 1),
             f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}.",
             f"epoch={epoch}, batch={batch}",
         )

@@ -7,7 +7,7 @@ from keras import ops
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.readers.arrays import ArraySource
 from keras_umd.data.settings import dataset_arguments, names_or_numbers
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_names, require
 
 
 def on_device(images, labels=None, *, image_size=None, batch_size=64, class_names=None, **options):
@@ -35,6 +35,7 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
         makes the images.
     """
     source = ArraySource(images, labels)
+    check_names(optional=True, class_names=class_names)
     settings = source.settings(image_size, batch_size, **options)
     require(settings.training, "Evaluation data need no crops in the step; take `from_arrays`.", "training=False")
     require(

@@ -11,10 +11,11 @@ from keras_umd.data.limits import DEFAULT_LIMITS, Limits
 from keras_umd.data.loading import PythonLoader
 from keras_umd.data.order import Order
 from keras_umd.data.tf_loader import TFLoader
-from keras_umd.utils.checks import check_one_of, is_between, require
+from keras_umd.utils.checks import check_bools, check_integers, check_numbers, check_one_of, is_list, require
 
 ON_ERROR = ("skip", "raise")
 SUBSETS = ("training", "validation")
+MAX_WORKERS = 1000  # threads
 MANY = 2**62  # records: enough for a batch of any size, when only settings are checked
 
 
@@ -50,6 +51,8 @@ class Settings:
 
     def __post_init__(self):
         """Checks all of them now: reading a folder may take minutes."""
+        check_bools(training=self.training, labels=self.labels, flip=self.flip)
+        check_bools(optional=True, shuffle=self.shuffle, drop_remainder=self.drop_remainder)
         self.shuffle = self.training if self.shuffle is None else self.shuffle
         self.drop_remainder = self.training if self.drop_remainder is None else self.drop_remainder
         self.limits = DEFAULT_LIMITS if self.limits is None else self.limits
@@ -60,17 +63,9 @@ class Settings:
         )
         self.crop()
         self.order(MANY)
-        require(
-            self.workers is None or is_between(self.workers, 1, np.inf),
-            "`workers` must be a positive integer or None.",
-            f"workers={self.workers}",
-        )
+        check_integers(1, MAX_WORKERS, optional=True, workers=self.workers)
         check_one_of(ON_ERROR, on_error=self.on_error)
-        require(
-            isinstance(self.max_bad_share, (int, float)) and 0 <= self.max_bad_share <= 1,
-            "`max_bad_share` must lie in [0, 1].",
-            f"max_bad_share={self.max_bad_share}",
-        )
+        check_numbers("[0, 1]", max_bad_share=self.max_bad_share)
 
         require(
             self.augment is None or (callable(self.augment) and self.training),
@@ -125,7 +120,7 @@ class Settings:
             self.image_size,
             channels=self.channels,
             training=self.training,
-            area_range=tuple(self.area_range) if np.ndim(self.area_range) else self.area_range,
+            area_range=tuple(self.area_range) if is_list(self.area_range) else self.area_range,
             flip=self.flip,
         )
 

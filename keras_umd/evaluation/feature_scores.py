@@ -6,10 +6,11 @@ import functools
 import numpy as np
 
 from keras_umd.data import from_tfds
-from keras_umd.evaluation.features import extract, labelled, pairs_of
+from keras_umd.data.crops import height_and_width
+from keras_umd.evaluation.features import check_model, extract, labelled, pairs_of
 from keras_umd.evaluation.probes import FewShotProbe
 from keras_umd.evaluation.results import Result, Table, describe_model
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import as_integers, check_bools, check_paths, check_positive_integers, is_list, require
 
 POOLINGS = ("cls", "mean", "cls+mean")
 # Name and split in TFDS, of training and of test data. 4% of ImageNet are 51 images a class, enough to draw 10 from.
@@ -51,6 +52,9 @@ def evaluate_features(encoder, data, probes=None, *, batch_size=256, verbose=Tru
     Raises:
         ValueError: for images without labels, and as from `extract` and the probes.
     """
+    check_model(encoder=encoder)
+    check_positive_integers(batch_size=batch_size)
+    check_bools(verbose=verbose)
     probes, subject = as_probes(probes), describe_model(encoder)
     table = Table()
     for name, train, test in pairs_of(data):
@@ -103,7 +107,14 @@ def sweep_features(
     Raises:
         ValueError: for unknown poolings, and as from `evaluate_features`.
     """
-    require(poolings and set(poolings) <= set(POOLINGS), f"`poolings` must be of {POOLINGS}.", f"poolings={poolings}")
+    require(hasattr(model, "feature_extractor"), "`model` must be a keras_umd.UMD.", model=model)
+    is_right = is_list(poolings) and len(poolings) and all(pooling in POOLINGS for pooling in poolings)
+    require(is_right, f"`poolings` must be a list of {POOLINGS}.", poolings=poolings)
+    as_integers(0, model.corruption.num_timesteps, timesteps=timesteps)
+    if layers is not None:
+        as_integers(1, model.encoder.num_layers, layers=layers)
+    check_positive_integers(batch_size=batch_size)
+    check_bools(verbose=verbose)
     probes = as_probes(probes)
     layers = list(range(1, model.encoder.num_layers + 1)) if layers is None else list(layers)
     columns = {"cls": slice(model.hidden_dim), "mean": slice(model.hidden_dim, None), "cls+mean": slice(None)}
@@ -127,7 +138,10 @@ def sweep_features(
 def as_probes(probes):
     """A list of probes, from one, from several, or from `None`."""
     probes = FewShotProbe() if probes is None else probes
-    return list(probes) if isinstance(probes, (list, tuple)) else [probes]
+    given = list(probes) if isinstance(probes, (list, tuple)) else [probes]
+    is_right = given and all(hasattr(probe, "accuracies") and not isinstance(probe, type) for probe in given)
+    require(is_right, "`probes` must be a probe, as FewShotProbe(), or a list of them.", probes=probes)
+    return given
 
 
 def named(name):
@@ -179,9 +193,13 @@ def transfer_datasets(image_size, batch_size=256, *, names=None, data_dir=None, 
     Raises:
         ValueError: for unknown names.
     """
-    names = list(TRANSFER) if names is None else list(names)
-    unknown = [name for name in names if name not in TRANSFER]
-    require(not unknown, f"`names` must be of {list(TRANSFER)}.", unknown)
+    height_and_width(image_size)
+    check_positive_integers(batch_size=batch_size)
+    if data_dir is not None:
+        check_paths(data_dir=data_dir)
+    names = list(TRANSFER) if names is None else names
+    is_right = is_list(names) and all(isinstance(name, str) and name in TRANSFER for name in names)
+    require(is_right, f"`names` must be a list of {list(TRANSFER)}.", names=names)
 
     def open_pair(name):
         settings = {"image_size": image_size, "batch_size": batch_size, "training": False, "data_dir": data_dir}

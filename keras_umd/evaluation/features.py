@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_umd.data import Dataset
 from keras_umd.evaluation.statistics import checked_features
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_bools, check_positive_integers, require
 from keras_umd.utils.class_names import check_same_classes
 from keras_umd.utils.images import check_images
 
@@ -50,6 +50,8 @@ def extract(encoder, dataset, batch_size=256, *, verbose=False):
         ValueError: for an empty data set or one that leaves images out, for images that don't fit the encoder, and for
             features that are not finite or no vectors.
     """
+    check_model(encoder=encoder)
+    check_bools(verbose=verbose)
     digest, outputs, labels = hashlib.sha256(), [], []
     batches = with_progress(batches_of(dataset, batch_size), dataset, verbose)
     for features, images, batch_labels in outputs_of(encoder, batches):
@@ -90,8 +92,36 @@ def labelled(features):
     return features
 
 
-def batches_of(dataset, batch_size):
+def check_model(**models):
+    """Raise a ValueError that names the first argument that is no model from images to features."""
+    for name, model in models.items():
+        require(hasattr(model, "predict_on_batch"), f"`{name}` must be a Keras model.", **{name: model})
+
+
+def check_data(**datasets):
+    """Raise a ValueError that names the first argument that can't be images, as `extract` takes them."""
+    for name, dataset in datasets.items():
+        is_data = hasattr(dataset, "shape") or isinstance(dataset, keras.utils.PyDataset)
+        is_data |= hasattr(dataset, "__iter__") and not isinstance(dataset, (str, bytes, dict))
+        is_data &= dataset is not None
+        require(
+            is_data,
+            f"`{name}` must be images: an array, a pair of arrays (images, labels), or batches of either.",
+            **{name: dataset},
+        )
+        if isinstance(dataset, tuple) and len(dataset) == 2:
+            images, labels = dataset
+            require(
+                hasattr(images, "shape") and (labels is None or hasattr(labels, "shape")),
+                f"A pair `{name}` must be of arrays, images and labels.",
+                f"{name} of {type(images).__name__} and {type(labels).__name__}",
+            )
+
+
+def batches_of(dataset, batch_size, name="dataset"):
     """Iterate over pairs of NumPy arrays, images and labels or `None`; `dataset` as in `extract`."""
+    check_positive_integers(batch_size=batch_size)
+    check_data(**{name: dataset})
     if hasattr(dataset, "shape"):
         dataset = (dataset, None)
     require(

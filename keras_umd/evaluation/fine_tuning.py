@@ -7,10 +7,18 @@ import keras
 import numpy as np
 
 from keras_umd.data import Dataset
-from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled, pairs_of
+from keras_umd.evaluation.features import (
+    ShuffledBatches,
+    batches_of,
+    check_data,
+    check_model,
+    extract,
+    labelled,
+    pairs_of,
+)
 from keras_umd.evaluation.results import Result, describe_model, describe_optimizer
 from keras_umd.training.recipes import cosine_with_warmup
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_integers, check_numbers, check_positive_integers, require
 from keras_umd.utils.fingerprint import fingerprint
 
 
@@ -51,7 +59,17 @@ def fine_tune(
         ValueError: for labels beyond `num_classes`, for data that never end or can be read only once, and for one
             optimizer for several pairs.
     """
+    check_model(encoder=encoder)
     check_positive_integers(epochs=epochs, batch_size=batch_size)
+    check_integers(1, optional=True, num_classes=num_classes)
+    check_numbers("(0, inf)", learning_rate=learning_rate)
+    check_numbers("[0, inf)", weight_decay=weight_decay)
+    is_optimizer = isinstance(optimizer, keras.optimizers.Optimizer) or callable(optimizer) or optimizer is None
+    require(
+        is_optimizer, "`optimizer` must be a Keras optimizer, a function that makes one, or None.", optimizer=optimizer
+    )
+    check_integers(0, seed=seed)
+    check_bools(verbose=verbose)
     if isinstance(data, dict) and len(data) > 1 and isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
             "An optimizer trains one model; for several data sets, `optimizer` must be a function from the number of "
@@ -66,6 +84,7 @@ def fine_tune(
 
 
 def _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer, seed, verbose):
+    check_data(train=train, test=test)
     num_classes = _checked_classes(train, test, num_classes)
     images, train_images = _first_images(test, "test"), _first_images(train, "train")
     require(
@@ -130,9 +149,20 @@ def _checked_classes(train, test, num_classes):
 def _largest_label(dataset):
     """The largest label of arrays, or the last of a data set's classes; `None` where it isn't known."""
     if isinstance(dataset, tuple):
-        return int(np.max(dataset[1]))
+        return int(_checked_labels(dataset[1]).max())
     class_names = getattr(dataset, "class_names", None)
     return len(class_names) - 1 if class_names else None
+
+
+def _checked_labels(labels):
+    """Labels as an array, or a ValueError: a negative one would train as the last class, or as none."""
+    labels = np.asarray(labels)
+    require(
+        labels.size and labels.dtype.kind in "iu" and labels.min() >= 0,
+        "Labels in `data` must be class indices, integers of at least 0.",
+        f"labels of type {labels.dtype}" + (f", from {labels.min()} on" if labels.size else ", none"),
+    )
+    return labels
 
 
 def _first_images(dataset, name):

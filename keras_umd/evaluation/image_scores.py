@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_sets
-from keras_umd.utils.checks import check_positive_integers, is_between, require
+from keras_umd.utils.checks import as_numbers, check_integers, check_positive_integers, is_between, require
 
 # Rows that are compared at a time: two blocks of 2048 float64 features and their distances take 100 MB.
 BLOCK_SIZE = 2048
@@ -50,6 +50,16 @@ def gaussian_distance(mean, covariance, other_mean, other_covariance):
     Returns:
         Float of at least 0.
     """
+    values = {"mean": mean, "covariance": covariance, "other_mean": other_mean, "other_covariance": other_covariance}
+    values = {name: as_numbers(**{name: value}) for name, value in values.items()}
+    shapes = {name: value.shape for name, value in values.items()}
+    dim = values["mean"].size
+    require(
+        list(shapes.values()) == [(dim,), (dim, dim)] * 2 and dim,
+        "`mean` and `other_mean` must be of shape (dim,), `covariance` and `other_covariance` of (dim, dim).",
+        shapes,
+    )
+    mean, covariance, other_mean, other_covariance = values.values()
     trace_of_root = np.linalg.svd(_root(covariance).T @ _root(other_covariance), compute_uv=False).sum()
     squared = np.sum((np.asarray(mean) - other_mean) ** 2)
     return max(float(squared + np.trace(covariance) + np.trace(other_covariance) - 2 * trace_of_root), 0.0)
@@ -84,6 +94,7 @@ def kernel_distance(features, reference, num_subsets=100, subset_size=1000, seed
     """
     features, reference = checked_sets(features, reference)
     check_positive_integers(num_subsets=num_subsets, subset_size=subset_size)
+    check_integers(0, seed=seed)
     require(
         is_between(subset_size, 2, min(len(features), len(reference))),
         "`subset_size` must be at least 2 and at most the size of the smaller set; pass a smaller one for few images.",
@@ -242,6 +253,7 @@ def inception_score(probabilities, splits=10):
         Salimans et al., "Improved Techniques for Training GANs", 2016.
     """
     check_positive_integers(splits=splits)
+    as_numbers(probabilities=probabilities)
     probabilities = np.asarray(probabilities)
     require(
         probabilities.ndim == 2 and len(probabilities) >= splits,

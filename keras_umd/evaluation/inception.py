@@ -19,7 +19,7 @@ from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, path_of
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
 from keras_umd.utils.arrays import check_sizes, read_arrays, reading
 from keras_umd.utils.atomic import DamagedFileError, checksum
-from keras_umd.utils.checks import check_one_of, require
+from keras_umd.utils.checks import check_instances, check_one_of, check_paths, require
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.optional import import_optional
 
@@ -79,6 +79,9 @@ class FIDInception(keras.Model):
 
     def __init__(self, weights=None, resize="tf1", name="fid_inception"):
         check_one_of(RESIZE_MODES, resize=resize)
+        check_instances(str, "a string", name=name)
+        if weights is not None:
+            check_paths(weights=weights)
         super().__init__(name=name, dtype="float32", trainable=False)
         self.resize = resize
         self.source_sha256 = None

@@ -5,10 +5,17 @@ import numpy as np
 
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, outputs_of
 from keras_umd.evaluation.results import describe_optimizer
-from keras_umd.utils.checks import check_positive, check_positive_integers, require
+from keras_umd.utils.checks import (
+    as_numbers,
+    check_integers,
+    check_numbers,
+    check_positive_integers,
+    require,
+)
 from keras_umd.utils.configurable import Configurable
 
 BIAS_FEATURE = 100.0
+MAX_CLASSES = 1_000_000  # a vector of the features' width each
 BLOCK = 8192  # feature vectors that are converted to float64 at a time
 TEST_BLOCK = 512  # test images that look for their neighbours at a time
 
@@ -35,7 +42,14 @@ class Probe(Configurable):
 
 def check_labelled(features, labels):
     """Return features and labels as arrays, or raise a ValueError for shapes that don't fit."""
+    as_numbers(features=features, finite=False)
+    as_numbers(labels=labels)
     features, labels = np.asarray(features), np.asarray(labels)
+    require(
+        labels.dtype.kind in "iu" and labels.min(initial=0) >= 0,
+        "`labels` must be class indices, integers of at least 0.",
+        f"labels of type {labels.dtype}, from {labels.min(initial=0)} on",
+    )
     require(
         features.ndim == 2 and len(features) and labels.shape == features.shape[:1],
         "Features must have shape (n, dim) and labels (n,), n at least 1.",
@@ -50,6 +64,20 @@ def check_labelled(features, labels):
     return features, labels
 
 
+def checked_sets(train, test):
+    """The features and labels of training and of test data, as arrays."""
+    for name, pair in (("train", train), ("test", test)):
+        is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+        require(is_pair, f"`{name}` must be a pair of features (n, dim) and labels (n,).", f"{name}={pair!r:.200}")
+    (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
+    require(
+        features.shape[1] == test_features.shape[1],
+        "`train` and `test` must have features of one width.",
+        f"train with {features.shape[1]}, test with {test_features.shape[1]}",
+    )
+    return (features, labels), (test_features, test_labels)
+
+
 class RidgeClassifier:
     """Linear classifier by ridge regression to one-hot targets, as in the paper and big_vision's few-shot evaluator.
 
@@ -62,7 +90,7 @@ class RidgeClassifier:
     """
 
     def __init__(self, l2=1024.0):
-        check_positive(l2=l2)
+        check_numbers("(0, inf)", l2=l2)
         self.l2 = l2
 
     def fit(self, features, labels, num_classes=None):
@@ -77,6 +105,7 @@ class RidgeClassifier:
             The classifier itself, with `weights` of shape `(dim + 1, num_classes)`.
         """
         features, labels = check_labelled(features, labels)
+        check_integers(int(labels.max()) + 1, MAX_CLASSES, optional=True, num_classes=num_classes)
         num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
         self._mean = features.mean(axis=0, dtype="float64")
         squares = sum(((block - self._mean) ** 2).sum(axis=0) for block in _blocks(features))
@@ -96,7 +125,13 @@ class RidgeClassifier:
 
     def scores(self, features):
         """Scores of shape `(n, num_classes)`; the largest is the predicted class."""
-        return self._design(np.asarray(features, "float64")) @ self.weights
+        features = as_numbers(features=features, finite=False)
+        require(
+            features.ndim == 2 and features.shape[1] == len(self._mean),
+            f"`features` must have shape (n, {len(self._mean)}), as those of `fit`.",
+            f"features of shape {features.shape}",
+        )
+        return self._design(features) @ self.weights
 
     def accuracy(self, features, labels):
         """Share of `features` whose largest score is that of their label; a float in [0, 1]."""
@@ -127,9 +162,9 @@ class FewShotProbe(Probe):
     """
 
     def __init__(self, shots=10, num_draws=5, l2=1024.0, seed=0):
-        if shots is not None:
-            check_positive_integers(shots=shots)
+        check_integers(1, optional=True, shots=shots)
         check_positive_integers(num_draws=num_draws)
+        check_integers(0, seed=seed)
         self.shots = shots
         self.num_draws = num_draws if shots is not None else 1
         self.l2 = l2
@@ -184,7 +219,7 @@ class KNNProbe(Probe):
 
     def __init__(self, k=20, temperature=0.07):
         check_positive_integers(k=k)
-        check_positive(temperature=temperature)
+        check_numbers("(0, inf)", temperature=temperature)
         self.k = k
         self.temperature = temperature
 
@@ -194,7 +229,7 @@ class KNNProbe(Probe):
 
     def accuracies(self, train, test):
         """The accuracy on the test set, a list of one: nothing is random."""
-        (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
+        (features, labels), (test_features, test_labels) = checked_sets(train, test)
         require(self.k <= len(features), f"There are {len(features)} training images.", f"k={self.k}")
         features, test_features = _directions(features), _directions(test_features)
         num_classes = int(labels.max()) + 1
@@ -231,6 +266,13 @@ class LinearProbe(Probe):
 
     def __init__(self, epochs=100, batch_size=256, learning_rate=0.1, optimizer=None, num_runs=1, seed=0):
         check_positive_integers(epochs=epochs, batch_size=batch_size, num_runs=num_runs)
+        check_numbers("(0, inf)", learning_rate=learning_rate)
+        require(
+            optimizer is None or callable(optimizer),
+            "`optimizer` must be a function from the number of steps to a Keras optimizer, or None.",
+            optimizer=optimizer,
+        )
+        check_integers(0, seed=seed)
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -242,7 +284,7 @@ class LinearProbe(Probe):
 
     def accuracies(self, train, test):
         """The accuracy on the test set after each run."""
-        (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
+        (features, labels), (test_features, test_labels) = checked_sets(train, test)
         num_classes = int(max(labels.max(), test_labels.max())) + 1
         accuracies = []
         for seed in range(self.seed, self.seed + self.num_runs):

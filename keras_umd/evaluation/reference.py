@@ -6,13 +6,13 @@ import zipfile
 
 import numpy as np
 
-from keras_umd.evaluation.features import batches_of, outputs_of, with_progress
+from keras_umd.evaluation.features import batches_of, check_model, outputs_of, with_progress
 from keras_umd.evaluation.image_scores import softmax
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_features
 from keras_umd.sampling.files import png_paths
 from keras_umd.utils.arrays import check_sizes, read_arrays, read_header, reading
 from keras_umd.utils.atomic import write_whole
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import as_numbers, check_bools, check_instances, check_integers, check_paths, require
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.optional import import_optional
 
@@ -77,7 +77,19 @@ class Reference:
     """
 
     def __init__(self, mean, covariance, num_images=None, features=None, network=None):
-        self.mean, self.covariance = np.asarray(mean, "float64"), np.asarray(covariance, "float64")
+        self.mean, self.covariance = as_numbers(mean=mean), as_numbers(covariance=covariance)
+        dim = self.mean.size
+        require(
+            self.mean.shape == (dim,) and self.covariance.shape == (dim, dim) and dim,
+            "`mean` must be of shape (dim,) and `covariance` of (dim, dim).",
+            f"mean of shape {self.mean.shape}, covariance of shape {self.covariance.shape}",
+        )
+        check_integers(1, optional=True, num_images=num_images)
+        if features is not None:
+            shape = as_numbers(features=features).shape
+            is_right = len(shape) == 2 and shape[1] == dim
+            require(is_right, f"`features` must be of shape (num_images, {dim}).", f"features of shape {shape}")
+        check_instances(str, "a string, as of `network_identity`,", optional=True, network=network)
         self.num_images = num_images
         self.features = features
         self.network = network
@@ -97,9 +109,11 @@ class Reference:
         Returns:
             `Reference`.
         """
+        check_model(network=network)
+        check_bools(keep_features=keep_features, verbose=verbose)
         seen = ImageFeatures(
             network,
-            with_progress(batches_of(images, batch_size), images, verbose),
+            with_progress(batches_of(images, batch_size, "images"), images, verbose),
             batch_size,
             keep_features=keep_features,
         )
@@ -110,7 +124,8 @@ class Reference:
 
     def save(self, path):
         """Write an `.npz` file, with `mu` and `sigma` under the names that other evaluators use."""
-        require(os.fspath(path).endswith(".npz"), "The file's name must end with .npz.", f"path={path!r}")
+        check_paths(path=path)
+        require(os.fspath(path).endswith(".npz"), "`path` must end in .npz.", path=path)
         values = {
             "mu": self.mean,
             "sigma": self.covariance,
@@ -132,6 +147,7 @@ class Reference:
         Raises:
             DamagedFileError: a ValueError that names the file, where it isn't what was written.
         """
+        check_paths(path=path)
         remedy = "Delete it, and make it anew with `Reference.of`, or take a copy from elsewhere"
         file = read_arrays(path, remedy)
         require({"mu", "sigma"} <= set(file), "The file must have `mu` and `sigma`.", f"{path} with {sorted(file)}")
@@ -148,6 +164,7 @@ class Reference:
 
     def check_network(self, network):
         """Raise a ValueError if the reference was made with another network or other weights."""
+        check_model(network=network)
         identity = network_identity(network)
         require(
             self.network in (None, identity),

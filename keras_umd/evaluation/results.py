@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_umd.backend.devices import backend_version, training_devices
 from keras_umd.utils.atomic import DamagedFileError, read_json, write_json
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_bools, check_instances, check_numbers, check_paths, is_number, require
 from keras_umd.utils.fingerprint import fingerprint
 
 SHORT = 12  # digits of a hash
@@ -45,6 +45,13 @@ class Result:
     versions: dict = dataclasses.field(default_factory=lambda: versions())
 
     def __post_init__(self):
+        check_instances(str, "a string, the name of what was measured", metric=self.metric)
+        check_instances(dict, "a dictionary", protocol=self.protocol, subject=self.subject, versions=self.versions)
+        for name in ("value", "deviation"):
+            number = getattr(self, name)
+            is_right = is_number(number) or isinstance(number, (float, np.floating))  # also NaN
+            is_right |= name == "deviation" and (number is None or (is_right and number >= 0))
+            require(is_right, f"`{name}` must be a number.", **{name: number})
         for name in ("protocol", "subject"):  # as they are after a round trip through a file
             object.__setattr__(
                 self, name, json.loads(json.dumps(getattr(self, name), default=lambda x: np.asarray(x).tolist()))
@@ -61,6 +68,7 @@ class Result:
         Raises:
             ValueError: if metric or protocol differ; it names what differs.
         """
+        check_instances(Result, "another Result", other=other)
         own, theirs = ({"metric": r.metric, **r.protocol} for r in (self, other))
         differing = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
         details = "; ".join(f"{name}: {own.get(name)} and {theirs.get(name)}" for name in differing)
@@ -73,6 +81,8 @@ class Result:
         Raises:
             ValueError: if they can't be compared, and if neither has a deviation.
         """
+        check_instances(Result, "another Result", other=other)
+        check_numbers("[0, inf)", deviations=deviations)
         known = [result.deviation for result in (self, other) if result.deviation is not None]
         require(
             known,
@@ -83,6 +93,7 @@ class Result:
 
     def save(self, path):
         """Write the card as JSON."""
+        check_paths(path=path)
         write_json(path, self.card)
 
     @classmethod
@@ -92,6 +103,7 @@ class Result:
         Raises:
             DamagedFileError: a ValueError that names the file, where it isn't what was written.
         """
+        check_paths(path=path)
         remedy = "Take a copy of the card from elsewhere, or measure again"
         card = read_json(path, remedy)
         fields = {field.name for field in dataclasses.fields(cls)}
@@ -131,7 +143,8 @@ def mean_of(results):
     Raises:
         ValueError: for an empty list, and for results that can't be compared; it names what differs.
     """
-    require(results, "There must be a result to take the mean of.", "results=[]")
+    is_right = isinstance(results, (list, tuple)) and results and all(isinstance(r, Result) for r in results)
+    require(is_right, "`results` must be a list of Result, at least one to take the mean of.", results=results)
     first, values = results[0], [result.value for result in results]
     for result in results:
         result.minus(first)
@@ -211,8 +224,12 @@ class Table(list):
         Raises:
             ValueError: for NaN, and for results that can't be compared.
         """
+        check_instances(str, "the name of a column", column=column)
+        check_bools(smallest=smallest)
         rows = [row for row in self if column in row]
         require(rows, f"The table has the columns {self.columns}.", f"column={column!r}")
+        are_results = all(isinstance(row[column], Result) for row in rows)
+        require(are_results, f"`column` must be one of results: {self.columns}.", column=column)
         for result in (row[column] for row in rows):
             require(not math.isnan(result.value), "A result of NaN can't be compared with others.", result.line())
             result.minus(rows[0][column])
@@ -224,6 +241,7 @@ class Table(list):
 
     def save(self, path):
         """Write the rows as JSON, with a card for each result."""
+        check_paths(path=path)
         write_json(path, [{k: v.card if isinstance(v, Result) else v for k, v in row.items()} for row in self])
 
     def __str__(self):

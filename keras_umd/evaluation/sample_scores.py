@@ -6,13 +6,13 @@ import os
 
 import numpy as np
 
-from keras_umd.evaluation.features import batches_of, with_progress
+from keras_umd.evaluation.features import batches_of, check_model, with_progress
 from keras_umd.evaluation.image_scores import gaussian_distance, inception_score, kernel_distance, neighbourhood_scores
-from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
+from keras_umd.evaluation.reference import ImageFeatures, Reference, network_identity, stored_images
 from keras_umd.evaluation.results import Result, Row, Table
 from keras_umd.sampling.files import read_description
 from keras_umd.sampling.stream import SampleStream
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_bools, check_instances, check_positive_integers, is_list, require
 
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
 NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
@@ -45,6 +45,8 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     Raises:
         ValueError: for a reference of another network, and for metrics that need features or logits that are missing.
     """
+    _check(reference, network, batch_size, verbose)
+    check_instances(dict, "a dictionary", optional=True, subject=subject)
     digest, source = hashlib.sha256(), images
     if isinstance(images, (str, os.PathLike)):
         description = read_description(images)
@@ -52,7 +54,7 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
         images = stored_images(images, batch_size)
 
     def hashed():
-        for batch, _ in with_progress(batches_of(images, batch_size), source, verbose):
+        for batch, _ in with_progress(batches_of(images, batch_size, "images"), source, verbose):
             digest.update(np.ascontiguousarray(batch).view("uint8").data)
             yield batch
 
@@ -90,6 +92,8 @@ def evaluate_generator(
     Returns:
         Dictionary of `Result`s, as from `evaluate_images`; the cards record the settings of sampling.
     """
+    require(hasattr(model, "generated_shape"), "`model` must be a keras_umd.UMD.", model=model)
+    _check(reference, network, batch_size, verbose)
     require(
         not model.is_latent or model.autoencoder is not None,
         "Latents can't be scored; set `model.autoencoder`.",
@@ -137,6 +141,9 @@ def sweep_generation(
     Returns:
         `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance`, and one for each metric.
     """
+    lists = {"weights": weights, "samplers": samplers, "num_steps": num_steps, "guidance": guidance}
+    for name, values in lists.items():
+        require(is_list(values) and len(values), f"`{name}` must be a list of choices.", **{name: values})
     settings = {"weights": weights, "sampler": samplers, "num_steps": num_steps, "guidance": guidance}
     table = Table()
     for values in itertools.product(*settings.values()):
@@ -181,12 +188,20 @@ def _scores(batches, reference, network, metrics, describe, batch_size):
     return results
 
 
+def _check(reference, network, batch_size, verbose):
+    check_instances(Reference, "a Reference", reference=reference)
+    check_model(network=network)
+    check_positive_integers(batch_size=batch_size)
+    check_bools(verbose=verbose)
+
+
 def _checked_metrics(metrics, reference):
     """The metrics to compute, in the order of `_SCORES`."""
     need_features = {"kernel", "neighbourhoods"}
     if metrics is None:
         return [name for name in _SCORES if reference.features is not None or name not in need_features]
-    require(metrics and set(metrics) <= set(_SCORES), f"`metrics` must be of {tuple(_SCORES)}.", f"metrics={metrics}")
+    is_right = is_list(metrics) and len(metrics) and all(isinstance(m, str) and m in _SCORES for m in metrics)
+    require(is_right, f"`metrics` must be a list of {tuple(_SCORES)}.", metrics=metrics)
     require(
         reference.features is not None or need_features.isdisjoint(metrics),
         f"{sorted(need_features & set(metrics))} need a reference made with keep_features=True.",

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import as_numbers, check_instances, check_integers, require
 
 # The product of a batch with itself takes at least the time to read and write a (dim, dim) matrix: with 2048 features
 # 50 ms for 8 images as for 64. So this many images are collected first.
 BUFFERED_IMAGES = 1024
+MAX_DIM = 2**16  # whose covariance takes 34 GB
 
 
 class FeatureStatistics:
@@ -29,7 +30,7 @@ class FeatureStatistics:
     """
 
     def __init__(self, dim):
-        check_positive_integers(dim=dim)
+        check_integers(1, MAX_DIM, dim=dim)
         self.dim = dim
         self._buffer = np.empty((BUFFERED_IMAGES, dim))
         self._num_buffered = 0
@@ -62,6 +63,7 @@ class FeatureStatistics:
 
     def merge(self, other):
         """Add all images of other `FeatureStatistics`, which stay as they are."""
+        check_instances(FeatureStatistics, "other FeatureStatistics", other=other)
         require(other.dim == self.dim, f"Both must be of {self.dim} features.", f"other with dim={other.dim}")
         self._empty_buffer()
         other._empty_buffer()
@@ -123,6 +125,7 @@ def checked_features(features, dtype=None):
     """
     if isinstance(features, dict):
         raise ValueError(f"The encoder must return features alone. Received: a dictionary of {list(features)}")
+    as_numbers(features=features, finite=False)
     features = np.asarray(features, dtype)
     require(
         features.ndim == 2,
@@ -140,6 +143,7 @@ def checked_features(features, dtype=None):
 
 def checked_sets(features, reference):
     """Return two sets of features as arrays, or raise a ValueError unless dims agree and both have two rows or more."""
+    as_numbers(reference=reference, finite=False)
     features, reference = checked_features(features), checked_features(reference)
     require(
         features.shape[1] == reference.shape[1] and min(len(features), len(reference)) >= 2,
@@ -161,7 +165,7 @@ def rank_me(features):
     Returns:
         Float of at least 1.
     """
-    features = np.asarray(features, "float64")
+    features = as_numbers(features=features)
     require(
         features.ndim == 2 and features.size,
         "`features` must be of shape (n, dim).",

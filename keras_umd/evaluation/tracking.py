@@ -8,10 +8,20 @@ import contextlib
 from keras_umd import plots
 from keras_umd.backend.processes import num_processes, on_own_device
 from keras_umd.evaluation.feature_scores import as_probes, probe_results
-from keras_umd.evaluation.features import extract, labelled, pairs_of
+from keras_umd.evaluation.features import check_data, extract, labelled, pairs_of
+from keras_umd.evaluation.reference import Reference
 from keras_umd.evaluation.results import describe_model
 from keras_umd.evaluation.sample_scores import evaluate_generator
 from keras_umd.evaluation.statistics import rank_me
+from keras_umd.utils.checks import (
+    check_instances,
+    check_integers,
+    check_numbers,
+    check_positive_integers,
+    check_tensors,
+    is_list,
+    require,
+)
 
 # The paper takes 250 steps of DDIM; this sampler needs fewer.
 FEW_STEPS = {"num_steps": 20, "sampler": "dpmpp_2m", "seed": 0}
@@ -48,6 +58,9 @@ class TrackProbe(_Features):
 
     def __init__(self, data, probes=None, *, batch_size=256, **features):
         super().__init__(**features)
+        check_positive_integers(batch_size=batch_size)
+        is_data = isinstance(data, dict) or (isinstance(data, (tuple, list)) and len(data) == 2)
+        require(is_data, "`data` must be a pair (train, test), or a dictionary of such pairs.", data=data)
         self.data = data
         self.probes = as_probes(probes)
         self.batch_size = batch_size
@@ -73,6 +86,8 @@ class TrackRank(_Features):
 
     def __init__(self, images, *, batch_size=256, **features):
         super().__init__(**features)
+        check_positive_integers(batch_size=batch_size)
+        check_data(images=images)
         self.images = images
         self.batch_size = batch_size
 
@@ -90,6 +105,10 @@ class TrackGeneration:
     """
 
     def __init__(self, reference, network, num_images=1000, *, metrics=("frechet",), **options):
+        check_instances(Reference, "a Reference", reference=reference)
+        check_positive_integers(num_images=num_images)
+        is_list_of = is_list(metrics) and len(metrics) and all(isinstance(metric, str) for metric in metrics)
+        require(is_list_of, "`metrics` must be a list of names, as of `evaluate_images`.", metrics=metrics)
         reference.check_network(network)
         self.reference, self.network = reference, network
         self.options = {"num_images": num_images, "metrics": metrics, **FEW_STEPS, **options}
@@ -109,6 +128,8 @@ class DrawSamples:
     """
 
     def __init__(self, num_images=16, *, columns=None, scale=1, **options):
+        check_positive_integers(num_images=num_images, scale=scale)
+        check_integers(1, optional=True, columns=columns)
         self.num_images, self.columns, self.scale = num_images, columns, scale
         self.options = {**FEW_STEPS, **options}
 
@@ -133,6 +154,9 @@ class DrawReconstructions:
     """
 
     def __init__(self, images, *, mask_ratio=0.75, scale=1):
+        check_tensors(None, types=("uint8",), images=images)
+        check_numbers("[0, 1)", mask_ratio=mask_ratio)
+        check_positive_integers(scale=scale)
         self.images, self.mask_ratio, self.scale = images, mask_ratio, scale
 
     def __call__(self, model):

@@ -7,7 +7,16 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import compile_function, import_tensorflow, shard_batch
-from keras_umd.utils.checks import check_finite, check_positive_integers, is_between, require
+from keras_umd.utils.checks import (
+    check_finite,
+    check_instances,
+    check_numbers,
+    check_positive_integers,
+    check_tensors,
+    is_list,
+    is_size,
+    require,
+)
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.images import check_images, scale_images, to_uint8
 from keras_umd.utils.seeds import seed_generator
@@ -46,11 +55,9 @@ class Autoencoder:
     """
 
     def __init__(self, encoder, decoder, *, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
-        require(
-            isinstance(scale, (int, float, np.number)) and 0 < scale < np.inf,
-            "`scale` must be a finite number above 0.",
-            f"scale={scale!r}",
-        )
+        check_instances(keras.Model, "a Keras model", encoder=encoder, decoder=decoder)
+        check_instances(str, "a string", name=name)
+        check_numbers("(0, inf)", scale=scale)
         check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
         self.encoder = encoder
         self.decoder = decoder
@@ -76,6 +83,8 @@ class Autoencoder:
             Tuple `(mean, std)` of float32 tensors `(num_images, height / downsampling, width / downsampling,
             latent_channels)`, both multiplied by `scale`.
         """
+        check_positive_integers(batch_size=batch_size)
+        check_tensors(None, images=images)
         images = np.asarray(ops.convert_to_numpy(images))
         require(
             images.ndim != 4 or images.shape[-1] == 3,
@@ -104,6 +113,7 @@ class Autoencoder:
         Returns:
             Float32 tensor of their shape.
         """
+        check_tensors(None, types=("float",), mean=mean, std=std)
         mean, std = (ops.convert_to_tensor(x, dtype="float32") for x in (mean, std))
         require(
             mean.shape == std.shape,
@@ -123,6 +133,8 @@ class Autoencoder:
         Returns:
             NumPy array of uint8 images `(num_images, height * downsampling, width * downsampling, 3)`.
         """
+        check_positive_integers(batch_size=batch_size)
+        check_tensors(None, latents=latents)
         latents = np.asarray(ops.convert_to_numpy(latents))
         is_float = "float" in keras.backend.standardize_dtype(latents.dtype)
         require(
@@ -141,9 +153,9 @@ class Autoencoder:
         Args:
             image_size: Integer or pair `(height, width)`, divisible by `downsampling`.
         """
-        sizes = (image_size,) * 2 if np.ndim(image_size) == 0 else tuple(image_size)
+        sizes = tuple(image_size) if is_list(image_size) else (image_size,) * 2
         require(
-            len(sizes) == 2 and all(is_between(size, 1, np.inf) and size % self.downsampling == 0 for size in sizes),
+            len(sizes) == 2 and all(is_size(size) and size % self.downsampling == 0 for size in sizes),
             f"Height and width of images must be positive multiples of {self.downsampling}; resize or crop the images.",
             f"image_size={image_size}",
         )
@@ -151,6 +163,8 @@ class Autoencoder:
 
     def image_shape(self, latent_shape):
         """The shape `(height, width, 3)` of the image of latents of `latent_shape` `(height, width, channels)`."""
+        is_shape = is_list(latent_shape) and len(latent_shape) == 3 and all(map(is_size, latent_shape))
+        require(is_shape, "`latent_shape` must be (height, width, channels).", latent_shape=latent_shape)
         return latent_shape[0] * self.downsampling, latent_shape[1] * self.downsampling, 3
 
     def fingerprint(self):

@@ -22,7 +22,7 @@ from keras_umd.utils.atomic import (
     write_json,
     write_whole,
 )
-from keras_umd.utils.checks import is_between, require
+from keras_umd.utils.checks import check_bools, check_paths, is_between, require
 
 FORMAT = 1
 REMEDY = "Delete the folder, and call `cache_latents` again to make it anew"
@@ -62,6 +62,8 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
         ValueError: for a data set with other crops, channels, order or shards than above, and if the directory holds
             something else.
     """
+    check_paths(directory=directory)
+    check_bools(flip=flip, verbose=verbose)
     _check_arguments(dataset, autoencoder, views)
     identity = _identity(dataset, autoencoder, int(views), bool(flip))
     os.makedirs(directory, exist_ok=True)
@@ -126,8 +128,8 @@ def _check_arguments(dataset, autoencoder, views):
         f"dataset with images of shape {dataset.image_shape}",
     )
     require(
-        is_between(views, 1, np.inf if dataset.training else 1),
-        "`views` must be a positive integer, and 1 where all crops of an image are the same, with training=False.",
+        is_between(views, 1, 1000 if dataset.training else 1),
+        "`views` must be an integer from 1 to 1000, and 1 where all crops of an image are alike, with training=False.",
         f"views={views}, training={dataset.training}",
     )
     require(

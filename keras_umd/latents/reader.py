@@ -13,10 +13,11 @@ from keras import ops
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.loading import prefetched
 from keras_umd.data.order import Order
+from keras_umd.latents.autoencoder import Autoencoder
 from keras_umd.latents.cache import REMEDY, check_file, complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
 from keras_umd.utils.arrays import map_array
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_bools, check_instances, check_paths, require
 from keras_umd.utils.seeds import seed_generator
 
 MAX_OPEN_FILES = 256  # operating systems allow about a thousand
@@ -58,6 +59,10 @@ def from_latents(
             contents are, when the file is first read.
         ValueError: for a cache that isn't complete.
     """
+    check_paths(directory=directory)
+    check_bools(training=training, labels=labels, verify=verify)
+    check_bools(optional=True, shuffle=shuffle, drop_remainder=drop_remainder)
+    check_instances(Autoencoder, "an Autoencoder", optional=True, autoencoder=autoencoder)
     manifest = complete_manifest(directory)
     if not verify:
         warnings.warn(

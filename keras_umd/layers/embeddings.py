@@ -8,8 +8,9 @@ from keras import ops
 
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_integers, check_numbers, check_positive_integers, is_list, is_size, require
 from keras_umd.utils.cubic import cubic_weights
+from keras_umd.utils.seeds import seed_generator
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -36,13 +37,7 @@ class PositionEmbedding(BaseLayer):
 
     def __init__(self, grid, **kwargs):
         super().__init__(**kwargs)
-        require(
-            np.ndim(grid) == 1 and 1 <= len(grid) <= 4 and all(isinstance(n, (int, np.integer)) for n in grid),
-            "`grid` must be a tuple of 1 to 4 integers, the number of patches along each space axis; (n,) for a "
-            "sequence of n tokens.",
-            grid=grid,
-        )
-        self.grid = tuple(map(int, grid))
+        self.grid = checked_grid(grid)
         self.num_patches = math.prod(self.grid)
 
     def build(self, tokens_shape, indices_shape=None):
@@ -68,11 +63,24 @@ class PositionEmbedding(BaseLayer):
         Returns:
             NumPy array of shape `(prod(grid), hidden_dim)`.
         """
+        grid = checked_grid(grid, len(self.grid))
         table = ops.convert_to_numpy(self.positions.value if positions is None else positions).reshape(*self.grid, -1)
         matrices = [_bicubic_matrix(old, new) for old, new in zip(self.grid, grid, strict=True)]
         old, new = "ijkl"[: len(grid)], "rcst"[: len(grid)]
         pairs = ",".join(map("".join, zip(new, old, strict=True)))  # "ri,cj" for two axes
         return np.einsum(f"{pairs},{old}d->{new}d", *matrices, table).reshape(-1, table.shape[-1]).astype(table.dtype)
+
+
+def checked_grid(grid, num_axes=None):
+    """The number of patches along each space axis as a tuple of integers."""
+    axes = "1 to 4" if num_axes is None else num_axes
+    require(
+        is_list(grid) and 1 <= len(grid) <= 4 and len(grid) == (num_axes or len(grid)) and all(map(is_size, grid)),
+        f"`grid` must be a tuple of {axes} positive integers, the number of patches along each space axis; (n,) for a "
+        "sequence of n tokens.",
+        grid=grid,
+    )
+    return tuple(map(int, grid))
 
 
 class _TwoLayerEmbedding(BaseLayer):
@@ -120,9 +128,8 @@ class TimestepEmbedding(_TwoLayerEmbedding):
     """
 
     def __init__(self, hidden_dim, **kwargs):
-        require(
-            hidden_dim % 2 == 0 and hidden_dim >= 4, "`hidden_dim` must be even and at least 4.", hidden_dim=hidden_dim
-        )
+        check_integers(4, hidden_dim=hidden_dim)
+        require(hidden_dim % 2 == 0, "`hidden_dim` must be even and at least 4.", hidden_dim=hidden_dim)
         super().__init__(hidden_dim, **kwargs)
         half = hidden_dim // 2
         # Made in float64: a float32 exponent is off by 4e-5 at timestep 1000.
@@ -163,13 +170,14 @@ class LabelEmbedding(_TwoLayerEmbedding):
     """
 
     def __init__(self, num_classes, hidden_dim, dropout=0.0, seed=None, **kwargs):
-        require(num_classes >= 1, "`num_classes` must be at least 1.", num_classes=num_classes)
-        require(0 <= dropout < 1, "`dropout` must lie in [0, 1).", dropout=dropout)
+        check_positive_integers(num_classes=num_classes, hidden_dim=hidden_dim)
+        check_numbers("[0, 1)", dropout=dropout)
+        generator = seed_generator(seed)
         super().__init__(hidden_dim, **kwargs)
         self.num_classes = num_classes
         self.dropout = dropout
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
+        self.seed_generator = generator if dropout else None
 
     def build(self, labels_shape, drop_shape=None):
         self.table = self.add_weight(

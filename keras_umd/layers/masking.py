@@ -4,12 +4,13 @@ import keras
 from keras import ops
 
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_numbers, check_tensors, require
+from keras_umd.utils.seeds import seed_generator
 
 
 def check_mask_ratio(mask_ratio, name="mask_ratio"):
     """Raise a ValueError for a mask ratio outside of [0, 1)."""
-    require(0 <= mask_ratio < 1, f"`{name}` must lie in [0, 1).", **{name: mask_ratio})
+    check_numbers("[0, 1)", **{name: mask_ratio})
 
 
 def num_visible(num_patches, mask_ratio):
@@ -38,6 +39,7 @@ def split_by_score(scores, mask_ratio):
     Raises:
         ValueError: if the ratio is out of range or leaves no patch visible.
     """
+    check_tensors(2, scores=scores)
     visible = num_visible(scores.shape[1], mask_ratio)
     order = ops.cast(ops.argsort(scores, axis=1), "int32")
     return order[:, :visible], order[:, visible:]
@@ -45,6 +47,8 @@ def split_by_score(scores, mask_ratio):
 
 def take_tokens(tokens, indices):
     """Gather tokens `(batch, num_patches, dim)` by `indices`, `(batch, n)`: `(batch, n, dim)`."""
+    check_tensors(3, tokens=tokens)
+    check_tensors(2, indices=indices)
     return ops.take_along_axis(tokens, indices[:, :, None], axis=1)
 
 
@@ -58,6 +62,7 @@ def restore(tokens, visible, masked):
     Returns:
         Tensor of shape `(batch, num_patches, dim)`, row-major over the image.
     """
+    check_tensors(2, visible=visible, masked=masked)
     return take_tokens(tokens, ops.argsort(ops.concatenate([visible, masked], axis=1), axis=1))
 
 
@@ -92,7 +97,7 @@ class RandomMasking(BaseLayer):
         check_mask_ratio(mask_ratio)
         self.mask_ratio = mask_ratio
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = seed_generator(seed)
 
     def build(self, tokens_shape, mask_noise_shape=None):
         require(

@@ -9,7 +9,7 @@ from keras import ops
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import Modulations, build_modulation, modulation_of
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_one_of, check_positive_integers, check_tensors, is_list, is_size, require
 
 MAX_AXES = 4
 
@@ -21,16 +21,15 @@ def as_tuple(patch_size, num_axes=None):
         patch_size: Integer, for all axes, or a tuple of integers.
         num_axes: Integer from 1 to 4. `None` where it isn't known yet: an integer is then checked and stays one.
     """
-    is_integer = np.ndim(patch_size) == 0
-    sizes = (patch_size,) * (num_axes or 1) if is_integer else tuple(patch_size)
-    is_valid = all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes)
+    sizes = tuple(patch_size) if is_list(patch_size) else (patch_size,) * (num_axes or 1)
+    is_valid = all(map(is_size, sizes))
     number = f"1 to {MAX_AXES}" if num_axes is None else num_axes
     require(
         is_valid and 1 <= len(sizes) <= MAX_AXES and len(sizes) == (num_axes or len(sizes)),
         f"`patch_size` must be a positive integer or a tuple of {number} of them, one for each space axis.",
         patch_size=patch_size,
     )
-    return int(patch_size) if is_integer and num_axes is None else tuple(map(int, sizes))
+    return tuple(map(int, sizes)) if is_list(patch_size) or num_axes is not None else int(patch_size)
 
 
 def patch_grid(image_shape, patch_size):
@@ -57,6 +56,12 @@ def patchify(images, patch_size):
     Returns:
         Tensor of shape `(batch, num_patches, prod(patch_size) * channels)`.
     """
+    check_tensors(None, images=images)
+    require(
+        3 <= len(images.shape) <= MAX_AXES + 2,
+        "`images` must be of shape (batch, *space, channels), with one to four space axes.",
+        f"images of shape {tuple(images.shape)}",
+    )
     space, channels = images.shape[1:-1], images.shape[-1]
     grid, sizes = patch_grid(images.shape[1:], patch_size), as_tuple(patch_size, len(space))
     x = ops.reshape(images, (-1, *_interleaved(grid, sizes), channels))
@@ -76,7 +81,16 @@ def unpatchify(patches, patch_size, grid):
     Returns:
         Tensor of shape `(batch, *space, channels)`.
     """
+    check_tensors(3, patches=patches)
+    is_grid = is_list(grid) and 1 <= len(grid) <= MAX_AXES and all(map(is_size, grid))
+    require(is_grid, "`grid` must be a tuple of one to four positive integers, one for each space axis.", grid=grid)
     sizes = as_tuple(patch_size, len(grid))
+    require(
+        None in patches.shape[1:] or (patches.shape[1] == math.prod(grid) and patches.shape[2] % math.prod(sizes) == 0),
+        f"`patches` must be of shape (batch, {math.prod(grid)}, {math.prod(sizes)} * channels), as `patch_size` and "
+        "`grid` say.",
+        f"patches of shape {tuple(patches.shape)}, patch_size={patch_size}, grid={grid}",
+    )
     n, channels = len(sizes), patches.shape[-1] // math.prod(sizes)
     x = ops.reshape(patches, (-1, *grid, *sizes, channels))
     x = ops.transpose(x, (0, *_interleaved(range(1, n + 1), range(n + 1, 2 * n + 1)), 2 * n + 1))
@@ -115,6 +129,7 @@ class PatchEmbedding(BaseLayer):
     def __init__(self, patch_size, hidden_dim, **kwargs):
         super().__init__(**kwargs)
         self.patch_size = as_tuple(patch_size)
+        check_positive_integers(hidden_dim=hidden_dim)
         self.hidden_dim = hidden_dim
         self.projection = Dense(
             hidden_dim, kernel_initializer="lecun_normal", dtype=self.dtype_policy, name="projection"
@@ -181,11 +196,8 @@ class PatchHead(BaseLayer):
 
     def __init__(self, patch_size, channels, conditioning=None, **kwargs):
         super().__init__(**kwargs)
-        require(
-            conditioning in ("adaln_zero", None),
-            "`conditioning` of PatchHead must be 'adaln_zero' or None.",
-            conditioning=conditioning,
-        )
+        check_one_of(("adaln_zero", None), conditioning=conditioning)
+        check_positive_integers(channels=channels)
         self.patch_size = as_tuple(patch_size, 2 if np.ndim(patch_size) == 0 else None)
         self.channels = channels
         self.conditioning = conditioning

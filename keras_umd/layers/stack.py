@@ -6,7 +6,9 @@ from keras import ops
 from keras_umd.backend.kernels import can_scan, scan_layers
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import Modulations, TransformerBlock
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_integers, require
+
+MAX_LAYERS = 10_000  # each is made at once
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -42,7 +44,8 @@ class BlockStack(BaseLayer):
         self, num_layers, num_heads, mlp_ratio=4, conditioning="adaln_zero", scan_blocks=False, remat=False, **kwargs
     ):
         super().__init__(**kwargs)
-        check_positive_integers(num_layers=num_layers)
+        check_integers(1, MAX_LAYERS, num_layers=num_layers)
+        check_bools(scan_blocks=scan_blocks, remat=remat)
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio

@@ -8,7 +8,7 @@ from keras import ops
 from keras_umd.backend.kernels import attention, layer_norm, project
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
 
 CONDITIONINGS = ("adaln_zero", "token", None)
 
@@ -58,6 +58,7 @@ class LayerNorm(keras.layers.LayerNormalization):
     """
 
     def __init__(self, epsilon=1e-6, **kwargs):
+        check_numbers("[0, inf)", epsilon=epsilon)
         super().__init__(epsilon=epsilon, **kwargs)
 
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):
@@ -94,6 +95,7 @@ class SelfAttention(BaseLayer):
 
     def __init__(self, num_heads, **kwargs):
         super().__init__(**kwargs)
+        check_positive_integers(num_heads=num_heads)
         self.num_heads = num_heads
 
     def build(self, tokens_shape):
@@ -152,11 +154,9 @@ class TransformerBlock(BaseLayer):
 
     def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", **kwargs):
         super().__init__(**kwargs)
-        require(
-            conditioning in CONDITIONINGS,
-            f"`conditioning` must be one of {CONDITIONINGS}.",
-            conditioning=conditioning,
-        )
+        check_one_of(CONDITIONINGS, conditioning=conditioning)
+        check_positive_integers(num_heads=num_heads)
+        check_numbers("(0, 1000]", mlp_ratio=mlp_ratio)
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
         self.conditioning = conditioning

@@ -2,39 +2,51 @@
 
 import warnings
 
-import numpy as np
-
 from keras_umd.corruption.corruption import Corruption
+from keras_umd.layers.patches import MAX_AXES
+from keras_umd.layers.transformer import CONDITIONINGS
 from keras_umd.objectives.objective import Objective
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import (
+    check_instances,
+    check_integers,
+    check_numbers,
+    check_one_of,
+    check_positive_integers,
+    is_list,
+    is_pair,
+    is_size,
+    require,
+)
 
 
 def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range):
     """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
     require(
-        np.ndim(image_shape) == 1
-        and 2 <= len(image_shape) <= 5
-        and all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape),
+        is_shape(image_shape),
         "`image_shape` must be positive integers: one to four space axes and the channels, for images (height, "
         "width, channels).",
         image_shape=image_shape,
     )
-    num_classes = sizes["num_classes"]
-    check_positive_integers(**{name: n for name, n in sizes.items() if n is not None or name != "num_classes"})
-    require(
-        isinstance(corruption, Corruption),
-        "`corruption` must be a keras_umd.Corruption, for example Corruption.mae().",
-        corruption=corruption,
-    )
+    if len(image_shape) == 2 and image_shape[0] == image_shape[1]:
+        warnings.warn(
+            f"`image_shape` is that of a sequence, of length {image_shape[0]} with as many channels; images have "
+            f"channels behind height and width, for example {(*image_shape, 1)}. Received: image_shape={image_shape}",
+            stacklevel=3,
+        )
+    num_classes = sizes.pop("num_classes")
+    check_integers(1, optional=True, num_classes=num_classes)
+    check_positive_integers(**sizes)
+    check_instances(Corruption, "a keras_umd.Corruption, for example Corruption.mae()", corruption=corruption)
+    check_instances(Objective, "a keras_umd.Objective", optional=True, objective=objective)
     if objective is not None:
-        require(isinstance(objective, Objective), "`objective` must be a keras_umd.Objective.", objective=objective)
         views = {view.name for view in corruption.views}
         require(
             {term.view for term in objective.terms} <= views,
             f"The terms of `objective` must be of the corruption's views {sorted(views)}.",
             [term.loss_name for term in objective.terms],
         )
-    require(0 <= label_dropout < 1, "`label_dropout` must lie in [0, 1).", label_dropout=label_dropout)
+    check_numbers("[0, 1)", label_dropout=label_dropout)
+    check_one_of(CONDITIONINGS, conditioning=conditioning)
     require(
         num_classes is None or conditioning is not None,
         "A model with classes needs conditioning 'adaln_zero' or 'token'.",
@@ -42,10 +54,15 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         conditioning=conditioning,
     )
     require(
-        value_range is None or (np.shape(value_range) == (2,) and value_range[0] < value_range[1]),
+        value_range is None or is_pair(value_range),
         "`value_range` must be a pair (low, high) or None.",
         value_range=value_range,
     )
+
+
+def is_shape(image_shape):
+    """Whether it is the shape of an image: one to four space axes and the channels."""
+    return is_list(image_shape) and 2 <= len(image_shape) <= MAX_AXES + 1 and all(map(is_size, image_shape))
 
 
 def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):

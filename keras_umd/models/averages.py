@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.utils.checks import check_numbers
+
 
 class WeightAverage(keras.layers.Layer):
     """An exponential moving average of a model's weights, kept as non-trainable weights of its own.
@@ -23,8 +25,7 @@ class WeightAverage(keras.layers.Layer):
 
     def __init__(self, decay, variables, **kwargs):
         super().__init__(trainable=False, autocast=False, **kwargs)
-        if not 0 <= decay < 1:
-            raise ValueError(f"The decay of a moving average must lie in [0, 1). Received: decay={decay}")
+        check_numbers("[0, 1)", decay=decay)
         self.decay = decay
         # A tuple of variables that belong to other layers must not become weights of this one.
         self._sources = lambda variables=tuple(variables): variables

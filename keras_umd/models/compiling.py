@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_umd.backend.steps import supported_steps_per_execution
+from keras_umd.utils.checks import check_bools, check_instances, check_integers
 
 # Adam divides by the root of a mean square, which float16 rounds to 0 for gradients below 2e-4. At epsilon=1e-7 a loss
 # that began at 0.5 was 25 after four steps; at 1e-5 it fell as in float32.
@@ -16,8 +17,14 @@ def undecayed_variables(variables):
     return [variable for variable in variables if variable.name in UNDECAYED_NAMES]
 
 
-def check_compile_arguments(arguments):
-    """Raise a ValueError for a loss or metrics: the model has its own."""
+def check_compile_arguments(optimizer, arguments):
+    """Raise a ValueError for what is no setting; for a loss or metrics too: the model has its own."""
+    check_instances((str, dict, keras.optimizers.Optimizer), "a Keras optimizer, or its name", optimizer=optimizer)
+    if arguments.get("jit_compile", "auto") != "auto":
+        check_bools(jit_compile=arguments["jit_compile"])
+    check_bools(run_eagerly=arguments.get("run_eagerly", False))
+    check_bools(auto_scale_loss=arguments.get("auto_scale_loss", True))
+    check_integers(1, steps_per_execution=arguments.get("steps_per_execution", 1))
     for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
         if arguments.get(name) is not None:
             raise ValueError(

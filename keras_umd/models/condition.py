@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.layers.embeddings import LabelEmbedding, TimestepEmbedding
 from keras_umd.layers.symbolic import BaseLayer
+from keras_umd.utils.checks import check_one_of, check_tensors
 
 
 def condition_embedding(hidden_dim, num_classes, conditioning, dtype):
@@ -37,6 +38,7 @@ class ConditionEmbedding(BaseLayer):
     """
 
     def __init__(self, hidden_dim, num_classes=None, conditioning="adaln_zero", **kwargs):
+        check_one_of(("adaln_zero", "token"), conditioning=conditioning)
         super().__init__(autocast=False, **kwargs)  # timesteps must not be rounded
         self.hidden_dim = hidden_dim
         self.num_classes = num_classes
@@ -62,6 +64,9 @@ class ConditionEmbedding(BaseLayer):
 
     def table(self, timesteps, labels):
         """The conditions of all pairs of `timesteps` `(n,)` and `labels` `(m,)`: `(n, m, hidden_dim)`."""
+        check_tensors(1, timesteps=timesteps)
+        if self.label_embedding is not None:
+            check_tensors(1, types=("int",), labels=labels)
         condition = self.timestep_embedding(timesteps)[:, None]
         if self.label_embedding is not None:
             condition = condition + self.label_embedding(labels)

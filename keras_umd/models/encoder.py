@@ -10,6 +10,7 @@ from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
 from keras_umd.layers.stack import BlockNetwork, BlockStack
 from keras_umd.layers.transformer import LayerNorm
+from keras_umd.utils.checks import check_positive_integers
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -56,6 +57,7 @@ class Encoder(BlockNetwork):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_cls_tokens=num_cls_tokens)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = hidden_dim
         self.num_layers = num_layers

@@ -11,10 +11,21 @@ from keras import ops
 from keras_umd.corruption import schedules
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
+from keras_umd.layers.transformer import CONDITIONINGS
 from keras_umd.models import adaptation
+from keras_umd.models.arguments import is_shape
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
-from keras_umd.utils.checks import check_timesteps, is_between, require
+from keras_umd.utils.checks import (
+    check_integers,
+    check_one_of,
+    check_positive_integers,
+    check_timesteps,
+    is_between,
+    is_list,
+    is_pair,
+    require,
+)
 from keras_umd.utils.configurable import revive
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.freezing import propagate_trainable
@@ -95,16 +106,28 @@ class FeatureExtractor(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        require(
+            is_shape(image_shape),
+            "`image_shape` must be positive integers (*space, channels).",
+            image_shape=image_shape,
+        )
+        check_positive_integers(num_layers=num_layers)
+        check_integers(1, optional=True, num_classes=num_classes)
+        check_one_of(CONDITIONINGS, conditioning=conditioning)
         schedule = schedules.get(schedule, num_timesteps)
-        if model_range is not None:
-            require(
-                np.shape(value_range) == (2,) and value_range[0] < value_range[1],
-                "`value_range` must be a pair (low, high).",
-                value_range=value_range,
-            )
-        require(pooling in POOLINGS, f"`pooling` must be one of {POOLINGS}.", pooling=pooling)
-        self.layer = tuple(layer) if np.ndim(layer) else layer
-        self._layers_read = self.layer if np.ndim(layer) else (num_layers if layer is None else layer,)
+        require(
+            is_pair(value_range) or (value_range is None and model_range is None),
+            "`value_range` must be a pair (low, high), or None for latents.",
+            value_range=value_range,
+        )
+        require(
+            model_range is None or is_pair(model_range),
+            "`model_range` must be a pair (low, high) or None.",
+            model_range=model_range,
+        )
+        check_one_of(POOLINGS, pooling=pooling)
+        self.layer = tuple(layer) if is_list(layer) else layer
+        self._layers_read = self.layer if is_list(layer) else (num_layers if layer is None else layer,)
         require(
             self._layers_read and all(is_between(number, 1, num_layers) for number in self._layers_read),
             f"`layer` must be None, an integer from 1 to {num_layers} or a list of them.",
@@ -194,6 +217,7 @@ class FeatureExtractor(keras.Model):
         Raises:
             ValueError: naming the weights without a partner of their shape; none is assigned then.
         """
+        require(hasattr(model, "weight_values"), "`model` must be a keras_umd.UMD.", model=model)
         values = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
         parts = [part for part in (model.condition_embedding, model.encoder) if part is not None]
         # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_umd.models.arguments import is_shape
 from keras_umd.models.feature_extractor import FeatureExtractor
 from keras_umd.utils.checks import check_finite, check_timesteps, require
 from keras_umd.utils.seeds import seed_generator
@@ -25,6 +26,7 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
         Float tensor of shape `(batch, hidden_dim)`.
     """
     check_timesteps(timesteps, model.corruption.num_timesteps)
+    seed = seed_generator(seed)
     inputs = {"images": model.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
     if labels is not None:
         inputs["labels"] = model.prepare_labels(labels)
@@ -34,7 +36,7 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
             f"{inputs['labels'].shape[0]} labels",
         )
     if timesteps:
-        inputs["noise"] = keras.random.normal(ops.shape(inputs["images"]), dtype="float32", seed=seed_generator(seed))
+        inputs["noise"] = keras.random.normal(ops.shape(inputs["images"]), dtype="float32", seed=seed)
 
     def encode(model, inputs):
         images, timesteps = inputs["images"], inputs["timesteps"]
@@ -66,7 +68,12 @@ def feature_extractor(
     Returns:
         `FeatureExtractor`.
     """
-    image_shape = model.image_shape if image_shape is None else tuple(image_shape)
+    image_shape = model.image_shape if image_shape is None else image_shape
+    require(
+        is_shape(image_shape),
+        "`image_shape` must be positive integers (*space, channels), or None for the model's.",
+        image_shape=image_shape,
+    )
     require(
         len(image_shape) == len(model.image_shape) and image_shape[-1] == model.image_shape[-1],
         f"`image_shape` must have as many axes as the model's {model.image_shape}, and its channels.",

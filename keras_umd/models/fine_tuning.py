@@ -3,6 +3,7 @@
 import warnings
 
 from keras_umd.models.adaptation import plain_values
+from keras_umd.utils.checks import require
 
 
 def with_classes(model, num_classes, label_dropout=None, corruption=None, objective=None, freeze=()):
@@ -24,8 +25,12 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
     Returns:
         `UMD`, or the subclass that this model is of.
     """
-    if not set(freeze) <= {"encoder", "decoder"}:
-        raise ValueError(f"`freeze` takes 'encoder' and 'decoder'. Received: freeze={freeze}")
+    is_list = isinstance(freeze, (tuple, list, set))
+    require(
+        is_list and all(name in ("encoder", "decoder") for name in freeze),
+        "`freeze` must be a list of 'encoder', 'decoder' or both.",
+        freeze=freeze,
+    )
     # By its config: a subclass keeps its own arguments.
     if any(layer.quantization_mode for part in model.network_layers() for layer in part._flatten_layers()):
         raise ValueError(f"Quantised weights can't be trained; take the model of before. Received: {model!r}")

@@ -11,7 +11,17 @@ import numpy as np
 from keras_umd.backend.steps import kept_values
 from keras_umd.models import hints
 from keras_umd.models.batch_checks import RaiseFaults
-from keras_umd.utils.checks import check_finite, check_labels, check_positive_integers, require
+from keras_umd.utils.checks import (
+    check_bools,
+    check_finite,
+    check_instances,
+    check_integers,
+    check_labels,
+    check_numbers,
+    check_one_of,
+    is_list,
+    require,
+)
 from keras_umd.utils.class_names import check_same_classes
 from keras_umd.utils.images import check_images
 
@@ -20,18 +30,18 @@ def fit(model, keras_fit, args, kwargs):
     """`keras_fit`, with data and validation data checked first."""
     arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
     refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
-    _check_batch_size(arguments)
+    _check_counts(arguments)
     x, y = arguments.get("x"), arguments.get("y")
     arguments["x"] = peeked(model, x, y, trained_in=arguments.get("batch_size") or 32)  # Keras' own size of batches
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
         refuse_weights(sample_weight=sample_weight)
-        peeked(model, images, labels)
+        peeked(model, images, labels, name="validation_data")
     elif validation is not None:
         if validation is arguments["x"] and hasattr(validation, "copied"):
             validation = validation.copied()  # its place is the training's, and must not move while it is validated on
-        arguments["validation_data"] = peeked(model, validation, None)
+        arguments["validation_data"] = peeked(model, validation, None, name="validation_data")
         check_same_classes(arguments["x"], validation, ("x", "validation_data"))
     hints.before_training(model)
     steps = ("train",) if validation is None else ("train", "test")
@@ -70,7 +80,7 @@ def evaluate(model, keras_evaluate, args, kwargs):
     arguments = inspect.signature(keras_evaluate).bind(*args, **kwargs).arguments
     arguments.update(arguments.pop("kwargs", {}))
     refuse_weights(sample_weight=arguments.get("sample_weight"))
-    _check_batch_size(arguments)
+    _check_counts(arguments)
     if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
@@ -87,26 +97,46 @@ def predict(model, keras_predict, x, args, kwargs):
             "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
             f"training=False, by another function of keras_umd.data. Received: {x}"
         )
-    _check_batch_size(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
+    _check_counts(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
     x = peeked(model, x, None, takes_labels=False)
     with kept_values(model):
         return check_finite(keras_predict(x, *args, **kwargs), "features")
 
 
-def _check_batch_size(arguments):
-    if arguments.get("batch_size") is not None:
-        check_positive_integers(batch_size=arguments["batch_size"])
+def _check_counts(arguments):
+    """Raise a ValueError for those of Keras' own arguments of which it trains nothing, or on other data, in silence."""
+    counts = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps", "epochs")
+    check_integers(1, optional=True, **{name: arguments.get(name) for name in counts})
+    check_integers(0, initial_epoch=arguments.get("initial_epoch", 0))
+    check_numbers("[0, 1)", optional=True, validation_split=arguments.get("validation_split"))
+    verbose = arguments.get("verbose", "auto")
+    check_one_of(("auto", 0, 1, 2, True, False), verbose=verbose)
+    frequency = arguments.get("validation_freq", 1)
+    for value in frequency if is_list(frequency) else [frequency]:
+        check_integers(1, validation_freq=value)
+    check_bools(shuffle=arguments.get("shuffle", True), return_dict=arguments.get("return_dict", False))
+    for callback in _as_list(arguments.get("callbacks")):
+        check_instances(keras.callbacks.Callback, "a list of Keras callbacks", callbacks=callback)
 
 
-def peeked(model, x, y, takes_labels=True, trained_in=None):
+def peeked(model, x, y, takes_labels=True, trained_in=None, name="x"):
     """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again.
 
     With `trained_in`, the size of batches of arrays, also that no view is left without an image in every batch.
     """
+    is_array = hasattr(x, "shape") and hasattr(x, "dtype")
+    require(
+        is_array
+        or isinstance(x, keras.utils.PyDataset)
+        or (hasattr(x, "__iter__") and not isinstance(x, (str, bytes))),
+        f"`{name}` must be images, an array or a data set.",
+        **{name: x},
+    )
+    require(not is_array or y is None or hasattr(y, "shape"), "`y` must be labels, an array.", y=y)
     if isinstance(x, (list, tuple, dict)):
         raise ValueError(
             "Images must be one array or a data set, and labels the next argument. "
-            f"Received: x, a {type(x).__name__} of {len(x)}"
+            f"Received: {name}, a {type(x).__name__} of {len(x)}"
         )
     if isinstance(x, types.GeneratorType):
         first = next(x, None)

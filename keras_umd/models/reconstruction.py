@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend.processes import to_numpy
-from keras_umd.layers.masking import restore, split_by_score
+from keras_umd.layers.masking import check_mask_ratio, restore, split_by_score
 from keras_umd.layers.patches import patchify, unpatchify
 from keras_umd.utils.checks import check_finite, require
 from keras_umd.utils.images import to_uint8
@@ -28,6 +28,7 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
         `reconstruction`, with the predicted patches in their place and the visible ones as they were, both of the
         type of `images`; `mask` `(batch, *space, 1)`, bool, `True` where masked.
     """
+    check_mask_ratio(mask_ratio)
     images = images if hasattr(images, "shape") else np.asarray(images)
     x0 = model.prepare_images(images)
     mask_noise = keras.random.uniform((x0.shape[0], model.num_patches), dtype="float32", seed=seed_generator(seed))

@@ -35,7 +35,7 @@ from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
-from keras_umd.utils.checks import check_labels, require
+from keras_umd.utils.checks import check_decays, check_instances, check_labels, is_number, require
 from keras_umd.utils.configurable import revive
 from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.images import check_images, scale_images
@@ -219,6 +219,7 @@ class UMD(keras.Model):
                 `"umd_base_patch4_64"`; `..._patch{p}_latent{size}` for latents. `UMD.presets` has the methods.
             **overrides: Constructor arguments that replace those of the preset.
         """
+        check_instances(str, "the name of a preset, for example 'umd_base_patch4_64'", preset=preset)
         return cls(**{**preset_config(preset, cls.presets), **overrides})
 
     layout_map = staticmethod(layout.layout_map)
@@ -296,12 +297,12 @@ class UMD(keras.Model):
                 `"raw"`; or a float, the decay of one of the model's averages.
         """
         decays = [average.decay for average in self.averages]
-        if weights == "average":
+        if isinstance(weights, str) and weights == "average":
             weights = next((average.decay for average in self.averages if average.is_updated()), "raw")
-        if weights == "raw":
+        if isinstance(weights, str) and weights == "raw":
             return [variable.value for variable in self.network_weights]
         require(
-            weights in decays,
+            is_number(weights) and weights in decays,
             "`weights` must be 'average', 'raw' or the decay of one of the model's averages, which `track_average` "
             f"starts before training: {decays}.",
             weights=weights,
@@ -326,7 +327,7 @@ class UMD(keras.Model):
             **kwargs: As of `keras.Model.compile`: `jit_compile`, `steps_per_execution`, `run_eagerly`,
                 `auto_scale_loss`.
         """
-        compiling.check_compile_arguments(kwargs)
+        compiling.check_compile_arguments(optimizer, kwargs)
         self.guards.clear()
         super().compile(optimizer=optimizer, **kwargs)
         self._jit_compile_argument = kwargs.get("jit_compile", "auto")
@@ -355,6 +356,7 @@ class UMD(keras.Model):
         Args:
             decays: Float in [0, 1) or a list of them, one average each.
         """
+        check_decays(decays=decays)
         decays, weights = [float(decay) for decay in np.atleast_1d(decays)], self.network_weights
         if decays == [average.decay for average in self.averages] and all(a.is_of(weights) for a in self.averages):
             return

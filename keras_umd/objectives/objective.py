@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_umd.corruption.corruption import Corruption
 from keras_umd.objectives.prediction import Prediction, Velocity
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.targets.denoising import X0, DenoisingTarget, Eps
 from keras_umd.objectives.term import Term
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_instances, require
 from keras_umd.utils.configurable import revive
 
 
@@ -26,15 +27,13 @@ class Objective(keras.layers.Layer):
     def __init__(self, terms, **kwargs):
         super().__init__(**{"autocast": False, "name": "objective", **kwargs})
         require(
-            isinstance(terms, (list, tuple)) and all(isinstance(term, Term) for term in terms),
-            "`terms` must be a list of Term.",
+            isinstance(terms, (list, tuple)) and terms and all(isinstance(term, Term) for term in terms),
+            "`terms` must be a list of Term, at least one.",
             terms=terms,
         )
         self.terms = list(terms)
         names = self.loss_names
-        require(
-            names and len(set(names)) == len(names), "`terms` must have different names, and be at least one.", names
-        )
+        require(len(set(names)) == len(names), "`terms` must have different names.", names)
         _check_heads(self.terms)
         self.built = True
 
@@ -46,6 +45,7 @@ class Objective(keras.layers.Layer):
         x_0 over the masked patches and that of the noise over the visible ones, or one of them alone, as the
         corruption's `noisy_losses` say.
         """
+        check_instances(Corruption, "a keras_umd.Corruption, for example Corruption.mae()", corruption=corruption)
         terms = []
         for view in corruption.views:
             kinds = {"x0": (X0(), "masked"), "eps": (Eps(), "visible")}
@@ -79,6 +79,12 @@ class Objective(keras.layers.Layer):
         Raises:
             ValueError: if nothing that is trained there has this name.
         """
+        check_instances(str, "the name of a prediction", optional=True, predict_from=name)
+        require(
+            isinstance(views, (list, tuple)) and all(isinstance(view, str) for view in views),
+            "`views` must be a list of names of views.",
+            views=views,
+        )
         heads = (head for term in self.terms if term.view in views for head in term.heads().items())
         trained = {name: target for name, target in heads if isinstance(target, DenoisingTarget)}
         choices = [*trained, "both"] if set(trained) >= {"x0", "eps"} else list(trained)

@@ -6,7 +6,7 @@ from keras import ops
 from keras_umd.layers.masking import take_tokens
 from keras_umd.objectives.targets.target import Target
 from keras_umd.objectives.term import Term
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_one_of, require
 
 PLACES = ("masked", "visible", "all")
 
@@ -26,7 +26,7 @@ class Reconstruction(Term):
     """
 
     def __init__(self, view, target, where="masked", weight=1.0, name=None, **kwargs):
-        require(where in PLACES, f"`where` must be one of {PLACES}.", where=where)
+        check_one_of(PLACES, where=where)
         require(isinstance(target, Target) and target.name, "`target` must be a Target with a `name`.", target=target)
         super().__init__(view, weight, name=target.name if name is None else name, **kwargs)
         self.target = target

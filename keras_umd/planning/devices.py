@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_instances, check_numbers, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +26,18 @@ class Device:
     kinds: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for field in ("bfloat16", "float32", "memory", "watts"):
-            value = getattr(self, field)
-            require(
-                isinstance(value, (int, float)) and value > 0 or (field == "watts" and value is None),
-                f"`{field}` of a Device must be a positive number.",
-                f"{field}={value!r}",
-            )
+        check_instances(str, "the name of the device, a string", name=self.name)
+        check_numbers("(0, inf)", bfloat16=self.bfloat16, float32=self.float32, memory=self.memory)
+        check_numbers("(0, inf)", optional=True, watts=self.watts)
+        require(
+            isinstance(self.kinds, tuple) and all(isinstance(kind, str) for kind in self.kinds),
+            "`kinds` must be a tuple of strings.",
+            kinds=self.kinds,
+        )
 
     def peak_flops(self, dtype):
         """The peak in FLOP/s for layers that compute in `dtype`, a string."""
+        check_instances(str, "the name of a type, such as 'bfloat16'", dtype=dtype)
         return self.float32 if dtype == "float32" else self.bfloat16
 
 

@@ -5,7 +5,7 @@ import dataclasses
 from keras_umd.planning.devices import Device, as_device
 from keras_umd.planning.flops import PartFlops, step_flops
 from keras_umd.planning.memory import Memory, step_memory
-from keras_umd.utils.checks import check_positive, check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_integers, check_numbers, check_positive_integers, require
 
 
 def plan_training(
@@ -37,15 +37,16 @@ def plan_training(
     Raises:
         ValueError: for a batch that the devices can't share equally, an unknown device and values out of range.
     """
+    require(hasattr(model, "network_layers"), "`model` must be a keras_umd.UMD.", model=model)
     check_positive_integers(batch_size=batch_size, num_devices=num_devices, epochs=epochs)
-    if num_images is not None:
-        check_positive_integers(num_images=num_images)
+    check_integers(1, optional=True, num_images=num_images)
+    check_bools(shard_weights=shard_weights)
     require(
         batch_size % num_devices == 0,
         "`batch_size` must be divisible by `num_devices`.",
         f"batch_size={batch_size}, num_devices={num_devices}",
     )
-    require(0 < utilization <= 1, "`utilization` must lie in (0, 1].", f"utilization={utilization}")
+    check_numbers("(0, 1]", utilization=utilization)
     return Plan(
         batch_size=batch_size,
         dtype=model.compute_dtype,
@@ -124,7 +125,7 @@ class Plan:
 
     def compare(self, step_seconds):
         """Compare the plan with the measured seconds of a step. Returns a `Comparison`."""
-        check_positive(step_seconds=step_seconds)
+        check_numbers("(0, inf)", step_seconds=step_seconds)
         share = None if self.device is None else 1 / (step_seconds * self.peak_flops)
         return Comparison(
             step_seconds=step_seconds,

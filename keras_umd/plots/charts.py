@@ -5,9 +5,17 @@ import math
 
 import numpy as np
 
-from keras_umd.plots.figures import new_figure, rendered
+from keras_umd.plots.figures import check_picture, new_figure, rendered
 from keras_umd.plots.grids import image_grid
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import (
+    check_bools,
+    check_instances,
+    check_integers,
+    check_numbers,
+    is_list,
+    is_number,
+    require,
+)
 
 
 def guidance_grid(model, labels, guidance=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
@@ -24,6 +32,16 @@ def guidance_grid(model, labels, guidance=(1.0, 2.0, 4.0), num_steps=(5, 20, 100
     Returns:
         uint8 array of shape `(height, width, 3)`, with captions.
     """
+    require(hasattr(model, "generate"), "`model` must be a keras_umd.UMD.", model=model)
+    require(is_list(labels) and len(labels), "`labels` must be a list of classes.", labels=labels)
+    for name, values in {"guidance": guidance, "num_steps": num_steps}.items():
+        require(
+            is_list(values) and len(values), f"`{name}` must be a list, one number a row or column.", **{name: values}
+        )
+    for number in num_steps:
+        check_integers(1, num_steps=number)
+    for number in guidance:
+        check_numbers("[0, inf)", guidance=number)
     options = {"seed": 0, **options}
     cells = [
         [image_grid(model.generate(labels, guidance=x, num_steps=steps, **options), scale=scale) for steps in num_steps]
@@ -46,6 +64,15 @@ def scatter(points, x_label, y_label):
     Returns:
         uint8 array of shape `(height, width, 3)`.
     """
+    check_instances(str, "a string", x_label=x_label, y_label=y_label)
+    triples = points.values() if isinstance(points, dict) else [None]
+    require(
+        all(is_list(triple) and len(triple) == 3 and all(map(is_number, triple[:2])) for triple in triples),
+        "`points` must be a dictionary from names to triples: x, y, and the deviation of y or None.",
+        points=points,
+    )
+    for _, _, deviation in triples:
+        check_numbers("[0, inf)", optional=True, points=deviation)
     figure = new_figure(720, 440)
     axis = figure.subplots()
     for i, (name, (x, y, deviation)) in enumerate(points.items()):
@@ -71,9 +98,16 @@ def heatmaps(table, value, rows, columns, smallest=False):
     Returns:
         uint8 array of shape `(height, width, 3)`.
     """
-    first = table[0] if table else {}
-    for name in (value, rows, columns):
-        require(name in first, f"The table has the columns {list(first)}.", repr(name))
+    is_table = isinstance(table, (list, tuple)) and table and all(isinstance(row, dict) for row in table)
+    require(is_table, "`table` must be a list of rows, dictionaries, at least one.", table=table)
+    check_bools(smallest=smallest)
+    first = table[0]
+    for argument, name in (("value", value), ("rows", rows), ("columns", columns)):
+        require(
+            isinstance(name, str) and all(name in row for row in table),
+            f"`{argument}` must be one of the table's columns {list(first)}.",
+            **{argument: name},
+        )
     settings = [x for x, cell in first.items() if not hasattr(cell, "value") and x not in (value, rows, columns)]
     numbers = {}
     for cells in table:
@@ -123,6 +157,18 @@ def captioned(cells, row_names, column_names):
     Returns:
         uint8 array of shape `(height, width, 3)`.
     """
+    for name, names in (("row_names", row_names), ("column_names", column_names)):
+        is_right = is_list(names) and len(names) and all(isinstance(label, str) for label in names)
+        require(is_right, f"`{name}` must be a list of strings.", **{name: names})
+    require(
+        is_list(cells)
+        and len(cells) == len(row_names)
+        and all(is_list(row) and len(row) == len(column_names) for row in cells),
+        f"`cells` must be {len(row_names)} lists of {len(column_names)} pictures, as `row_names` and `column_names`.",
+        cells=cells,
+    )
+    for cell in itertools.chain(*cells):
+        check_picture(cells=cell)
     height, width = cells[0][0].shape[:2]
     figure = new_figure((width + 20) * len(column_names) + 40, (height + 20) * len(row_names) + 40)
     axes = figure.subplots(len(row_names), len(column_names), squeeze=False)

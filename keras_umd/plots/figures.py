@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from keras_umd.plots.grids import image_grid
+from keras_umd.utils.checks import check_paths, require
 from keras_umd.utils.optional import import_optional
 
 EXTRA = "matplotlib: pip install 'keras_umd[plots]'"
@@ -25,8 +26,21 @@ def rendered(figure):
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def check_picture(**pictures):
+    """Raise a ValueError that names the first argument that is no uint8 picture `(height, width, 3)`."""
+    for name, picture in pictures.items():
+        shape, dtype = getattr(picture, "shape", ()), getattr(picture, "dtype", None)
+        require(
+            dtype == np.uint8 and len(shape) == 3 and shape[-1] == 3 and all(shape),
+            f"`{name}` must be a uint8 array of shape (height, width, 3).",
+            f"{name} of type {type(picture).__name__}, shape {tuple(shape)} and {dtype}",
+        )
+
+
 def save_image(path, image):
     """Save a uint8 image `(height, width, 3)` as a PNG file, making its folder; needs the extra `plots`."""
+    check_paths(path=path)
+    check_picture(image=image)
     matplotlib_image = import_optional("matplotlib.image", f"Saving pictures needs {EXTRA}")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     matplotlib_image.imsave(path, image)
@@ -45,6 +59,11 @@ def show(picture, scale=1):
     """
     plt = import_optional("matplotlib.pyplot", f"Showing pictures needs {EXTRA}")
     picture = np.asarray(picture)
+    require(
+        picture.ndim in (3, 4),
+        "`picture` must be of shape (height, width, 3) or (n, height, width, 1 or 3).",
+        f"picture of shape {picture.shape}",
+    )
     picture = image_grid(picture if picture.ndim == 4 else picture[None], padding=int(picture.ndim == 4), scale=scale)
     height, width = picture.shape[:2]
     figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_integers, check_tensors, require
+
+MAX_SIDE = 1000  # columns, and pixels of padding and scale: a picture of more could not be shown
 
 
 def image_grid(images, columns=None, padding=1, scale=1):
@@ -19,6 +21,9 @@ def image_grid(images, columns=None, padding=1, scale=1):
     Returns:
         uint8 array of shape `(height, width, 3)`.
     """
+    check_integers(1, MAX_SIDE, scale=scale)
+    check_integers(1, MAX_SIDE, optional=True, columns=columns)
+    check_integers(0, MAX_SIDE, padding=padding)
     images = np.asarray(images)
     require(
         images.ndim == 4 and len(images) and images.dtype == np.uint8 and images.shape[-1] in (1, 3),
@@ -46,9 +51,17 @@ def reconstruction_grid(images, result, scale=1):
     Returns:
         uint8 array of shape `(height, width, 3)`, one column an image.
     """
-    return image_grid(
-        np.concatenate([images, result["masked"], result["reconstruction"]]), columns=len(images), scale=scale
+    is_result = isinstance(result, dict) and {"masked", "reconstruction"} <= set(result)
+    require(is_result, "`result` must be what `UMD.reconstruct(images)` returned.", result=result)
+    rows = {"images": images, "masked": result["masked"], "reconstruction": result["reconstruction"]}
+    check_tensors(4, **rows)
+    shapes = {name: tuple(row.shape) for name, row in rows.items()}
+    require(
+        len(set(shapes.values())) == 1,
+        "`images` and those in `result` must have one shape.",
+        f"images and result of {shapes}",
     )
+    return image_grid(np.concatenate(list(rows.values())), columns=len(images), scale=scale)
 
 
 def strips(frames, scale=1):
@@ -63,7 +76,7 @@ def strips(frames, scale=1):
     """
     frames = np.asarray(frames)
     require(
-        frames.ndim == 5,
+        frames.ndim == 5 and len(frames) > 0,
         "`frames` must be of shape (num_frames, n, height, width, channels).",
         f"frames of shape {frames.shape}",
     )

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from keras_umd.plots.figures import new_figure, rendered
+from keras_umd.plots.figures import check_picture, new_figure, rendered
+from keras_umd.utils.checks import check_instances, is_list, require
 
 
 def progress(losses, scores, pictures=None, title=None):
@@ -24,6 +25,17 @@ def progress(losses, scores, pictures=None, title=None):
     Returns:
         uint8 array of shape `(height, width, 3)`, at most 1000 x 1600.
     """
+    for name, curves in (("losses", losses), ("scores", scores)):
+        require(
+            isinstance(curves, dict)
+            and all(isinstance(key, str) and _is_curve(curve) for key, curve in curves.items()),
+            f"`{name}` must be a dictionary from names to curves, lists of pairs (step, value).",
+            **{name: curves},
+        )
+    check_instances(dict, "a dictionary of pictures", optional=True, pictures=pictures)
+    for picture in (pictures or {}).values():
+        check_picture(pictures=picture)
+    check_instances(str, "a string", optional=True, title=title)
     panels = _panels(losses, scores)
     columns = 1 if len(panels) < 3 else 2 if len(panels) < 6 else 3
     rows = math.ceil(max(len(panels) - 1, 0) / columns)  # below the first panel, which has one of its own
@@ -42,6 +54,10 @@ def progress(losses, scores, pictures=None, title=None):
     if pictures:
         _draw_pictures(parts[-1], pictures)
     return rendered(figure)
+
+
+def _is_curve(curve):
+    return is_list(curve) and len(curve) > 0 and all(np.shape(point) == (2,) for point in curve)
 
 
 def _panels(losses, scores):

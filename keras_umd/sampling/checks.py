@@ -1,10 +1,19 @@
 """Checks of what `generate` and its relatives are given."""
 
-import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import (
+    as_integers,
+    as_numbers,
+    check_integers,
+    check_positive_integers,
+    check_tensors,
+    is_list,
+    require,
+)
+
+MAX_NOISE = 1e6  # no level of a schedule gets near it; images of more would be one color
 
 
 def check_generation(labels, num_images, initial_noise, image_indices):
@@ -12,15 +21,9 @@ def check_generation(labels, num_images, initial_noise, image_indices):
 
     `labels` and `initial_noise` are prepared, or `None`.
     """
-    if num_images is not None:
-        check_positive_integers(num_images=num_images)
+    check_integers(1, optional=True, num_images=num_images)
     if image_indices is not None:
-        indices = np.asarray(image_indices)
-        require(
-            indices.ndim == 1 and indices.dtype.kind in "iu" and indices.min(initial=0) >= 0,
-            "`image_indices` must be a list of integers of at least 0.",
-            image_indices=image_indices,
-        )
+        as_integers(0, image_indices=image_indices)
     given = {"labels": labels, "image_indices": image_indices, "initial_noise": initial_noise}
     counts = {"num_images": num_images, **{name: None if x is None else len(x) for name, x in given.items()}}
     counts = {name: count for name, count in counts.items() if count is not None}
@@ -35,23 +38,25 @@ def check_generation(labels, num_images, initial_noise, image_indices):
     return number
 
 
-def prepare_noise(noise, image_shape):
+def prepare_noise(noise, image_shape, name):
     """The noise or the noisy images that sampling starts from, checked and as a float32 tensor; `None` stays."""
     if noise is None:
         return None
-    noise = noise if hasattr(noise, "shape") else np.asarray(noise, "float32")
-    shape, dtype = tuple(noise.shape), keras.backend.standardize_dtype(noise.dtype)
+    values = as_numbers(**{name: noise})
+    largest = np.abs(values).max(initial=0)
     require(
-        shape[1:] == image_shape and "float" in dtype and np.all(np.isfinite(ops.convert_to_numpy(noise))),
-        "The noise or the noisy images to start from must be finite floats of shape "
-        f"(num_images, {', '.join(map(str, image_shape))}).",
-        f"an array of shape {shape} and type {dtype}",
+        values.shape[1:] == image_shape and values.ndim and largest <= MAX_NOISE,
+        f"`{name}`, the noise or the noisy images to start from, must be finite floats of shape (num_images, "
+        f"{', '.join(map(str, image_shape))}), at most {MAX_NOISE:g}.",
+        f"an array of shape {values.shape} with values up to {largest:g}",
     )
     return ops.convert_to_tensor(noise, dtype="float32")
 
 
 def check_mask(mask, images_shape):
     """A mask of pixels as a bool array `(batch or 1, *space, 1)`."""
+    if not is_list(mask):
+        check_tensors(None, mask=mask)
     mask = np.asarray(ops.convert_to_numpy(mask) if hasattr(mask, "shape") else mask)
     batch, *space = images_shape[:-1]
     require(

@@ -25,7 +25,7 @@ from keras_umd.utils.atomic import (
     write_json,
     write_whole,
 )
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_one_of, check_paths, check_positive_integers, require
 
 FORMATS = ("npz", "png")
 CHECKSUMS = "checksums.txt"
@@ -75,6 +75,9 @@ def generate_to(
     Raises:
         ValueError: for wrong arguments, and if the directory holds samples of something else.
     """
+    require(hasattr(model, "generated_shape"), "`model` must be a keras_umd.UMD.", model=model)
+    check_paths(directory=directory)
+    check_one_of(("auto", True, False), verbose=verbose)
     _check_arguments(model, num_images, batch_size, format)
     samples = SampleStream(model, num_images, labels, seed, options)
     description = {**samples.description(), "format": format}
@@ -186,7 +189,7 @@ def _known_files(directory, description):
 
 def _check_arguments(model, num_images, batch_size, format):
     check_positive_integers(num_images=num_images, batch_size=batch_size)
-    require(format in FORMATS, f"`format` must be one of {FORMATS}.", format=format)
+    check_one_of(FORMATS, format=format)
     require(
         format == "npz" or not _are_floats(model),
         "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'.",

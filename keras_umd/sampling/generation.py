@@ -10,8 +10,8 @@ from keras_umd.sampling.checks import check_generation, check_mask, check_weak_m
 from keras_umd.sampling.denoiser import predict
 from keras_umd.sampling.image_noise import noise_key
 from keras_umd.sampling.program import SamplingProgram
-from keras_umd.sampling.settings import Settings, takes_settings
-from keras_umd.utils.checks import check_finite, require
+from keras_umd.sampling.settings import settings_of, takes_settings
+from keras_umd.utils.checks import check_finite, check_integers, check_numbers, check_tensors, require
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
@@ -52,7 +52,7 @@ def generate(model, labels=None, num_images=None, **options):
         NumPy array `(num_images, *image_shape)`: images of `dtype`, or float32 latents where `value_range` is
         `None` and no `autoencoder` decodes them.
     """
-    settings = Settings(**options)
+    settings = settings_of("generate", options)
     return np.concatenate(
         [as_images(model, samples, settings.dtype) for samples in _batches(model, labels, num_images, settings)]
     )
@@ -70,8 +70,8 @@ def trajectory(model, labels=None, num_images=None, num_frames=8, **options):
     Returns:
         NumPy array `(num_frames, num_images, *image_shape)`, as of `generate`.
     """
-    require(isinstance(num_frames, (int, np.integer)), "`num_frames` must be an integer.", num_frames=num_frames)
-    settings = Settings(**options)
+    check_integers(2, num_frames=num_frames)
+    settings = settings_of("trajectory", options)
     batches = _batches(model, labels, num_images, settings, num_frames=int(num_frames))
     return np.concatenate([as_images(model, samples, settings.dtype) for samples in batches], axis=1)
 
@@ -97,7 +97,8 @@ def inpaint(model, images, mask, labels=None, **options):
     images = images if hasattr(images, "shape") else np.asarray(images)
     known = model.prepare_images(images)
     mask = check_mask(mask, known.shape)
-    batches = _batches(model, labels, known.shape[0], Settings(**options), extra={"known": known, "mask": mask})
+    settings = settings_of("inpaint", options)
+    batches = _batches(model, labels, known.shape[0], settings, extra={"known": known, "mask": mask})
     samples = np.concatenate(list(batches))
     images = ops.convert_to_numpy(images)
     if images.dtype == "uint8":
@@ -126,11 +127,9 @@ def denoise(model, images, timestep, labels=None, **options):
     Returns:
         NumPy array as of `generate`.
     """
-    T = model.corruption.num_timesteps
-    require(
-        np.ndim(timestep) == 0 and 1 <= timestep <= T, f"`timestep` must be a number from 1 to {T}.", timestep=timestep
-    )
-    settings = Settings(**options, initial_noise=images)
+    check_numbers(f"[1, {model.corruption.num_timesteps}]", timestep=timestep)
+    require(images is not None, "`images` must be noisy images.", images=images)
+    settings = settings_of("denoise", options, initial_noise=images)
     batches = _batches(model, labels, None, settings, start=float(timestep))
     return np.concatenate([as_images(model, samples, settings.dtype) for samples in batches])
 
@@ -146,6 +145,10 @@ def estimate(model, x_t, timesteps, labels=None):
     Returns:
         Dictionary of float tensors of the shape of `x_t`, `x0` and `eps`.
     """
+    check_tensors(len(model.image_shape) + 1, types=("float",), x_t=x_t)
+    check_tensors(1, timesteps=timesteps)
+    if labels is not None:
+        check_tensors(1, types=("int",), labels=labels)
     condition = model.condition(timesteps, labels)
     return predict(model, x_t, model.decoder.pixel_predictions, condition, condition)
 
@@ -166,7 +169,7 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
     All batches have one size, and so one program: the last is filled up with images that aren't kept.
     """
     labels = model.prepare_labels(labels)
-    noise = prepare_noise(settings.initial_noise, model.image_shape)
+    noise = prepare_noise(settings.initial_noise, model.image_shape, "initial_noise" if start is None else "images")
     num_images = check_generation(labels, num_images, noise, settings.image_indices)
     needs_signal = model.prediction(settings.predict_from).needs_signal
     rows = settings.rows(model.corruption.noise_schedule, start, needs_signal)

@@ -8,7 +8,7 @@ no guidance, and it isn't computed.
 import keras
 import numpy as np
 
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_numbers, check_tensors, require
 from keras_umd.utils.configurable import Configurable
 
 __all__ = ["Constant", "Interval", "PowerCosine", "guide"]
@@ -21,6 +21,9 @@ def guide(strong, weak, scale):
         strong, weak: Float tensors of one shape, predictions; in classifier-free guidance with and without the label.
         scale: Float or scalar tensor.
     """
+    check_tensors(None, strong=strong, weak=weak)
+    if not hasattr(scale, "shape"):
+        check_numbers("(-inf, inf)", scale=scale)
     return weak + scale * (strong - weak)
 
 
@@ -35,7 +38,9 @@ class Constant(Configurable):
     """
 
     def __init__(self, scale, weak_model=None):
-        require(0 <= scale < np.inf, "The scale of `guidance` must be a number of at least 0.", scale=scale)
+        check_numbers("[0, inf)", scale=scale)
+        is_model = weak_model is None or hasattr(weak_model, "weight_values")
+        require(is_model, "`weak_model` must be a keras_umd.UMD or None.", weak_model=weak_model)
         self.scale = float(scale)
         self.weak_model = weak_model
 
@@ -71,7 +76,8 @@ class Interval(Constant):
 
     def __init__(self, scale, low, high, weak_model=None):
         super().__init__(scale, weak_model)
-        require(0 <= low < high, "`low` and `high` must be 0 <= low < high.", low=low, high=high)
+        check_numbers("[0, inf)", low=low, high=low if isinstance(high, float) and high == np.inf else high)
+        require(low < high, "`low` must be less than `high`.", low=low, high=high)
         self.low = low
         self.high = high
 
@@ -92,7 +98,7 @@ class PowerCosine(Constant):
 
     def __init__(self, scale, power=4.0, weak_model=None):
         super().__init__(scale, weak_model)
-        require(power > 0, "`power` must be positive.", power=power)
+        check_numbers("(0, inf)", power=power)
         self.power = power
 
     def scales(self, timesteps, schedule):
@@ -104,6 +110,7 @@ def get(guidance):
     """Guidance from its scale, or itself; `None` is none, a scale of 1."""
     guidance = 1.0 if guidance is None else guidance
     if isinstance(guidance, (int, float, np.number)) and not isinstance(guidance, bool):
+        check_numbers("[0, inf)", guidance=guidance)
         return Constant(float(guidance))
     require(
         hasattr(guidance, "scales") and hasattr(guidance, "weak_model"),

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_umd.sampling.image_noise import image_noise, noise_key
 from keras_umd.sampling.time_grids import check_timesteps, time_grid
-from keras_umd.utils.checks import is_between, require
+from keras_umd.utils.checks import as_integers, as_numbers, check_numbers, is_between, is_pair, require
 from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
@@ -125,10 +125,18 @@ class Sampler(Configurable):
         Returns:
             Float tensor of the shape of `x_T`, the samples.
         """
-        x_T = ops.convert_to_tensor(x_T, dtype="float32")
+        require(callable(denoise), "`denoise` must be a function (x_t, timesteps) -> (x0, eps).", denoise=denoise)
+        require(hasattr(schedule, "levels"), "`schedule` must be a NoiseSchedule.", schedule=schedule)
+        require(
+            clip_range is None or is_pair(clip_range), "`clip_range` must be a pair or None.", clip_range=clip_range
+        )
+        x_T = ops.convert_to_tensor(as_numbers(x_T=x_T), dtype="float32")
+        require(len(x_T.shape) > 1, "`x_T` must be of shape (batch, ...).", f"x_T of shape {tuple(x_T.shape)}")
+        indices = np.arange(x_T.shape[0]) if image_indices is None else as_integers(0, image_indices=image_indices)
+        require(len(indices) == x_T.shape[0], "`image_indices` must be as many as images.", image_indices=image_indices)
         rows = {name: ops.convert_to_tensor(column) for name, column in self.rows(num_steps, schedule, start).items()}
         key = ops.convert_to_tensor(noise_key(seed_generator(seed)))
-        indices = ops.cast(ops.arange(x_T.shape[0]) if image_indices is None else image_indices, "int32")
+        indices = ops.convert_to_tensor(indices, "int32")
         return self.loop(
             lambda x, row, i: denoise(x, ops.reshape(row["timestep"], (1,))),
             lambda i: image_noise(key, indices, i + 1, x_T.shape[1:]),
@@ -190,7 +198,7 @@ class Sampler(Configurable):
             f"`num_steps` must be an integer from 1 to the {T} timesteps of the model.",
             num_steps=num_steps,
         )
-        require(start is None or 1 <= start <= T, f"`start` must lie between 1 and {T}.", start=start)
+        check_numbers(f"[1, {T}]", optional=True, start=start)
         if not explicit:
             require(
                 num_steps <= (start or T),

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.sampling.sampler import Sampler
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_numbers, require
 
 __all__ = ["DDIM", "DPMSolverPP2M", "Heun", "Sampler"]
 
@@ -23,7 +23,7 @@ class DDIM(Sampler):
     """
 
     def __init__(self, eta=1.0, timesteps="uniform"):
-        require(0 <= eta <= 1, "`eta` must lie in [0, 1].", eta=eta)
+        check_numbers("[0, 1]", eta=eta)
         super().__init__(timesteps)
         self.eta = eta
 
@@ -146,6 +146,7 @@ def get(sampler):
         return sampler
     sampler = 1.0 if sampler is None else sampler
     if isinstance(sampler, (int, float, np.number)) and not isinstance(sampler, bool):
+        check_numbers("[0, 1]", sampler=sampler)
         return DDIM(float(sampler))
     require(
         isinstance(sampler, str) and sampler in SAMPLERS,

@@ -1,16 +1,25 @@
 """The arguments that `generate` and its relatives share, written down once."""
 
 import dataclasses
+import difflib
 import inspect
 from typing import Any
 
 import numpy as np
 
 from keras_umd.sampling import guidance, samplers
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_integers, require
 
 PAPER_STEPS = 250
 DTYPES = ("uint8", "float32")
+# Names of before, and those of other libraries: what they are here.
+RENAMED = {
+    "eta": "`sampler`, whose number is the eta of DDIM,",
+    "steps": "'num_steps'",
+    "num_inference_steps": "'num_steps'",
+    "guidance_scale": "'guidance'",
+    "cfg_scale": "'guidance'",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,11 +42,11 @@ class Settings:
     def __post_init__(self):
         object.__setattr__(self, "sampler", samplers.get(self.sampler))
         object.__setattr__(self, "guidance", guidance.get(self.guidance))
-        if self.batch_size is not None:
-            check_positive_integers(batch_size=self.batch_size)
+        check_integers(1, optional=True, batch_size=self.batch_size, num_steps=self.num_steps)
         for name in ("verbose", "jit_compile"):
             value = getattr(self, name)
-            require(value in ("auto", True, False), f"`{name}` must be 'auto' or a bool.", **{name: value})
+            is_right = value == "auto" if isinstance(value, str) else isinstance(value, (bool, np.bool_))
+            require(is_right, f"`{name}` must be 'auto', True or False.", **{name: value})
 
         require(self.dtype in DTYPES, f"`dtype` must be one of {DTYPES}.", dtype=self.dtype)
 
@@ -59,6 +68,26 @@ class Settings:
         )
         scales = np.asarray(self.guidance.scales(rows["timestep"], schedule), "float32")
         return {**rows, "guidance_scale": scales, "is_guided": scales != 1}
+
+
+def settings_of(function, options, **given):
+    """The `Settings` among the keyword arguments of a function; a TypeError that names it for any other.
+
+    Args:
+        function: String, its name.
+        options: Dictionary, what the caller passed.
+        **given: Settings that the function makes itself, and takes under another name.
+    """
+    names = [field.name for field in dataclasses.fields(Settings) if field.name not in given]
+    for name in options:
+        if name in names:
+            continue
+        close = (
+            [RENAMED[name]] if name in RENAMED else [repr(other) for other in difflib.get_close_matches(name, names)]
+        )
+        meant = f"; did you mean {' or '.join(close)}?" if close else f". It takes {', '.join(names)}."
+        raise TypeError(f"`{function}` takes no argument {name!r}{meant} Received: {name}={options[name]!r:.200}")
+    return Settings(**options, **given)
 
 
 def takes_settings(function):

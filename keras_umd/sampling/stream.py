@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from keras_umd.sampling import guidance, samplers
-from keras_umd.sampling.settings import Settings
-from keras_umd.utils.checks import check_labels, check_positive_integers, require
+from keras_umd.sampling.settings import settings_of
+from keras_umd.utils.checks import MAX_COUNT, check_labels, check_positive_integers, is_between, require
 from keras_umd.utils.fingerprint import fingerprint
 
 
@@ -25,8 +25,8 @@ class SampleStream:
     def __init__(self, model, num_images, labels, seed, options):
         check_positive_integers(num_images=num_images)
         require(
-            isinstance(seed, (int, np.integer)),
-            "`seed` must be an integer, so that the images can be made again.",
+            is_between(seed, 0, MAX_COUNT),
+            "`seed` must be an integer of at least 0 and below 2**31, so that the images can be made again.",
             seed=seed,
         )
         for name in {"initial_noise", "image_indices"} & set(options):
@@ -36,7 +36,7 @@ class SampleStream:
             "Files hold uint8 images; leave out `dtype`.",
             dtype=options.get("dtype"),
         )
-        Settings(**options)  # raises for wrong ones before anything is written
+        settings_of("generate", options)  # raises for wrong ones before anything is written
         self.model = model
         self.num_images = num_images
         self.labels = _labels(labels, num_images, model.num_classes)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import as_numbers, require
 
 # With the cosine schedule timestep T has an SNR of 1e-9, and a grid that is even in the noise level would spend a third
 # to half of its steps where an image can't be told from noise. It starts here instead: twice EDM's largest noise level.
@@ -61,7 +61,7 @@ def check_timesteps(timesteps):
             timesteps=timesteps,
         )
         return timesteps
-    values = np.asarray(timesteps, "float64")
+    values = as_numbers(timesteps=timesteps)
     require(
         values.ndim == 1 and len(values) and values.min() >= 1 and not np.any(np.diff(values) > 0),
         "Explicit `timesteps` must be numbers of at least 1 that don't rise: sampling goes from T to 1.",

@@ -6,7 +6,6 @@ import os
 import warnings
 
 import keras
-import numpy as np
 
 from keras_umd.backend.processes import any_process, broadcast_from_first, is_first_process, num_processes, wait_for_all
 from keras_umd.training.checkpoints import Checkpoints
@@ -18,7 +17,7 @@ from keras_umd.training.state import save_model
 from keras_umd.training.throughput import Throughput
 from keras_umd.utils import storage
 from keras_umd.utils.atomic import write_whole
-from keras_umd.utils.checks import check_positive_integers, is_between, require
+from keras_umd.utils.checks import check_one_of, check_paths, check_positive_integers, is_size, require
 
 __all__ = ["BackupAndRestore", "Guard", "HistoryFile", "ModelFile", "Monitor", "Throughput", "standard"]
 
@@ -65,15 +64,14 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def __init__(self, directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
         super().__init__()
+        check_paths(directory=directory)
         require(
-            save_freq == "epoch" or is_between(save_freq, 1, np.inf),
+            save_freq == "epoch" if isinstance(save_freq, str) else is_size(save_freq),
             "`save_freq` must be 'epoch' or a positive integer.",
             save_freq=save_freq,
         )
         check_positive_integers(keep=keep)
-        require(
-            isinstance(resume, bool) or resume == "force", "`resume` must be True, False or 'force'.", resume=resume
-        )
+        check_one_of((True, False, "force"), resume=resume)
         require(
             dataset is None or hasattr(dataset, "state_after"),
             "`dataset` must be a data set of keras_umd.data, or None for all other data.",
@@ -288,6 +286,7 @@ class ModelFile(keras.callbacks.Callback):
 
     def __init__(self, path):
         super().__init__()
+        check_paths(path=path)
         self.path = os.fspath(path)
         require(self.path.endswith(".keras"), "`path` must end in '.keras'.", path=self.path)
 
@@ -311,6 +310,7 @@ class HistoryFile(keras.callbacks.Callback):
 
     def __init__(self, path):
         super().__init__()
+        check_paths(path=path)
         self.path = os.fspath(path)
 
     def __repr__(self):
@@ -365,6 +365,7 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
     Returns:
         List of Keras callbacks.
     """
+    check_paths(directory=directory)
     directory = os.fspath(directory)
     # Keep last, after the user's callbacks: a checkpoint marks the epoch as finished, so its files must exist.
     last = BackupAndRestore(directory, dataset=dataset, save_freq=save_freq, keep=keep, resume=resume)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import time
 
 import keras
@@ -12,7 +13,7 @@ from keras_umd.backend import isolated_evaluation
 from keras_umd.backend.processes import broadcast_from_first, is_first_process
 from keras_umd.training.run_files import Events, Record
 from keras_umd.utils.atomic import write_whole
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_integers, check_numbers, check_paths, require
 from keras_umd.utils.optional import import_optional
 
 clock = time.perf_counter
@@ -65,8 +66,10 @@ class Monitor(keras.callbacks.Callback):
             "Give `every_epochs` or `every_steps`, or neither for a share of the time.",
             **intervals,
         )
-        check_positive_integers(**{name: value for name, value in intervals.items() if value is not None})
-        require(isinstance(budget, (int, float)) and budget > 0, "`budget` must be a positive number.", budget=budget)
+        check_paths(directory=directory)
+        check_integers(1, optional=True, **intervals)
+        check_numbers("(0, inf)", budget=budget)
+        check_bools(tensorboard=tensorboard)
         self.directory = os.fspath(directory)
         self.evaluations = _with_prefixes(evaluations)
         self.every_epochs = every_epochs
@@ -153,6 +156,7 @@ class Monitor(keras.callbacks.Callback):
         with isolated_evaluation(model):
             for prefix, evaluation in self.evaluations:
                 for name, result in evaluation(model).items():
+                    _check_name(name)
                     require(prefix + name not in results, "Two results have one name.", f"{prefix + name!r} twice")
                     results[prefix + name] = result
         values, cards, pictures = _sorted_by_kind(results)
@@ -204,15 +208,28 @@ class _Cost:
 def _with_prefixes(evaluations):
     """Pairs of a prefix for the names of the results, and an evaluation."""
     if isinstance(evaluations, dict):
+        for key in evaluations:
+            _check_name(f"{key}/")
         pairs = [(f"{key}/", evaluation) for key, evaluation in evaluations.items()]
     else:
-        pairs = [("", evaluation) for evaluation in ([evaluations] if callable(evaluations) else evaluations or ())]
+        evaluations = evaluations if isinstance(evaluations, (list, tuple)) else [evaluations]
+        pairs = [("", evaluation) for evaluation in evaluations]
     require(
         pairs and all(callable(evaluation) for _, evaluation in pairs),
         "`evaluations` must be functions from the model to a dictionary of results.",
         evaluations=evaluations,
     )
     return pairs
+
+
+def _check_name(name):
+    """Raise a ValueError for a name of a result with which a picture's file would leave the run's folder."""
+    parts = pathlib.PurePosixPath(name.replace("\\", "/")) if isinstance(name, str) else None
+    require(
+        parts is not None and name and "\0" not in name and not parts.is_absolute() and ".." not in parts.parts,
+        "Names of results must be strings that are paths below `directory`: not empty, without '..', no '/' in front.",
+        f"the name {name!r}",
+    )
 
 
 def _sorted_by_kind(results):

@@ -4,6 +4,8 @@ import warnings
 
 import keras
 
+from keras_umd.utils.checks import check_decays, check_integers, check_numbers, check_positive_integers, require
+
 __all__ = ["AdamW", "cosine_with_warmup", "finetuning_optimizer", "pretraining_optimizer"]
 
 PAPERS_BASE_RATE = 1.5e-4  # at batch size 256
@@ -22,6 +24,7 @@ class AdamW(keras.optimizers.AdamW):
     """
 
     def __init__(self, *args, ema_decay=None, **kwargs):
+        check_decays(optional=True, ema_decay=ema_decay)
         super().__init__(*args, **kwargs)
         self.ema_decay = ema_decay
 
@@ -40,11 +43,15 @@ def cosine_with_warmup(peak_learning_rate, *, total_steps, warmup_steps):
     Returns:
         `keras.optimizers.schedules.CosineDecay`.
     """
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(
-            "`total_steps` must be positive and longer than the warm-up. "
-            f"Received: total_steps={total_steps}, warmup_steps={warmup_steps}"
-        )
+    check_numbers("(0, inf)", peak_learning_rate=peak_learning_rate)
+    check_positive_integers(total_steps=total_steps)
+    check_integers(0, warmup_steps=warmup_steps)
+    require(
+        warmup_steps < total_steps,
+        "`total_steps` must be longer than `warmup_steps`.",
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+    )
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(peak_learning_rate, total_steps)
     return keras.optimizers.schedules.CosineDecay(
@@ -71,6 +78,8 @@ def pretraining_optimizer(total_steps, batch_size, *, base_learning_rate=None, w
     Returns:
         `recipes.AdamW`, a `keras.optimizers.AdamW`.
     """
+    _check(total_steps, batch_size, weight_decay)
+    check_numbers("(0, inf)", optional=True, base_learning_rate=base_learning_rate)
     peak = PAPERS_BASE_RATE * batch_size / 256
     uses_papers_rate = base_learning_rate is None and "learning_rate" not in kwargs
     if uses_papers_rate and peak < SMALL_PEAK and total_steps < FEW_STEPS:
@@ -102,8 +111,15 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
     Returns:
         `recipes.AdamW`, a `keras.optimizers.AdamW`.
     """
+    _check(total_steps, batch_size, weight_decay)
+    check_numbers("(0, inf)", base_learning_rate=base_learning_rate)
     kwargs = {"ema_decay": 1 - 1e-4 * batch_size / 256, **kwargs}
     return _adamw(total_steps, batch_size, base_learning_rate, beta_2=0.999, weight_decay=weight_decay, **kwargs)
+
+
+def _check(total_steps, batch_size, weight_decay):
+    check_positive_integers(total_steps=total_steps, batch_size=batch_size)
+    check_numbers("[0, inf)", weight_decay=weight_decay)
 
 
 def _adamw(total_steps, batch_size, base_learning_rate, **kwargs):

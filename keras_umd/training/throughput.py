@@ -8,7 +8,7 @@ import keras
 from keras_umd.backend.devices import training_devices
 from keras_umd.planning.devices import as_device, device_of_kind
 from keras_umd.planning.flops import step_flops
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_integers
 
 clock = time.perf_counter
 
@@ -38,8 +38,7 @@ class Throughput(keras.callbacks.Callback):
 
     def __init__(self, device=None, *, num_devices=None):
         super().__init__()
-        if num_devices is not None:
-            check_positive_integers(num_devices=num_devices)
+        check_integers(1, optional=True, num_devices=num_devices)
         self.device = as_device(device)
         self.num_devices = num_devices
 

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import host_values
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_tensors, require
 
 # Resizing may overshoot a little; a forgotten scaling is far beyond.
 RANGE_TOLERANCE = 1e-2
@@ -22,6 +22,7 @@ def check_images(images, image_shape, value_range, must_be_finite=True):
         value_range: Pair of floats, or `None` for latents.
         must_be_finite: Bool. Whether values that aren't finite raise; a guard leaves the step out instead.
     """
+    check_tensors(None, images=images)
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
     axes = {2: "length", 3: "height, width"}.get(len(image_shape), f"{len(image_shape) - 1} space axes")
     require(

@@ -1,7 +1,8 @@
 """Where random numbers come from: every `seed` argument of the package is read here."""
 
 import keras
-import numpy as np
+
+from keras_umd.utils.checks import is_between, require
 
 
 def seed_generator(seed):
@@ -14,9 +15,9 @@ def seed_generator(seed):
     """
     if seed is None or isinstance(seed, keras.random.SeedGenerator):
         return seed or keras.random.SeedGenerator()
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-        raise ValueError(
-            "`seed` must be an integer of at least 0 and below 2**31, a keras.random.SeedGenerator or None. "
-            f"Received: seed={seed}"
-        )
+    require(
+        is_between(seed, 0, 2**31 - 1),
+        "`seed` must be an integer of at least 0 and below 2**31, a keras.random.SeedGenerator or None.",
+        seed=seed,
+    )
     return keras.random.SeedGenerator(int(seed))

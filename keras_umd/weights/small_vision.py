@@ -26,6 +26,12 @@ def load_small_vision(model, params):
         ValueError: naming every entry that is missing, unknown, of a wrong shape or not finite; for a file that is
             damaged; and for a model of data with other than two space axes.
     """
+    require(hasattr(model, "network_layers"), "`model` must be a keras_umd.UMD.", model=model)
+    require(
+        isinstance(params, (str, os.PathLike, dict)) and params != "",
+        "`params` must be the path of an .npz file, or a dictionary of arrays.",
+        params=params,
+    )
     require(
         len(model.patch_size) == 2,
         "The authors' models are of images, with two space axes.",

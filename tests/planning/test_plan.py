@@ -209,5 +209,5 @@ def test_wrong_arguments_are_named(small_model):
     ):
         with pytest.raises(ValueError, match=message):
             keras_umd.plan_training(**{"model": model, "batch_size": 8, **arguments})
-    with pytest.raises(ValueError, match="`watts` of a Device must be a positive number. Received: watts=0"):
+    with pytest.raises(ValueError, match="`watts` must be positive or be None. Received: watts=0"):
         keras_umd.Device("mine", 1e12, 1e12, 1e9, watts=0)

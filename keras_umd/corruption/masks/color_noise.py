@@ -7,11 +7,12 @@ import numpy as np
 from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import as_numbers, check_one_of, require
 
 # Standard deviations of the Gaussian filters, in patches. The paper doesn't give its own; "green" keeps a band of
 # frequencies between two of them.
 COLORS = {"red": (1.0,), "blue": (1.0,), "green": (0.5, 2.0), "purple": (0.5, 2.0)}
+MAX_STD = 1000.0  # patches: no grid is as long, and the filter is computed out to four of them
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -31,10 +32,10 @@ class ColorNoise(Mask):
 
     def __init__(self, color="green", ratio=0.75, std=None):
         super().__init__(ratio)
-        require(color in COLORS, f"`color` must be one of {tuple(COLORS)}.", color=color)
-        std = COLORS[color] if std is None else tuple(std)
+        check_one_of(tuple(COLORS), color=color)
+        std = COLORS[color] if std is None else tuple(np.atleast_1d(as_numbers(std=std)).ravel().tolist())
         require(
-            len(std) == len(COLORS[color]) and min(std) > 0 and list(std) == sorted(std),
+            len(std) == len(COLORS[color]) and min(std) > 0 and max(std) <= MAX_STD and list(std) == sorted(std),
             f"`std` of {color} noise must be {len(COLORS[color])} positive, rising numbers.",
             std=std,
         )

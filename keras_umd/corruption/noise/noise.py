@@ -1,6 +1,7 @@
 """The interface of noise."""
 
 from keras_umd.corruption.levels import Levels, Uniform
+from keras_umd.utils.checks import check_instances
 from keras_umd.utils.configurable import Configurable
 
 
@@ -12,8 +13,7 @@ class Noise(Configurable):
     """
 
     def __init__(self, levels=None):
-        if not isinstance(levels, (Levels, type(None))):
-            raise ValueError(f"`levels` must be a Levels, as Uniform(), or None. Received: levels={levels!r}")
+        check_instances(Levels, "a Levels, as Uniform(),", optional=True, levels=levels)
         self.levels = Uniform() if levels is None else levels
 
     def __call__(self, x0, noise, timesteps, schedule):

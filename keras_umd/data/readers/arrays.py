@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 from keras_umd.data.settings import Settings, checked_labels, names_or_numbers, random_access_dataset, some
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_names, require
 
 
 def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_names=None, **options):
@@ -25,6 +25,7 @@ def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_na
         `ImageDataset`.
     """
     source = ArraySource(images, labels)
+    check_names(optional=True, class_names=class_names)
     settings = source.settings(image_size, batch_size, **options)
     class_names = names_or_numbers(class_names, source.labels, settings.limits)
     return random_access_dataset(settings, source, class_names, source.description())

@@ -12,7 +12,7 @@ from keras_umd.backend import import_tensorflow
 from keras_umd.data.files import LeftOut, printable, read_file, why_not_read
 from keras_umd.data.limits import DEFAULT_LIMITS
 from keras_umd.data.settings import Settings, checked_names, random_access_dataset, some, tf_dataset
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_paths, require
 
 LOADERS = ("tensorflow", "python")
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy")
@@ -102,9 +102,10 @@ def from_folder(
             can't be read than `max_bad_share`.
     """
     settings = Settings.among(locals())
+    check_paths(directory=directory)
     if loader is None:
         loader = "tensorflow" if importlib.util.find_spec("tensorflow") else "python"
-    require(loader in LOADERS, f"`loader` must be one of {LOADERS} or None.", f"loader={loader!r}")
+    require(isinstance(loader, str) and loader in LOADERS, f"`loader` must be one of {LOADERS} or None.", loader=loader)
     require(
         labels or class_names is None, "Without labels, there are no `class_names`.", f"class_names={class_names!r}"
     )

@@ -7,11 +7,11 @@ from keras import ops
 
 from keras_umd.backend.kernels import project
 from keras_umd.layers.dense import Dense
-from keras_umd.layers.embeddings import PositionEmbedding
+from keras_umd.layers.embeddings import PositionEmbedding, checked_grid
 from keras_umd.layers.patches import PatchHead, as_tuple
 from keras_umd.layers.stack import BlockNetwork, BlockStack
 from keras_umd.layers.transformer import LayerNorm, Modulations
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_instances, check_integers, check_positive_integers, is_size, require
 
 PATCHES = ("masked", "visible", "all")
 
@@ -70,18 +70,27 @@ class Decoder(BlockNetwork):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.grid = tuple(grid)
+        check_positive_integers(channels=channels, num_heads=num_heads)
+        check_integers(1, optional=True, hidden_dim=hidden_dim)
+        self.grid = checked_grid(grid)
         self.patch_size = as_tuple(patch_size, len(self.grid))
         self.channels = channels
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.conditioning = conditioning
         self.hidden_dim = hidden_dim
+        is_list = isinstance(pixel_predictions, (tuple, list)) and pixel_predictions
+        require(
+            is_list and all(isinstance(name, str) for name in pixel_predictions),
+            "`pixel_predictions` must be a tuple of names, at least one.",
+            pixel_predictions=pixel_predictions,
+        )
         self.pixel_predictions = tuple(pixel_predictions)
+        check_instances(dict, "a dictionary from names to widths", optional=True, heads=heads)
         heads = dict(heads or {})
         require(
-            self.pixel_predictions and set(heads).isdisjoint(self.pixel_predictions),
-            "There must be pixel predictions, of other names than the `heads`.",
+            set(heads).isdisjoint(self.pixel_predictions) and all(map(is_size, heads.values())),
+            "`heads` must be positive integers by other names than `pixel_predictions`.",
             pixel_predictions=self.pixel_predictions,
             heads=heads,
         )

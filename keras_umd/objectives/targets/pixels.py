@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.layers.patches import patchify
 from keras_umd.objectives.targets.target import Target
+from keras_umd.utils.checks import check_bools, check_numbers
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -21,6 +22,8 @@ class Pixels(Target):
     is_pixels = True
 
     def __init__(self, normalize=True, epsilon=1e-6):
+        check_bools(normalize=normalize)
+        check_numbers("[0, inf)", epsilon=epsilon)
         self.normalize = normalize
         self.epsilon = epsilon
 
