@@ -242,7 +242,7 @@ print(len(keras.distribution.list_devices()), "devices")
 @pytest.mark.system
 @pytest.mark.backends("jax")  # Keras distributes on JAX
 def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     for distributed in (True, False):
         script = TWO_DEVICES.format(distributed=distributed, path=tmp_path / f"{distributed}.npy")
         finished = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
