@@ -18,16 +18,7 @@ def records():
         return dict(arrays)
 
 
-# What computes otherwise on each backend: labels and AdaLN, a token, a scan of rematerialised blocks,
-# bfloat16. The other cases are other settings of the same operations.
-EVERYWHERE = ("umd_labels", "mae", "umd_narrow", "umd_bfloat16")
-CASES = [
-    case if case in EVERYWHERE else pytest.param(case, marks=pytest.mark.backends("torch"))
-    for case in nothing_moved.CASES
-]
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", nothing_moved.cases())
 def test_training_and_sampling_give_the_recorded_numbers(records, case):
     tolerance = 1e-2 if "bfloat16" in case else TOLERANCE
     expected = {name.split("/", 1)[1]: value for name, value in records.items() if name.startswith(f"{case}/")}
