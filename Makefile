@@ -9,7 +9,7 @@ LOCAL_WHEELS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/
 INSTALL = UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt
 SETTINGS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-jax test-tensorflow test-torch lint format clean
+.PHONY: demo test test-jax test-tensorflow test-torch faults lint format clean
 
 demo: .venv/ready-$(KERAS_BACKEND)
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -22,6 +22,10 @@ test: .venv/ready-test
 test-jax test-tensorflow test-torch: test-%: .venv/ready-test
 	@echo "== $*"
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+
+# Kills, power cuts, damage and full disks in earnest, of which `make test` tries a sample.
+faults: .venv/ready-test
+	KERAS_UMD_FAULTS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -rP tests/faults $(ARGS)
 
 lint: .venv/ready-test
 	$(BIN)/ruff check .

@@ -60,7 +60,7 @@ def main():
         validation_data=validation,
         callbacks=[
             keras_umd.callbacks.Monitor(args.output, pictures, every_epochs=args.picture_epochs),
-            *keras_umd.callbacks.resumable(args.output, save_freq=args.backup_steps, dataset=train),
+            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )
     print(f"The model, its losses and pictures are in {args.output}")

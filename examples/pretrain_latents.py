@@ -44,6 +44,6 @@ model.compile(keras_umd.recipes.pretraining_optimizer(args.epochs * len(train), 
 # MAE doesn't generate
 pictures = evaluation.DrawSamples(8, columns=4) if model.corruption.clean_ratio < 1 else lambda model: {}
 monitor = callbacks.Monitor(args.output, pictures, every_epochs=args.picture_epochs)
-backups = callbacks.resumable(args.output, save_freq=args.backup_steps, dataset=train)
+backups = callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train)
 model.fit(train, epochs=args.epochs, callbacks=[monitor, *backups])
 print(f"The model, its losses and pictures are in {args.output}")

@@ -87,7 +87,7 @@ def main():
         verbose="auto" if is_first else 0,
         callbacks=[
             keras_umd.callbacks.Monitor(args.output, pictures),
-            *keras_umd.callbacks.resumable(args.output, save_freq=args.backup_steps, dataset=train),
+            *keras_umd.callbacks.standard(args.output, save_freq=args.backup_steps, dataset=train),
         ],
     )
     if is_first:

@@ -191,7 +191,7 @@ def build(args, name, images, seed):
 
 
 def fit(args, model, images, epochs, folder):
-    run = callbacks.resumable(os.path.join(args.output, folder), dataset=images)
+    run = callbacks.standard(os.path.join(args.output, folder), dataset=images)
     model.fit(images, epochs=epochs, callbacks=run, verbose=2 if not sys.stdout.isatty() else 1)
     return model
 

@@ -9,6 +9,7 @@ from keras_umd.objectives import Objective
 from keras_umd.planning import Device, plan_training
 from keras_umd.sampling import generate_to, guidance, samplers
 from keras_umd.training import callbacks, recipes
+from keras_umd.training.black_box import replay
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "plan_training",
     "plots",
     "recipes",
+    "replay",
     "samplers",
     "weights",
 ]

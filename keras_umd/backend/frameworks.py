@@ -4,7 +4,5 @@ import importlib
 
 import keras
 
-jax, tf, torch = (
-    importlib.import_module(name) if name == keras.backend.backend() else None
-    for name in ("jax", "tensorflow", "torch")
-)
+BACKEND = keras.backend.backend()
+jax, tf, torch = (importlib.import_module(name) if name == BACKEND else None for name in ("jax", "tensorflow", "torch"))

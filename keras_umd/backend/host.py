@@ -29,6 +29,16 @@ def host_values(x):
     return np.asarray(ops.convert_to_numpy(x)) if on_host else None
 
 
+def known_to_be_wrong(x):
+    """Whether a value of `x` isn't finite; `False` where the values aren't known yet, while a function is traced."""
+    if isinstance(x, np.ndarray):
+        return not np.isfinite(x).all()
+    is_traced = isinstance(x, jax.core.Tracer) if jax else tf and not tf.executing_eagerly()
+    if is_traced or isinstance(x, keras.KerasTensor):
+        return False
+    return not bool(ops.convert_to_numpy(ops.all(ops.isfinite(x))))
+
+
 @contextlib.contextmanager
 def isolated_evaluation(model):
     """A context for evaluations within `fit`: restores the metrics and the global random states afterwards.

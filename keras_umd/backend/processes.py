@@ -63,6 +63,19 @@ def broadcast_from_first(value):
     return values[0]
 
 
+def any_process(flag):
+    """Whether a bool is true in any process. A collective: every process must call it."""
+    if num_processes() == 1:
+        return flag
+    if jax:
+        from jax.experimental import multihost_utils
+
+        return bool(multihost_utils.process_allgather(np.asarray(int(flag), "int32")).any())
+    flags = [None] * num_processes()
+    torch.distributed.all_gather_object(flags, flag)
+    return any(flags)
+
+
 def wait_for_all():
     """A barrier: return when all processes have called it."""
     broadcast_from_first(0)

@@ -62,13 +62,14 @@ class Programs:
 
     def part(self, function, model, jit_compile="auto"):
         """`function` with `model` as its first argument, as of `compile_part`, compiled once for this cache's model."""
-        key = function, jit_compile
-        if key in self._parts:
-            return self._parts[key]
+        key, variables = (function, jit_compile), _weights([model])
+        part, known = self._parts.get(key, (None, ()))
+        if part is not None and list(map(id, known)) == list(map(id, variables)):  # LoRA adds variables
+            return part
         of_model = functools.partial(function, model)
-        part = compile_part(of_model, _weights([model]), jit_compile)
+        part = compile_part(of_model, variables, jit_compile)
         if part is not of_model:
-            self._parts[key] = part
+            self._parts[key] = part, variables
         return part
 
 

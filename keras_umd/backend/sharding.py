@@ -41,8 +41,8 @@ def replica_rows(draw, batch_size):
     if num_replicas == 1 or tf.distribute.in_cross_replica_context():
         return draw(batch_size)
     drawn = draw(num_replicas * batch_size)
-    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    return keras.ops.reshape(drawn, (num_replicas, batch_size, *drawn.shape[1:]))[replica]
+    rows = keras.ops.reshape(drawn, (num_replicas, batch_size, *drawn.shape[1:]))
+    return rows[tf.distribute.get_replica_context().replica_id_in_sync_group]
 
 
 def shard_batch(x):

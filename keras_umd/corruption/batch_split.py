@@ -51,9 +51,7 @@ def split_batch(batch_size, shares):
     return _known_split(batch_size, shares) if isinstance(batch_size, int) else BatchSplit(batch_size, shares)
 
 
-@functools.lru_cache(maxsize=32)
-def _known_split(batch_size, shares):
-    return BatchSplit(batch_size, shares)
+_known_split = functools.lru_cache(maxsize=32)(BatchSplit)
 
 
 def _counts(batch_size, shares, is_static):
@@ -89,10 +87,9 @@ def _period(members):
     """After how many images the pattern repeats, a divisor of the batch's size."""
     batch_size = len(members[0])
     pattern = np.argmax(members, axis=0)
-    for period in range(1, batch_size):
-        if batch_size % period == 0 and np.array_equal(pattern, np.tile(pattern[:period], batch_size // period)):
-            return period
-    return max(batch_size, 1)
+    divisors = (number for number in range(1, batch_size) if batch_size % number == 0)
+    periods = (n for n in divisors if np.array_equal(pattern, np.tile(pattern[:n], batch_size // n)))
+    return next(periods, max(batch_size, 1))
 
 
 def _dynamic_rows(batch_size, counts):

@@ -14,6 +14,7 @@ from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.view import View
 from keras_umd.layers.masking import check_mask_ratio
 from keras_umd.layers.patches import patch_grid
+from keras_umd.utils.checks import require
 from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
@@ -62,12 +63,14 @@ class Corruption(Configurable):
         noisy_losses=NOISY_LOSSES,
         views=None,
     ):
-        if not 0 <= clean_ratio <= 1:
-            raise ValueError(f"`clean_ratio` must lie in [0, 1]. Received: clean_ratio={clean_ratio}")
+        require(0 <= clean_ratio <= 1, "`clean_ratio` must lie in [0, 1].", clean_ratio=clean_ratio)
         check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")
         check_mask_ratio(noisy_mask_ratio, "noisy_mask_ratio")
-        if isinstance(noisy_losses, str) or not noisy_losses or not set(noisy_losses) <= set(NOISY_LOSSES):
-            raise ValueError(f"`noisy_losses` must be one or both of {NOISY_LOSSES}. Received: {noisy_losses!r}")
+        require(
+            not isinstance(noisy_losses, str) and noisy_losses and set(noisy_losses) <= set(NOISY_LOSSES),
+            f"`noisy_losses` must be one or both of {NOISY_LOSSES}.",
+            repr(noisy_losses),
+        )
         self.noise_schedule = schedules.get(schedule, num_timesteps)
         self.noisy_losses = tuple(name for name in NOISY_LOSSES if name in noisy_losses)
         self._ratios = {
@@ -76,8 +79,11 @@ class Corruption(Configurable):
             "noisy_mask_ratio": noisy_mask_ratio,
             "decoded_ratio": decoded_ratio,
         }
-        if views is not None and self._ratios != RATIOS:
-            raise ValueError(f"`views` have their own ratios; leave out the others. Received: {self._ratios}")
+        require(
+            views is None or self._ratios == RATIOS,
+            "`views` have their own ratios; leave out the others.",
+            self._ratios,
+        )
         self._given_views = views
         if views is None:
             views = []
@@ -120,18 +126,16 @@ class Corruption(Configurable):
         views = list(self.views)
         if all(view.noise is None for view in views):
             views.append(View("noisy", Gaussian()))
-        clean = [view for view in views if view.noise is None]
         total = sum(view.share or 1.0 for view in views)
-        clean_share = sum(view.share or 1.0 for view in clean) / total
+        clean_share = sum(view.share or 1.0 for view in views if view.noise is None) / total
         kept = min(clean_share, 0.05)
-        finetuned = []
-        for view in views:
-            share = (view.share or 1.0) / total
-            if view in clean:
-                view = View(view.name, None, view.mask, share * kept / clean_share, view.decoded_ratio)
-            else:
-                view = View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
-            finetuned.append(view)
+        shares = [(view.share or 1.0) / total for view in views]
+        finetuned = [
+            View(view.name, None, view.mask, share * kept / clean_share, view.decoded_ratio)
+            if view.noise is None
+            else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
+            for view, share in zip(views, shares, strict=True)
+        ]
         return type(self).from_config({**config, "views": finetuned})
 
     @property
@@ -185,9 +189,8 @@ class Corruption(Configurable):
             "label_drop": draw(keras.random.uniform, dtype="float32") < label_dropout,
         }
         split = self._split(batch_size)
-        for index, view in enumerate(self.views):
-            if split is None:  # each view knows for itself what it does to every image
-                break
+        # Without a split, each view knows for itself what it does to every image.
+        for index, view in enumerate([] if split is None else self.views):
             if view.noise is None:
                 timesteps = ops.where(split.is_member[index], 0, timesteps)
             elif view.noise.levels is not levels:
@@ -222,13 +225,16 @@ class Corruption(Configurable):
 
             x0, timesteps = take(images), take(draws["timesteps"])
             if view.noise is None:
+                timesteps = ops.zeros_like(timesteps) if split is None else timesteps
                 tensors = {"images": x0, "x0": x0, "timesteps": timesteps}
-                if split is None:
-                    tensors["timesteps"] = ops.zeros_like(timesteps)
             else:
                 noise = take(draws["noise"])
-                seen = view.noise(x0, noise, timesteps, self.noise_schedule)
-                tensors = {"images": seen, "x0": x0, "noise": noise, "timesteps": timesteps}
+                tensors = {
+                    "images": view.noise(x0, noise, timesteps, self.noise_schedule),
+                    "x0": x0,
+                    "noise": noise,
+                    "timesteps": timesteps,
+                }
                 if labels is not None:
                     tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
             if view.mask is not None:
@@ -237,14 +243,19 @@ class Corruption(Configurable):
             views[view.name] = tensors
         return views
 
+    def views_without_images(self, batch_size):
+        """The names of the views that get no image of a batch of this size, an integer."""
+        split = self._split(batch_size)
+        return [] if split is None else [view.name for i, view in enumerate(self.views) if not split.has(i)]
+
     def _split(self, batch_size):
         """The split of the batch among the views; `None` where each of them sees every image."""
         shares = tuple(view.share for view in self.views)
         return None if shares[0] is None else split_batch(batch_size, shares)
 
     def get_config(self):
-        config = {**schedules.schedule_config(self.noise_schedule), "noisy_losses": self.noisy_losses}
-        return {**config, **(self._ratios if self._given_views is None else {"views": self.views})}
+        views = self._ratios if self._given_views is None else {"views": self.views}
+        return {**schedules.schedule_config(self.noise_schedule), "noisy_losses": self.noisy_losses, **views}
 
     def __repr__(self):
         return f"{type(self).__name__}(schedule={self.noise_schedule!r}, views={self.views!r})"
@@ -253,18 +264,18 @@ class Corruption(Configurable):
 def check_views(views):
     """The views as a list, checked: different names, and shares that add up to 1 or none at all."""
     views = list(views) if isinstance(views, (list, tuple)) else views
-    if not views or not isinstance(views, list) or not all(isinstance(view, View) for view in views):
-        raise ValueError(f"`views` must be a list of View. Received: views={views}")
+    require(
+        views and isinstance(views, list) and all(isinstance(view, View) for view in views),
+        "`views` must be a list of View.",
+        views=views,
+    )
     names = [view.name for view in views]
-    if len(set(names)) < len(names):
-        raise ValueError(f"The names of `views` must differ. Received: {names}")
+    require(len(set(names)) == len(names), "The names of `views` must differ.", names)
     shares = [view.share for view in views]
     if any(share is None for share in shares):
-        if any(share is not None for share in shares):
-            raise ValueError(f"Either all `views` have a share, or none has. Received: {shares}")
+        require(set(shares) == {None}, "Either all `views` have a share, or none has.", shares)
         levels = {repr(view.noise.levels) for view in views if view.noise is not None}
-        if len(levels) > 1:
-            raise ValueError(f"Noisy views of the same images must have the same levels. Received: {levels}")
-    elif abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f"The shares of all `views` must add up to 1. Received: {shares}")
+        require(len(levels) <= 1, "Noisy views of the same images must have the same levels.", levels)
+    else:
+        require(abs(sum(shares) - 1) <= 1e-6, "The shares of all `views` must add up to 1.", shares)
     return views

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.utils.checks import check_positive_integers, require
 from keras_umd.utils.configurable import Configurable
 
 
@@ -21,8 +22,7 @@ class NoiseSchedule(Configurable):
     name = None  # by which `Corruption(schedule=...)` knows it
 
     def __init__(self, num_timesteps=1000):
-        if not isinstance(num_timesteps, (int, np.integer)) or num_timesteps < 1:
-            raise ValueError(f"`num_timesteps` must be a positive integer. Received: num_timesteps={num_timesteps}")
+        check_positive_integers(num_timesteps=num_timesteps)
         self.num_timesteps = int(num_timesteps)
 
     @staticmethod
@@ -81,9 +81,6 @@ class NoiseSchedule(Configurable):
         signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
         return (x_t - signal * x0) / sigma
 
-    def get_config(self):
-        return {"num_timesteps": self.num_timesteps}
-
 
 @keras.saving.register_keras_serializable("keras_umd")
 class VariancePreserving(NoiseSchedule):
@@ -104,8 +101,11 @@ class VariancePreserving(NoiseSchedule):
 
     def __init__(self, betas):
         betas = np.asarray(betas, "float64")
-        if betas.ndim != 1 or not len(betas) or not np.all((betas > 0) & (betas < 1)):
-            raise ValueError(f"`betas` must be a list of numbers between 0 and 1. Received: betas={betas}")
+        require(
+            betas.ndim == 1 and len(betas) and np.all((betas > 0) & (betas < 1)),
+            "`betas` must be a list of numbers between 0 and 1.",
+            betas=betas,
+        )
         super().__init__(len(betas))
         self.betas = betas
         self.alpha_bar = np.concatenate([[1.0], np.cumprod(1.0 - betas)])
@@ -140,7 +140,8 @@ class VariancePreserving(NoiseSchedule):
         return ops.reshape(signal, shape), ops.reshape(sigma, shape)
 
     def get_config(self):
-        return {"betas": self.betas.tolist()}
+        config = super().get_config()
+        return {**config, "betas": self.betas.tolist()} if "betas" in config else config
 
     def __repr__(self):
         return f"{type(self).__name__}(num_timesteps={self.num_timesteps})"
@@ -161,9 +162,6 @@ class Cosine(VariancePreserving):
         edges = np.cos((np.arange(num_timesteps + 1) / num_timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
         super().__init__(np.minimum(1.0 - edges[1:] / edges[:-1], 0.999))
 
-    def get_config(self):
-        return {"num_timesteps": self.num_timesteps}
-
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Linear(VariancePreserving):
@@ -179,12 +177,8 @@ class Linear(VariancePreserving):
         NoiseSchedule.__init__(self, num_timesteps)
         scale = 1000.0 / num_timesteps
         betas = np.linspace(1e-4 * scale, 0.02 * scale, num_timesteps)
-        if betas[-1] >= 1:
-            raise ValueError(f"The linear schedule needs over 20 timesteps. Received: num_timesteps={num_timesteps}")
+        require(betas[-1] < 1, "The linear schedule needs over 20 timesteps.", num_timesteps=num_timesteps)
         super().__init__(betas)
-
-    def get_config(self):
-        return {"num_timesteps": self.num_timesteps}
 
 
 SCHEDULES = {schedule.name: schedule for schedule in (Cosine, Linear)}
@@ -198,21 +192,22 @@ def get(schedule, num_timesteps=None):
         num_timesteps: Integer, T, of a schedule by name. Defaults to 1000.
     """
     if isinstance(schedule, NoiseSchedule):
-        if num_timesteps not in (None, schedule.num_timesteps):
-            raise ValueError(
-                f"`num_timesteps` is set by the schedule object. Received: num_timesteps={num_timesteps} and {schedule}"
-            )
-        return schedule
-    if not isinstance(schedule, str) or schedule not in SCHEDULES:
-        raise ValueError(
-            f"`schedule` must be one of {', '.join(map(repr, SCHEDULES))}, or a NoiseSchedule, for example "
-            f"NoiseSchedule.from_betas(betas). Received: schedule={schedule!r}"
+        require(
+            num_timesteps in (None, schedule.num_timesteps),
+            "`num_timesteps` is set by the schedule object.",
+            f"num_timesteps={num_timesteps} and {schedule}",
         )
+        return schedule
+    require(
+        isinstance(schedule, str) and schedule in SCHEDULES,
+        f"`schedule` must be one of {', '.join(map(repr, SCHEDULES))}, or a NoiseSchedule, for example "
+        "NoiseSchedule.from_betas(betas).",
+        schedule=schedule,
+    )
     return SCHEDULES[schedule](1000 if num_timesteps is None else num_timesteps)
 
 
 def schedule_config(schedule):
     """The arguments `schedule` and `num_timesteps` that give this schedule again, in a config."""
-    if type(schedule) is SCHEDULES.get(schedule.name):
-        return {"schedule": schedule.name, "num_timesteps": schedule.num_timesteps}
-    return {"schedule": schedule}
+    is_named = type(schedule) is SCHEDULES.get(schedule.name)
+    return {"schedule": schedule.name, **schedule.get_config()} if is_named else {"schedule": schedule}

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.noise.noise import Noise
+from keras_umd.utils.checks import require
 from keras_umd.utils.configurable import Configurable
 
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
@@ -32,16 +33,19 @@ class View(Configurable):
     """
 
     def __init__(self, name, noise=None, mask=None, share=None, decoded_ratio=1.0):
-        if not isinstance(name, str):
-            raise ValueError(f"`name` of a view must be a string. Received: name={name!r}")
-        if not isinstance(noise, (Noise, type(None))):
-            raise ValueError(f"`noise` of a view must be a Noise, as Gaussian(), or None. Received: noise={noise!r}")
-        if not isinstance(mask, (Mask, type(None))):
-            raise ValueError(f"`mask` of a view must be a Mask, as Random(0.5), or None. Received: mask={mask!r}")
-        if share is not None and not 0 < share <= 1:
-            raise ValueError(f"`share` of a view must lie in (0, 1] or be None. Received: share={share}")
-        if not 0 < decoded_ratio <= 1:
-            raise ValueError(f"`decoded_ratio` must lie in (0, 1]. Received: decoded_ratio={decoded_ratio}")
+        require(isinstance(name, str), "`name` of a view must be a string.", name=name)
+        require(
+            noise is None or isinstance(noise, Noise),
+            "`noise` of a view must be a Noise, as Gaussian(), or None.",
+            noise=noise,
+        )
+        require(
+            mask is None or isinstance(mask, Mask),
+            "`mask` of a view must be a Mask, as Random(0.5), or None.",
+            mask=mask,
+        )
+        require(share is None or 0 < share <= 1, "`share` of a view must lie in (0, 1] or be None.", share=share)
+        require(0 < decoded_ratio <= 1, "`decoded_ratio` must lie in (0, 1].", decoded_ratio=decoded_ratio)
         self.name = name
         self.noise = noise
         self.mask = mask if mask is not None and mask.ratio else None

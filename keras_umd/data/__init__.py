@@ -7,7 +7,11 @@ from keras_umd.data.crops import Crop
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.device import on_device
 from keras_umd.data.image_dataset import ImageDataset
-from keras_umd.data.readers import from_arrays, from_folder, from_tfds, from_tfrecords, from_webdataset
+from keras_umd.data.readers.arrays import from_arrays
+from keras_umd.data.readers.folder import from_folder
+from keras_umd.data.readers.tfds import from_tfds
+from keras_umd.data.readers.tfrecords import from_tfrecords
+from keras_umd.data.readers.webdataset import from_webdataset
 
 __all__ = [
     "Crop",

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from keras_umd.utils.checks import is_between, require
+
 RATIO_RANGE = (3 / 4, 4 / 3)
 NUM_DRAWS = 5  # area, ratio, top, left, flip
 
@@ -36,12 +38,12 @@ class Crop:
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", height_and_width(self.image_size))
-        if self.channels not in (1, 3):
-            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels}")
-        if np.shape(self.area_range) != (2,) or not 0 < self.area_range[0] <= self.area_range[1] <= 1:
-            raise ValueError(
-                f"`area_range` must be a pair (low, high) in (0, 1]. Received: area_range={self.area_range}"
-            )
+        require(self.channels in (1, 3), "`channels` must be 1 or 3.", f"channels={self.channels}")
+        require(
+            np.shape(self.area_range) == (2,) and 0 < self.area_range[0] <= self.area_range[1] <= 1,
+            "`area_range` must be a pair (low, high) in (0, 1].",
+            f"area_range={self.area_range}",
+        )
 
     @property
     def image_shape(self):
@@ -91,11 +93,11 @@ class Crop:
 def height_and_width(image_size):
     """An `image_size`, an integer or a pair, as the pair `(height, width)` of integers."""
     sizes = (image_size,) * 2 if np.ndim(image_size) == 0 else tuple(image_size)
-    if len(sizes) != 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
-        raise ValueError(
-            "`image_size` must be a positive integer or a pair (height, width) of them; data readers have two space "
-            f"axes. Received: image_size={image_size}"
-        )
+    require(
+        len(sizes) == 2 and all(is_between(size, 1, np.inf) for size in sizes),
+        "`image_size` must be a positive integer or a pair (height, width) of them; data readers have two space axes.",
+        f"image_size={image_size}",
+    )
     return int(sizes[0]), int(sizes[1])
 
 

@@ -1,5 +1,6 @@
 """The base of this package's data sets: what models and callbacks ask of them, and a place that can be saved."""
 
+import contextlib
 import copy
 import json
 import threading
@@ -7,7 +8,7 @@ import threading
 import keras
 import numpy as np
 
-from keras_umd.utils.checks import is_between
+from keras_umd.utils.checks import is_between, require
 
 
 class Dataset(keras.utils.PyDataset):
@@ -88,15 +89,20 @@ class Dataset(keras.utils.PyDataset):
             f"{len(self)} batches an epoch>"
         )
 
+    def copied(self):
+        """The same data set, read from the beginning and on its own."""
+        copied = copy.copy(self)
+        copied._begin()
+        return copied
+
     def repeat(self):
         """The same images from the beginning and without end, for `fit(..., steps_per_epoch=..., shuffle=False)`.
 
         Keras' epochs may then be of any length; those of the data set follow one another. `for batch in dataset` never
         ends. Keras reads ahead, so a `fit` that was stopped leaves the data set at an unknown place: call `go_to`.
         """
-        repeated = copy.copy(self)
+        repeated = self.copied()
         repeated.is_repeated = True
-        repeated._begin()
         return repeated
 
     def sample_batch(self):
@@ -126,20 +132,21 @@ class Dataset(keras.utils.PyDataset):
             ValueError: if the state is of a data set with other images, batches or seed.
         """
         differing = {name for name, value in self.identity.items() if state["dataset"].get(name) != value}
-        if differing:
-            theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
-            raise ValueError(
-                f"The state is of another data set. This one has {own}. Received: a state of one with {theirs}"
-            )
+        theirs, own = ({name: d.get(name) for name in differing} for d in (state["dataset"], self.identity))
+        require(
+            not differing,
+            f"The state is of another data set. This one has {own}.",
+            f"a state of one with {theirs}",
+        )
         self.go_to(state["epoch"], state["batch"])
 
     def go_to(self, epoch, batch=0):
         """Make batch `batch` of epoch `epoch` the next one."""
-        if not is_between(epoch, 0, np.inf) or not is_between(batch, 0, len(self) - 1):
-            raise ValueError(
-                f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}. "
-                f"Received: epoch={epoch}, batch={batch}"
-            )
+        require(
+            is_between(epoch, 0, np.inf) and is_between(batch, 0, len(self) - 1),
+            f"`epoch` must be an integer of at least 0, and `batch` one of at least 0 and below {len(self)}.",
+            f"epoch={epoch}, batch={batch}",
+        )
         with self._lock:
             self._close()
             self._epoch, self._batch = self._start = int(epoch), int(batch)
@@ -212,18 +219,11 @@ class Dataset(keras.utils.PyDataset):
     def __getitem__(self, index):
         """Within `fit` the next batch, whatever the index; else batch `index` of the epoch."""
         if self._is_read_in_order:
-            return self._for_keras(self.read_batch())
+            return self.read_batch()
         if not 0 <= index < len(self):
             raise IndexError(f"The data set has {len(self)} batches. Received: index={index}")
-        stream = self._open(index)
-        try:
-            return self._for_keras(self._prepared(next(stream)))
-        finally:
-            stream.close()
-
-    def _for_keras(self, batch):
-        """A batch of `read_batch`, or a substitute where that is `None`."""
-        return batch
+        with contextlib.closing(self._open(index)) as stream:
+            return self._prepared(next(stream))
 
     def on_epoch_begin(self):
         self._is_read_in_order = True
@@ -243,26 +243,17 @@ class Dataset(keras.utils.PyDataset):
             uint8 array `(num_images, height, width, channels)` (float32, of latents), and an int32 array of labels or
             `None`.
         """
-        if self.training:
-            raise ValueError("Training data differ by epoch; take training=False. Received: training=True")
-        return _read_epoch(self, verbose)
-
-
-def _read_epoch(dataset, verbose):
-    """The images and labels (or `None`) of the next epoch of evaluation data, as arrays."""
-    dataset.go_to(dataset.get_state()["epoch"])
-    images = np.empty((dataset.num_images, *dataset.image_shape), dataset.dtype)
-    labels = np.empty(dataset.num_images, "int32")
-    progress = keras.utils.Progbar(dataset.num_images, unit_name="image") if verbose else None
-    done = 0
-    for _ in range(len(dataset)):
-        batch = dataset.read_batch()
-        if batch is None:
-            continue
-        batch = batch if dataset.class_names is not None else (batch, -1)
-        stop = done + len(batch[0])
-        images[done:stop], labels[done:stop] = batch
-        done = stop
-        if progress is not None:
-            progress.update(done, finalize=done == dataset.num_images)
-    return images[:done], labels[:done] if dataset.class_names is not None else None
+        require(not self.training, "Training data differ by epoch; take training=False.", "training=True")
+        self.go_to(self._epoch)
+        images = np.empty((self.num_images, *self.image_shape), self.dtype)
+        labels = np.empty(self.num_images, "int32")
+        progress = keras.utils.Progbar(self.num_images, verbose=int(bool(verbose)), unit_name="image")
+        done = 0
+        for _ in range(len(self)):
+            if (batch := self.read_batch()) is not None:
+                batch = batch if self.class_names is not None else (batch, -1)
+                stop = done + len(batch[0])
+                images[done:stop], labels[done:stop] = batch
+                done = stop
+                progress.update(done)
+        return images[:done], labels[:done] if self.class_names is not None else None

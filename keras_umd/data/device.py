@@ -7,6 +7,7 @@ from keras import ops
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.readers.arrays import ArraySource
 from keras_umd.data.settings import dataset_arguments, names_or_numbers
+from keras_umd.utils.checks import require
 
 
 def on_device(images, labels=None, *, image_size=None, batch_size=64, class_names=None, **options):
@@ -35,14 +36,12 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
     """
     source = ArraySource(images, labels)
     settings = source.settings(image_size, batch_size, **options)
-    if not settings.training:
-        raise ValueError("Evaluation data need no crops in the step; take `from_arrays`. Received: training=False")
+    require(settings.training, "Evaluation data need no crops in the step; take `from_arrays`.", "training=False")
     crop = settings.crop()
-    class_names = names_or_numbers(class_names, source.labels)
     return Dataset(
         DrawLoader(settings.order(len(source)), crop, images.shape[1:3]),
         device_layer=DeviceImages(images, source.labels, crop.image_size, name="device_images"),
-        **dataset_arguments(settings, class_names, source.description()),
+        **dataset_arguments(settings, names_or_numbers(class_names, source.labels), source.description()),
     )
 
 
@@ -62,13 +61,14 @@ class DrawLoader:
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
-        records = self.order.records(epoch)
         height, width = (np.float32(length) for length in self.image_size)
-        for number in range(start, self.order.num_batches):
-            indices = self.order.in_batch(records, number).astype("int32")
-            draws = self.order.draws(epoch, number, len(indices)).T
-            box = np.stack(self.crop.box(np, height, width, draws), axis=1)
-            yield {"indices": indices, "box": box.astype("float32"), "is_flipped": self.crop.is_flipped(draws)}
+        for records, draws in self.order.batches(epoch, start):
+            box = np.stack(self.crop.box(np, height, width, draws.T), axis=1)
+            yield {
+                "indices": records.astype("int32"),
+                "box": box.astype("float32"),
+                "is_flipped": self.crop.is_flipped(draws.T),
+            }
 
 
 class DeviceImages(keras.layers.Layer):

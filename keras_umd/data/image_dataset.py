@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_umd.data.dataset import Dataset
+from keras_umd.utils.checks import require
 
 NUM_NAMED = 3  # images in a message
 
@@ -14,7 +15,7 @@ class ImageDataset(Dataset):
     """Batches of uint8 images, with labels or without; made by the functions of `keras_umd.data`.
 
     See `Dataset` for its place, and for what is the same of all data sets. With
-    `keras_umd.callbacks.resumable(..., dataset=dataset)`, a `fit` that was stopped goes on in the middle of an epoch.
+    `keras_umd.callbacks.standard(..., dataset=dataset)`, a `fit` that was stopped goes on in the middle of an epoch.
 
     The place of an image that can't be read is taken by another one of its batch, where all batches are full (in
     training); else the batch is shorter. Keras counts on all batches: in the place of one without any good image it
@@ -39,16 +40,14 @@ class ImageDataset(Dataset):
     def _begin(self):
         super()._begin()
         self.left_out = []
-        self._bad = BadImages()
-        self.bad_images = self._bad.reasons
+        self.bad_images = {}
+        self._num_reported = 0  # of `bad_images`
+        self._are_small_reported = False
         self._last_good = None  # the last batch with an image that can be used
 
     def _open(self, batch):
-        self._bad.begin()
+        self._num_bad, self._num_small, self._first_small = 0, 0, []  # of this epoch, since its reading began
         return super()._open(batch)
-
-    def _end_epoch(self):
-        self._bad.warn(self.image_shape)
 
     def _prepared(self, batch):
         """The images of a `Batch` that can be used, with their labels if there are any; `None` if it has no such."""
@@ -58,21 +57,14 @@ class ImageDataset(Dataset):
                 "An image can't be used; on_error='skip' would leave it out. "
                 f"Received: {printable(batch.name(bad[0]))}: {batch.reasons[bad[0]]}"
             )
-        self._bad.count(batch, bad)
-        if self._bad.num_bad > self.max_bad_share * self.num_images:
-            raise ValueError(
-                f"More than max_bad_share={self.max_bad_share} of the {self.num_images} images can't be used. "
-                f"Received: {self._bad.num_bad} bad images; {self._bad.named()}"
-            )
+        self._count(batch, bad)
+        images = batch.images
         labels = batch.labels
         if self.class_names is not None and not 0 <= labels.min() <= labels.max() < len(self.class_names):
             raise ValueError(
                 f"Labels must lie in [0, {len(self.class_names)}), the number of class names. "
                 f"Received: labels from {labels.min()} to {labels.max()}"
             )
-        return self._without_bad(batch.images, labels, bad)
-
-    def _without_bad(self, images, labels, bad):
         if bad:
             places = np.arange(len(images))
             good = np.delete(places, bad)
@@ -84,66 +76,49 @@ class ImageDataset(Dataset):
         self._last_good = images if self.class_names is None else (images, labels)
         return self._last_good
 
-    def _for_keras(self, batch):
-        """Keras counts on every batch: instead of one without good images, images of the batch before."""
-        if batch is not None:
-            return batch
-        if self._last_good is None:
-            raise ValueError(
-                "The first batch has no image that can be used, so that nothing can stand in its place. "
-                f"Received: {self._bad.named()}"
-            )
-        if self.drop_remainder:
-            return self._last_good
-        return keras.tree.map_structure(lambda values: values[:1], self._last_good)
-
-
-class BadImages:
-    """Counts images in the batches of an epoch, and warns at its end of those that are new.
-
-    Attributes:
-        reasons: Dictionary from the names of images that couldn't be used, of all epochs, to the reasons.
-        num_bad: Integer, of this epoch, since its reading began.
-    """
-
-    def __init__(self):
-        self.reasons = {}
-        self._num_reported = 0  # of `reasons`
-        self._are_small_reported = False
-        self.begin()
-
-    def begin(self):
-        """Count anew: an epoch begins, or is read from another place on."""
-        self.num_bad, self._num_small, self._first_small = 0, 0, []
-
-    def count(self, batch, bad):
+    def _count(self, batch, bad):
         """Note the images of a `Batch` at the places `bad`, and the small ones among the others."""
-        self.reasons.update((batch.name(place), batch.reasons[place]) for place in bad)
-        self.num_bad += len(bad)
+        self.bad_images.update((batch.name(place), batch.reasons[place]) for place in bad)
+        self._num_bad += len(bad)
+        if self._num_bad > self.max_bad_share * self.num_images:
+            raise ValueError(
+                f"More than max_bad_share={self.max_bad_share} of the {self.num_images} images can't be used. "
+                f"Received: {self._num_bad} bad images; {_first(self.bad_images.items())}"
+            )
         small = [place for place in np.flatnonzero(batch.is_small) if place not in bad]
         self._num_small += len(small)
         self._first_small += [(batch.name(place),) for place in small[: NUM_NAMED - len(self._first_small)]]
 
-    def named(self):
-        """The first bad images and the reasons, for messages."""
-        return _first(self.reasons.items())
-
-    def warn(self, image_shape):
+    def _end_epoch(self):
         """Warn of what is new since the last warning."""
         if self._num_small and not self._are_small_reported:
             warnings.warn(
-                f"{self._num_small} images are smaller than {image_shape[0]}x{image_shape[1]} pixels "
+                f"{self._num_small} images are smaller than {self.image_shape[0]}x{self.image_shape[1]} pixels "
                 f"and were enlarged: {_first(self._first_small, self._num_small)}",
-                stacklevel=5,
+                stacklevel=4,
             )
             self._are_small_reported = True
-        if len(self.reasons) > self._num_reported:
+        if len(self.bad_images) > self._num_reported:
             warnings.warn(
-                f"{len(self.reasons)} images can't be used and were left out: {self.named()} "
+                f"{len(self.bad_images)} images can't be used and were left out: {_first(self.bad_images.items())} "
                 "(`bad_images` has all of them)",
-                stacklevel=5,
+                stacklevel=4,
             )
-        self._num_reported = len(self.reasons)
+        self._num_reported = len(self.bad_images)
+
+    def __getitem__(self, index):
+        """Keras counts on every batch: instead of one without good images, images of the batch before."""
+        batch = super().__getitem__(index)
+        if batch is not None:
+            return batch
+        require(
+            self._last_good is not None,
+            "The first batch has no image that can be used, so that nothing can stand in its place.",
+            _first(self.bad_images.items()),
+        )
+        if self.drop_remainder:
+            return self._last_good
+        return keras.tree.map_structure(lambda values: values[:1], self._last_good)
 
 
 def printable(name):

@@ -54,15 +54,9 @@ class PythonLoader:
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
-        records = self.order.records(epoch)
+        return prefetched(self._submit, self.order.batches(epoch, start), self.workers)
 
-        def submit(pool, number):
-            return self._submit(pool, self.order.in_batch(records, number), epoch, number)
-
-        return prefetched(submit, range(start, self.order.num_batches), self.workers)
-
-    def _submit(self, pool, records, epoch, number):
-        draws = self.order.draws(epoch, number, len(records))
+    def _submit(self, pool, records, draws):
         batch = Batch(
             images=np.empty((len(records), *self.crop.image_shape), "uint8"),
             labels=np.zeros(len(records), "int32"),
@@ -83,21 +77,20 @@ class PythonLoader:
                 batch.reasons[place] = str(error)
 
 
-def prefetched(start, numbers, workers=1):
+def prefetched(start, batches, workers=1):
     """Yields results in order, while threads make the next ones.
 
     Args:
-        start: Function from a pool of threads and a number to a result and the futures that fill it.
-        numbers: Iterable of integers.
+        start: Function from a pool of threads, records and draws to a result and the futures that fill it.
+        batches: Iterator of the records and draws of each result, as of `Order.batches`.
         workers: Integer, the number of threads.
     """
-    numbers = iter(numbers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
     try:
-        waiting = collections.deque(start(pool, number) for number in itertools.islice(numbers, BATCHES_AHEAD))
+        waiting = collections.deque(start(pool, *batch) for batch in itertools.islice(batches, BATCHES_AHEAD))
         while waiting:
             result, futures = waiting.popleft()
-            waiting.extend(start(pool, number) for number in itertools.islice(numbers, 1))
+            waiting.extend(start(pool, *batch) for batch in itertools.islice(batches, 1))
             for future in futures:
                 future.result()
             yield result

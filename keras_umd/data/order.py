@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_umd.data.crops import NUM_DRAWS
-from keras_umd.utils.checks import check_positive_integers, is_between
+from keras_umd.utils.checks import check_positive_integers, is_between, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,18 +31,21 @@ class Order:
 
     def __post_init__(self):
         check_positive_integers(batch_size=self.batch_size, num_shards=self.num_shards)
-        if not is_between(self.seed, 0, 2**31 - 1):
-            raise ValueError(f"`seed` must be an integer of at least 0 and below 2**31. Received: seed={self.seed}")
-        if not is_between(self.shard_index, 0, self.num_shards - 1):
-            raise ValueError(
-                f"`shard_index` must be an integer of at least 0 and below num_shards={self.num_shards}. "
-                f"Received: shard_index={self.shard_index}"
-            )
-        if not self.num_batches:
-            raise ValueError(
-                f"There must be images for at least one batch on each host. Received: {self.num_records} images, "
-                f"batch_size={self.batch_size}, num_shards={self.num_shards}"
-            )
+        require(
+            is_between(self.seed, 0, 2**31 - 1),
+            "`seed` must be an integer of at least 0 and below 2**31.",
+            f"seed={self.seed}",
+        )
+        require(
+            is_between(self.shard_index, 0, self.num_shards - 1),
+            f"`shard_index` must be an integer of at least 0 and below num_shards={self.num_shards}.",
+            f"shard_index={self.shard_index}",
+        )
+        require(
+            self.num_batches,
+            "There must be images for at least one batch on each host.",
+            f"{self.num_records} images, batch_size={self.batch_size}, num_shards={self.num_shards}",
+        )
 
     @property
     def num_own_records(self):
@@ -65,9 +68,12 @@ class Order:
             order = np.arange(self.num_records)
         return order[self.shard_index :: self.num_shards][: self.num_batches * self.batch_size]
 
-    def in_batch(self, records, batch):
-        """Those of the `records` of an epoch that are in a batch."""
-        return records[batch * self.batch_size : (batch + 1) * self.batch_size]
+    def batches(self, epoch, start):
+        """Yields the records of each batch of an epoch, from batch `start` on, and their draws."""
+        records = self.records(epoch)
+        for batch in range(start, self.num_batches):
+            own = records[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield own, self.draws(epoch, batch, len(own))
 
     def draws(self, epoch, batch, size):
         """Uniform random numbers for crops and flips, `(size, NUM_DRAWS)`, different ones on every host."""

@@ -8,6 +8,8 @@ from keras_umd.data.crops import Crop
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.data.loading import PythonLoader
 from keras_umd.data.order import Order
+from keras_umd.data.tf_loader import TFLoader
+from keras_umd.utils.checks import check_one_of, is_between, require
 
 ON_ERROR = ("skip", "raise")
 MANY = 2**62  # records: enough for a batch of any size, when only settings are checked
@@ -45,12 +47,17 @@ class Settings:
         self.drop_remainder = self.training if self.drop_remainder is None else self.drop_remainder
         self.crop()
         self.order(MANY)
-        if self.workers is not None and (not isinstance(self.workers, (int, np.integer)) or self.workers < 1):
-            raise ValueError(f"`workers` must be a positive integer or None. Received: workers={self.workers}")
-        if self.on_error not in ON_ERROR:
-            raise ValueError(f"`on_error` must be one of {ON_ERROR}. Received: on_error={self.on_error!r}")
-        if not isinstance(self.max_bad_share, (int, float)) or not 0 <= self.max_bad_share <= 1:
-            raise ValueError(f"`max_bad_share` must lie in [0, 1]. Received: max_bad_share={self.max_bad_share}")
+        require(
+            self.workers is None or is_between(self.workers, 1, np.inf),
+            "`workers` must be a positive integer or None.",
+            f"workers={self.workers}",
+        )
+        check_one_of(ON_ERROR, on_error=self.on_error)
+        require(
+            isinstance(self.max_bad_share, (int, float)) and 0 <= self.max_bad_share <= 1,
+            "`max_bad_share` must lie in [0, 1].",
+            f"max_bad_share={self.max_bad_share}",
+        )
 
     def crop(self):
         """The `Crop` of the images."""
@@ -105,6 +112,20 @@ def random_access_dataset(settings, source, class_names, description):
     return image_dataset(settings, loader, class_names, description)
 
 
+def tf_dataset(settings, records, order, class_names, description, **reading):
+    """The `ImageDataset` of records that TensorFlow reads in an order of their own.
+
+    Args:
+        settings: `Settings`.
+        records, **reading: As of `TFLoader`.
+        order: `Order` of the records' number.
+        class_names: List of strings or `None`.
+        description: String that tells these images from others.
+    """
+    loader = TFLoader(records, order, settings.crop(), settings.workers, **reading)
+    return image_dataset(settings, loader, class_names, description)
+
+
 def dataset_arguments(settings, class_names, source):
     """The arguments of `Dataset` that follow from settings."""
     image_shape = settings.crop().image_shape
@@ -138,11 +159,11 @@ def names_or_numbers(class_names, labels):
 def checked_labels(labels, num_images):
     """Class indices as an int32 array of shape `(num_images,)`."""
     labels = np.asarray(labels)
-    if labels.shape not in {(num_images,), (num_images, 1)} or labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(
-            f"`labels` must be class indices of shape ({num_images},). "
-            f"Received: labels of shape {labels.shape} and type {labels.dtype}"
-        )
+    require(
+        labels.shape in {(num_images,), (num_images, 1)} and labels.dtype.kind in "iu" and labels.min() >= 0,
+        f"`labels` must be class indices of shape ({num_images},).",
+        f"labels of shape {labels.shape} and type {labels.dtype}",
+    )
     return labels.reshape(-1).astype("int32")
 
 

@@ -123,11 +123,9 @@ class TFLoader:
             step = tf.add_n(
                 [tf.cast(is_at_least(box[2], box[3], crop.image_size, ratio), "int32") for ratio in ratios[1:]]
             )
-
-            def decode(ratio):
-                return tf.image.decode_and_crop_jpeg(data, box // ratio, channels=crop.channels, ratio=ratio)
-
-            return tf.switch_case(step, [lambda ratio=ratio: decode(ratio) for ratio in ratios]), shape
+            decode = functools.partial(tf.image.decode_and_crop_jpeg, data, channels=crop.channels)
+            branches = [functools.partial(decode, crop_window=box // ratio, ratio=ratio) for ratio in ratios]
+            return tf.switch_case(step, branches), shape
 
         def decode_png():
             image = tf.image.decode_png(data, channels=crop.channels)
@@ -146,8 +144,7 @@ class TFLoader:
         def why():
             few = f"{{}}x{{}} pixels are too few for image_size={crop.image_size}"
             many = f"{{}}x{{}} pixels are too many; {MAX_PIXELS} are allowed"
-            few, many = (tf.strings.format(text, (shape[0], shape[1])) for text in (few, many))
-            return tf.where(is_too_small, few, many)
+            return tf.where(is_too_small, *(tf.strings.format(text, (shape[0], shape[1])) for text in (few, many)))
 
         return (
             image,

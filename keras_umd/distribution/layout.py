@@ -43,14 +43,12 @@ def layout_map(mesh):
     layouts = keras.distribution.LayoutMap(mesh)
     if len(axes) == 1:
         layouts[BY_ROWS] = (axes[0], None)
-        for path in REPLICATED:
-            layouts[path] = (None, None)
+        layouts.update(dict.fromkeys(REPLICATED, (None, None)))
         return layouts
     for columns in COLUMNS:
         layouts[columns.format("kernel")] = (None, axes[1])
         layouts[columns.format("bias")] = (axes[1],)
-    for path in ROWS:
-        layouts[path] = (axes[1], None)
+    layouts.update(dict.fromkeys(ROWS, (axes[1], None)))
     # Modulation kernels stay replicated: sharding their columns would shard the tokens, with an all-gather before every
     # matrix product.
     return layouts
@@ -81,8 +79,7 @@ class ModelParallel(keras.distribution.ModelParallel):
         is_named = self._named_layouts[variable.path] is not None or any(axes)
         if not is_named and not others and len(shape) == 2 and math.prod(shape) >= SMALLEST_SHARDED:
             choices = [(None, axis), (axis, None)]
-        replicated = (None,) * len(shape)
-        fitting = next((choice for choice in choices if self._divides(shape, choice)), replicated)
+        fitting = next((choice for choice in choices if self._divides(shape, choice)), (None,) * len(shape))
         return keras.distribution.TensorLayout(fitting, self.device_mesh)
 
     def _divides(self, shape, axes):

@@ -9,6 +9,7 @@ from keras_umd.data import from_tfds
 from keras_umd.evaluation.features import extract, labelled, pairs_of
 from keras_umd.evaluation.probes import FewShotProbe
 from keras_umd.evaluation.results import Result, Table, describe_model
+from keras_umd.utils.checks import require
 
 POOLINGS = ("cls", "mean", "cls+mean")
 # Name and split in TFDS, of training and of test data. 4% of ImageNet are 51 images a class, enough to draw 10 from.
@@ -102,8 +103,7 @@ def sweep_features(
     Raises:
         ValueError: for unknown poolings, and as from `evaluate_features`.
     """
-    if not poolings or not set(poolings) <= set(POOLINGS):
-        raise ValueError(f"`poolings` must be of {POOLINGS}. Received: poolings={poolings}")
+    require(poolings and set(poolings) <= set(POOLINGS), f"`poolings` must be of {POOLINGS}.", f"poolings={poolings}")
     probes = as_probes(probes)
     layers = list(range(1, model.encoder.num_layers + 1)) if layers is None else list(layers)
     columns = {"cls": slice(model.hidden_dim), "mean": slice(model.hidden_dim, None), "cls+mean": slice(None)}
@@ -119,16 +119,14 @@ def sweep_features(
             for layer, pair in zip(layers, zip(*sets, strict=True), strict=True):
                 for pooling in poolings:
                     chosen = {"layer": layer, "pooling": pooling, "timesteps": t}
-                    part = columns[pooling]
-                    pooled = (dataclasses.replace(labelled(x), features=x.features[:, part]) for x in pair)
+                    pooled = (dataclasses.replace(labelled(x), features=x.features[:, columns[pooling]]) for x in pair)
                     table.append({**named(name), **chosen, **probe_results(probes, *pooled, {**description, **chosen})})
     return table
 
 
 def as_probes(probes):
     """A list of probes, from one, from several, or from `None`."""
-    if probes is None:
-        return [FewShotProbe()]
+    probes = FewShotProbe() if probes is None else probes
     return list(probes) if isinstance(probes, (list, tuple)) else [probes]
 
 
@@ -183,8 +181,7 @@ def transfer_datasets(image_size, batch_size=256, *, names=None, data_dir=None, 
     """
     names = list(TRANSFER) if names is None else list(names)
     unknown = [name for name in names if name not in TRANSFER]
-    if unknown:
-        raise ValueError(f"`names` must be of {list(TRANSFER)}. Received: {unknown}")
+    require(not unknown, f"`names` must be of {list(TRANSFER)}.", unknown)
 
     def open_pair(name):
         settings = {"image_size": image_size, "batch_size": batch_size, "training": False, "data_dir": data_dir}

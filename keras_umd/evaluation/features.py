@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_umd.data import Dataset
 from keras_umd.evaluation.statistics import checked_features
+from keras_umd.utils.checks import require
 from keras_umd.utils.images import check_images
 
 
@@ -84,8 +85,7 @@ def outputs_of(model, batches):
 
 def labelled(features):
     """Return the `FeatureSet` if it has labels, or raise a ValueError."""
-    if features.labels is None:
-        raise ValueError("A data set of images and labels is needed. Received: images without labels")
+    require(features.labels is not None, "A data set of images and labels is needed.", "images without labels")
     return features
 
 
@@ -93,11 +93,12 @@ def batches_of(dataset, batch_size):
     """Iterate over pairs of NumPy arrays, images and labels or `None`; `dataset` as in `extract`."""
     if hasattr(dataset, "shape"):
         dataset = (dataset, None)
-    if isinstance(dataset, Dataset) and dataset.device_layer is not None:
-        raise ValueError(
-            "Data that are cropped or sampled in the training step have no images to evaluate; make them with "
-            f"training=False, by another function of keras_umd.data. Received: {dataset}"
-        )
+    require(
+        not isinstance(dataset, Dataset) or dataset.device_layer is None,
+        "Data that are cropped or sampled in the training step have no images to evaluate; make them with "
+        "training=False, by another function of keras_umd.data.",
+        dataset,
+    )
     if isinstance(dataset, tuple) and len(dataset) == 2:
         all_images, all_labels = dataset
         if all_labels is not None and len(all_labels) != len(all_images):
@@ -111,11 +112,11 @@ def batches_of(dataset, batch_size):
         images = np.asarray(images)
         if labels is not None:
             labels = np.asarray(labels)
-            if labels.size != len(images) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
-                raise ValueError(
-                    "Labels must be class indices, integers of at least 0, one for each image. "
-                    f"Received: labels of shape {labels.shape} and type {labels.dtype} for {len(images)} images"
-                )
+            require(
+                labels.size == len(images) and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0,
+                "Labels must be class indices, integers of at least 0, one for each image.",
+                f"labels of shape {labels.shape} and type {labels.dtype} for {len(images)} images",
+            )
             labels = labels.reshape(-1)
         yield images, labels
 
@@ -123,17 +124,17 @@ def batches_of(dataset, batch_size):
 def _whole_epoch(dataset):
     """The batches of one epoch, also where an earlier reader stopped in the middle of it."""
     if isinstance(dataset, Dataset):
-        if dataset.training or dataset.is_repeated:
-            raise ValueError(
-                "Training data differ by epoch and repeated ones never end; evaluate data made with training=False. "
-                f"Received: {dataset}"
-            )
+        require(
+            not dataset.training and not dataset.is_repeated,
+            "Training data differ by epoch and repeated ones never end; evaluate data made with training=False.",
+            dataset,
+        )
         num_shards = dataset.identity["num_shards"]
-        if num_shards != 1 or len(dataset) * dataset.batch_size < dataset.num_images:
-            raise ValueError(
-                "Evaluation data must be whole; make them without shards and with drop_remainder=False. "
-                f"Received: {dataset}, one of {num_shards} shards, {len(dataset)} batches of {dataset.batch_size}"
-            )
+        require(
+            num_shards == 1 and len(dataset) * dataset.batch_size >= dataset.num_images,
+            "Evaluation data must be whole; make them without shards and with drop_remainder=False.",
+            f"{dataset}, one of {num_shards} shards, {len(dataset)} batches of {dataset.batch_size}",
+        )
         dataset.go_to(dataset.get_state()["epoch"])
     elif isinstance(dataset, keras.utils.PyDataset):  # it has no __iter__: Python would read until an IndexError
         return (dataset[i] for i in range(len(dataset)))
@@ -148,12 +149,9 @@ def with_progress(batches, dataset, verbose):
         dataset: The object that they are read from, for the number of images where it is known.
         verbose: Bool.
     """
-    if not verbose:
-        yield from batches
-        return
     source = dataset[0] if isinstance(dataset, tuple) and len(dataset) == 2 else dataset
     num_images = len(source) if hasattr(source, "shape") else getattr(source, "num_images", None)
-    bar, done = keras.utils.Progbar(num_images or None, unit_name="image"), 0
+    bar, done = keras.utils.Progbar(num_images or None, verbose=int(bool(verbose)), unit_name="image"), 0
     for images, labels in batches:
         yield images, labels
         done += len(images)
@@ -171,11 +169,11 @@ def pairs_of(data):
     """
     for name, pair in data.items() if isinstance(data, dict) else [(None, data)]:
         opened = pair() if callable(pair) else pair
-        if not isinstance(opened, (tuple, list)) or len(opened) != 2:
-            raise ValueError(
-                "`data` must be a pair (train, test), or a dictionary from names to such pairs. "
-                f"Received: {'data' if name is None else name} of type {type(opened).__name__}"
-            )
+        require(
+            isinstance(opened, (tuple, list)) and len(opened) == 2,
+            "`data` must be a pair (train, test), or a dictionary from names to such pairs.",
+            f"{'data' if name is None else name} of type {type(opened).__name__}",
+        )
         yield name, *opened
 
 

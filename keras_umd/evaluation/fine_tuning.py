@@ -10,7 +10,7 @@ from keras_umd.data import Dataset
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, extract, labelled, pairs_of
 from keras_umd.evaluation.results import Result, describe_model, describe_optimizer
 from keras_umd.training.recipes import cosine_with_warmup
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 from keras_umd.utils.fingerprint import fingerprint
 
 
@@ -68,10 +68,11 @@ def fine_tune(
 def _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer, seed, verbose):
     num_classes = _checked_classes(train, test, num_classes)
     images, train_images = _first_images(test, "test"), _first_images(train, "train")
-    if train_images.dtype != images.dtype:
-        raise ValueError(
-            f"Training and test images must be of one type. Received: {train_images.dtype} and {images.dtype}"
-        )
+    require(
+        train_images.dtype == images.dtype,
+        "Training and test images must be of one type.",
+        f"{train_images.dtype} and {images.dtype}",
+    )
     classifier = _classifier(encoder, images, num_classes, seed)
     is_array = isinstance(train, tuple)
     batches = ShuffledBatches(np.asarray(train[0]), np.asarray(train[1]), batch_size, seed) if is_array else train
@@ -112,16 +113,15 @@ def _checked_classes(train, test, num_classes):
     """The number of classes; raises a ValueError for labels beyond it and for data without end."""
     largest = {name: _largest_label(dataset) for name, dataset in (("train", train), ("test", test))}
     if num_classes is None:
-        if largest["train"] is None:
-            raise ValueError(f"`train` has no class names; pass `num_classes`. Received: train={train}")
+        require(largest["train"] is not None, "`train` has no class names; pass `num_classes`.", f"train={train}")
         num_classes = max(label for label in largest.values() if label is not None) + 1
     check_positive_integers(num_classes=num_classes)
     for name, dataset in (("train", train), ("test", test)):
-        if largest[name] is not None and largest[name] >= num_classes:
-            raise ValueError(
-                f"`num_classes` must be above all labels. Received: num_classes={num_classes}, {name} with labels up "
-                f"to {largest[name]}"
-            )
+        require(
+            largest[name] is None or largest[name] < num_classes,
+            "`num_classes` must be above all labels.",
+            f"num_classes={num_classes}, {name} with labels up to {largest[name]}",
+        )
         if getattr(dataset, "is_repeated", False):
             raise ValueError(f"`{name}` must end with its epoch; leave out `repeat`. Received: {name}={dataset}")
     return num_classes
@@ -140,11 +140,9 @@ def _first_images(dataset, name):
         return np.asarray(dataset[0][:1])
     if isinstance(dataset, Dataset):
         return dataset.sample_batch()[0]
-    if iter(dataset) is dataset:
-        raise ValueError(f"`{name}` is read several times; a generator can be read once. Received: {dataset}")
+    require(iter(dataset) is not dataset, f"`{name}` is read several times; a generator can be read once.", dataset)
     images, _ = next(batches_of(dataset, 1), (None, None))
-    if images is None:
-        raise ValueError(f"`{name}` must have images. Received: {name} without batches")
+    require(images is not None, f"`{name}` must have images.", f"{name} without batches")
     return images
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_sets
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, is_between, require
 
 # Rows that are compared at a time: two blocks of 2048 float64 features and their distances take 100 MB.
 BLOCK_SIZE = 2048
@@ -84,16 +84,16 @@ def kernel_distance(features, reference, num_subsets=100, subset_size=1000, seed
     """
     features, reference = checked_sets(features, reference)
     check_positive_integers(num_subsets=num_subsets, subset_size=subset_size)
-    if not 2 <= subset_size <= min(len(features), len(reference)):
-        raise ValueError(
-            "`subset_size` must be at least 2 and at most the size of the smaller set; pass a smaller one for few "
-            f"images. Received: subset_size={subset_size}, {len(features)} features, {len(reference)} of the reference"
-        )
+    require(
+        is_between(subset_size, 2, min(len(features), len(reference))),
+        "`subset_size` must be at least 2 and at most the size of the smaller set; pass a smaller one for few images.",
+        f"subset_size={subset_size}, {len(features)} features, {len(reference)} of the reference",
+    )
     rng = np.random.default_rng(seed)
-    distances = []
-    for _ in range(num_subsets):
-        subsets = [x[rng.choice(len(x), subset_size, replace=False)] for x in (features, reference)]
-        distances.append(squared_discrepancy(*subsets))
+    distances = [
+        squared_discrepancy(*(x[rng.choice(len(x), subset_size, replace=False)] for x in (features, reference)))
+        for _ in range(num_subsets)
+    ]
     return float(np.mean(distances)), float(np.std(distances))
 
 
@@ -151,12 +151,12 @@ def neighbourhood_scores(features, reference, precision_k=3, coverage_k=5):
     """
     features, reference = checked_sets(features, reference)
     check_positive_integers(precision_k=precision_k, coverage_k=coverage_k)
-    if max(precision_k, coverage_k) >= min(len(features), len(reference)):
-        raise ValueError(
-            "Both sets must have more images than neighbours. Received: "
-            f"precision_k={precision_k}, coverage_k={coverage_k}, {len(features)} features, {len(reference)} of the "
-            "reference"
-        )
+    require(
+        max(precision_k, coverage_k) < min(len(features), len(reference)),
+        "Both sets must have more images than neighbours.",
+        f"precision_k={precision_k}, coverage_k={coverage_k}, {len(features)} features, {len(reference)} of the "
+        "reference",
+    )
     # Centred, since |x|^2 - 2 x.y + |y|^2 would lose digits where the mean is large.
     center = reference.mean(axis=0, dtype="float64")
     precision_radii, coverage_radii = squared_radii(reference, [precision_k, coverage_k], center)
@@ -243,22 +243,20 @@ def inception_score(probabilities, splits=10):
     """
     check_positive_integers(splits=splits)
     probabilities = np.asarray(probabilities)
-    if probabilities.ndim != 2 or len(probabilities) < splits:
-        raise ValueError(
-            "`probabilities` must have shape (n, classes), with at least one image for each of the splits. "
-            f"Received: probabilities of shape {probabilities.shape}, splits={splits}"
-        )
-    # `not (a and b)`, so that NaN fails; float16 sums to 1 within a thousandth.
-    if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1, dtype="float64") - 1).max() < 1e-3):
-        raise ValueError(
-            "`probabilities` must be at least 0 and add up to 1 for each image; take the softmax of logits first. "
-            f"Received: values from {probabilities.min()} to {probabilities.max()}"
-        )
-    n, scores = len(probabilities), []
-    for i in range(splits):
-        part = probabilities[i * n // splits : (i + 1) * n // splits].astype("float64")
-        # The mean KL divergence from the mean is the entropy of the mean minus the mean of the entropies.
-        scores.append(np.exp(_entropy(part.mean(axis=0)) - _entropy(part).mean()))
+    require(
+        probabilities.ndim == 2 and len(probabilities) >= splits,
+        "`probabilities` must have shape (n, classes), with at least one image for each of the splits.",
+        f"probabilities of shape {probabilities.shape}, splits={splits}",
+    )
+    require(  # float16 sums to 1 within a thousandth
+        probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1, dtype="float64") - 1).max() < 1e-3,
+        "`probabilities` must be at least 0 and add up to 1 for each image; take the softmax of logits first.",
+        f"values from {probabilities.min()} to {probabilities.max()}",
+    )
+    n = len(probabilities)
+    parts = (probabilities[i * n // splits : (i + 1) * n // splits].astype("float64") for i in range(splits))
+    # The mean KL divergence from the mean is the entropy of the mean minus the mean of the entropies.
+    scores = [np.exp(_entropy(part.mean(axis=0)) - _entropy(part).mean()) for part in parts]
     return float(np.mean(scores)), float(np.std(scores))
 
 

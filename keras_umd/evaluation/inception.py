@@ -5,16 +5,21 @@ out the padding, and a max pool in the last block.
 """
 
 import functools
-import hashlib
 import os
+import pickle
+import re
+import zipfile
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_umd.backend import full_precision
-from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, convolutions_of, path_of
+from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, path_of
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
+from keras_umd.utils.arrays import check_sizes, read_arrays, reading
+from keras_umd.utils.atomic import DamagedFileError, checksum
+from keras_umd.utils.checks import check_one_of, require
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.optional import import_optional
 
@@ -23,6 +28,7 @@ NUM_LOGITS = 1008
 # The published file has the start of its sha256 in its name: pt_inception-2015-12-05-6726825d.pth.
 FID_SHA256 = "6726825d"
 BATCH_NORM_EPSILON = 1e-3
+REMEDY = "Download it again, or take a copy from elsewhere"
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -43,8 +49,9 @@ class FIDInception(keras.Model):
 
     Args:
         weights: Path of the PyTorch file that pytorch-fid and torch-fidelity share, or of an `.npz` file with the same
-            names and layouts, and optionally the `source_sha256` of the PyTorch file. `None` is for random weights,
-            drawn by `keras.utils.set_random_seed`.
+            names and layouts, and optionally the `source_sha256` of the PyTorch file. A name that ends with the start
+            of the file's SHA-256, as the published one's, is compared with it. `None` is for random weights, drawn by
+            `keras.utils.set_random_seed`.
         resize: String, the method that resizes images to 299x299: `"tf1"` as in the FID paper and ADM's evaluation,
             `"half_pixel"` as in pytorch-fid (which maps 127.5 to 0 instead of 128), `"clean"` as in clean-fid; see
             `resize_matrix`.
@@ -59,8 +66,9 @@ class FIDInception(keras.Model):
         layer's bias, which the original code of the Inception Score leaves out.
 
     Raises:
-        ValueError: if the weights aren't this network's, naming each array that is missing, unknown or of another
-            shape.
+        ValueError: if the weights aren't this network's, naming each array that is missing, unknown, of another shape
+            or not finite.
+        DamagedFileError: a ValueError, for a file that is damaged, or has anything but arrays in it.
 
     References:
         Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2015.
@@ -70,13 +78,12 @@ class FIDInception(keras.Model):
     value_range = (0.0, 255.0)
 
     def __init__(self, weights=None, resize="tf1", name="fid_inception"):
-        if resize not in RESIZE_MODES:
-            raise ValueError(f"`resize` must be one of {RESIZE_MODES}. Received: resize={resize!r}")
+        check_one_of(RESIZE_MODES, resize=resize)
         super().__init__(name=name, dtype="float32", trainable=False)
         self.resize = resize
         self.source_sha256 = None
         self.convolutions = {
-            path: keras.layers.Conv2D(
+            path_of(block, convolution): keras.layers.Conv2D(
                 convolution.filters,
                 convolution.kernel_size,
                 convolution.strides,
@@ -87,10 +94,11 @@ class FIDInception(keras.Model):
                 bias_initializer=_zeros,
                 dtype="float32",
                 trainable=False,
-                name=path.replace(".", "_"),
+                name=path_of(block, convolution).replace(".", "_"),
             )
             for block, step in NETWORK.items()
-            for path, convolution in convolutions_of(step, block)
+            for convolution in keras.tree.flatten(step)
+            if isinstance(convolution, Convolution)
         }
         self.classifier = keras.layers.Dense(
             NUM_LOGITS, use_bias=False, kernel_initializer=_zeros, dtype="float32", trainable=False, name="fc"
@@ -145,12 +153,11 @@ class FIDInception(keras.Model):
 
     def _prepare(self, images):
         shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
-        is_batch = len(shape) == 4 and shape[3] in (1, 3)
-        if not is_batch or (dtype != "uint8" and "float" not in dtype):
-            raise ValueError(
-                "`images` must be uint8 or float, of shape (batch, height, width, 1 or 3). "
-                f"Received: images of shape {shape} and type {dtype}"
-            )
+        require(
+            len(shape) == 4 and shape[3] in (1, 3) and (dtype == "uint8" or "float" in dtype),
+            "`images` must be uint8 or float, of shape (batch, height, width, 1 or 3).",
+            f"images of shape {shape} and type {dtype}",
+        )
         images = resize_images(images, IMAGE_SIZE, self.resize)
         if shape[3] == 1:
             images = ops.repeat(images, 3, axis=-1)
@@ -178,23 +185,23 @@ class FIDInception(keras.Model):
 
     def _load(self, path):
         arrays, source_sha256 = _read(path)
-        self._check(arrays, path)
+        self._check_names_and_shapes(arrays, path)
         for name, convolution in self.convolutions.items():
-            kernel, gamma, beta, mean, variance = (arrays[key].astype("float64") for key in _file_names(name))
+            kernel, gamma, beta, mean, variance = (np.asarray(arrays[key], "float64") for key in _file_names(name))
             scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
             convolution.kernel.assign(np.transpose(kernel, (2, 3, 1, 0)) * scale)
             convolution.bias.assign(beta - mean * scale)
-        self.classifier.kernel.assign(arrays["fc.weight"].T)
+        self.classifier.kernel.assign(np.asarray(arrays["fc.weight"]).T)
         self.source_sha256 = source_sha256
 
-    def _check(self, arrays, path):
+    def _check_names_and_shapes(self, arrays, path):
         expected = {"fc.weight": self.classifier.kernel.shape[::-1], "fc.bias": (NUM_LOGITS,)}
         for name, convolution in self.convolutions.items():
             height, width, channels, filters = convolution.kernel.shape
             kernel_name, *norm_names = _file_names(name)
             expected[kernel_name] = (filters, channels, height, width)
             expected.update(dict.fromkeys(norm_names, (filters,)))
-        found = {name: array.shape for name, array in arrays.items()}
+        found = {name: tuple(array.shape) for name, array in arrays.items()}
         problems = [
             f"{name}: {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
             for name in sorted(expected.keys() | found.keys())
@@ -203,6 +210,14 @@ class FIDInception(keras.Model):
         if problems:
             listed = "\n".join(problems)
             raise ValueError(f"These aren't the arrays of FID's network:\n{listed}\nReceived: weights={path!r}")
+        for name, array in arrays.items():  # of the right shapes, so that none is larger than it should be
+            values = np.asarray(array)
+            is_variance = name.endswith("running_var")
+            if values.dtype.kind != "f" or not np.isfinite(values).all() or (is_variance and values.min() < 0):
+                raise DamagedFileError(
+                    f"{name} must be finite floats{', of at least 0' if is_variance else ''}. {REMEDY}. "
+                    f"Received: weights={path!r}, with {name} of type {values.dtype}"
+                )
 
 
 def _zeros(shape, dtype):
@@ -211,21 +226,16 @@ def _zeros(shape, dtype):
 
 
 def _file_names(path):
-    norm_names = (f"{path}.bn.{name}" for name in ("weight", "bias", "running_mean", "running_var"))
-    return [f"{path}.conv.weight", *norm_names]
+    return [f"{path}.conv.weight", *(f"{path}.bn.{x}" for x in ("weight", "bias", "running_mean", "running_var"))]
 
 
 def _read(path):
-    """The arrays of a file, and the sha256 of their PyTorch file, or `None` where it isn't known."""
+    """The arrays or tensors of a file, and the sha256 of their PyTorch file, or `None` where it isn't known."""
     if path.endswith(".npz"):
-        with np.load(path) as file:
-            arrays = dict(file)
+        arrays = read_arrays(path, REMEDY)
         source_sha256 = str(arrays.pop("source_sha256", "")) or None
     elif path.endswith((".pth", ".pt")):
-        torch = import_optional("torch", f"PyTorch must read {path!r}: pip install 'keras_umd[torch]'")
-        arrays = {name: value.numpy() for name, value in torch.load(path, "cpu", weights_only=True).items()}
-        with open(path, "rb") as file:
-            source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        arrays, source_sha256 = _read_pytorch(path)
     else:
         raise ValueError(
             "`weights` must be the path of a .pth or .npz file, or None; keras.models.load_model reads a .keras file. "
@@ -233,3 +243,34 @@ def _read(path):
         )
     arrays = {name: value for name, value in arrays.items() if not name.endswith(".num_batches_tracked")}
     return arrays, source_sha256
+
+
+def _read_pytorch(path):
+    """The tensors of a PyTorch file, and its sha256.
+
+    PyTorch itself doesn't look at the checksums of its files, and makes tensors of what it finds.
+    """
+    torch = import_optional("torch", f"PyTorch must read {path!r}: pip install 'keras_umd[torch]'")
+    with reading(path, REMEDY):
+        sha256 = checksum(path)
+        promised = re.search(r"-([0-9a-f]{8,64})\.pth?$", path)  # as PyTorch's own download compares it
+        if promised and not sha256.startswith(promised[1]):
+            raise ValueError(f"its SHA-256 begins with {sha256[:8]}, and must begin with {promised[1]}")
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_sizes(path, archive)
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} has another checksum than it should")
+        try:
+            tensors = torch.load(path, "cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # its message tells how to run what is in the file
+            raise ValueError(
+                "it holds something else than tensors, which isn't loaded, since it could run code"
+            ) from error
+        if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+            raise ValueError("it must hold a dictionary of tensors, and nothing else")
+        types = torch.float16, torch.float32, torch.float64, torch.int64
+        for name, value in tensors.items():
+            if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in types:
+                raise ValueError(f"its tensors must be dense, of floats or integers, not as {name!r}: {value.dtype}")
+        return {str(name): value.detach() for name, value in tensors.items()}, sha256

@@ -97,14 +97,5 @@ NETWORK = {
 }
 
 
-def convolutions_of(step, block):
-    """Iterate over the convolutions of a step, with their paths."""
-    if isinstance(step, Convolution):
-        yield path_of(block, step), step
-    elif isinstance(step, (list, tuple)):
-        for part in step:
-            yield from convolutions_of(part, block)
-
-
 def path_of(block, convolution):
     return f"{block}.{convolution.name}".rstrip(".")

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_umd.evaluation.features import ShuffledBatches, batches_of, outputs_of
 from keras_umd.evaluation.results import describe_optimizer
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive, check_positive_integers, require
 from keras_umd.utils.configurable import Configurable
 
 BIAS_FEATURE = 100.0
@@ -36,11 +36,17 @@ class Probe(Configurable):
 def check_labelled(features, labels):
     """Return features and labels as arrays, or raise a ValueError for shapes that don't fit."""
     features, labels = np.asarray(features), np.asarray(labels)
-    if features.ndim != 2 or not len(features) or labels.shape != features.shape[:1]:
-        raise ValueError(
-            "Features must have shape (n, dim) and labels (n,), n at least 1. "
-            f"Received: features of shape {features.shape}, labels of shape {labels.shape}"
-        )
+    require(
+        features.ndim == 2 and len(features) and labels.shape == features.shape[:1],
+        "Features must have shape (n, dim) and labels (n,), n at least 1.",
+        f"features of shape {features.shape}, labels of shape {labels.shape}",
+    )
+    are_finite = np.isfinite(features).all(axis=1)
+    require(
+        are_finite.all(),
+        "Features must be finite; look for NaN in the weights of the encoder.",
+        f"NaN or infinite values in {np.sum(~are_finite)} of {len(features)} features",
+    )
     return features, labels
 
 
@@ -56,8 +62,7 @@ class RidgeClassifier:
     """
 
     def __init__(self, l2=1024.0):
-        if not l2 > 0:
-            raise ValueError(f"`l2` must be positive. Received: l2={l2}")
+        check_positive(l2=l2)
         self.l2 = l2
 
     def fit(self, features, labels, num_classes=None):
@@ -141,26 +146,21 @@ class FewShotProbe(Probe):
         Raises:
             ValueError: if a class has fewer than `shots` training images, or features and labels don't fit.
         """
-        features, labels = check_labelled(*train)
-        num_classes = int(max(labels.max(), np.max(test[1]))) + 1
-        accuracies = []
-        for draw in range(self.num_draws):
-            chosen = self._chosen(labels, draw)
-            self.classifier.fit(features[chosen], labels[chosen], num_classes)
-            accuracies.append(self.classifier.accuracy(*test))
-        return accuracies
+        (features, labels), test = check_labelled(*train), check_labelled(*test)
+        num_classes = int(max(labels.max(), test[1].max())) + 1
+        draws = (self._chosen(labels, draw) for draw in range(self.num_draws))
+        return [self.classifier.fit(features[i], labels[i], num_classes).accuracy(*test) for i in draws]
 
     def _chosen(self, labels, draw):
         if self.shots is None:
             return slice(None)
+        members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+        for label, images in members.items():
+            require(
+                len(images) >= self.shots, f"Class {label} has {len(images)} training images.", f"shots={self.shots}"
+            )
         rng = np.random.default_rng([self.seed, draw])
-        chosen = []
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            if len(members) < self.shots:
-                raise ValueError(f"Class {label} has {len(members)} training images. Received: shots={self.shots}")
-            chosen.append(rng.choice(members, self.shots, replace=False))
-        return np.concatenate(chosen)
+        return np.concatenate([rng.choice(images, self.shots, replace=False) for images in members.values()])
 
 
 def _targets(labels, num_classes):
@@ -184,8 +184,7 @@ class KNNProbe(Probe):
 
     def __init__(self, k=20, temperature=0.07):
         check_positive_integers(k=k)
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}")
+        check_positive(temperature=temperature)
         self.k = k
         self.temperature = temperature
 
@@ -196,8 +195,7 @@ class KNNProbe(Probe):
     def accuracies(self, train, test):
         """The accuracy on the test set, a list of one: nothing is random."""
         (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
-        if self.k > len(features):
-            raise ValueError(f"There are {len(features)} training images. Received: k={self.k}")
+        require(self.k <= len(features), f"There are {len(features)} training images.", f"k={self.k}")
         features, test_features = _directions(features), _directions(test_features)
         num_classes = int(labels.max()) + 1
         num_right = 0
@@ -247,8 +245,7 @@ class LinearProbe(Probe):
         (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
         num_classes = int(max(labels.max(), test_labels.max())) + 1
         accuracies = []
-        for run in range(self.num_runs):
-            seed = self.seed + run
+        for seed in range(self.seed, self.seed + self.num_runs):
             batches = ShuffledBatches(features.astype("float32"), labels, self.batch_size, seed)
             norm = keras.layers.BatchNormalization(center=False, scale=False, dtype="float32")
             linear = keras.layers.Dense(
@@ -265,7 +262,7 @@ class LinearProbe(Probe):
             norm.moving_mean.assign(features.mean(axis=0, dtype="float64"))
             norm.moving_variance.assign(features.var(axis=0, dtype="float64"))
             outputs = outputs_of(classifier, batches_of(test_features.astype("float32"), 4096))
-            scores = np.concatenate([scores for scores, _, _ in outputs])
+            scores = np.concatenate([scores for scores, *_ in outputs])
             accuracies.append(float(np.mean(scores.argmax(axis=1) == test_labels)))
         return accuracies
 

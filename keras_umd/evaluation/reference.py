@@ -1,5 +1,6 @@
 """Feature statistics of real images: computed once, kept in a file, or read from files of other codebases."""
 
+import itertools
 import os
 import zipfile
 
@@ -8,8 +9,14 @@ import numpy as np
 from keras_umd.evaluation.features import batches_of, outputs_of, with_progress
 from keras_umd.evaluation.image_scores import softmax
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_features
+from keras_umd.sampling.files import png_paths
+from keras_umd.utils.arrays import check_sizes, read_arrays, read_header, reading
 from keras_umd.utils.atomic import write_whole
+from keras_umd.utils.checks import require
 from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.optional import import_optional
+
+REMEDY = "Delete it, and make it anew, or take a copy from elsewhere"
 
 
 class ImageFeatures:
@@ -30,7 +37,7 @@ class ImageFeatures:
 
     def __init__(self, network, images, batch_size, *, keep_features=True, keep_probabilities=False):
         self.statistics = None
-        all_features, all_probabilities = _Rows(), _Rows()
+        kept_features, kept_probabilities = bytearray(), bytearray()
         for outputs, _, _ in outputs_of(network, _in_range(batches_of(images, batch_size), network)):
             outputs = outputs if isinstance(outputs, dict) else {"features": outputs}
             features = checked_features(outputs["features"], "float32")
@@ -38,12 +45,17 @@ class ImageFeatures:
                 self.statistics = FeatureStatistics(features.shape[1])
             self.statistics.update(features)
             if keep_features:
-                all_features.append(features)
+                kept_features += features.tobytes()
             if keep_probabilities and "logits" in outputs:
-                all_probabilities.append(softmax(outputs["logits"]))
-        if self.statistics is None:
-            raise ValueError("There are no images to take the features of. Received: no batches")
-        self.features, self.probabilities = all_features.whole(), all_probabilities.whole()
+                kept_probabilities += softmax(outputs["logits"]).astype("float32").tobytes()
+        require(self.statistics is not None, "There are no images to take the features of.", "no batches")
+        self.features = _rows(kept_features, self.statistics.num_images)
+        self.probabilities = _rows(kept_probabilities, self.statistics.num_images)
+
+
+def _rows(values, num_rows):
+    """A view of float32 bytes, or `None` without any: concatenating a list of arrays would take the memory twice."""
+    return np.frombuffer(values, "float32").reshape(num_rows, -1) if values else None
 
 
 class Reference:
@@ -98,12 +110,17 @@ class Reference:
 
     def save(self, path):
         """Write an `.npz` file, with `mu` and `sigma` under the names that other evaluators use."""
-        if not os.fspath(path).endswith(".npz"):
-            raise ValueError(f"The file's name must end with .npz. Received: path={path!r}")
-        values = {"mu": self.mean, "sigma": self.covariance}
-        optional = {"num_images": self.num_images, "features": self.features, "network": self.network}
-        values.update({name: np.asarray(value) for name, value in optional.items() if value is not None})
-        write_whole(os.fspath(path), lambda temporary: np.savez(temporary, **values))
+        require(os.fspath(path).endswith(".npz"), "The file's name must end with .npz.", f"path={path!r}")
+        values = {
+            "mu": self.mean,
+            "sigma": self.covariance,
+            "num_images": self.num_images,
+            "features": self.features,
+            "network": self.network,
+        }
+        known = {name: np.asarray(value) for name, value in values.items() if value is not None}
+        num_bytes = sum(value.nbytes for value in known.values())
+        write_whole(os.fspath(path), lambda temporary: np.savez(temporary, **known), needed_bytes=num_bytes)
 
     @classmethod
     def load(cls, path):
@@ -111,11 +128,16 @@ class Reference:
 
         Those of pytorch-fid and ADM don't name their network; use them with `FIDInception`, with `resize="half_pixel"`
         for pytorch-fid's.
+
+        Raises:
+            DamagedFileError: a ValueError that names the file, where it isn't what was written.
         """
-        with np.load(path) as file:
-            if not {"mu", "sigma"} <= set(file.files):
-                raise ValueError(f"The file must have `mu` and `sigma`. Received: {path} with {file.files}")
-            num_images, features, network = (file.get(name) for name in ("num_images", "features", "network"))
+        remedy = "Delete it, and make it anew with `Reference.of`, or take a copy from elsewhere"
+        file = read_arrays(path, remedy)
+        require({"mu", "sigma"} <= set(file), "The file must have `mu` and `sigma`.", f"{path} with {sorted(file)}")
+        num_images, features, network = (file.get(name) for name in ("num_images", "features", "network"))
+        _check_statistics(path, file["mu"], file["sigma"], features)
+        with reading(path, remedy):
             return cls(
                 file["mu"],
                 file["sigma"],
@@ -127,33 +149,11 @@ class Reference:
     def check_network(self, network):
         """Raise a ValueError if the reference was made with another network or other weights."""
         identity = network_identity(network)
-        if self.network is not None and self.network != identity:
-            raise ValueError(
-                "The reference was made with another network or other weights; make one with `Reference.of`. "
-                f"Received: network {identity}, reference of {self.network}"
-            )
-
-
-class _Rows:
-    """A float32 array that grows in place: concatenating a list of batches would take the memory twice."""
-
-    def __init__(self):
-        self.array, self.count = None, 0
-
-    def append(self, rows):
-        if self.array is None:
-            self.array = np.empty((0, rows.shape[1]), "float32")
-        count = self.count + len(rows)
-        if count > len(self.array):
-            self.array.resize((max(count, len(self.array) * 6 // 5), rows.shape[1]), refcheck=False)
-        self.array[self.count : count] = rows
-        self.count = count
-
-    def whole(self):
-        """The array of all rows, or `None` without any."""
-        if self.array is not None:
-            self.array.resize((self.count, self.array.shape[1]), refcheck=False)
-        return self.array
+        require(
+            self.network in (None, identity),
+            "The reference was made with another network or other weights; make one with `Reference.of`.",
+            f"network {identity}, reference of {self.network}",
+        )
 
 
 def _in_range(batches, network):
@@ -163,12 +163,28 @@ def _in_range(batches, network):
         if images.dtype != np.uint8 and images.size:
             least, greatest = images.min(), images.max()
             # Images scaled to [0, 1] lie in [0, 255], too, and would pass as nearly black ones.
-            if least < low or greatest > high or (high == 255 and greatest <= 1):
-                raise ValueError(
-                    f"The network takes uint8 images, or floats from {low:g} to {high:g}; scale them. "
-                    f"Received: images with values from {least:g} to {greatest:g}"
-                )
+            require(
+                not (least < low or greatest > high or (high == 255 and greatest <= 1)),
+                f"The network takes uint8 images, or floats from {low:g} to {high:g}; scale them.",
+                f"images with values from {least:g} to {greatest:g}",
+            )
         yield images, labels
+
+
+def _check_statistics(path, mean, covariance, features):
+    arrays = {"mu": mean, "sigma": covariance, **({} if features is None else {"features": features})}
+    dim = mean.shape[-1:]
+    shapes = {
+        "mu": dim,
+        "sigma": dim * 2,
+        "features": (*arrays["features"].shape[:1], *dim) if "features" in arrays else (),
+    }
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not array.ndim or array.shape != shapes[name] or not np.isfinite(array).all():
+            raise ValueError(
+                f"`{name}` of {os.fspath(path)} must be finite floats of shape {shapes[name]}; make the reference anew "
+                f"with `Reference.of`. Received: shape {array.shape}, type {array.dtype}"
+            )
 
 
 def network_identity(network):
@@ -178,19 +194,36 @@ def network_identity(network):
 
 
 def stored_images(path, batch_size):
-    """Iterate over the images of an `.npz` file, as `generate_to` and ADM write it, without loading all.
+    """Iterate over the images of an `.npz` file or a folder, as `generate_to` and ADM write them, without loading all.
 
     Args:
-        path: String or path. The images are in `arr_0`, uint8 `(n, height, width, channels)`.
+        path: String or path. The images of a file are in `arr_0`, uint8 `(n, height, width, channels)`.
         batch_size: Integer.
+
+    Raises:
+        DamagedFileError: a ValueError that names the file, where it isn't what was written.
     """
-    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
-        major, _ = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(file)
-        if fortran_order or len(shape) != 4:
-            raise ValueError(f"`arr_0` must have shape (n, height, width, channels). Received: {path} with {shape}")
-        image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        for start in range(0, shape[0], batch_size):
-            count = min(batch_size, shape[0] - start)
-            yield np.frombuffer(file.read(count * image_bytes), dtype).reshape(count, *shape[1:])
+    if os.path.isdir(path):
+        pillow = import_optional("PIL.Image", "Reading images needs Pillow: pip install 'keras_umd[data]'")
+        for batch in _in_batches(png_paths(path), batch_size):
+            images = np.stack([np.asarray(pillow.open(image)) for image in batch])
+            yield images if images.ndim == 4 else images[..., None]
+        return
+    with reading(path, REMEDY), zipfile.ZipFile(path) as archive:
+        check_sizes(path, archive)
+        info = archive.getinfo("arr_0.npy")
+        with archive.open(info) as file:
+            shape, fortran_order, dtype = read_header(file, info)
+            if fortran_order or len(shape) != 4:
+                raise ValueError(f"`arr_0` must have shape (n, height, width, channels). Received: {path} with {shape}")
+            image_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+            for start in range(0, shape[0], batch_size):
+                count = min(batch_size, shape[0] - start)
+                yield np.frombuffer(file.read(count * image_bytes), dtype).reshape(count, *shape[1:])
+            file.read(1)  # the end, where its checksum is compared
+
+
+def _in_batches(items, batch_size):
+    items = iter(items)
+    while batch := list(itertools.islice(items, batch_size)):
+        yield batch

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_umd.utils.checks import check_one_of, require
 from keras_umd.utils.cubic import cubic_weights
 
 RESIZE_MODES = ("tf1", "half_pixel", "clean")
@@ -23,12 +24,12 @@ def resize_images(images, new_size, mode):
         ValueError: if height or width isn't static.
     """
     height, width = images.shape[1:3]
-    if height is None or width is None:
-        raise ValueError(
-            "Height and width must be static shapes. TensorFlow relaxes them where one function (such as `predict`) "
-            "is traced for several sizes; use a function, or a network, for each. "
-            f"Received: images of shape {tuple(images.shape)}"
-        )
+    require(
+        height is not None and width is not None,
+        "Height and width must be static shapes. TensorFlow relaxes them where one function (such as `predict`) "
+        "is traced for several sizes; use a function, or a network, for each.",
+        f"images of shape {tuple(images.shape)}",
+    )
     rows, columns = (ops.cast(resize_matrix(size, new_size, mode), "float32") for size in (height, width))
     images = ops.einsum("ph,bhwc->bpwc", rows, ops.cast(images, "float32"))
     images = ops.einsum("qw,bpwc->bpqc", columns, images)
@@ -54,8 +55,7 @@ def resize_matrix(size, new_size, mode):
     Reference:
         Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", 2022.
     """
-    if mode not in RESIZE_MODES:
-        raise ValueError(f"`mode` must be one of {RESIZE_MODES}. Received: mode={mode!r}")
+    check_one_of(RESIZE_MODES, mode=mode)
     step = size / new_size
     pixels, new_pixels = np.arange(size)[None, :], np.arange(new_size)[:, None]
     centers = new_pixels * step if mode == "tf1" else (new_pixels + 0.5) * step - 0.5

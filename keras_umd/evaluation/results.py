@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from keras_umd.backend.devices import backend_version, training_devices
-from keras_umd.utils.atomic import write_json
+from keras_umd.utils.atomic import DamagedFileError, read_json, write_json
+from keras_umd.utils.checks import require
 from keras_umd.utils.fingerprint import fingerprint
 
 SHORT = 12  # digits of a hash
@@ -62,9 +63,8 @@ class Result:
         """
         own, theirs = ({"metric": r.metric, **r.protocol} for r in (self, other))
         differing = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
-        if differing:
-            details = "; ".join(f"{name}: {own.get(name)} and {theirs.get(name)}" for name in differing)
-            raise ValueError(f"The results can't be compared, they were measured otherwise. Received: {details}")
+        details = "; ".join(f"{name}: {own.get(name)} and {theirs.get(name)}" for name in differing)
+        require(not differing, "The results can't be compared, they were measured otherwise.", details)
         return self.value - other.value
 
     def differs_from(self, other, deviations=2.0):
@@ -74,11 +74,11 @@ class Result:
             ValueError: if they can't be compared, and if neither has a deviation.
         """
         known = [result.deviation for result in (self, other) if result.deviation is not None]
-        if not known:
-            raise ValueError(
-                "One of the two needs a deviation, as of `mean_of` several seeds. "
-                f"Received: {self.metric} of {self.value} and {other.value}, both without"
-            )
+        require(
+            known,
+            "One of the two needs a deviation, as of `mean_of` several seeds.",
+            f"{self.metric} of {self.value} and {other.value}, both without",
+        )
         return abs(self.minus(other)) > deviations * max(known)
 
     def save(self, path):
@@ -87,9 +87,21 @@ class Result:
 
     @classmethod
     def load(cls, path):
-        """Read the card that `save` wrote."""
-        with open(path) as file:
-            return cls(**json.load(file))
+        """Read the card that `save` wrote.
+
+        Raises:
+            DamagedFileError: a ValueError that names the file, where it isn't what was written.
+        """
+        remedy = "Take a copy of the card from elsewhere, or measure again"
+        card = read_json(path, remedy)
+        fields = {field.name for field in dataclasses.fields(cls)}
+        types = {"metric": str, "value": (int, float), "protocol": dict, "subject": dict}
+        if set(card) - fields or any(not isinstance(card.get(name), kind) for name, kind in types.items()):
+            raise DamagedFileError(
+                f"{os.fspath(path)} is no card, or a damaged one: it must have {sorted(fields)}. {remedy}. "
+                f"Received: {card}"
+            )
+        return cls(**card)
 
     def __str__(self):
         value = f"{self.value:.4g}" if abs(self.value) >= 1 else f"{self.value:.3f}"
@@ -119,14 +131,13 @@ def mean_of(results):
     Raises:
         ValueError: for an empty list, and for results that can't be compared; it names what differs.
     """
-    if not results:
-        raise ValueError("There must be a result to take the mean of. Received: results=[]")
+    require(results, "There must be a result to take the mean of.", "results=[]")
     first, values = results[0], [result.value for result in results]
     for result in results:
         result.minus(first)
-    subject = {"mean_of": [result.subject for result in results]}
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Result(first.metric, np.mean(values), first.protocol, subject, deviation, first.versions)
+    subject = {"mean_of": [result.subject for result in results]}
+    return dataclasses.replace(first, value=np.mean(values), subject=subject, deviation=deviation)
 
 
 def describe_model(model):
@@ -201,15 +212,11 @@ class Table(list):
             ValueError: for NaN, and for results that can't be compared.
         """
         rows = [row for row in self if column in row]
-        if not rows:
-            raise ValueError(f"The table has the columns {self.columns}. Received: column={column!r}")
-        values = []
+        require(rows, f"The table has the columns {self.columns}.", f"column={column!r}")
         for result in (row[column] for row in rows):
-            if math.isnan(result.value):
-                raise ValueError(f"A result of NaN can't be compared with others. Received: {result.line()}")
+            require(not math.isnan(result.value), "A result of NaN can't be compared with others.", result.line())
             result.minus(rows[0][column])
-            values.append(result.value)
-        return Row(rows[np.argmin(values) if smallest else np.argmax(values)])
+        return Row((min if smallest else max)(rows, key=lambda row: row[column].value))
 
     def cards(self):
         """All cards, as a list of dictionaries."""

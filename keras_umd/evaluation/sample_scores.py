@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import os
 
 import numpy as np
@@ -11,7 +10,9 @@ from keras_umd.evaluation.features import batches_of, with_progress
 from keras_umd.evaluation.image_scores import gaussian_distance, inception_score, kernel_distance, neighbourhood_scores
 from keras_umd.evaluation.reference import ImageFeatures, network_identity, stored_images
 from keras_umd.evaluation.results import Result, Row, Table
+from keras_umd.sampling.files import read_description
 from keras_umd.sampling.stream import SampleStream
+from keras_umd.utils.checks import require
 
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
 NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
@@ -23,8 +24,8 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     """Score images.
 
     Args:
-        images: String, the path of an `.npz` file as `generate_to` writes it; or as in `extract`. They are read in
-            batches and never all in memory.
+        images: String, the path of an `.npz` file or of a folder of PNG files as `generate_to` writes them, which are
+            compared with their checksums; or as in `extract`. They are read in batches and never all in memory.
         reference: `Reference` of the same network.
         network: `FIDInception`, or any Keras model from images to features `(batch, dim)`, or to a dictionary of
             `features` and `logits`.
@@ -46,10 +47,8 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     """
     digest, source = hashlib.sha256(), images
     if isinstance(images, (str, os.PathLike)):
-        manifest = os.path.join(os.path.dirname(os.path.abspath(images)), "manifest.json")
-        if subject is None and os.path.exists(manifest):
-            with open(manifest) as file:
-                subject = json.load(file)
+        description = read_description(images)
+        subject = description if subject is None else subject
         images = stored_images(images, batch_size)
 
     def hashed():
@@ -91,8 +90,11 @@ def evaluate_generator(
     Returns:
         Dictionary of `Result`s, as from `evaluate_images`; the cards record the settings of sampling.
     """
-    if model.is_latent and model.autoencoder is None:
-        raise ValueError("Latents can't be scored; set `model.autoencoder`. Received: a latent model without one")
+    require(
+        not model.is_latent or model.autoencoder is not None,
+        "Latents can't be scored; set `model.autoencoder`.",
+        "a latent model without one",
+    )
     samples = SampleStream(model, num_images, labels, seed, options)
     return _scores(
         with_progress(((images, None) for images in samples.batches(batch_size)), samples, verbose),
@@ -135,10 +137,10 @@ def sweep_generation(
     Returns:
         `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance`, and one for each metric.
     """
-    names = ("weights", "sampler", "num_steps", "guidance")
+    settings = {"weights": weights, "sampler": samplers, "num_steps": num_steps, "guidance": guidance}
     table = Table()
-    for values in itertools.product(weights, samplers, num_steps, guidance):
-        chosen = dict(zip(names, values, strict=True))
+    for values in itertools.product(*settings.values()):
+        chosen = dict(zip(settings, values, strict=True))
         shown = {name: x if isinstance(x, (str, int, float)) else repr(x) for name, x in chosen.items()}
         scores = evaluate_generator(model, reference, network, num_images, metrics=metrics, **chosen, **options)
         table.append({**shown, **scores})
@@ -157,18 +159,17 @@ def _scores(batches, reference, network, metrics, describe, batch_size):
         keep_probabilities="inception_score" in chosen,
     )
     if seen.probabilities is None and "inception_score" in chosen:
-        if metrics is not None:
-            raise ValueError(f"The network has no `logits`. Received: metrics={metrics}, network={network.name}")
+        require(metrics is None, "The network has no `logits`.", f"metrics={metrics}, network={network.name}")
         chosen.remove("inception_score")
     if metrics is None:
         both = (seen.features, reference.features)
         needed = {"frechet": (), "inception_score": (seen.probabilities,), "kernel": both, "neighbourhoods": both}
         chosen = [name for name in chosen if all(len(x) >= FEWEST_IMAGES[name] for x in needed[name])]
-    if seen.statistics.mean.shape != reference.mean.shape:
-        raise ValueError(
-            "The reference must be of the same network. "
-            f"Received: {seen.statistics.dim} features of an image, a reference of {len(reference.mean)}"
-        )
+    require(
+        seen.statistics.mean.shape == reference.mean.shape,
+        "The reference must be of the same network.",
+        f"{seen.statistics.dim} features of an image, a reference of {len(reference.mean)}",
+    )
     is_fid = getattr(network, "is_fid", False)
     protocol = {"network": network_identity(network), "num_images": seen.statistics.num_images}
     against = {**protocol, "reference": reference.digest, "num_reference": reference.num_images}
@@ -185,13 +186,12 @@ def _checked_metrics(metrics, reference):
     need_features = {"kernel", "neighbourhoods"}
     if metrics is None:
         return [name for name in _SCORES if reference.features is not None or name not in need_features]
-    if not metrics or not set(metrics) <= set(_SCORES):
-        raise ValueError(f"`metrics` must be of {tuple(_SCORES)}. Received: metrics={metrics}")
-    if reference.features is None and need_features & set(metrics):
-        raise ValueError(
-            f"{sorted(need_features & set(metrics))} need a reference made with keep_features=True. "
-            f"Received: metrics={metrics}, and a reference of mean and covariance alone"
-        )
+    require(metrics and set(metrics) <= set(_SCORES), f"`metrics` must be of {tuple(_SCORES)}.", f"metrics={metrics}")
+    require(
+        reference.features is not None or need_features.isdisjoint(metrics),
+        f"{sorted(need_features & set(metrics))} need a reference made with keep_features=True.",
+        f"metrics={metrics}, and a reference of mean and covariance alone",
+    )
     return [name for name in _SCORES if name in metrics]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 
 # The product of a batch with itself takes at least the time to read and write a (dim, dim) matrix: with 2048 features
 # 50 ms for 8 images as for 64. So this many images are collected first.
@@ -47,10 +47,11 @@ class FeatureStatistics:
             ValueError: for another shape, and for features that are not finite; none of them is added then.
         """
         features = checked_features(features)
-        if features.shape[1] != self.dim:
-            raise ValueError(
-                f"Features must have shape (batch, {self.dim}). Received: features of shape {features.shape}"
-            )
+        require(
+            features.shape[1] == self.dim,
+            f"Features must have shape (batch, {self.dim}).",
+            f"features of shape {features.shape}",
+        )
         while len(features):
             taken = features[: BUFFERED_IMAGES - self._num_buffered]
             features = features[len(taken) :]
@@ -61,8 +62,7 @@ class FeatureStatistics:
 
     def merge(self, other):
         """Add all images of other `FeatureStatistics`, which stay as they are."""
-        if other.dim != self.dim:
-            raise ValueError(f"Both must be of {self.dim} features. Received: other with dim={other.dim}")
+        require(other.dim == self.dim, f"Both must be of {self.dim} features.", f"other with dim={other.dim}")
         self._empty_buffer()
         other._empty_buffer()
         self._merge(other._num_merged, other._mean, other._scatter)
@@ -104,8 +104,11 @@ class FeatureStatistics:
 
     def _check_num_images(self, least):
         self._empty_buffer()
-        if self.num_images < least:
-            raise ValueError(f"There must be at least {least} image(s). Received: num_images={self.num_images}")
+        require(
+            self.num_images >= least,
+            f"There must be at least {least} image(s).",
+            f"num_images={self.num_images}",
+        )
 
 
 def checked_features(features, dtype=None):
@@ -121,11 +124,11 @@ def checked_features(features, dtype=None):
     if isinstance(features, dict):
         raise ValueError(f"The encoder must return features alone. Received: a dictionary of {list(features)}")
     features = np.asarray(features, dtype)
-    if features.ndim != 2:
-        raise ValueError(
-            "Features must have shape (n, dim), one vector an image; pool or flatten an encoder's outputs. "
-            f"Received: features of shape {features.shape}"
-        )
+    require(
+        features.ndim == 2,
+        "Features must have shape (n, dim), one vector an image; pool or flatten an encoder's outputs.",
+        f"features of shape {features.shape}",
+    )
     # Minimum and maximum are NaN where a value is; a mask would take a quarter of the features' memory.
     if not np.isfinite([features.min(initial=0), features.max(initial=0)]).all():
         wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
@@ -138,11 +141,11 @@ def checked_features(features, dtype=None):
 def checked_sets(features, reference):
     """Return two sets of features as arrays, or raise a ValueError unless dims agree and both have two rows or more."""
     features, reference = checked_features(features), checked_features(reference)
-    if features.shape[1] != reference.shape[1] or min(len(features), len(reference)) < 2:
-        raise ValueError(
-            "`features` and `reference` must be of shape (n, dim), with the same dim and at least two rows. "
-            f"Received: features of shape {features.shape}, reference of shape {reference.shape}"
-        )
+    require(
+        features.shape[1] == reference.shape[1] and min(len(features), len(reference)) >= 2,
+        "`features` and `reference` must be of shape (n, dim), with the same dim and at least two rows.",
+        f"features of shape {features.shape}, reference of shape {reference.shape}",
+    )
     return features, reference
 
 
@@ -159,8 +162,11 @@ def rank_me(features):
         Float of at least 1.
     """
     features = np.asarray(features, "float64")
-    if features.ndim != 2 or not features.size:
-        raise ValueError(f"`features` must be of shape (n, dim). Received: features of shape {features.shape}")
+    require(
+        features.ndim == 2 and features.size,
+        "`features` must be of shape (n, dim).",
+        f"features of shape {features.shape}",
+    )
     values = np.linalg.svd(features, compute_uv=False)
     shares = values / np.maximum(values.sum(), 1e-12) + 1e-7
     return float(np.exp(-np.sum(shares * np.log(shares))))

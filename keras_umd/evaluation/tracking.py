@@ -113,8 +113,7 @@ class DrawSamples:
         self.options = {**FEW_STEPS, **options}
 
     def __call__(self, model):
-        classes = model.num_classes
-        labels = None if classes is None else [i % classes for i in range(self.num_images)]
+        labels = None if model.num_classes is None else [i % model.num_classes for i in range(self.num_images)]
         return {
             "samples": plots.image_grid(
                 model.generate(labels, num_images=self.num_images, **self.options),

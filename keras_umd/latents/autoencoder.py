@@ -1,6 +1,5 @@
 """Autoencoders: their base class, and Stable Diffusion's."""
 
-import contextlib
 import os
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import compile_function, import_tensorflow, shard_batch
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_finite, check_positive_integers, is_between, require
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.images import check_images, scale_images, to_uint8
 from keras_umd.utils.seeds import seed_generator
@@ -47,8 +46,11 @@ class Autoencoder:
     """
 
     def __init__(self, encoder, decoder, *, name, scale=STABLE_DIFFUSION_SCALE, downsampling=8, latent_channels=4):
-        if not isinstance(scale, (int, float, np.number)) or not 0 < scale < np.inf:
-            raise ValueError(f"`scale` must be a finite number above 0. Received: scale={scale!r}")
+        require(
+            isinstance(scale, (int, float, np.number)) and 0 < scale < np.inf,
+            "`scale` must be a finite number above 0.",
+            f"scale={scale!r}",
+        )
         check_positive_integers(downsampling=downsampling, latent_channels=latent_channels)
         self.encoder = encoder
         self.decoder = decoder
@@ -75,17 +77,21 @@ class Autoencoder:
             latent_channels)`, both multiplied by `scale`.
         """
         images = np.asarray(ops.convert_to_numpy(images))
-        if images.ndim == 4 and images.shape[-1] != 3:
-            raise ValueError(f"`images` must have 3 channels, last. Received: images of shape {images.shape}")
+        require(
+            images.ndim != 4 or images.shape[-1] == 3,
+            "`images` must have 3 channels, last.",
+            f"images of shape {images.shape}",
+        )
         check_images(images, (None, None, 3), VALUE_RANGE)
         expected = self.latent_shape(images.shape[1:3])
         parts = _in_batches(self._compiled_encode, self.encoder, images, batch_size)
         mean, std = (ops.concatenate(values, axis=0) for values in zip(*parts, strict=True))
-        if tuple(mean.shape[1:]) != expected:
-            raise ValueError(
-                f"The encoder must make latents of shape {expected} of images of shape {tuple(images.shape[1:])}; see "
-                f"`downsampling` and `latent_channels`. Received: latents of shape {tuple(mean.shape[1:])}"
-            )
+        require(
+            tuple(mean.shape[1:]) == expected,
+            f"The encoder must make latents of shape {expected} of images of shape {tuple(images.shape[1:])}; see "
+            "`downsampling` and `latent_channels`.",
+            f"latents of shape {tuple(mean.shape[1:])}",
+        )
         return mean, std
 
     def sample(self, mean, std, seed=None):
@@ -99,11 +105,11 @@ class Autoencoder:
             Float32 tensor of their shape.
         """
         mean, std = (ops.convert_to_tensor(x, dtype="float32") for x in (mean, std))
-        if mean.shape != std.shape:
-            raise ValueError(
-                "`mean` and `std` must have the same shape. "
-                f"Received: mean of shape {tuple(mean.shape)}, std of shape {tuple(std.shape)}"
-            )
+        require(
+            mean.shape == std.shape,
+            "`mean` and `std` must have the same shape.",
+            f"mean of shape {tuple(mean.shape)}, std of shape {tuple(std.shape)}",
+        )
         return mean + std * keras.random.normal(mean.shape, dtype="float32", seed=seed_generator(seed))
 
     def decode(self, latents, batch_size=8):
@@ -119,14 +125,13 @@ class Autoencoder:
         """
         latents = np.asarray(ops.convert_to_numpy(latents))
         is_float = "float" in keras.backend.standardize_dtype(latents.dtype)
-        if latents.ndim != 4 or latents.shape[-1] != self.latent_channels or not is_float:
-            raise ValueError(
-                f"`latents` must be floats of shape (num_images, height, width, {self.latent_channels}). "
-                f"Received: latents of shape {latents.shape} and type {latents.dtype}"
-            )
+        require(
+            latents.ndim == 4 and latents.shape[-1] == self.latent_channels and is_float,
+            f"`latents` must be floats of shape (num_images, height, width, {self.latent_channels}).",
+            f"latents of shape {latents.shape} and type {latents.dtype}",
+        )
         latents = latents.astype("float32")
-        if not np.all(np.isfinite(latents)):
-            raise ValueError("`latents` must be finite. Received: latents with NaN or infinite values")
+        require(np.all(np.isfinite(latents)), "`latents` must be finite.", "latents with NaN or infinite values")
         parts = _in_batches(self._compiled_decode, self.decoder, latents, batch_size)
         return np.concatenate([to_uint8(ops.convert_to_numpy(images), VALUE_RANGE) for (images,) in parts])
 
@@ -137,12 +142,11 @@ class Autoencoder:
             image_size: Integer or pair `(height, width)`, divisible by `downsampling`.
         """
         sizes = (image_size,) * 2 if np.ndim(image_size) == 0 else tuple(image_size)
-        integers = all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes)
-        if len(sizes) != 2 or not integers or any(size % self.downsampling for size in sizes):
-            raise ValueError(
-                f"Height and width of images must be positive multiples of {self.downsampling}; resize or crop the "
-                f"images. Received: image_size={image_size}"
-            )
+        require(
+            len(sizes) == 2 and all(is_between(size, 1, np.inf) and size % self.downsampling == 0 for size in sizes),
+            f"Height and width of images must be positive multiples of {self.downsampling}; resize or crop the images.",
+            f"image_size={image_size}",
+        )
         return (*(int(size) // self.downsampling for size in sizes), self.latent_channels)
 
     def image_shape(self, latent_shape):
@@ -174,19 +178,29 @@ class StableDiffusionAutoencoder(Autoencoder):
     """
 
     def __init__(self, weights="stable_diffusion"):
-        encoder_path, decoder_path = _check_weights(weights)
-        download_weights = weights == "stable_diffusion"
+        is_given = weights is not None and weights != "stable_diffusion"
+        paths = tuple(map(os.fspath, weights)) if isinstance(weights, (tuple, list)) else ()
+        require(
+            not is_given or (len(paths) == 2 and all(p.endswith(".h5") and os.path.exists(p) for p in paths)),
+            "`weights` must be 'stable_diffusion', None or a pair of paths (encoder, decoder) of existing .h5 files.",
+            f"weights={weights!r}",
+        )
         stable_diffusion = _import_stable_diffusion()
-        with _float32():
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")  # the global policy is meant for the trained model
+        try:
+            download_weights = weights == "stable_diffusion"
             image_encoder = stable_diffusion.ImageEncoder(download_weights=download_weights)
             image_decoder = stable_diffusion.Decoder(256, 256, download_weights=download_weights)
-            if encoder_path is not None:
-                image_encoder.load_weights(encoder_path)
-                image_decoder.load_weights(decoder_path)
+            if is_given:
+                image_encoder.load_weights(paths[0])
+                image_decoder.load_weights(paths[1])
             # Without the last layer, which drops the log-variance and multiplies with the scale.
             encoder = keras.Sequential([keras.Input((None, None, 3)), *image_encoder.layers[:-1]])
             # Without the first layer, which divides by the scale, and for images of any size.
             decoder = keras.Sequential([keras.Input((None, None, 4)), *image_decoder.layers[1:]])
+        finally:
+            keras.config.set_dtype_policy(policy)
         super().__init__(encoder, decoder, name="stable_diffusion")
 
 
@@ -202,41 +216,16 @@ def _import_stable_diffusion():
     return stable_diffusion
 
 
-@contextlib.contextmanager
-def _float32():
-    """A context whose layers compute in float32, whatever the global policy, which is meant for the trained model."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
-def _check_weights(weights):
-    """The paths of encoder and decoder, or `None` where no file of the user's is loaded."""
-    if weights is None or weights == "stable_diffusion":
-        return None, None
-    paths = tuple(map(os.fspath, weights)) if isinstance(weights, (tuple, list)) else ()
-    if len(paths) != 2 or not all(path.endswith(".h5") and os.path.exists(path) for path in paths):
-        raise ValueError(
-            "`weights` must be 'stable_diffusion', None or a pair of paths (encoder, decoder) of existing .h5 files. "
-            f"Received: weights={weights!r}"
-        )
-    return paths
-
-
 def _in_batches(function, model, x, batch_size):
     """Yields the results of a compiled function, tuples of tensors, batch by batch of a NumPy array.
 
     The last batch is padded to the size of the others: one program serves all.
     """
     check_positive_integers(batch_size=batch_size)
-    if not len(x):
-        raise ValueError(f"There must be at least one image. Received: an array of shape {x.shape}")
+    require(len(x), "There must be at least one image.", f"an array of shape {x.shape}")
     batch_size = min(batch_size, len(x))
     values = [variable.value for variable in model.variables]
     for start in range(0, len(x), batch_size):
         rows = x[np.arange(start, start + batch_size) % len(x)]
         outputs = function(values, shard_batch(ops.convert_to_tensor(rows)))
-        yield tuple(output[: len(x) - start] for output in outputs)
+        yield tuple(check_finite(output[: len(x) - start], "outputs") for output in outputs)

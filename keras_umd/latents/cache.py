@@ -1,7 +1,8 @@
 """Computes the latents of a data set once, instead of in every epoch; their files, with a manifest and checksums."""
 
-import hashlib
+import itertools
 import json
+import math
 import os
 
 import keras
@@ -11,10 +12,20 @@ from keras import ops
 
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.latents.autoencoder import Autoencoder
-from keras_umd.utils.atomic import write_json, write_whole
+from keras_umd.utils.arrays import reading
+from keras_umd.utils.atomic import (
+    MANIFEST,
+    DamagedFileError,
+    entry_of,
+    read_json,
+    what_is_wrong,
+    write_json,
+    write_whole,
+)
+from keras_umd.utils.checks import is_between, require
 
 FORMAT = 1
-MANIFEST = "manifest.json"
+REMEDY = "Delete the folder, and call `cache_latents` again to make it anew"
 SHARD_BYTES = 2**26  # a kill loses one shard: 2048 images of 256x256 pixels
 
 
@@ -56,25 +67,23 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
     os.makedirs(directory, exist_ok=True)
     manifest, path = matching_manifest(directory, identity), os.path.join(directory, MANIFEST)
     done = {(shard["view"], shard["batch"]) for shard in manifest["shards"]}
-    progress = keras.utils.Progbar(views * len(dataset), unit_name="batch") if verbose else None
-    for view in range(views):
-        for start in range(0, len(dataset), identity["shard_batches"]):
-            stop = min(start + identity["shard_batches"], len(dataset))
-            if (view, start) not in done:
-                state = dataset.get_state()
-                if (state["epoch"], state["batch"]) != (view, start):  # else batches read ahead would be lost
-                    dataset.go_to(view, start)
-                arrays, shard = _encode(dataset, autoencoder, stop - start, flip, progress, view * len(dataset) + start)
-                if not done:  # not before, so that a wrong argument leaves the directory as it was
-                    write_json(path, manifest)
-                shard |= {"view": view, "batch": start}
-                for name, values in arrays.items():
-                    shard[name] = write_array(directory, f"view{view:02}-batch{start:07}-{name}", values)
-                manifest["shards"].append(shard)
-                done.add((view, start))
+    progress = keras.utils.Progbar(views * len(dataset), verbose=int(bool(verbose)), unit_name="batch")
+    for view, start in itertools.product(range(views), range(0, len(dataset), identity["shard_batches"])):
+        stop = min(start + identity["shard_batches"], len(dataset))
+        if (view, start) not in done:
+            state = dataset.get_state()
+            if (state["epoch"], state["batch"]) != (view, start):  # else batches read ahead would be lost
+                dataset.go_to(view, start)
+            arrays, shard = _encode(dataset, autoencoder, stop - start, flip, progress, view * len(dataset) + start)
+            if not done:  # not before, so that a wrong argument leaves the directory as it was
                 write_json(path, manifest)
-            if progress is not None:
-                progress.update(view * len(dataset) + stop)
+            shard |= {"view": view, "batch": start}
+            for name, values in arrays.items():
+                shard[name] = write_array(directory, f"view{view:02}-batch{start:07}-{name}", values)
+            manifest["shards"].append(shard)
+            done.add((view, start))
+            write_json(path, manifest)
+        progress.update(view * len(dataset) + stop)
     _check_views(manifest, directory)
     if not manifest["is_complete"]:
         manifest["is_complete"] = True
@@ -101,31 +110,37 @@ def _identity(dataset, autoencoder, views, flip):
 
 
 def _check_arguments(dataset, autoencoder, views):
-    if not isinstance(dataset, ImageDataset) or dataset.device_layer is not None or dataset.dtype != "uint8":
-        raise ValueError(
-            "`dataset` must be images, from a function of keras_umd.data other than `on_device`. "
-            f"Received: a {type(dataset).__name__}"
-        )
-    if not isinstance(autoencoder, Autoencoder):
-        raise ValueError(f"`autoencoder` must be an `Autoencoder`. Received: autoencoder={autoencoder!r}")
-    if dataset.image_shape[-1] != 3:
-        raise ValueError(f"Images must have 3 channels. Received: dataset with images of shape {dataset.image_shape}")
-    if not isinstance(views, (int, np.integer)) or views < 1 or (views > 1 and not dataset.training):
-        raise ValueError(
-            "`views` must be a positive integer, and 1 where all crops of an image are the same, with training=False. "
-            f"Received: views={views}, training={dataset.training}"
-        )
-    if dataset.identity["shuffle"] or dataset.drop_remainder:
-        raise ValueError(
-            "Every epoch must have all images in the same order; make the data set with training=False, or for random "
-            "crops with training=True, flip=False, shuffle=False, drop_remainder=False. "
-            f"Received: shuffle={dataset.identity['shuffle']}, drop_remainder={dataset.drop_remainder}"
-        )
-    if dataset.identity["num_shards"] != 1 or dataset.is_repeated:
-        raise ValueError(
-            "One host writes the whole cache; several may read it. "
-            f"Received: num_shards={dataset.identity['num_shards']}, is_repeated={dataset.is_repeated}"
-        )
+    require(
+        isinstance(dataset, ImageDataset) and dataset.device_layer is None and dataset.dtype == "uint8",
+        "`dataset` must be images, from a function of keras_umd.data other than `on_device`.",
+        f"a {type(dataset).__name__}",
+    )
+    require(
+        isinstance(autoencoder, Autoencoder),
+        "`autoencoder` must be an `Autoencoder`.",
+        f"autoencoder={autoencoder!r}",
+    )
+    require(
+        dataset.image_shape[-1] == 3,
+        "Images must have 3 channels.",
+        f"dataset with images of shape {dataset.image_shape}",
+    )
+    require(
+        is_between(views, 1, np.inf if dataset.training else 1),
+        "`views` must be a positive integer, and 1 where all crops of an image are the same, with training=False.",
+        f"views={views}, training={dataset.training}",
+    )
+    require(
+        not dataset.identity["shuffle"] and not dataset.drop_remainder,
+        "Every epoch must have all images in the same order; make the data set with training=False, or for random "
+        "crops with training=True, flip=False, shuffle=False, drop_remainder=False.",
+        f"shuffle={dataset.identity['shuffle']}, drop_remainder={dataset.drop_remainder}",
+    )
+    require(
+        dataset.identity["num_shards"] == 1 and not dataset.is_repeated,
+        "One host writes the whole cache; several may read it.",
+        f"num_shards={dataset.identity['num_shards']}, is_repeated={dataset.is_repeated}",
+    )
 
 
 def _encode(dataset, autoencoder, num_batches, flip, progress, num_done):
@@ -141,11 +156,12 @@ def _encode(dataset, autoencoder, num_batches, flip, progress, num_done):
             mirrored = [images, images[:, :, ::-1]] if flip else [images]
             encoded = [map(ops.convert_to_numpy, autoencoder.encode(x)) for x in mirrored]
             encoded = np.stack([np.concatenate(list(mean_and_std), axis=-1) for mean_and_std in encoded], axis=1)
-            if not np.all(np.isfinite(encoded)):
-                raise ValueError(f"The autoencoder must give finite latents. Received: others in batch {number}")
+            require(
+                np.all(np.isfinite(encoded)), "The autoencoder must give finite latents.", f"others in batch {number}"
+            )
             moments.append(encoded.astype(ml_dtypes.bfloat16).view("uint16"))
             labels.append(batch_labels)
-        if progress is not None and number + 1 < num_batches:
+        if number + 1 < num_batches:
             progress.update(num_done + number + 1)
     arrays = {"moments": np.concatenate(moments)}
     if dataset.class_names is not None:
@@ -155,38 +171,50 @@ def _encode(dataset, autoencoder, num_batches, flip, progress, num_done):
 
 def _check_views(manifest, directory):
     """A ValueError unless record i is the same image in every view."""
-    contents = [[] for _ in range(manifest["views"])]
-    for shard in sorted(manifest["shards"], key=lambda shard: shard["batch"]):
-        labels = shard.get("labels", {}).get("sha256")
-        contents[shard["view"]].append((shard["batch"], shard["count"], shard["left_out"], labels))
+    shards = sorted(manifest["shards"], key=lambda shard: shard["batch"])
+    contents = [
+        [
+            (s["batch"], s["count"], s["left_out"], s.get("labels", {}).get("sha256"))
+            for s in shards
+            if s["view"] == view
+        ]
+        for view in range(manifest["views"])
+    ]
     for number, content in enumerate(contents):
-        if content != contents[0]:
-            raise ValueError(
-                "Every view must have the same images. Files that can't be read have changed meanwhile; delete "
-                f"{directory} and start anew. Received: view {number} with other images than view 0"
-            )
+        require(
+            content == contents[0],
+            "Every view must have the same images. Files that can't be read have changed meanwhile; delete "
+            f"{directory} and start anew.",
+            f"view {number} with other images than view 0",
+        )
 
 
 def write_array(directory, name, values):
     """Write a file of a cache; returns its entry for the manifest: name, size and checksum."""
     path = os.path.join(directory, f"{name}.npy")
-    write_whole(path, lambda temporary: np.save(temporary, values))
-    return {"file": f"{name}.npy", "bytes": os.path.getsize(path), "sha256": _checksum(path)}
-
-
-def _checksum(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_whole(path, lambda temporary: np.save(temporary, values), needed_bytes=values.nbytes)
+    return {"file": f"{name}.npy", **entry_of(path)}
 
 
 def _read_manifest(directory):
     """The manifest of a cache, or `None`."""
     path = os.path.join(directory, MANIFEST)
-    if not os.path.exists(path):
-        return None
-    with open(path) as file:
-        manifest = json.load(file)
+    manifest = read_json(path, REMEDY) if os.path.exists(path) else {}
     return manifest if {"format", "is_complete", "shards"} <= set(manifest) else None
+
+
+def _check_contents(manifest, path):
+    """A DamagedFileError for a manifest that lacks what is read of it, or promises more images than its files have."""
+    with reading(path, REMEDY):
+        row_bytes = 4 * math.prod(manifest["latent_shape"]) * (2 if manifest["flip"] else 1)
+        {name: manifest[name] for name in ("autoencoder", "autoencoder_fingerprint", "class_names", "dataset")}
+        for shard in manifest["shards"]:
+            entries = [(entry["file"], entry["bytes"], entry["sha256"]) for entry in _files_of(shard)]
+            if not 0 <= shard["count"] * row_bytes <= shard["moments"]["bytes"] or shard["batch"] < 0:
+                raise ValueError(f"{shard['count']} images can't be in {entries}")
+        views = {shard["view"] for shard in manifest["shards"]}
+        if len(views) != manifest["views"] or views != set(range(len(views))):
+            raise ValueError(f"it has shards of the views {sorted(views)} instead of {manifest['views']} views")
 
 
 def matching_manifest(directory, identity):
@@ -198,49 +226,61 @@ def matching_manifest(directory, identity):
     identity = json.loads(json.dumps(identity))
     manifest = _read_manifest(directory)
     if manifest is None:
-        if any(not name.startswith(".") for name in os.listdir(directory)):
-            raise ValueError(f"{directory} must be empty or hold a cache of latents. Received: other files in it")
+        require(
+            all(name.startswith(".") for name in os.listdir(directory)),
+            f"{directory} must be empty or hold a cache of latents.",
+            "other files in it",
+        )
         return {**identity, "is_complete": False, "shards": []}
     differing = [name for name, value in identity.items() if manifest.get(name) != value]
-    if differing:
-        found, asked = ({name: values.get(name) for name in differing} for values in (manifest, identity))
-        raise ValueError(
-            f"{directory} holds latents made otherwise; take another directory, or delete it. They differ in: {found}. "
-            f"Received: {asked}"
-        )
-    whole = [shard for shard in manifest["shards"] if not list(_damaged_files(directory, shard))]
+    found, asked = ({name: values.get(name) for name in differing} for values in (manifest, identity))
+    require(
+        not differing,
+        f"{directory} holds latents made otherwise; take another directory, or delete it. They differ in: {found}.",
+        asked,
+    )
+    whole = [shard for shard in manifest["shards"] if all(_is_of_size(directory, entry) for entry in _files_of(shard))]
     if len(whole) < len(manifest["shards"]):  # `cache_latents` makes the others again
         manifest.update(shards=whole, is_complete=False)
     return manifest
 
 
-def complete_manifest(directory, verify):
-    """The manifest of a cache to read.
+def complete_manifest(directory):
+    """The manifest of a cache to read, whose files have the sizes that they were written with.
 
     Raises:
-        ValueError: if there is none, if it isn't complete, and for damaged files; with `verify` by their checksums.
+        ValueError: if there is none, if it isn't complete, and for files that are missing or cut.
     """
     manifest = _read_manifest(directory)
-    if manifest is None:
-        raise ValueError(f"`directory` must hold a cache of `cache_latents`. Received: directory={directory}")
-    if manifest["format"] != FORMAT or not manifest["is_complete"]:
-        raise ValueError(
-            f"The cache must be complete and of format {FORMAT}; call `cache_latents` again to go on. "
-            f"Received: {directory}, format {manifest['format']}, complete: {manifest['is_complete']}"
-        )
+    require(
+        manifest is not None,
+        "`directory` must hold a cache of `cache_latents`.",
+        f"directory={directory}",
+    )
+    require(
+        manifest["format"] == FORMAT and manifest["is_complete"],
+        f"The cache must be complete and of format {FORMAT}; call `cache_latents` again to go on.",
+        f"{directory}, format {manifest['format']}, complete: {manifest['is_complete']}",
+    )
+    _check_contents(manifest, os.path.join(directory, MANIFEST))
     for shard in manifest["shards"]:
-        for path in _damaged_files(directory, shard, verify):
-            raise ValueError(
-                "A file of the cache is missing or damaged; delete it and call `cache_latents` again to make it anew. "
-                f"Received: {path}"
-            )
+        for entry in _files_of(shard):
+            check_file(directory, entry, verify=False)
     return manifest
 
 
-def _damaged_files(directory, shard, verify=False):
-    """Yields the files of a shard that are missing, or of another size or content than they were."""
-    for name in {"moments", "labels"} & set(shard):
-        path = os.path.join(directory, shard[name]["file"])
-        is_whole = os.path.exists(path) and os.path.getsize(path) == shard[name]["bytes"]
-        if not is_whole or (verify and _checksum(path) != shard[name]["sha256"]):
-            yield path
+def check_file(directory, entry, verify):
+    """A DamagedFileError for a file of a cache that is missing, or of another size or, with `verify`, content."""
+    if problem := what_is_wrong(os.path.join(directory, entry["file"]), entry, verify):
+        raise DamagedFileError(
+            "A file of the cache is missing or damaged; delete it and call `cache_latents` again to make it anew. "
+            f"Received: {problem}"
+        )
+
+
+def _files_of(shard):
+    return [shard[name] for name in ("moments", "labels") if name in shard]
+
+
+def _is_of_size(directory, entry):
+    return what_is_wrong(os.path.join(directory, entry["file"]), entry, verify=False) is None

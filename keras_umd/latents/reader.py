@@ -2,6 +2,8 @@
 
 import functools
 import os
+import threading
+import warnings
 
 import keras
 import ml_dtypes
@@ -11,8 +13,10 @@ from keras import ops
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.loading import prefetched
 from keras_umd.data.order import Order
-from keras_umd.latents.cache import complete_manifest
+from keras_umd.latents.cache import REMEDY, check_file, complete_manifest
 from keras_umd.sampling.image_noise import image_noise, noise_key
+from keras_umd.utils.arrays import map_array
+from keras_umd.utils.checks import require
 from keras_umd.utils.seeds import seed_generator
 
 MAX_OPEN_FILES = 256  # operating systems allow about a thousand
@@ -30,7 +34,7 @@ def from_latents(
     shard_index=0,
     num_shards=1,
     autoencoder=None,
-    verify=False,
+    verify=True,
 ):
     """The data set that `cache_latents` wrote, for a latent model.
 
@@ -42,23 +46,36 @@ def from_latents(
         batch_size: Integer, of this host.
         training, labels, shuffle, drop_remainder, seed, shard_index, num_shards: As of `keras_umd.data.from_folder`.
         autoencoder: `Autoencoder` that must be the one that made the cache, or `None` for no check.
-        verify: Bool. Whether to compare all files with their checksums first, which reads them once.
+        verify: Bool. Whether to compare each file with its checksum before it is first read. `False` saves reading
+            every file once more, and compares sizes alone: a flipped bit would go into the training, and a warning
+            says so.
 
     Returns:
         `keras_umd.data.Dataset`.
 
     Raises:
-        ValueError: for a cache that isn't complete, or whose files are damaged.
+        DamagedFileError: a ValueError that names the file, for files that are missing or damaged; where only the
+            contents are, when the file is first read.
+        ValueError: for a cache that isn't complete.
     """
-    manifest = complete_manifest(directory, verify)
+    manifest = complete_manifest(directory)
+    if not verify:
+        warnings.warn(
+            f"Of the files in {os.fspath(directory)} only the sizes are compared with those that were written; damaged "
+            "contents would be trained on. Leave out verify=False to compare the checksums",
+            stacklevel=2,
+        )
     if autoencoder is not None and autoencoder.fingerprint() != manifest["autoencoder_fingerprint"]:
         raise ValueError(
             f"`autoencoder` must be the one that made the cache, {manifest['autoencoder']!r} with its weights. "
             f"Received: {autoencoder.name!r} with the fingerprint {autoencoder.fingerprint()}"
         )
-    if labels and manifest["class_names"] is None:
-        raise ValueError("The cache was made of images without labels; take labels=False. Received: labels=True")
-    source = _Shards(directory, manifest)
+    require(
+        not labels or manifest["class_names"] is not None,
+        "The cache was made of images without labels; take labels=False.",
+        "labels=True",
+    )
+    source = _Shards(directory, manifest, verify)
     shuffle, drop_remainder = (training if value is None else value for value in (shuffle, drop_remainder))
     order = Order(len(source), batch_size, shuffle, drop_remainder, seed, shard_index, num_shards)
     return Dataset(
@@ -117,26 +134,23 @@ class LatentLoader:
 
     def batches(self, epoch, start):
         """The batches of an epoch, from batch `start` on."""
-        records = self.order.records(epoch)
 
-        def submit(pool, number):
+        def submit(pool, records, draws):
             batch = {}
-            return batch, [pool.submit(lambda: batch.update(self._read(records, epoch, number)))]
+            return batch, [pool.submit(lambda: batch.update(self._read(records, draws, epoch)))]
 
-        for batch in prefetched(submit, range(start, self.order.num_batches)):
+        for batch in prefetched(submit, self.order.batches(epoch, start)):
             if self.training:
                 yield batch
             else:
                 yield (batch["means"], batch["labels"]) if self.with_labels else batch["means"]
 
-    def _read(self, records, epoch, number):
-        records = self.order.in_batch(records, number)
+    def _read(self, records, draws, epoch):
         labels = {"labels": self.source.labels[records]} if self.with_labels else {}
         if not self.training:
             moments = self.source.read(records, np.zeros((len(records), 2), int)).astype("float32")
             return {"means": moments[..., : moments.shape[-1] // 2], **labels}
-        draws = self.order.draws(epoch, number, len(records))[:, :2]
-        versions = (draws * [self.source.num_views, self.source.num_mirrored]).astype(int)
+        versions = (draws[:, :2] * [self.source.num_views, self.source.num_mirrored]).astype(int)
         return {
             "moments": self.source.read(records, versions),
             "indices": records.astype("int32"),
@@ -145,26 +159,44 @@ class LatentLoader:
         }
 
 
+class _File:
+    """An entry of the manifest, and whether this process has compared the file with it."""
+
+    def __init__(self, entry):
+        self.entry, self.is_verified, self.lock = entry, False, threading.Lock()
+
+
 class _Shards:
     """The files of a cache: memory-mapped arrays `(count, mirrored, height, width, 2 * channels)`."""
 
-    def __init__(self, directory, manifest):
+    def __init__(self, directory, manifest, verify):
         shards = sorted(manifest["shards"], key=lambda shard: (shard["view"], shard["batch"]))
         self.num_views = manifest["views"]
         self.num_mirrored = 2 if manifest["flip"] else 1
         self._directory = directory
+        self._verify = verify
         self._files = [
-            [shard["moments"]["file"] for shard in shards if shard["view"] == v] for v in range(self.num_views)
+            [_File(shard["moments"]) for shard in shards if shard["view"] == v] for v in range(self.num_views)
         ]
-        self._open = functools.lru_cache(MAX_OPEN_FILES)(functools.partial(self._load, mmap_mode="r"))
+        self._open = functools.lru_cache(MAX_OPEN_FILES)(self._load)
         first_view = [shard for shard in shards if shard["view"] == 0]
         self._starts = np.cumsum([0] + [shard["count"] for shard in first_view])  # the same in all views
         self._row_shape = (*manifest["latent_shape"][:2], 2 * manifest["latent_shape"][2])
-        files = [shard["labels"]["file"] for shard in first_view if "labels" in shard]
-        self.labels = np.concatenate([self._load(file) for file in files]) if files else None
+        labels = [self._load(_File(shard["labels"])) for shard in first_view if "labels" in shard]
+        self.labels = np.concatenate(labels) if labels else None
+        require(
+            self.labels is None or self.labels.shape == (len(self),),
+            f"The manifest in {directory} must be of its files; {REMEDY[0].lower()}{REMEDY[1:]}.",
+            f"{len(self)} images, labels of shape {np.shape(self.labels)}",
+        )
 
-    def _load(self, file, mmap_mode=None):
-        return np.load(os.path.join(self._directory, file), mmap_mode)
+    def _load(self, file):
+        with file.lock:  # the threads that need a file wait while the first one verifies it
+            if self._verify and not file.is_verified:
+                check_file(self._directory, file.entry, verify=True)
+                file.is_verified = True
+        path = os.path.join(self._directory, file.entry["file"])
+        return map_array(path, "Delete it and call `cache_latents` again to make it anew")
 
     def __len__(self):
         return int(self._starts[-1])

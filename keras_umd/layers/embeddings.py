@@ -6,7 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
+from keras_umd.utils.checks import require
 from keras_umd.utils.cubic import cubic_weights
 
 
@@ -34,11 +36,12 @@ class PositionEmbedding(BaseLayer):
 
     def __init__(self, grid, **kwargs):
         super().__init__(**kwargs)
-        if np.ndim(grid) != 1 or not 1 <= len(grid) <= 4 or not all(isinstance(n, (int, np.integer)) for n in grid):
-            raise ValueError(
-                "`grid` must be a tuple of 1 to 4 integers, the number of patches along each space axis; (n,) for a "
-                f"sequence of n tokens. Received: grid={grid}"
-            )
+        require(
+            np.ndim(grid) == 1 and 1 <= len(grid) <= 4 and all(isinstance(n, (int, np.integer)) for n in grid),
+            "`grid` must be a tuple of 1 to 4 integers, the number of patches along each space axis; (n,) for a "
+            "sequence of n tokens.",
+            grid=grid,
+        )
         self.grid = tuple(map(int, grid))
         self.num_patches = math.prod(self.grid)
 
@@ -51,11 +54,12 @@ class PositionEmbedding(BaseLayer):
         )
 
     def call(self, tokens, indices=None):
-        if indices is None and tokens.shape[1] not in (self.num_patches, None):
-            raise ValueError(
-                f"Without `indices` there must be one token for each of the {self.num_patches} patches of the grid "
-                f"{self.grid}. Received: tokens of shape {tuple(tokens.shape)}"
-            )
+        require(
+            indices is not None or tokens.shape[1] in (self.num_patches, None),
+            f"Without `indices` there must be one token for each of the {self.num_patches} patches of the grid "
+            f"{self.grid}.",
+            f"tokens of shape {tuple(tokens.shape)}",
+        )
         return tokens + (self.positions if indices is None else ops.take(self.positions, indices, axis=0))
 
     def interpolated(self, grid, positions=None):
@@ -64,13 +68,11 @@ class PositionEmbedding(BaseLayer):
         Returns:
             NumPy array of shape `(prod(grid), hidden_dim)`.
         """
-        positions = self.positions.value if positions is None else positions
-        table = ops.convert_to_numpy(positions).reshape(*self.grid, -1)
+        table = ops.convert_to_numpy(self.positions.value if positions is None else positions).reshape(*self.grid, -1)
         matrices = [_bicubic_matrix(old, new) for old, new in zip(self.grid, grid, strict=True)]
         old, new = "ijkl"[: len(grid)], "rcst"[: len(grid)]
         pairs = ",".join(map("".join, zip(new, old, strict=True)))  # "ri,cj" for two axes
-        resized = np.einsum(f"{pairs},{old}d->{new}d", *matrices, table)
-        return resized.reshape(-1, table.shape[-1]).astype(table.dtype)
+        return np.einsum(f"{pairs},{old}d->{new}d", *matrices, table).reshape(-1, table.shape[-1]).astype(table.dtype)
 
 
 class _TwoLayerEmbedding(BaseLayer):
@@ -81,8 +83,8 @@ class _TwoLayerEmbedding(BaseLayer):
         super().__init__(autocast=False, **kwargs)
         self.hidden_dim = hidden_dim
         options = {"kernel_initializer": "lecun_normal", "dtype": self.dtype_policy}
-        self.hidden = keras.layers.Dense(2 * hidden_dim, activation="silu", name="hidden", **options)
-        self.output_projection = keras.layers.Dense(hidden_dim, name="output_projection", **options)
+        self.hidden = Dense(2 * hidden_dim, activation="silu", name="hidden", **options)
+        self.output_projection = Dense(hidden_dim, name="output_projection", **options)
 
     def build(self, input_shape):
         self.hidden.build((None, self.hidden_dim))
@@ -118,8 +120,9 @@ class TimestepEmbedding(_TwoLayerEmbedding):
     """
 
     def __init__(self, hidden_dim, **kwargs):
-        if hidden_dim % 2 or hidden_dim < 4:
-            raise ValueError(f"`hidden_dim` must be even and at least 4. Received: hidden_dim={hidden_dim}")
+        require(
+            hidden_dim % 2 == 0 and hidden_dim >= 4, "`hidden_dim` must be even and at least 4.", hidden_dim=hidden_dim
+        )
         super().__init__(hidden_dim, **kwargs)
         half = hidden_dim // 2
         # Made in float64: a float32 exponent is off by 4e-5 at timestep 1000.
@@ -160,10 +163,8 @@ class LabelEmbedding(_TwoLayerEmbedding):
     """
 
     def __init__(self, num_classes, hidden_dim, dropout=0.0, seed=None, **kwargs):
-        if num_classes < 1:
-            raise ValueError(f"`num_classes` must be at least 1. Received: num_classes={num_classes}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must lie in [0, 1). Received: dropout={dropout}")
+        require(num_classes >= 1, "`num_classes` must be at least 1.", num_classes=num_classes)
+        require(0 <= dropout < 1, "`dropout` must lie in [0, 1).", dropout=dropout)
         super().__init__(hidden_dim, **kwargs)
         self.num_classes = num_classes
         self.dropout = dropout

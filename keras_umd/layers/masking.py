@@ -4,23 +4,23 @@ import keras
 from keras import ops
 
 from keras_umd.layers.symbolic import BaseLayer
+from keras_umd.utils.checks import require
 
 
 def check_mask_ratio(mask_ratio, name="mask_ratio"):
     """Raise a ValueError for a mask ratio outside of [0, 1)."""
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f"`{name}` must lie in [0, 1). Received: {name}={mask_ratio}")
+    require(0 <= mask_ratio < 1, f"`{name}` must lie in [0, 1).", **{name: mask_ratio})
 
 
 def num_visible(num_patches, mask_ratio):
-    """The number of visible patches, `int(num_patches * (1 - mask_ratio))`: truncated, as in MAE."""
+    """The number of visible patches, `num_patches * (1 - mask_ratio)`, truncated, as in MAE."""
     check_mask_ratio(mask_ratio)
-    visible = int(num_patches * (1 - mask_ratio))
-    if visible == 0:
-        raise ValueError(
-            "The mask ratio leaves no patch visible; lower it, or use smaller patches. "
-            f"Received: mask_ratio={mask_ratio} with {num_patches} patches"
-        )
+    visible = int(num_patches * (1 - mask_ratio) + 1e-9)  # 100 * (1 - 0.9) is 9.999999999999998
+    require(
+        visible > 0,
+        "The mask ratio leaves no patch visible; lower it, or use smaller patches.",
+        f"mask_ratio={mask_ratio} with {num_patches} patches",
+    )
     return visible
 
 
@@ -95,11 +95,11 @@ class RandomMasking(BaseLayer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, tokens_shape, mask_noise_shape=None):
-        if len(tokens_shape) != 3:
-            raise ValueError(
-                "RandomMasking takes tokens (batch, num_patches, dim), of images those of PatchEmbedding or patchify. "
-                f"Received: inputs of shape {tuple(tokens_shape)}"
-            )
+        require(
+            len(tokens_shape) == 3,
+            "RandomMasking takes tokens (batch, num_patches, dim), of images those of PatchEmbedding or patchify.",
+            f"inputs of shape {tuple(tokens_shape)}",
+        )
         num_visible(tokens_shape[1], self.mask_ratio)
 
     def call(self, tokens, mask_noise=None):

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.layers.conditioning import Modulations, build_modulation, modulation_of
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
+from keras_umd.layers.transformer import Modulations, build_modulation, modulation_of
+from keras_umd.utils.checks import require
 
 MAX_AXES = 4
 
@@ -22,12 +24,12 @@ def as_tuple(patch_size, num_axes=None):
     is_integer = np.ndim(patch_size) == 0
     sizes = (patch_size,) * (num_axes or 1) if is_integer else tuple(patch_size)
     is_valid = all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes)
-    if not is_valid or not 1 <= len(sizes) <= MAX_AXES or len(sizes) != (num_axes or len(sizes)):
-        number = f"1 to {MAX_AXES}" if num_axes is None else num_axes
-        raise ValueError(
-            f"`patch_size` must be a positive integer or a tuple of {number} of them, one for each space axis. "
-            f"Received: patch_size={patch_size}"
-        )
+    number = f"1 to {MAX_AXES}" if num_axes is None else num_axes
+    require(
+        is_valid and 1 <= len(sizes) <= MAX_AXES and len(sizes) == (num_axes or len(sizes)),
+        f"`patch_size` must be a positive integer or a tuple of {number} of them, one for each space axis.",
+        patch_size=patch_size,
+    )
     return int(patch_size) if is_integer and num_axes is None else tuple(map(int, sizes))
 
 
@@ -35,11 +37,13 @@ def patch_grid(image_shape, patch_size):
     """The number of patches of an image `(*space, channels)` along each of its space axes, a tuple."""
     space = tuple(image_shape[:-1])
     sizes = as_tuple(patch_size, len(space))
-    if any(not length or length % size for length, size in zip(space, sizes, strict=True)):
-        raise ValueError(
-            "All space axes of an image must be known and divisible by the patch size; resize or crop the images, "
-            f"or choose another patch size. Received: image_shape={tuple(image_shape)}, patch_size={patch_size}"
-        )
+    require(
+        all(length and length % size == 0 for length, size in zip(space, sizes, strict=True)),
+        "All space axes of an image must be known and divisible by the patch size; resize or crop the images, "
+        "or choose another patch size.",
+        image_shape=tuple(image_shape),
+        patch_size=patch_size,
+    )
     return tuple(length // size for length, size in zip(space, sizes, strict=True))
 
 
@@ -112,7 +116,7 @@ class PatchEmbedding(BaseLayer):
         super().__init__(**kwargs)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = hidden_dim
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             hidden_dim, kernel_initializer="lecun_normal", dtype=self.dtype_policy, name="projection"
         )
 
@@ -134,18 +138,17 @@ class PatchEmbedding(BaseLayer):
     def _takes_images(self, input_shape):
         rank = len(input_shape)
         image_ranks = range(4, MAX_AXES + 3) if np.ndim(self.patch_size) == 0 else (len(self.patch_size) + 2,)
-        if rank != 3 and rank not in image_ranks:
-            raise ValueError(
-                "PatchEmbedding takes images (batch, *space, channels), with as many space axes as `patch_size` has "
-                f"numbers, or patches (batch, num_patches, patch_dim). Received: inputs of shape {tuple(input_shape)} "
-                f"with patch_size={self.patch_size}"
-            )
+        require(
+            rank == 3 or rank in image_ranks,
+            "PatchEmbedding takes images (batch, *space, channels), with as many space axes as `patch_size` has "
+            "numbers, or patches (batch, num_patches, patch_dim).",
+            f"inputs of shape {tuple(input_shape)} with patch_size={self.patch_size}",
+        )
         return rank in image_ranks
 
     def compute_output_shape(self, input_shape):
-        num_patches = input_shape[1]
-        if self._takes_images(input_shape):
-            num_patches = math.prod(patch_grid(input_shape[1:], self.patch_size))
+        takes_images = self._takes_images(input_shape)
+        num_patches = math.prod(patch_grid(input_shape[1:], self.patch_size)) if takes_images else input_shape[1]
         return (input_shape[0], num_patches, self.hidden_dim)
 
 
@@ -178,14 +181,15 @@ class PatchHead(BaseLayer):
 
     def __init__(self, patch_size, channels, conditioning=None, **kwargs):
         super().__init__(**kwargs)
-        if conditioning not in ("adaln_zero", None):
-            raise ValueError(
-                f"`conditioning` of PatchHead must be 'adaln_zero' or None. Received: conditioning={conditioning!r}"
-            )
+        require(
+            conditioning in ("adaln_zero", None),
+            "`conditioning` of PatchHead must be 'adaln_zero' or None.",
+            conditioning=conditioning,
+        )
         self.patch_size = as_tuple(patch_size, 2 if np.ndim(patch_size) == 0 else None)
         self.channels = channels
         self.conditioning = conditioning
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             math.prod(self.patch_size) * channels,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
@@ -205,8 +209,7 @@ class PatchHead(BaseLayer):
 
     def call(self, tokens, condition=None, channel_range=None):
         if self.conditioning == "adaln_zero":
-            if condition is None:
-                raise ValueError("A head with conditioning='adaln_zero' needs a `condition`. Received: None")
+            require(condition is not None, "A head with conditioning='adaln_zero' needs a `condition`.", "None")
             modulation = ops.cast(modulation_of(self, condition), "float32")
             shift, scale = ops.split(modulation[:, None], 2, axis=-1)  # (batch, 1, hidden_dim) each
             tokens = ops.cast(ops.cast(tokens, "float32") * (1 + scale) + shift, self.compute_dtype)
@@ -214,6 +217,10 @@ class PatchHead(BaseLayer):
         if channel_range is None:
             return self.projection(tokens) + ops.tile(self.bias, pixels)  # (batch, num_patches, patch_dim)
         wanted = slice(*channel_range)
+        if self.projection.quantization_mode is not None:  # its kernel is of integers, of another scale
+            outer = ops.shape(tokens)[:-1]
+            outputs = ops.reshape(self.projection(tokens), (*outer, pixels, self.channels))[..., wanted]
+            return ops.reshape(outputs, (*outer, -1)) + ops.tile(self.bias[wanted], pixels)
         kernel = ops.reshape(self.projection.kernel, (-1, pixels, self.channels))[:, :, wanted]
         kernel = ops.reshape(kernel, (kernel.shape[0], -1))
         return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)

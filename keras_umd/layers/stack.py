@@ -4,10 +4,9 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import can_scan, scan_layers
-from keras_umd.layers.conditioning import Modulations
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.layers.transformer import TransformerBlock
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.layers.transformer import Modulations, TransformerBlock
+from keras_umd.utils.checks import check_positive_integers, require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -79,11 +78,12 @@ class BlockStack(BaseLayer):
 
     def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None):
         depth = self.num_layers if depth is None else depth
-        if not 1 <= depth <= self.num_layers or not all(1 <= number <= depth for number in collect):
-            raise ValueError(
-                f"`depth` must lie in [1, {self.num_layers}], the numbers in `collect` in [1, depth]. "
-                f"Received: depth={depth}, collect={tuple(collect)}"
-            )
+        require(
+            1 <= depth <= self.num_layers and all(1 <= number <= depth for number in collect),
+            f"`depth` must lie in [1, {self.num_layers}], the numbers in `collect` in [1, depth].",
+            depth=depth,
+            collect=tuple(collect),
+        )
         after = {}
         edges = sorted({0, *collect, depth})
         for first, last in zip(edges, edges[1:], strict=False):
@@ -99,8 +99,9 @@ class BlockStack(BaseLayer):
         if self.scan_blocks and can_scan():
             # The last block returns fewer tokens with `num_outputs`, so it can't be part of the scan.
             whole = len(blocks) - (num_outputs is not None)
-            tokens = self._scanned(blocks[:whole], tokens, conditions[:whole])
-            blocks, conditions = blocks[whole:], conditions[whole:]
+            if _are_alike(blocks[:whole]):
+                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole])
+                blocks, conditions = blocks[whole:], conditions[whole:]
         for i, (block, given) in enumerate(zip(blocks, conditions, strict=True), start=1):
             tokens = self._run_block(block, tokens, given, num_outputs if i == len(blocks) else None)
         return tokens
@@ -121,11 +122,10 @@ class BlockStack(BaseLayer):
         if not blocks:
             return tokens
         condition, modulations = conditions[0], None
-        if self.conditioning == "adaln_zero":
-            if isinstance(condition, Modulations):
-                modulations = ops.stack([given.of_layers[0] for given in conditions])
-            else:
-                modulations = _all_modulations(blocks, condition)
+        if isinstance(condition, Modulations):
+            modulations = ops.stack([given.of_layers[0] for given in conditions])
+        elif self.conditioning == "adaln_zero":
+            modulations = _all_modulations(blocks, condition)
 
         def call(block, tokens, modulation):
             return block(tokens, condition=condition if modulation is None else Modulations((modulation,)))
@@ -133,12 +133,36 @@ class BlockStack(BaseLayer):
         return scan_layers(call, blocks, tokens, modulations, self.remat)
 
 
+class BlockNetwork(BaseLayer):
+    """A layer around a `BlockStack`, its attribute `blocks`, which has the settings of how the blocks are run."""
+
+    @property
+    def scan_blocks(self):
+        return self.blocks.scan_blocks
+
+    @property
+    def remat(self):
+        return self.blocks.remat
+
+
 def _attribute(i):
     return "transformer_block" if i == 0 else f"transformer_block_{i}"
 
 
+def _are_alike(blocks):
+    """Whether blocks differ in the values of their weights alone; LoRA and quantisation may be of some of them."""
+
+    def structure(block):
+        weights = [(v.path.removeprefix(block.path), tuple(v.shape), v.dtype) for v in block.variables]
+        return weights, [layer.lora_scale for layer in block._flatten_layers() if getattr(layer, "lora_enabled", False)]
+
+    return all(structure(block) == structure(blocks[0]) for block in blocks[1:])
+
+
 def _all_modulations(blocks, condition):
     """The modulations of all blocks, `(blocks, batch, 6 * hidden_dim)`, by one matrix product."""
+    if any(block.modulation.quantization_mode is not None for block in blocks):  # kernels of integers
+        return ops.stack([block.modulation(condition) for block in blocks])
     kernel = ops.cast(ops.stack([block.modulation.kernel for block in blocks]), condition.dtype)
     bias = ops.cast(ops.stack([block.modulation.bias for block in blocks]), condition.dtype)
     return ops.einsum("bd,lde->lbe", condition, kernel) + bias[:, None]

@@ -1,13 +1,43 @@
 """The transformer block, conditioned by adaptive LayerNorm, by a token, or not at all."""
 
+import typing
+
 import keras
 from keras import ops
 
 from keras_umd.backend.kernels import attention, layer_norm, project
-from keras_umd.layers.conditioning import build_modulation, modulation_of
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
+from keras_umd.utils.checks import require
 
 CONDITIONINGS = ("adaln_zero", "token", None)
+
+
+class Modulations(typing.NamedTuple):
+    """Modulations of layers with adaptive LayerNorm, computed in advance and passed as their `condition`.
+
+    A sampler computes them once for all steps and labels. A named tuple, since Keras' calls, functional models, remat
+    and compiled loops pass nested tensors on, and would lose those inside of another object.
+
+    Args:
+        of_layers: Tuple of float tensors `(batch or 1, units)`, one for each layer in the order of their calls.
+    """
+
+    of_layers: tuple
+
+
+def modulation_of(layer, condition):
+    """The modulation of a single layer: `layer.modulation(condition)`, or the first of given `Modulations`."""
+    return condition.of_layers[0] if isinstance(condition, Modulations) else layer.modulation(condition)
+
+
+def build_modulation(layer, num_vectors, hidden_dim, condition_shape):
+    """Make `layer.modulation`, which starts at zero, for a condition whose width is `hidden_dim` unless given."""
+    layer.modulation = Dense(
+        num_vectors * hidden_dim, kernel_initializer="zeros", dtype=layer.dtype_policy, name="modulation"
+    )
+    is_given = condition_shape is not None and not isinstance(condition_shape, Modulations)
+    layer.modulation.build((None, condition_shape[-1] if is_given else hidden_dim))
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -68,13 +98,14 @@ class SelfAttention(BaseLayer):
 
     def build(self, tokens_shape):
         hidden_dim = tokens_shape[-1]
-        if hidden_dim % self.num_heads:
-            raise ValueError(
-                "The width of the tokens must be divisible by the number of heads. "
-                f"Received: hidden_dim={hidden_dim}, num_heads={self.num_heads}"
-            )
+        require(
+            hidden_dim % self.num_heads == 0,
+            "The width of the tokens must be divisible by the number of heads.",
+            hidden_dim=hidden_dim,
+            num_heads=self.num_heads,
+        )
         for name in ("query", "key", "value", "output_projection"):
-            projection = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name=name)
+            projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
             projection.build(tokens_shape)
             setattr(self, name, projection)
 
@@ -121,8 +152,11 @@ class TransformerBlock(BaseLayer):
 
     def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", **kwargs):
         super().__init__(**kwargs)
-        if conditioning not in CONDITIONINGS:
-            raise ValueError(f"`conditioning` must be one of {CONDITIONINGS}. Received: conditioning={conditioning!r}")
+        require(
+            conditioning in CONDITIONINGS,
+            f"`conditioning` must be one of {CONDITIONINGS}.",
+            conditioning=conditioning,
+        )
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
         self.conditioning = conditioning
@@ -134,8 +168,8 @@ class TransformerBlock(BaseLayer):
         hidden_dim = tokens_shape[-1]
         mlp_dim = int(hidden_dim * self.mlp_ratio)
         options = {"dtype": self.dtype_policy, "bias_initializer": keras.initializers.RandomNormal(stddev=1e-6)}
-        self.mlp_hidden = keras.layers.Dense(mlp_dim, name="mlp_hidden", **options)
-        self.mlp_output = keras.layers.Dense(hidden_dim, name="mlp_output", **options)
+        self.mlp_hidden = Dense(mlp_dim, name="mlp_hidden", **options)
+        self.mlp_output = Dense(hidden_dim, name="mlp_output", **options)
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_hidden):
             layer.build((*tokens_shape[:-1], hidden_dim))
         self.mlp_output.build((*tokens_shape[:-1], mlp_dim))
@@ -143,8 +177,11 @@ class TransformerBlock(BaseLayer):
             build_modulation(self, 6, hidden_dim, condition_shape)
 
     def call(self, tokens, condition=None, num_outputs=None):
-        if self.conditioning is not None and condition is None:
-            raise ValueError(f"A block with conditioning={self.conditioning!r} needs a `condition`. Received: None")
+        require(
+            self.conditioning is None or condition is not None,
+            f"A block with conditioning={self.conditioning!r} needs a `condition`.",
+            "None",
+        )
         if self.conditioning == "adaln_zero":
             return self._modulated(tokens, modulation_of(self, condition), num_outputs)
         if self.conditioning == "token":
@@ -157,8 +194,9 @@ class TransformerBlock(BaseLayer):
     def _modulated(self, x, modulation, num_outputs):
         # (batch, 1, hidden_dim) each
         shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation[:, None], 6, axis=-1)
-        attended = self.attention(self.attention_norm(x, shift0, scale0), num_outputs=num_outputs)
-        x = _last(x, num_outputs) + gate0 * attended
+        x = _last(x, num_outputs) + gate0 * self.attention(
+            self.attention_norm(x, shift0, scale0), num_outputs=num_outputs
+        )
         return x + gate1 * self._mlp(self.mlp_norm(x, shift1, scale1))
 
     def _mlp(self, x):

@@ -6,44 +6,46 @@ import numpy as np
 
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.objectives.objective import Objective
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 
 
 def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range):
     """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
-    is_shape = np.ndim(image_shape) == 1 and 2 <= len(image_shape) <= 5
-    if not is_shape or not all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape):
-        raise ValueError(
-            "`image_shape` must be positive integers: one to four space axes and the channels, for images (height, "
-            f"width, channels). Received: image_shape={image_shape}"
-        )
+    require(
+        np.ndim(image_shape) == 1
+        and 2 <= len(image_shape) <= 5
+        and all(isinstance(n, (int, np.integer)) and n > 0 for n in image_shape),
+        "`image_shape` must be positive integers: one to four space axes and the channels, for images (height, "
+        "width, channels).",
+        image_shape=image_shape,
+    )
     num_classes = sizes["num_classes"]
-    for name, size in sizes.items():
-        if size is None and name == "num_classes":
-            continue
-        check_positive_integers(**{name: size})
-    if not isinstance(corruption, Corruption):
-        raise ValueError(
-            "`corruption` must be a keras_umd.Corruption, for example Corruption.mae(). "
-            f"Received: corruption={corruption!r}"
+    check_positive_integers(**{name: n for name, n in sizes.items() if n is not None or name != "num_classes"})
+    require(
+        isinstance(corruption, Corruption),
+        "`corruption` must be a keras_umd.Corruption, for example Corruption.mae().",
+        corruption=corruption,
+    )
+    if objective is not None:
+        require(isinstance(objective, Objective), "`objective` must be a keras_umd.Objective.", objective=objective)
+        views = {view.name for view in corruption.views}
+        require(
+            {term.view for term in objective.terms} <= views,
+            f"The terms of `objective` must be of the corruption's views {sorted(views)}.",
+            [term.loss_name for term in objective.terms],
         )
-    if objective is not None and not isinstance(objective, Objective):
-        raise ValueError(f"`objective` must be a keras_umd.Objective. Received: objective={objective!r}")
-    views = {view.name for view in corruption.views}
-    if objective is not None and not {term.view for term in objective.terms} <= views:
-        raise ValueError(
-            f"The terms of `objective` must be of the corruption's views {sorted(views)}. "
-            f"Received: {[term.loss_name for term in objective.terms]}"
-        )
-    if not 0 <= label_dropout < 1:
-        raise ValueError(f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout}")
-    if num_classes is not None and conditioning is None:
-        raise ValueError(
-            "A model with classes needs conditioning 'adaln_zero' or 'token'. "
-            f"Received: num_classes={num_classes}, conditioning=None"
-        )
-    if value_range is not None and not (np.shape(value_range) == (2,) and value_range[0] < value_range[1]):
-        raise ValueError(f"`value_range` must be a pair (low, high) or None. Received: value_range={value_range}")
+    require(0 <= label_dropout < 1, "`label_dropout` must lie in [0, 1).", label_dropout=label_dropout)
+    require(
+        num_classes is None or conditioning is not None,
+        "A model with classes needs conditioning 'adaln_zero' or 'token'.",
+        num_classes=num_classes,
+        conditioning=conditioning,
+    )
+    require(
+        value_range is None or (np.shape(value_range) == (2,) and value_range[0] < value_range[1]),
+        "`value_range` must be a pair (low, high) or None.",
+        value_range=value_range,
+    )
 
 
 def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
@@ -66,9 +68,10 @@ def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
         return num_heads
     check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)
     head_dim = hidden_dim // num_heads
-    if decoder_hidden_dim % head_dim:
-        raise ValueError(
-            f"`decoder_hidden_dim` must be a multiple of {head_dim}, the width of the encoder's heads "
-            f"(hidden_dim // num_heads). Received: decoder_hidden_dim={decoder_hidden_dim}"
-        )
+    require(
+        decoder_hidden_dim % head_dim == 0,
+        f"`decoder_hidden_dim` must be a multiple of {head_dim}, the width of the encoder's heads "
+        "(hidden_dim // num_heads).",
+        decoder_hidden_dim=decoder_hidden_dim,
+    )
     return decoder_hidden_dim // head_dim

@@ -1,6 +1,7 @@
 """Moving averages of the weights, for generation."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -26,7 +27,7 @@ class WeightAverage(keras.layers.Layer):
             raise ValueError(f"The decay of a moving average must lie in [0, 1). Received: decay={decay}")
         self.decay = decay
         # A tuple of variables that belong to other layers must not become weights of this one.
-        self._sources = lambda: variables
+        self._sources = lambda variables=tuple(variables): variables
         # Not trainable themselves: the layer, frozen as it is, could be unfrozen with its model.
         zeros = {"initializer": "zeros", "dtype": "float32", "trainable": False}
         self.num_updates = self.add_weight(shape=(), name="num_updates", **zeros)
@@ -34,21 +35,60 @@ class WeightAverage(keras.layers.Layer):
         self.averages = [self.add_weight(shape=v.shape, name=v.path.replace("/", "_"), **zeros) for v in variables]
         self.built = True
 
-    def update(self):
-        """Take the current weights into the average."""
-        self.num_updates.assign_add(1.0)
-        weight = 1.0
-        if self.decay:  # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits
-            weight = (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay))
+    def update(self, counts=None):
+        """Take the current weights into the average.
+
+        Args:
+            counts: Bool scalar, whether the weights have been updated since the last time; `None` for yes.
+        """
+        self.num_updates.assign_add(1.0 if counts is None else ops.cast(counts, "float32"))
+        # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits.
+        weight = (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay)) if self.decay else 1.0
+        if counts is not None:
+            weight = ops.where(counts, weight, 0.0)
         for average, variable in zip(self.averages, self._sources(), strict=True):
             average.assign(average + weight * (ops.cast(variable, "float32") - average))
+
+    def is_of(self, variables):
+        """Whether it averages exactly these variables."""
+        sources = self._sources()
+        return len(sources) == len(variables) and all(a is b for a, b in zip(sources, variables, strict=True))
+
+    def renewed(self, variables):
+        """An average of other variables that goes on with those that this one knows; the others begin as they are now.
+
+        As for LoRA, which adds variables. Warns of averages whose variables are gone.
+        """
+        renewed = WeightAverage(self.decay, variables)
+        if not self.is_updated():
+            return renewed
+        known = {id(source): average for source, average in zip(self._sources(), self.averages, strict=True)}
+        renewed.num_updates.assign(ops.copy(self.num_updates.value))
+        for average, variable in zip(renewed.averages, variables, strict=True):
+            # Copies: on JAX the next `fit` would give the same memory away twice.
+            average.assign(ops.copy(ops.cast(known.pop(id(variable), variable), "float32")))
+        if known:
+            lost = [source.path for source in self._sources() if id(source) in known]
+            warnings.warn(f"The model has no such weights any more; their averages are dropped: {lost}", stacklevel=3)
+        return renewed
 
     def is_updated(self):
         return bool(np.asarray(ops.convert_to_numpy(self.num_updates)))
 
     def values_for(self, variables):
-        """The values of `variables`, averaged where this average knows them; raw ones before the first update."""
+        """The averages of `variables`; their raw values before the first update.
+
+        Raises:
+            ValueError: naming variables that it doesn't know: beside averages their raw values would be of another
+                time.
+        """
         if not self.is_updated():
             return [variable.value for variable in variables]
         averages = {id(source): average for source, average in zip(self._sources(), self.averages, strict=True)}
-        return [ops.cast(averages.get(id(variable), variable).value, variable.dtype) for variable in variables]
+        unknown = [variable.path for variable in variables if id(variable) not in averages]
+        if unknown:
+            raise ValueError(
+                "Weights were added or replaced since the average was begun; call `compile` again, and it goes on with "
+                f"them, or take weights='raw'. Received: no average of {unknown}"
+            )
+        return [ops.cast(averages[id(variable)].value, variable.dtype) for variable in variables]

@@ -4,10 +4,20 @@ import keras
 from keras import ops
 
 from keras_umd.layers.embeddings import LabelEmbedding, TimestepEmbedding
+from keras_umd.layers.symbolic import BaseLayer
+
+
+def condition_embedding(hidden_dim, num_classes, conditioning, dtype):
+    """The built `ConditionEmbedding` of a model; `None` for one without conditioning."""
+    if conditioning is None:
+        return None
+    embedding = ConditionEmbedding(hidden_dim, num_classes, conditioning, dtype=dtype, name="condition_embedding")
+    embedding.build((None,))
+    return embedding
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class ConditionEmbedding(keras.layers.Layer):
+class ConditionEmbedding(BaseLayer):
     """Timestep and label as one vector: the sum of both embeddings.
 
     With `"adaln_zero"` SiLU is applied here, once for all blocks.
@@ -32,11 +42,11 @@ class ConditionEmbedding(keras.layers.Layer):
         self.num_classes = num_classes
         self.conditioning = conditioning
         self.timestep_embedding = TimestepEmbedding(hidden_dim, dtype=self.dtype_policy, name="timestep_embedding")
-        self.label_embedding = None
-        if num_classes is not None:
-            self.label_embedding = LabelEmbedding(
-                num_classes, hidden_dim, dtype=self.dtype_policy, name="label_embedding"
-            )
+        self.label_embedding = (
+            None
+            if num_classes is None
+            else LabelEmbedding(num_classes, hidden_dim, dtype=self.dtype_policy, name="label_embedding")
+        )
 
     def build(self, timesteps_shape, labels_shape=None, drop_shape=None):
         self.timestep_embedding.build(timesteps_shape)
@@ -46,8 +56,7 @@ class ConditionEmbedding(keras.layers.Layer):
     def call(self, timesteps, labels=None, drop=None):
         condition = self.timestep_embedding(timesteps)
         if self.label_embedding is not None:
-            if labels is None:
-                labels = ops.full((1,), self.num_classes, dtype="int32")
+            labels = ops.full((1,), self.num_classes, dtype="int32") if labels is None else labels
             condition = condition + self.label_embedding(labels, drop=drop)
         return self._activated(condition)
 
@@ -64,7 +73,3 @@ class ConditionEmbedding(keras.layers.Layer):
     def compute_output_shape(self, timesteps_shape, labels_shape=None, drop_shape=None):
         batch = timesteps_shape[0]
         return (labels_shape[0] if batch == 1 and labels_shape is not None else batch, self.hidden_dim)
-
-    def get_config(self):
-        config = {"hidden_dim": self.hidden_dim, "num_classes": self.num_classes, "conditioning": self.conditioning}
-        return {**super().get_config(), **config}

@@ -8,13 +8,12 @@ from keras import ops
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
-from keras_umd.layers.stack import BlockStack
-from keras_umd.layers.symbolic import output_spec_by_tracing
+from keras_umd.layers.stack import BlockNetwork, BlockStack
 from keras_umd.layers.transformer import LayerNorm
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class Encoder(keras.layers.Layer):
+class Encoder(BlockNetwork):
     """ViT over the visible patches of an image, with class tokens in front.
 
     The representation of an image is the mean of the class tokens after the last LayerNorm (section 5).
@@ -63,24 +62,24 @@ class Encoder(keras.layers.Layer):
         self.num_heads = num_heads
         self.num_cls_tokens = num_cls_tokens
         self.conditioning = conditioning
-        dtype = self.dtype_policy
-        self.patch_embedding = PatchEmbedding(self.patch_size, hidden_dim, dtype=dtype, name="patch_embedding")
-        how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": dtype}
-        self.blocks = BlockStack(num_layers, num_heads, conditioning=conditioning, name="blocks", **how)
-        self.norm = LayerNorm(dtype=dtype, name="norm")
-
-    @property
-    def scan_blocks(self):
-        return self.blocks.scan_blocks
-
-    @property
-    def remat(self):
-        return self.blocks.remat
+        self.patch_embedding = PatchEmbedding(
+            self.patch_size, hidden_dim, dtype=self.dtype_policy, name="patch_embedding"
+        )
+        self.blocks = BlockStack(
+            num_layers,
+            num_heads,
+            conditioning=conditioning,
+            scan_blocks=scan_blocks,
+            remat=remat,
+            dtype=self.dtype_policy,
+            name="blocks",
+        )
+        self.norm = LayerNorm(dtype=self.dtype_policy, name="norm")
 
     def build(self, images_shape, condition_shape=None, visible_shape=None):
-        grid = patch_grid(images_shape[1:], self.patch_size)
-        tokens_shape = (None, None, self.hidden_dim)
-        self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
+        self.position_embedding = PositionEmbedding(
+            patch_grid(images_shape[1:], self.patch_size), dtype=self.dtype_policy, name="position_embedding"
+        )
         # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
         self.cls_tokens = self.add_weight(
             shape=(self.num_cls_tokens, self.hidden_dim),
@@ -90,7 +89,7 @@ class Encoder(keras.layers.Layer):
         self.patch_embedding.build((None, *images_shape[1:]))
         # Each block before the stack: so their variables have the paths that files with frozen layers name.
         for layer in (self.position_embedding, *self.blocks, self.blocks, self.norm):
-            layer.build(tokens_shape)
+            layer.build((None, None, self.hidden_dim))
 
     def modulations(self, condition):
         """The `Modulations` of the blocks for a condition `(..., hidden_dim)`, with AdaLN."""
@@ -109,31 +108,14 @@ class Encoder(keras.layers.Layer):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
-        tokens = self.patch_embedding.embed(patches)
-        tokens = self.position_embedding(tokens, indices=visible)  # (batch, visible, hidden_dim)
+        tokens = self.position_embedding(self.patch_embedding.embed(patches), indices=visible)
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
     def _split(self, tokens):
         return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
 
-    compute_output_spec = output_spec_by_tracing
-
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):
-        batch, num_patches = images_shape[0], math.prod(patch_grid(images_shape[1:], self.patch_size))
-        if visible_shape is not None:
-            num_patches = visible_shape[1]
-        return (batch, self.hidden_dim), (batch, num_patches, self.hidden_dim)
-
-    def get_config(self):
-        config = {
-            "patch_size": self.patch_size,
-            "hidden_dim": self.hidden_dim,
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "num_cls_tokens": self.num_cls_tokens,
-            "conditioning": self.conditioning,
-            "scan_blocks": self.scan_blocks,
-            "remat": self.remat,
-        }
-        return {**super().get_config(), **config}
+        grid = patch_grid(images_shape[1:], self.patch_size)
+        num_patches = math.prod(grid) if visible_shape is None else visible_shape[1]
+        return (images_shape[0], self.hidden_dim), (images_shape[0], num_patches, self.hidden_dim)

@@ -1,5 +1,6 @@
 """The pre-trained encoder as a model of its own."""
 
+import functools
 import json
 import math
 
@@ -7,19 +8,32 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend.processes import to_numpy
 from keras_umd.corruption import schedules
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
-from keras_umd.models.condition import ConditionEmbedding
+from keras_umd.models import adaptation
+from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
-from keras_umd.utils.checks import check_timesteps, is_between
+from keras_umd.utils.checks import check_timesteps, is_between, require
+from keras_umd.utils.configurable import revive
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.images import are_in_range, check_images, scale_images
 from keras_umd.utils.seeds import seed_generator
 
 POOLINGS = ("cls", "mean", "cls+mean", None)
+
+
+def _checking_arrays(method):
+    """A method of `keras.Model` that checks an array `x` first: in compiled programs its values can't be read."""
+
+    @functools.wraps(method)
+    def checked(self, x=None, *args, **kwargs):
+        if hasattr(x, "shape") and hasattr(x, "dtype"):
+            check_images(x, self.image_shape, self.value_range)
+        return method(self, x, *args, **kwargs)
+
+    return checked
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -83,15 +97,19 @@ class FeatureExtractor(keras.Model):
         super().__init__(**kwargs)
         schedule = schedules.get(schedule, num_timesteps)
         if model_range is not None:
-            _check_range(value_range)
-        if pooling not in POOLINGS:
-            raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: pooling={pooling!r}")
+            require(
+                np.shape(value_range) == (2,) and value_range[0] < value_range[1],
+                "`value_range` must be a pair (low, high).",
+                value_range=value_range,
+            )
+        require(pooling in POOLINGS, f"`pooling` must be one of {POOLINGS}.", pooling=pooling)
         self.layer = tuple(layer) if np.ndim(layer) else layer
         self._layers_read = self.layer if np.ndim(layer) else (num_layers if layer is None else layer,)
-        if not self._layers_read or any(not is_between(number, 1, num_layers) for number in self._layers_read):
-            raise ValueError(
-                f"`layer` must be None, an integer from 1 to {num_layers} or a list of them. Received: layer={layer}"
-            )
+        require(
+            self._layers_read and all(is_between(number, 1, num_layers) for number in self._layers_read),
+            f"`layer` must be None, an integer from 1 to {num_layers} or a list of them.",
+            layer=layer,
+        )
         check_timesteps(timesteps, schedule.num_timesteps)
         self.timesteps = timesteps
         self.noise_schedule = schedule
@@ -113,31 +131,26 @@ class FeatureExtractor(keras.Model):
             name="encoder",
         )
         self.encoder.build((None, *self.image_shape))
-        self.condition_embedding = None
-        if conditioning is not None:
-            self.condition_embedding = ConditionEmbedding(
-                hidden_dim, num_classes, conditioning, dtype=self.dtype_policy, name="condition_embedding"
-            )
-            self.condition_embedding.build((None,))
+        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self.built = True
         propagate_trainable(self)
 
     def call(self, images):
         check_images(images, self.image_shape, self.value_range)
-        is_wrong = None
-        if self.value_range is not None and keras.backend.standardize_dtype(images.dtype) != "uint8":
-            is_wrong = ops.logical_not(are_in_range(images, self.value_range))
+        is_free = self.value_range is None or keras.backend.standardize_dtype(images.dtype) == "uint8"
+        is_right = None if is_free else are_in_range(images, self.value_range)
         images = scale_images(images, self.model_range, self.value_range)
         timesteps = ops.full((1,), self.timesteps, dtype="int32")
         if self.timesteps:
             noise = keras.random.normal(ops.shape(images), dtype="float32", seed=self.seed_generator)
             images = self.noise_schedule.add_noise(images, noise, timesteps)
-        condition = None
-        if self.condition_embedding is not None:
-            condition = self.condition_embedding(timesteps)
-        read = self._layers_read
-        *_, outputs = self.encoder(images, condition=condition, collect=read, depth=max(read))
-        outputs = [_nan_where(is_wrong, self._pooled(*output)) for output in outputs]
+        condition = None if self.condition_embedding is None else self.condition_embedding(timesteps)
+        *_, outputs = self.encoder(images, condition=condition, collect=self._layers_read, depth=max(self._layers_read))
+        outputs = [self._pooled(*output) for output in outputs]
+        if is_right is not None:
+            outputs = [
+                ops.where(ops.expand_dims(is_right, tuple(range(1, len(x.shape)))), x, float("nan")) for x in outputs
+            ]
         return outputs if np.ndim(self.layer) else outputs[0]
 
     def _pooled(self, representation, tokens):
@@ -154,35 +167,12 @@ class FeatureExtractor(keras.Model):
         shape = (images_shape[0], num_patches, width) if self.pooling is None else (images_shape[0], width)
         return [shape for _ in self.layer] if np.ndim(self.layer) else shape
 
-    # Arrays are checked before Keras gets them: in compiled programs their values can't be read.
-
-    def fit(self, x=None, *args, **kwargs):
-        self._check_array(x)
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x=None, *args, **kwargs):
-        self._check_array(x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        self._check_array(x)
-        return super().predict(x, *args, **kwargs)
-
-    def train_on_batch(self, x, *args, **kwargs):
-        self._check_array(x)
-        return super().train_on_batch(x, *args, **kwargs)
-
-    def test_on_batch(self, x, *args, **kwargs):
-        self._check_array(x)
-        return super().test_on_batch(x, *args, **kwargs)
-
-    def predict_on_batch(self, x):
-        self._check_array(x)
-        return super().predict_on_batch(x)
-
-    def _check_array(self, x):
-        if hasattr(x, "shape") and hasattr(x, "dtype"):
-            check_images(x, self.image_shape, self.value_range)
+    fit = _checking_arrays(keras.Model.fit)
+    evaluate = _checking_arrays(keras.Model.evaluate)
+    predict = _checking_arrays(keras.Model.predict)
+    train_on_batch = _checking_arrays(keras.Model.train_on_batch)
+    test_on_batch = _checking_arrays(keras.Model.test_on_batch)
+    predict_on_batch = _checking_arrays(keras.Model.predict_on_batch)
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
         """As `keras.Model.export`, also of a model that was never called.
@@ -195,22 +185,31 @@ class FeatureExtractor(keras.Model):
     def copy_weights(self, model, weights="average"):
         """Take over the weights of a UMD of the same sizes; other image sizes get interpolated positions.
 
+        LoRA factors are added to their kernels, and int8 kernels become floats.
+
         Args:
             model: `UMD`.
             weights: `"average"`, `"raw"` or a decay, as of `UMD.weight_values`.
+
+        Raises:
+            ValueError: naming the weights without a partner of their shape; none is assigned then.
         """
         values = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
-        source = model.encoder
-        positions = source.position_embedding.positions
-        pairs = list(zip(self.encoder.weights, source.weights, strict=True))
-        if self.condition_embedding is not None:
-            pairs += zip(self.condition_embedding.weights, model.condition_embedding.weights, strict=True)
-        for target, variable in pairs:
-            # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
-            value = to_numpy(values[id(variable)])
-            if variable is positions:
-                value = source.position_embedding.interpolated(self.encoder.position_embedding.grid, value)
-            target.assign(value)
+        parts = [part for part in (model.condition_embedding, model.encoder) if part is not None]
+        # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
+        plain = adaptation.plain_values(parts, values)
+        source, target = model.encoder.position_embedding, self.encoder.position_embedding
+        plain[source.positions.path] = source.interpolated(target.grid, plain[source.positions.path])
+        targets = {variable.path: variable for part in self._parts() for variable in part.weights}
+        misfits = sorted(plain.keys() ^ targets.keys())
+        misfits += [path for path in plain.keys() & targets.keys() if plain[path].shape != tuple(targets[path].shape)]
+        if misfits:
+            raise ValueError(
+                "The model must have the sizes of the extractor, whose own LoRA factors or quantised kernels can't be "
+                f"given values. Received: weights without a partner of their shape: {misfits}"
+            )
+        for path, variable in targets.items():
+            variable.assign(plain[path])
 
     def fingerprint(self):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
@@ -223,15 +222,15 @@ class FeatureExtractor(keras.Model):
         return fingerprint([np.frombuffer(settings.encode(), "uint8"), *self.weights])
 
     def get_config(self):
-        encoder = self.encoder
-        config = {
+        return {
+            **super().get_config(),
             "image_shape": self.image_shape,
-            "patch_size": encoder.patch_size,
-            "hidden_dim": encoder.hidden_dim,
-            "num_layers": encoder.num_layers,
-            "num_heads": encoder.num_heads,
-            "num_cls_tokens": encoder.num_cls_tokens,
-            "conditioning": encoder.conditioning,
+            "patch_size": self.encoder.patch_size,
+            "hidden_dim": self.encoder.hidden_dim,
+            "num_layers": self.encoder.num_layers,
+            "num_heads": self.encoder.num_heads,
+            "num_cls_tokens": self.encoder.num_cls_tokens,
+            "conditioning": self.encoder.conditioning,
             "num_classes": self.num_classes,
             "value_range": self.value_range,
             "pooling": self.pooling,
@@ -240,28 +239,21 @@ class FeatureExtractor(keras.Model):
             **keras.saving.serialize_keras_object(schedules.schedule_config(self.noise_schedule)),
             "seed": self.seed,
             "model_range": None if self.model_range == self.value_range else self.model_range,
+            **adaptation.adaptations(self._parts()),
         }
-        return {**super().get_config(), **config}
+
+    def _parts(self):
+        return [part for part in (self.encoder, self.condition_embedding) if part is not None]
 
     @classmethod
     def from_config(cls, config):
-        schedule = config.get("schedule")
-        if isinstance(schedule, dict):
-            config = {**config, "schedule": keras.saving.deserialize_keras_object(schedule)}
-        return cls(**config)
+        config = {**config, "schedule": revive(config["schedule"])}
+        lora, quantized = config.pop("lora", None), config.pop("quantized", None)
+        extractor = cls(**config)
+        adaptation.adapt(extractor._parts(), lora, quantized)
+        return extractor
 
 
 def images_signature(model):
     """The default input of an exported model."""
     return [keras.InputSpec(shape=(None, *model.image_shape), dtype="float32")]
-
-
-def _check_range(value_range):
-    if np.shape(value_range) != (2,) or not value_range[0] < value_range[1]:
-        raise ValueError(f"`value_range` must be a pair (low, high). Received: value_range={value_range}")
-
-
-def _nan_where(is_wrong, features):
-    if is_wrong is None:
-        return features
-    return ops.where(ops.reshape(is_wrong, (-1,) + (1,) * (len(features.shape) - 1)), float("nan"), features)

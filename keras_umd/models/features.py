@@ -4,24 +4,37 @@ import keras
 from keras import ops
 
 from keras_umd.models.feature_extractor import FeatureExtractor
-from keras_umd.utils.checks import check_timesteps
+from keras_umd.utils.checks import check_finite, check_timesteps, require
 from keras_umd.utils.seeds import seed_generator
 
 
 def encode(model, images, timesteps=0, labels=None, weights="average", seed=None):
-    """The representations of images; see `UMD.encode`."""
+    """The representation of images: the class token of the encoder, nothing masked (section 5).
+
+    The whole batch is encoded at once; `predict` goes through a data set in batches, with the raw weights.
+
+    Args:
+        images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
+        timesteps: Integer in [0, T]. Above 0 the images are noised to it first; the paper probes models that never
+            saw clean images at 50.
+        labels: Int array `(batch,)`, or `None` for the null label.
+        weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+
+    Returns:
+        Float tensor of shape `(batch, hidden_dim)`.
+    """
     check_timesteps(timesteps, model.corruption.num_timesteps)
     inputs = {"images": model.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
     if labels is not None:
         inputs["labels"] = model.prepare_labels(labels)
-        if inputs["labels"].shape[0] != inputs["images"].shape[0]:
-            raise ValueError(
-                f"There must be one label for each of the {inputs['images'].shape[0]} images. "
-                f"Received: {inputs['labels'].shape[0]} labels"
-            )
+        require(
+            inputs["labels"].shape[0] == inputs["images"].shape[0],
+            f"There must be one label for each of the {inputs['images'].shape[0]} images.",
+            f"{inputs['labels'].shape[0]} labels",
+        )
     if timesteps:
-        shape = ops.shape(inputs["images"])
-        inputs["noise"] = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
+        inputs["noise"] = keras.random.normal(ops.shape(inputs["images"]), dtype="float32", seed=seed_generator(seed))
 
     def encode(model, inputs):
         images, timesteps = inputs["images"], inputs["timesteps"]
@@ -29,21 +42,41 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
             images = model.corruption.noise_schedule.add_noise(images, inputs["noise"], timesteps)
         return model.encoder(images, condition=model.condition(timesteps, inputs.get("labels")))[0]
 
-    return model.programs.run(("encode",), encode, [model], inputs, values=model.weight_values(weights))
+    features = model.programs.run(("encode",), encode, [model], inputs, values=model.weight_values(weights))
+    return check_finite(features, "features")
 
 
-def feature_extractor(model, image_shape=None, weights="average", value_range=None, **options):
-    """The encoder, with a copy of its weights, as a Keras model of its own; see `UMD.feature_extractor`."""
+def feature_extractor(
+    model, image_shape=None, pooling="cls", layer=None, timesteps=0, weights="average", seed=None, value_range=None
+):
+    """The encoder, with a copy of its weights, as a Keras model to embed in others.
+
+    Args:
+        image_shape: Tuple `(*space, channels)`. Another size than the model's interpolates the position embeddings
+            bicubically.
+        pooling: `"cls"`, `"mean"`, `"cls+mean"` or `None`, see `FeatureExtractor`.
+        layer: Integer in [1, num_layers], the block after which to take the features, or a list of them. Defaults
+            to the last.
+        timesteps: Integer in [0, T]. Above 0 the images are noised to it first, as of `encode`.
+        weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+        value_range: Pair of floats, the range of the float images that it will get, for example (0, 255): they are
+            scaled inside. Defaults to the model's.
+
+    Returns:
+        `FeatureExtractor`.
+    """
     image_shape = model.image_shape if image_shape is None else tuple(image_shape)
-    if len(image_shape) != len(model.image_shape) or image_shape[-1] != model.image_shape[-1]:
-        raise ValueError(
-            f"`image_shape` must have as many axes as the model's {model.image_shape}, and its channels. "
-            f"Received: image_shape={image_shape}"
-        )
-    if value_range is not None and model.is_latent:
-        raise ValueError(
-            f"A model of latents has no range to which they could be scaled. Received: value_range={value_range}"
-        )
+    require(
+        len(image_shape) == len(model.image_shape) and image_shape[-1] == model.image_shape[-1],
+        f"`image_shape` must have as many axes as the model's {model.image_shape}, and its channels.",
+        image_shape=image_shape,
+    )
+    require(
+        value_range is None or not model.is_latent,
+        "A model of latents has no range to which they could be scaled.",
+        value_range=value_range,
+    )
     extractor = FeatureExtractor(
         image_shape=image_shape,
         patch_size=model.patch_size,
@@ -57,7 +90,10 @@ def feature_extractor(model, image_shape=None, weights="average", value_range=No
         model_range=None if value_range is None else model.value_range,
         schedule=model.corruption.noise_schedule,
         dtype=model.dtype_policy,
-        **options,
+        pooling=pooling,
+        layer=layer,
+        timesteps=timesteps,
+        seed=seed,
     )
     extractor.copy_weights(model, weights)
     return extractor

@@ -8,7 +8,9 @@ import weakref
 import keras
 import numpy as np
 
-from keras_umd.utils.checks import check_labels
+from keras_umd.backend.steps import kept_values
+from keras_umd.models.batch_checks import RaiseFaults
+from keras_umd.utils.checks import check_finite, check_labels, check_positive_integers, require
 from keras_umd.utils.images import check_images
 
 
@@ -16,21 +18,47 @@ def fit(model, keras_fit, args, kwargs):
     """`keras_fit`, with data and validation data checked first."""
     arguments = inspect.signature(keras_fit).bind(*args, **kwargs).arguments
     refuse_weights(**{name: arguments.get(name) for name in ("sample_weight", "class_weight")})
-    arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
+    _check_batch_size(arguments)
+    x, y = arguments.get("x"), arguments.get("y")
+    arguments["x"] = peeked(model, x, y, trained_in=arguments.get("batch_size") or 32)  # Keras' own size of batches
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
         refuse_weights(sample_weight=sample_weight)
         peeked(model, images, labels)
     elif validation is not None:
+        if validation is arguments["x"] and hasattr(validation, "copied"):
+            validation = validation.copied()  # its place is the training's, and must not move while it is validated on
         arguments["validation_data"] = peeked(model, validation, None)
     steps = ("train",) if validation is None else ("train", "test")
+    arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
+    told_of_errors = [callback for callback in _as_list(arguments["callbacks"]) if hasattr(callback, "on_train_error")]
+    for callback in told_of_errors:  # of keras_umd.callbacks
+        callback.is_told_of_errors = True
     try:
-        with resident_data(model, steps, arguments["x"], validation):
+        with resident_data(model, steps, arguments["x"], validation), kept_values(model):
             return keras_fit(**arguments)
+    except BaseException as error:
+        for callback in told_of_errors:
+            callback.on_train_error(error)
+        raise
     finally:
         # BackupAndRestore sets the epoch to resume at; clear it, or the next fit would start there if this one failed.
         model._initial_epoch = None
+
+
+def _as_list(callbacks):
+    """The argument of `fit` as a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks.callbacks
+    return keras.tree.flatten(callbacks or [])
+
+
+def _with_checks(callbacks):
+    """The callbacks, behind one that raises what the step has found in batches; before any saves the model."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    return [RaiseFaults(), *_as_list(callbacks)]
 
 
 def evaluate(model, keras_evaluate, args, kwargs):
@@ -38,11 +66,13 @@ def evaluate(model, keras_evaluate, args, kwargs):
     arguments = inspect.signature(keras_evaluate).bind(*args, **kwargs).arguments
     arguments.update(arguments.pop("kwargs", {}))
     refuse_weights(sample_weight=arguments.get("sample_weight"))
+    _check_batch_size(arguments)
     if arguments.get("_use_cached_eval_dataset"):  # `fit` has prepared its validation data
         forget_programs(model, ("test",), next(iter(model._device_layers), None))
         return keras_evaluate(**arguments)
     arguments["x"] = peeked(model, arguments.get("x"), arguments.get("y"))
-    with resident_data(model, ("test",), arguments["x"]):
+    arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
+    with resident_data(model, ("test",), arguments["x"]), kept_values(model):
         return keras_evaluate(**arguments)
 
 
@@ -53,11 +83,22 @@ def predict(model, keras_predict, x, args, kwargs):
             "Data that are cropped or sampled in the training step have no images for `predict`; make them with "
             f"training=False, by another function of keras_umd.data. Received: {x}"
         )
-    return keras_predict(peeked(model, x, None, takes_labels=False), *args, **kwargs)
+    _check_batch_size(inspect.signature(keras_predict).bind(x, *args, **kwargs).arguments)
+    x = peeked(model, x, None, takes_labels=False)
+    with kept_values(model):
+        return check_finite(keras_predict(x, *args, **kwargs), "features")
 
 
-def peeked(model, x, y, takes_labels=True):
-    """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again."""
+def _check_batch_size(arguments):
+    if arguments.get("batch_size") is not None:
+        check_positive_integers(batch_size=arguments["batch_size"])
+
+
+def peeked(model, x, y, takes_labels=True, trained_in=None):
+    """Check the first batch of a data set, or whole arrays. Returns `x`; for a generator, one that starts again.
+
+    With `trained_in`, the size of batches of arrays, also that no view is left without an image in every batch.
+    """
     if isinstance(x, (list, tuple, dict)):
         raise ValueError(
             "Images must be one array or a data set, and labels the next argument. "
@@ -65,17 +106,35 @@ def peeked(model, x, y, takes_labels=True):
         )
     if isinstance(x, types.GeneratorType):
         first = next(x, None)
-        if first is None:
-            raise ValueError("The generator has no batches. Received: an empty generator")
+        require(first is not None, "The generator has no batches.", "an empty generator")
         x = _with_first(first, x)
     else:
         first = _first_batch(x, y)
     images, labels, _ = keras.utils.unpack_x_y_sample_weight(first)
     if hasattr(images, "shape") and hasattr(images, "dtype"):
+        require(images.shape[0] != 0, "There must be at least one image.", f"x of shape {tuple(images.shape)}")
         check_images(images, model.image_shape, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
+    if trained_in is not None:
+        sizes = [array.shape[0] for array in keras.tree.flatten(images) if getattr(array, "shape", ())]
+        size = min(sizes[0], trained_in) if images is x else next(iter(sizes), None)
+        size = x.batch_size if hasattr(x, "sample_batch") else size  # the sample of keras_umd.data is smaller
+        if size is not None:
+            check_shares(model.corruption, size)
     return x
+
+
+def check_shares(corruption, batch_size):
+    """Raise a ValueError if batches of this size leave a view without images: it would never be trained."""
+    missing = corruption.views_without_images(batch_size)
+    if missing:
+        shares = {view.name: round(view.share, 4) for view in corruption.views}
+        raise ValueError(
+            f"A batch of {batch_size} has no image for the views {missing}, so they would never be trained; take "
+            f"batches of at least {len(shares)} images (gradient accumulation shares out each of its batches), or a "
+            f"corruption without them. Received: batches of {batch_size}, shares of the views {shares}"
+        )
 
 
 def _first_batch(x, y):
@@ -108,11 +167,11 @@ def _with_first(first, rest):
 def refuse_weights(**weights):
     """Raise a ValueError for sample or class weights."""
     for name, value in weights.items():
-        if value is not None:
-            raise ValueError(
-                f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set. "
-                f"Received: {name} of type {type(value).__name__}"
-            )
+        require(
+            value is None,
+            f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set.",
+            f"{name} of type {type(value).__name__}",
+        )
 
 
 @contextlib.contextmanager

@@ -9,12 +9,25 @@ from keras import ops
 from keras_umd.backend.processes import to_numpy
 from keras_umd.layers.masking import restore, split_by_score
 from keras_umd.layers.patches import patchify, unpatchify
+from keras_umd.utils.checks import check_finite, require
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
 
 def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
-    """Mask clean images and fill the masked patches in again; see `UMD.reconstruct`."""
+    """Mask clean images and fill the masked patches in again, as the masked autoencoder does.
+
+    Args:
+        images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
+        mask_ratio: Float in [0, 1). Share of the patches to mask.
+        weights: As of `weight_values`.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for the mask.
+
+    Returns:
+        Dictionary of NumPy arrays: `masked`, the images with masked patches in the middle of the value range;
+        `reconstruction`, with the predicted patches in their place and the visible ones as they were, both of the
+        type of `images`; `mask` `(batch, *space, 1)`, bool, `True` where masked.
+    """
     images = images if hasattr(images, "shape") else np.asarray(images)
     x0 = model.prepare_images(images)
     mask_noise = keras.random.uniform((x0.shape[0], model.num_patches), dtype="float32", seed=seed_generator(seed))
@@ -31,7 +44,7 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
 
     values = model.weight_values(weights)
     prediction, mask = model.programs.run(("reconstruct", mask_ratio), fill_in, [model], x0, mask_noise, values=values)
-    images, prediction = ops.convert_to_numpy(images), to_numpy(prediction)
+    images, prediction = ops.convert_to_numpy(images), check_finite(to_numpy(prediction), "predictions")
     mask = to_numpy(mask).astype(bool)
     grey = 0.0
     if images.dtype == "uint8":
@@ -48,11 +61,11 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
 def _pixel_target(model):
     """The first target of the objective that is a picture, one of clean images before others: those are given here."""
     clean = {view.name for view in model.corruption.views if view.noise is None}
-    for term in sorted(model.objective.terms, key=lambda term: term.view not in clean):
-        for target in term.heads().values():
-            if target.is_pixels:
-                return target
-    raise ValueError(
-        "The model has learned to predict no pixels, so it can't reconstruct images. "
-        f"Received: a model with the losses {model.objective.loss_names}"
+    terms = sorted(model.objective.terms, key=lambda term: term.view not in clean)
+    targets = [target for term in terms for target in term.heads().values() if target.is_pixels]
+    require(
+        targets,
+        "The model has learned to predict no pixels, so it can't reconstruct images.",
+        f"a model with the losses {model.objective.loss_names}",
     )
+    return targets[0]

@@ -14,22 +14,44 @@ import keras
 from keras import ops
 
 from keras_umd.backend import scale_for_replicas
-from keras_umd.backend.steps import run_step
+from keras_umd.backend.steps import run_step, value_now
 from keras_umd.corruption.view import network_inputs
 from keras_umd.models.fit_inputs import refuse_weights
+from keras_umd.models.guarding import GuardedStep, innermost
 
 
 def train_step(model, keras_step, args):
     """One step of `fit`. On JAX it takes and returns the state, too (`backend/steps.py`)."""
+    before_step = {}
 
     def before(batch):
-        return make_views(model, *_unpacked(model, batch), model.seed_generator, model.label_dropout)
+        images, labels = model.batch_checks.update(model, *_unpacked(model, batch))
+        before_step["updates"] = value_now(innermost(model.optimizer)._iterations) // num_micro_batches(model)
+        if not model.guards:
+            return make_views(model, images, labels, model.seed_generator, model.label_dropout)
+        draws = draw(model, images, model.seed_generator, model.label_dropout)
+        before_step["guarded"] = GuardedStep(model, {"images": images, "labels": labels, "draws": draws})
+        return make_views(model, images, labels, draws=draws, must_be_finite=False)
 
-    def after():
+    def after(logs):
+        if "guarded" in before_step:
+            logs = before_step["guarded"].finish()
         for average in model.averages:
-            average.update()
+            average.update(_is_updated(model, before_step["updates"]))
+        return logs
 
     return run_step(model, keras_step, args, before, after)
+
+
+def _is_updated(model, updates_before):
+    """Whether the step has updated the weights; `None` where every step does.
+
+    Not every one does with gradient accumulation, and where a guard or the scaling of float16's loss leaves steps out.
+    """
+    optimizer = innermost(model.optimizer)
+    if optimizer is model.optimizer and num_micro_batches(model) == 1:
+        return None
+    return ops.not_equal(value_now(optimizer._iterations) // num_micro_batches(model), updates_before)
 
 
 def test_step(model, keras_step, args):
@@ -38,29 +60,60 @@ def test_step(model, keras_step, args):
         model,
         keras_step,
         args,
-        before=lambda batch: make_views(model, *_unpacked(model, batch), model.evaluation_seed_generator),
+        before=lambda batch: make_views(
+            model, *model.batch_checks.update(model, *_unpacked(model, batch)), model.evaluation_seed_generator
+        ),
     )
 
 
-def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=None):
-    """A batch as the network sees it, and what it must predict; see `UMD.make_views`."""
-    images, labels = model.prepare_images(images), model.prepare_labels(labels)
-    if draws is None:
-        draws = model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
+def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=None, must_be_finite=True):
+    """A batch as the network sees it in training, and what it must predict.
+
+    With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
+
+    Args:
+        images: uint8 or float batch `(batch, *image_shape)`.
+        labels: Int batch `(batch,)`, or `None`.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for noise, timesteps and masks.
+        label_dropout: Float in [0, 1). Share of the labels that are dropped.
+        draws: Dictionary of all random numbers, as `Corruption.draw` returns it. Drawn where it is not given.
+        must_be_finite: Bool. Whether images with NaN or infinities raise.
+
+    Returns:
+        Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
+    """
+    images, labels = model.prepare_images(images, must_be_finite), model.prepare_labels(labels)
+    draws = draw(model, images, seed, label_dropout) if draws is None else draws
     views = model.corruption.corrupt(images, draws, model.patch_size, labels)
     targets = model.objective.targets(views, model.patch_size)
     # Keras weighs the logged loss by the size of the first leaf of x, keys sorted: it must be that of the whole batch.
     return {"batch": draws["timesteps"], "views": {name: network_inputs(view) for name, view in views.items()}}, targets
 
 
-def compute_loss(model, x, y, y_pred):
-    """The loss of a batch, with those that layers added; its parts are logged."""
+def draw(model, images, seed=None, label_dropout=0.0):
+    """The random numbers of a step on these images."""
+    return model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
+
+
+def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`, with those that layers added: a scalar.
+
+    Its parts are logged.
+    """
     losses = model.objective.image_losses(y_pred, y)
     for tracker in model.loss_part_trackers:
         if tracker.name in losses:  # a batch of one image has only one view
             tracker.update_state(ops.stop_gradient(losses[tracker.name]))
     total = model.objective.total(losses, ops.shape(x["batch"])[0])
-    return scale_for_replicas(total + sum(ops.sum(ops.cast(loss, "float32")) for loss in model.losses))
+    total = total + sum(ops.sum(ops.cast(loss, "float32")) for loss in model.losses)
+    for guard in model.guards:
+        guard.loss.assign(ops.stop_gradient(total))
+    return scale_for_replicas(total)
+
+
+def num_micro_batches(model):
+    """The steps whose gradients are one update of the weights."""
+    return innermost(model.optimizer).gradient_accumulation_steps or 1
 
 
 def _unpacked(model, batch):

@@ -10,25 +10,32 @@ from keras_umd.backend import ensure_shape
 from keras_umd.backend.programs import Programs
 from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
-from keras_umd.distribution.layout import layout_map
+from keras_umd.distribution import layout
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
-from keras_umd.models import compiling, features, fine_tuning, fit_inputs, training
+from keras_umd.models import (
+    adaptation,
+    compiling,
+    features,
+    fine_tuning,
+    fit_inputs,
+    guarding,
+    reconstruction,
+    training,
+)
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage
-from keras_umd.models.condition import ConditionEmbedding
+from keras_umd.models.batch_checks import BatchChecks
+from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import preset_config
-from keras_umd.models.reconstruction import reconstruct
-from keras_umd.models.training import compute_loss, make_views
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
-from keras_umd.sampling.settings import takes_settings
-from keras_umd.utils.checks import check_labels
+from keras_umd.utils.checks import check_labels, require
 from keras_umd.utils.configurable import revive
 from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.images import check_images, scale_images
@@ -109,15 +116,22 @@ class UMD(keras.Model):
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
-        sizes = {
-            "hidden_dim": hidden_dim,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "decoder_layers": decoder_layers,
-            "num_classes": num_classes,
-            "num_cls_tokens": num_cls_tokens,
-        }
-        check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range)
+        check_arguments(
+            image_shape,
+            {
+                "hidden_dim": hidden_dim,
+                "num_layers": num_layers,
+                "num_heads": num_heads,
+                "decoder_layers": decoder_layers,
+                "num_classes": num_classes,
+                "num_cls_tokens": num_cls_tokens,
+            },
+            label_dropout,
+            conditioning,
+            corruption,
+            objective,
+            value_range,
+        )
         decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
         patch_size = as_tuple(patch_size, len(grid))
@@ -138,22 +152,10 @@ class UMD(keras.Model):
         self.patch_size = patch_size
         self.objective = objective
         how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
-        self._build_condition()
+        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
         self._prepare_training(seed)
-
-    def _build_condition(self):
-        self.condition_embedding = None
-        if self.conditioning is not None:
-            self.condition_embedding = ConditionEmbedding(
-                self.hidden_dim,
-                self.num_classes,
-                self.conditioning,
-                dtype=self.dtype_policy,
-                name="condition_embedding",
-            )
-            self.condition_embedding.build((None,))
 
     def _build_encoder(self, num_layers, num_heads, num_cls_tokens, **how):
         self.encoder = Encoder(
@@ -199,6 +201,8 @@ class UMD(keras.Model):
         self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
         self.averages = []
         self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.objective.loss_names]
+        self.batch_checks = BatchChecks()
+        self.guards = []  # one `GuardState`, or none
         self._device_layers = []  # that of the data set which `fit` or `evaluate` is reading, if it has one
         self._traced_device_layers = {}
         self._autoencoder = None
@@ -217,19 +221,7 @@ class UMD(keras.Model):
         """
         return cls(**{**preset_config(preset, cls.presets), **overrides})
 
-    @staticmethod
-    def layout_map(mesh):
-        """The layout of the weights on several devices; see `keras_umd.distribution.layout_map`.
-
-        Args:
-            mesh: `keras.distribution.DeviceMesh` with one axis, over which batch and weights are spread (FSDP), or with
-                two, the batch over the first and the weights over the second (tensor parallelism).
-
-        Returns:
-            `keras.distribution.LayoutMap`, for `keras_umd.distribution.ModelParallel`. Set the distribution before the
-            model is made.
-        """
-        return layout_map(mesh)
+    layout_map = staticmethod(layout.layout_map)
 
     @property
     def num_patches(self):
@@ -262,8 +254,7 @@ class UMD(keras.Model):
                 return {name: self.predict_view(view, read(name)) for name, view in inputs["views"].items()}
             finally:
                 self._maybe_reset_call_context()
-        images = self.prepare_images(inputs)
-        return self.encoder(images, condition=self.condition(ops.zeros((1,), "int32")))[0]
+        return self.encoder(self.prepare_images(inputs), condition=self.condition(ops.zeros((1,), "int32")))[0]
 
     compute_output_spec = output_spec_by_tracing
 
@@ -272,9 +263,8 @@ class UMD(keras.Model):
 
     def condition(self, timesteps, labels=None, drop=None):
         """The condition of the network, as `ConditionEmbedding` makes it; `None` for a model without."""
-        if self.condition_embedding is None:
-            return None
-        return self.condition_embedding(timesteps, labels=labels, drop=drop)
+        embedding = self.condition_embedding
+        return None if embedding is None else embedding(timesteps, labels=labels, drop=drop)
 
     def predict_view(self, view, read=None):
         """The network's outputs for a view.
@@ -310,11 +300,12 @@ class UMD(keras.Model):
             weights = next((average.decay for average in self.averages if average.is_updated()), "raw")
         if weights == "raw":
             return [variable.value for variable in self.network_weights]
-        if weights not in decays:
-            raise ValueError(
-                "`weights` must be 'average', 'raw' or the decay of one of the model's averages, which `track_average` "
-                f"starts before training: {decays}. Received: weights={weights!r}"
-            )
+        require(
+            weights in decays,
+            "`weights` must be 'average', 'raw' or the decay of one of the model's averages, which `track_average` "
+            f"starts before training: {decays}.",
+            weights=weights,
+        )
         return self.averages[decays.index(weights)].values_for(self.network_weights)
 
     def prediction(self, name=None):
@@ -336,11 +327,11 @@ class UMD(keras.Model):
                 `auto_scale_loss`.
         """
         compiling.check_compile_arguments(kwargs)
+        self.guards.clear()
         super().compile(optimizer=optimizer, **kwargs)
         self._jit_compile_argument = kwargs.get("jit_compile", "auto")
         decays = compiling.settle_optimizer(self.optimizer, self.trainable_variables)
-        if decays:
-            self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
+        self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -358,19 +349,36 @@ class UMD(keras.Model):
     def track_average(self, decays):
         """Keep exponential moving averages of the weights from now on, updated after every training step.
 
-        They are saved with the model and used by `generate`. An average that is asked for again goes on; one that is
-        not is dropped.
+        They are saved with the model and used by `generate`. An average that is asked for again goes on, also where
+        LoRA has added weights since (`compile` asks for all again); one that is not is dropped.
 
         Args:
             decays: Float in [0, 1) or a list of them, one average each.
         """
-        decays = [float(decay) for decay in np.atleast_1d(decays)]
-        if decays == [average.decay for average in self.averages]:
+        decays, weights = [float(decay) for decay in np.atleast_1d(decays)], self.network_weights
+        if decays == [average.decay for average in self.averages] and all(a.is_of(weights) for a in self.averages):
             return
+        kept = {a.decay: a if a.is_of(weights) else a.renewed(weights) for a in self.averages if a.decay in decays}
+        averages = [kept.get(decay) or WeightAverage(decay, weights) for decay in decays]
         self.train_function = self.test_function = self.predict_function = None  # compiled without them
-        kept = {average.decay: average for average in self.averages}
         self.averages.clear()
-        self.averages.extend(kept.get(decay) or WeightAverage(decay, self.network_weights) for decay in decays)
+        self.averages.extend(averages)
+
+    def guard_steps(self, sigma=6.0, window=128):
+        """From now on leave out training steps that aren't finite or outliers, until the next `compile`.
+
+        The optimizer is wrapped, as by Keras' `LossScaleOptimizer`, and keeps its state; files hold it as it was.
+        `callbacks.Guard` calls this, and acts on what is left out.
+
+        Args:
+            sigma: Positive float. Deviations above the mean of the window from which on a step is an outlier.
+            window: Integer, at least 2. Accepted steps that are remembered; once half of it is filled, outliers are
+                left out.
+
+        Returns:
+            `GuardState`, with the counts.
+        """
+        return guarding.guard_steps(self, float(sigma), int(window))
 
     # Training
 
@@ -399,7 +407,10 @@ class UMD(keras.Model):
         """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice."""
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+        is_new = force or self.train_function is None
+        super().make_train_function(force)
+        if is_new and self.guards:
+            self.train_function = guarding.keeping_the_batch(self.train_function, self.guards[0])
 
     def train_step(self, *args):
         """One step of `fit`, see `keras_umd.models.training`."""
@@ -411,29 +422,16 @@ class UMD(keras.Model):
 
     def compute_loss_and_updates(self, trainable_variables, *args, **kwargs):
         """The function that JAX differentiates: Keras' own, after an all-gather of sharded weights."""
-        weights = gathered(trainable_variables, self.trainable_variables)
-        return super().compute_loss_and_updates(weights, *args, **kwargs)
+        return super().compute_loss_and_updates(
+            gathered(trainable_variables, self.trainable_variables), *args, **kwargs
+        )
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`; a scalar."""
-        return compute_loss(self, x, y, y_pred)
+    compute_loss = training.compute_loss
+    make_views = training.make_views
 
-    def make_views(self, images, labels=None, seed=None, label_dropout=0.0, draws=None):
-        """A batch as the network sees it in training, and what it must predict.
-
-        With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
-
-        Args:
-            images: uint8 or float batch `(batch, *image_shape)`.
-            labels: Int batch `(batch,)`, or `None`.
-            seed: Integer, `keras.random.SeedGenerator` or `None`, for noise, timesteps and masks.
-            label_dropout: Float in [0, 1). Share of the labels that are dropped.
-            draws: Dictionary of all random numbers, as `Corruption.draw` returns it. Drawn where it is not given.
-
-        Returns:
-            Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
-        """
-        return make_views(self, images, labels, seed, label_dropout, draws)
+    def step_inputs(self, images, labels, draws):
+        """As `make_views`, for a step that is run again: of images and labels that no check refuses."""
+        return self.make_views(images, labels, draws=draws, must_be_finite=False)
 
     def loss_of(self, images, labels=None):
         """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.
@@ -450,12 +448,11 @@ class UMD(keras.Model):
 
     # Data
 
-    def prepare_images(self, images):
+    def prepare_images(self, images, must_be_finite=True):
         """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
-        if not hasattr(images, "shape"):
-            images = np.asarray(images)
+        images = images if hasattr(images, "shape") else np.asarray(images)
         images = ensure_shape(images, (None,) * (len(self.image_shape) + 1))
-        check_images(images, self.image_shape, self.value_range)
+        check_images(images, self.image_shape, self.value_range, must_be_finite)
         images = ensure_shape(images, (None, *self.image_shape))
         return scale_images(ops.convert_to_tensor(images), self.value_range)
 
@@ -463,98 +460,16 @@ class UMD(keras.Model):
         """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label."""
         if labels is None:
             return None
-        if not hasattr(labels, "shape"):
-            labels = np.asarray(labels)
+        labels = labels if hasattr(labels, "shape") else np.asarray(labels)
         check_labels(labels, self.num_classes)
         return ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
 
     # Features, reconstructions, fine-tuning
 
-    def encode(self, images, timesteps=0, labels=None, weights="average", seed=None):
-        """The representation of images: the class token of the encoder, nothing masked (section 5).
-
-        The whole batch is encoded at once; `predict` goes through a data set in batches, with the raw weights.
-
-        Args:
-            images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
-            timesteps: Integer in [0, T]. Above 0 the images are noised to it first; the paper probes models that never
-                saw clean images at 50.
-            labels: Int array `(batch,)`, or `None` for the null label.
-            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
-            seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
-
-        Returns:
-            Float tensor of shape `(batch, hidden_dim)`.
-        """
-        return features.encode(self, images, timesteps, labels, weights, seed)
-
-    def feature_extractor(
-        self,
-        image_shape=None,
-        pooling="cls",
-        layer=None,
-        timesteps=0,
-        weights="average",
-        seed=None,
-        value_range=None,
-    ):
-        """The encoder, with a copy of its weights, as a Keras model to embed in others.
-
-        Args:
-            image_shape: Tuple `(*space, channels)`. Another size than the model's interpolates the position embeddings
-                bicubically.
-            pooling: `"cls"`, `"mean"`, `"cls+mean"` or `None`, see `FeatureExtractor`.
-            layer: Integer in [1, num_layers], the block after which to take the features, or a list of them. Defaults
-                to the last.
-            timesteps: Integer in [0, T]. Above 0 the images are noised to it first, as of `encode`.
-            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
-            seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
-            value_range: Pair of floats, the range of the float images that it will get, for example (0, 255): they are
-                scaled inside. Defaults to the model's.
-
-        Returns:
-            `FeatureExtractor`.
-        """
-        return features.feature_extractor(
-            self, image_shape, weights, value_range, pooling=pooling, layer=layer, timesteps=timesteps, seed=seed
-        )
-
-    def reconstruct(self, images, mask_ratio=0.75, weights="average", seed=None):
-        """Mask clean images and fill the masked patches in again, as the masked autoencoder does.
-
-        Args:
-            images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
-            mask_ratio: Float in [0, 1). Share of the patches to mask.
-            weights: As of `weight_values`.
-            seed: Integer, `keras.random.SeedGenerator` or `None`, for the mask.
-
-        Returns:
-            Dictionary of NumPy arrays: `masked`, the images with masked patches in the middle of the value range;
-            `reconstruction`, with the predicted patches in their place and the visible ones as they were, both of the
-            type of `images`; `mask` `(batch, *space, 1)`, bool, `True` where masked.
-        """
-        return reconstruct(self, images, mask_ratio, weights, seed)
-
-    def with_classes(self, num_classes, label_dropout=None, corruption=None, objective=None, freeze=()):
-        """A model with the same weights and a fresh label embedding, to fine-tune for class-conditional generation.
-
-        This model stays as it is; the new one, of the same class, starts without optimizer and without averages, and
-        shares its `autoencoder`. Weights that it has no place for, of heads and terms that its objective lacks, are
-        left out with a warning.
-
-        Args:
-            num_classes: Integer, or `None` to fine-tune for generation without labels.
-            label_dropout: Float in [0, 1). Share of the labels dropped in training. Defaults to this model's.
-            corruption: `Corruption`. Defaults to the paper's fine-tuning, `Corruption.for_finetuning`: this model's,
-                with at most 5% of the batch clean and no patch of a noisy image masked.
-            objective: `Objective`. Defaults to the paper's for this corruption.
-            freeze: Names of parts that training leaves as they are, `"encoder"`, `"decoder"` or both. Any layer's
-                `trainable` can be set afterwards too; files remember it.
-
-        Returns:
-            `UMD`, or the subclass that this model is of.
-        """
-        return fine_tuning.with_classes(self, num_classes, label_dropout, corruption, objective, freeze)
+    encode = features.encode
+    feature_extractor = features.feature_extractor
+    reconstruct = reconstruction.reconstruct
+    with_classes = fine_tuning.with_classes
 
     # Sampling
 
@@ -576,130 +491,44 @@ class UMD(keras.Model):
         """The shape of one image as `generate` returns it, `(*space, channels)`."""
         return self.image_shape if self.autoencoder is None else self.autoencoder.image_shape(self.image_shape)
 
-    @takes_settings
-    def generate(self, labels=None, num_images=None, **options):
-        """Generate images from noise.
-
-        The image with index k of a seed is the same, up to rounding, whatever the batch, the devices and the backend.
-
-        Args:
-            labels: Int array `(num_images,)`, or `None` for images without a label.
-            num_images: Integer. Required without `labels` and `initial_noise`.
-            num_steps: Integer from 1 to T. Calls of the network for each image. Defaults to 250, or to what explicit
-                timesteps of the sampler need.
-            sampler: Object from `keras_umd.samplers`, or `"ddim"`, `"dpmpp_2m"` or `"heun"`, or a number in [0, 1], the
-                eta of DDIM: 0 is deterministic, 1 ancestral sampling, the paper's choice. Defaults to 1.
-            guidance: Float of at least 0, the scale: 1, the default, is no guidance and costs half as much as any other
-                value; the paper's figures use 4. Or an object from `keras_umd.guidance`, to guide at some noise levels
-                only, or away from another model. It acts on the predicted noise (Eq. 3), from which x_0 follows.
-            initial_noise: Float array `(num_images, *image_shape)` from N(0, 1), to start from.
-            seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
-            predict_from: `"eps"` or `"x0"`, the head to read, or `"both"`: by the v that they give together (Salimans
-                and Ho, 2022), mostly x_0 where there is much noise and eps where there is little. The paper's ablation
-                finds x_0 better after fine-tuning; `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0
-                nearer to the labels. In pre-training with masks, x_0 of visible patches isn't trained. Where a schedule
-                leaves no signal, eps can't be read.
-            weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
-            image_indices: Int array `(num_images,)`, the places of the images in the seed's sequence. Defaults to 0, 1,
-                2 and so on.
-            batch_size: Integer, images at a time. Defaults to all. `generate_to` keeps none of them in memory.
-            verbose: Bool, or `"auto"` for Keras' own setting. Whether to show a bar, which moves with each batch.
-            jit_compile: `"auto"`, or `True` for XLA on TensorFlow and `torch.compile` on PyTorch. JAX always compiles.
-
-        Returns:
-            NumPy array `(num_images, *image_shape)`: uint8 images, or float32 latents where `value_range` is
-            `None` and no `autoencoder` decodes them.
-        """
-        return generation.generate(self, labels, num_images, **options)
-
-    @takes_settings
-    def trajectory(self, labels=None, num_images=None, num_frames=8, **options):
-        """The states of `generate` on its way from noise to images, for `keras_umd.plots.strips`.
-
-        Args:
-            labels, num_images: As of `generate`.
-            num_frames: Integer from 2 to the number of steps + 1. The first frame is noise, the last the image.
-            **options: As of `generate`.
-
-        Returns:
-            NumPy array `(num_frames, num_images, *image_shape)`, as of `generate`.
-        """
-        return generation.trajectory(self, labels, num_images, num_frames, **options)
-
-    @takes_settings
-    def inpaint(self, images, mask, labels=None, **options):
-        """Generate the masked part of images, to fit what is around it.
-
-        In every step the predicted x_0 is replaced by the image where it is known (DDNM; Wang et al., 2022): the known
-        pixels go their way from noise to image as forward diffusion would have it, beside those that are generated.
-
-        Args:
-            images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`. Latents
-                for a latent model, whose `mask` has a value for each latent pixel.
-            mask: Bool array `(batch or 1, *space, 1)`, `True` where to generate.
-            labels: Int array `(batch,)`, or `None`.
-            **options: As of `generate`.
-
-        Returns:
-            NumPy array of the shape and type of `images`, equal to them outside of the mask; where an `autoencoder`
-            is set, the uint8 images that it makes of this.
-        """
-        return generation.inpaint(self, images, mask, labels, **options)
-
-    @takes_settings
-    def denoise(self, images, timestep, labels=None, **options):
-        """Remove the noise of noisy images.
-
-        One step gives one guess at them all, blurred where the noise hides what was there (with much noise that of
-        `predict_from="x0"` is the better one); more steps draw one of the possible images. A picture with noise of
-        deviation s, in the model's range, belongs to `timestep = schedule.timesteps_at(-2 * np.log(s))` of the model's
-        `schedule = corruption.noise_schedule`, and must be divided by `np.sqrt(1 + s**2)`.
-
-        Args:
-            images: Float array `(batch, *image_shape)`, x_t as `NoiseSchedule.add_noise` makes it. Its
-                values may lie anywhere. They take the place of `initial_noise`.
-            timestep: Number in [1, T], how much noise there is.
-            labels: Int array `(batch,)`, or `None`.
-            num_steps: Integer, at most `timestep`. Defaults to 1, or to what explicit timesteps of the sampler need.
-            **options: As of `generate`.
-
-        Returns:
-            NumPy array as of `generate`.
-        """
-        return generation.denoise(self, images, timestep, labels, **options)
-
-    def estimate(self, x_t, timesteps, labels=None):
-        """The network's estimates of x_0 and of the noise of noisy images, nothing masked.
-
-        Args:
-            x_t: Float tensor of shape `(batch, *image_shape)`.
-            timesteps: Tensor of shape `(batch,)` or `(1,)`, values in `[0, T]`.
-            labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
-
-        Returns:
-            Dictionary of float tensors of the shape of `x_t`, `x0` and `eps`.
-        """
-        return generation.estimate(self, x_t, timesteps, labels)
-
-    def generate_to(self, directory, **options):
-        """Generate images into a directory, and go on where an earlier call was stopped.
-
-        Args:
-            directory, **options: As of `keras_umd.generate_to`.
-
-        Returns:
-            String, the path of the `.npz` file, or the directory with the PNG files.
-        """
-        return files.generate_to(self, directory, **options)
+    generate = generation.generate
+    trajectory = generation.trajectory
+    inpaint = generation.inpaint
+    denoise = generation.denoise
+    estimate = generation.estimate
+    generate_to = files.generate_to
 
     # Saving
+
+    def quantize(self, mode=None, config=None, filters=None, weights="average"):
+        """Quantise the kernels of the network, for features and generation with less memory.
+
+        What is quantised isn't trained any more: averages and optimizer are dropped. Keep the model of before in a file
+        to go on training it, to add classes, and to try other settings.
+
+        Example:
+
+        >>> model.quantize("int8")
+        >>> model.save("int8.keras")
+
+        Args:
+            mode: `"int8"` or `"int4"`.
+            config: `keras.quantizers.QuantizationConfig` of one of these modes, instead of `mode`, or `None`.
+            filters: Regular expression, or a list of them, for the names of the `Dense` layers to quantise; or a
+                callable that gets a layer and returns a bool. `None` is for all of the network.
+            weights: The weights to quantise: `"average"`, `"raw"` or a decay, as of `weight_values`.
+
+        Raises:
+            ValueError: for another mode, a model that is quantised already, and filters that choose nothing.
+        """
+        adaptation.quantize(self, super().quantize, mode, config, filters, weights)
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
         """The program of `predict`, as of `FeatureExtractor.export`."""
         return super().export(filepath, format, verbose, input_signature or images_signature(self), **kwargs)
 
     def get_config(self):
-        config = {
+        return {
             **super().get_config(),
             "image_shape": self.image_shape,
             "patch_size": self.patch_size,
@@ -716,12 +545,12 @@ class UMD(keras.Model):
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
             "seed": self.seed,
+            "corruption": keras.saving.serialize_keras_object(self.corruption),
+            "objective": keras.saving.serialize_keras_object(self.objective),
+            "ema_decays": [average.decay for average in self.averages],
+            "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
+            **adaptation.adaptations(self.network_layers()),
         }
-        for name in ("corruption", "objective"):
-            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
-        config["ema_decays"] = [average.decay for average in self.averages]
-        config["frozen"] = [layer.path for layer in self._layers_of_network() if not layer.trainable]
-        return config
 
     @classmethod
     def from_config(cls, config):
@@ -729,7 +558,9 @@ class UMD(keras.Model):
             name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
         }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
+        lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         model = cls(**config)
+        adaptation.adapt(model.network_layers(), lora, quantized)
         model.track_average(ema_decays)
         for layer in model._layers_of_network():
             if layer.path in frozen:

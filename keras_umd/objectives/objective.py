@@ -7,6 +7,7 @@ from keras_umd.objectives.prediction import Prediction, Velocity
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.targets.denoising import X0, DenoisingTarget, Eps
 from keras_umd.objectives.term import Term
+from keras_umd.utils.checks import require
 from keras_umd.utils.configurable import revive
 
 
@@ -24,12 +25,16 @@ class Objective(keras.layers.Layer):
 
     def __init__(self, terms, **kwargs):
         super().__init__(**{"autocast": False, "name": "objective", **kwargs})
-        if not isinstance(terms, (list, tuple)) or not all(isinstance(term, Term) for term in terms):
-            raise ValueError(f"`terms` must be a list of Term. Received: terms={terms}")
+        require(
+            isinstance(terms, (list, tuple)) and all(isinstance(term, Term) for term in terms),
+            "`terms` must be a list of Term.",
+            terms=terms,
+        )
         self.terms = list(terms)
         names = self.loss_names
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"`terms` must have different names, and be at least one. Received: {names}")
+        require(
+            names and len(set(names)) == len(names), "`terms` must have different names, and be at least one.", names
+        )
         _check_heads(self.terms)
         self.built = True
 
@@ -55,10 +60,8 @@ class Objective(keras.layers.Layer):
     def reads(self, view):
         """The predictions that a view's terms want: `{name: "masked" | "visible" | "all"}`. Static."""
         wanted = {}
-        for term in self.terms:
-            if term.view == view:
-                for name, where in term.reads().items():
-                    wanted[name] = where if wanted.get(name, where) == where else "all"
+        for name, where in (read for term in self.terms if term.view == view for read in term.reads().items()):
+            wanted[name] = where if wanted.get(name, where) == where else "all"
         return wanted
 
     def heads(self):
@@ -76,21 +79,22 @@ class Objective(keras.layers.Layer):
         Raises:
             ValueError: if nothing that is trained there has this name.
         """
-        heads = {n: t for term in self.terms if term.view in views for n, t in term.heads().items()}
-        trained = {name: target for name, target in heads.items() if isinstance(target, DenoisingTarget)}
+        heads = (head for term in self.terms if term.view in views for head in term.heads().items())
+        trained = {name: target for name, target in heads if isinstance(target, DenoisingTarget)}
         choices = [*trained, "both"] if set(trained) >= {"x0", "eps"} else list(trained)
-        if not choices:
-            raise ValueError(
-                "The model was trained on clean images alone and can't generate; fine-tune a copy, "
-                f"`model.with_classes(num_classes)`. Received: a model with the losses {self.loss_names}"
-            )
+        require(
+            choices,
+            "The model was trained on clean images alone and can't generate; fine-tune a copy, "
+            "`model.with_classes(num_classes)`.",
+            f"a model with the losses {self.loss_names}",
+        )
         if name is None:
             name = "eps" if "eps" in trained else choices[0]
-        if name not in choices:
-            raise ValueError(
-                f"`predict_from` must be one of {choices}: the model has learned no other prediction of noisy images. "
-                f"Received: predict_from={name!r}"
-            )
+        require(
+            name in choices,
+            f"`predict_from` must be one of {choices}: the model has learned no other prediction of noisy images.",
+            predict_from=name,
+        )
         return Velocity(trained["x0"], trained["eps"]) if name == "both" else Prediction(trained[name])
 
     def targets(self, views, patch_size, teacher=None):
@@ -140,8 +144,8 @@ def _check_heads(terms):
     heads = {}
     for name, target in (head for term in terms for head in term.heads().items()):
         other = heads.setdefault(name, target)
-        if type(other) is not type(target) or repr(other) != repr(target):
-            raise ValueError(
-                f"Targets of one name share a head and must be equal; give one of them, in a subclass, another `name`. "
-                f"Received: {other!r} and {target!r}, both named {name!r}"
-            )
+        require(
+            type(other) is type(target) and repr(other) == repr(target),
+            "Targets of one name share a head and must be equal; give one of them, in a subclass, another `name`.",
+            f"{other!r} and {target!r}, both named {name!r}",
+        )

@@ -6,6 +6,7 @@ from keras import ops
 from keras_umd.layers.masking import take_tokens
 from keras_umd.objectives.targets.target import Target
 from keras_umd.objectives.term import Term
+from keras_umd.utils.checks import require
 
 PLACES = ("masked", "visible", "all")
 
@@ -25,10 +26,8 @@ class Reconstruction(Term):
     """
 
     def __init__(self, view, target, where="masked", weight=1.0, name=None, **kwargs):
-        if where not in PLACES:
-            raise ValueError(f"`where` must be one of {PLACES}. Received: where={where!r}")
-        if not isinstance(target, Target) or not target.name:
-            raise ValueError(f"`target` must be a Target with a `name`. Received: target={target!r}")
+        require(where in PLACES, f"`where` must be one of {PLACES}.", where=where)
+        require(isinstance(target, Target) and target.name, "`target` must be a Target with a `name`.", target=target)
         super().__init__(view, weight, name=target.name if name is None else name, **kwargs)
         self.target = target
         self.where = where
@@ -50,8 +49,7 @@ class Reconstruction(Term):
     def image_losses(self, outputs, target):
         prediction, num_patches = outputs[self.target.name], target.shape[1]
         if prediction.shape[1] != num_patches:  # another term reads the other patches, too: visible ones come first
-            is_masked = self.where == "masked"
-            prediction = prediction[:, -num_patches:] if is_masked else prediction[:, :num_patches]
+            prediction = prediction[:, -num_patches:] if self.where == "masked" else prediction[:, :num_patches]
         return ops.mean(self.target.errors(prediction, target), axis=1)  # (n,)
 
     def get_config(self):

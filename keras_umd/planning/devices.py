@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_umd.utils.checks import require
+
 
 @dataclasses.dataclass(frozen=True)
 class Device:
@@ -26,8 +28,11 @@ class Device:
     def __post_init__(self):
         for field in ("bfloat16", "float32", "memory", "watts"):
             value = getattr(self, field)
-            if (value is not None or field != "watts") and not (isinstance(value, (int, float)) and value > 0):
-                raise ValueError(f"`{field}` of a Device must be a positive number. Received: {field}={value!r}")
+            require(
+                isinstance(value, (int, float)) and value > 0 or (field == "watts" and value is None),
+                f"`{field}` of a Device must be a positive number.",
+                f"{field}={value!r}",
+            )
 
     def peak_flops(self, dtype):
         """The peak in FLOP/s for layers that compute in `dtype`, a string."""
@@ -70,11 +75,11 @@ def as_device(device):
     """The `Device` of a name in `DEVICES`; a `Device` and `None` are returned as they are."""
     if device is None or isinstance(device, Device):
         return device
-    if not isinstance(device, str) or device not in DEVICES:
-        raise ValueError(
-            f"`device` must be one of {list(DEVICES)}, or a keras_umd.Device with the numbers of another. "
-            f"Received: device={device!r}"
-        )
+    require(
+        isinstance(device, str) and device in DEVICES,
+        f"`device` must be one of {list(DEVICES)}, or a keras_umd.Device with the numbers of another.",
+        f"device={device!r}",
+    )
     return DEVICES[device]
 
 

@@ -73,8 +73,9 @@ def step_flops(model, batch_size):
         for part, products in _products(network, view).items():
             needs_weight_grad, needs_input_grad = gradients[part.split()[0]]
             backward = products.backward(needs_weight_grad, needs_input_grad)
-            again = needs_input_grad * recomputed.get(part, 0)
-            rows.append(PartFlops(view.name, part, products.forward, backward, again))
+            rows.append(
+                PartFlops(view.name, part, products.forward, backward, needs_input_grad * recomputed.get(part, 0))
+            )
     return rows
 
 
@@ -98,31 +99,20 @@ def _gradients(network):
 
 def _products(network, view):
     """The `Products` of each part of the network, for all images of a view."""
-    n, width = view.num_images, network.decoder.width
-    head = 2 * network.patch_size * width * view.predicted + _modulation(network, 2, width)
+    n, width, decoder_width = view.num_images, network.encoder.width, network.decoder.width
+    # The embeddings of timestep and label: each of two layers, to twice the width and back.
+    layer = 0 if network.condition_is_trained is None else 4 * width**2
+    labels = network.has_labels * (n if view.is_noisy else 1)  # clean images share one null label
+    # To a decoder of another width, tokens and condition token are projected.
+    projected = 0 if width == decoder_width else 1 + view.visible + network.condition_tokens
+    head = 2 * network.patch_size * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
     return {
-        "condition embedding": _condition(network, view),
-        "patch embedding": Products(of_inputs=2 * n * view.visible * network.patch_size * network.encoder.width),
-        "decoder's embedding": Products(of_weights=n * _decoder_embedding(network, view)),
+        "condition embedding": Products(of_inputs=n * layer, of_weights=(n + 2 * labels) * layer),
+        "patch embedding": Products(of_inputs=2 * n * view.visible * network.patch_size * width),
+        "decoder's embedding": Products(of_weights=2 * n * width * decoder_width * projected),
         **_blocks(network, view),
         "head": Products(of_weights=n * head),
     }
-
-
-def _condition(network, view):
-    """The embeddings of timestep and label: each of two layers, to twice the width and back."""
-    if network.condition_is_trained is None:
-        return Products()
-    labels = network.has_labels * (view.num_images if view.is_noisy else 1)  # clean images share one null label
-    layer = 4 * network.encoder.width**2
-    return Products(of_inputs=view.num_images * layer, of_weights=(view.num_images + 2 * labels) * layer)
-
-
-def _decoder_embedding(network, view):
-    """The projection of tokens and condition token to a decoder of another width."""
-    width, decoder_width = network.encoder.width, network.decoder.width
-    tokens = 1 + view.visible + network.condition_tokens
-    return 0 if width == decoder_width else 2 * width * decoder_width * tokens
 
 
 def _blocks(network, view):
@@ -150,8 +140,7 @@ def _recomputed(network, view):
     recomputed, products = {}, _blocks(network, view)
     for name, stack in network.stacks.items():
         if stack.remat:
-            for part in (f"{name} blocks", f"{name} attention"):
-                recomputed[part] = products[part].forward
+            recomputed |= {part: products[part].forward for part in (f"{name} blocks", f"{name} attention")}
             if not network.adaln:  # a gate's gradient would read the output of the MLP's last layer
                 shapes = network.block_shapes(view)[name]
                 last = sum(int(2 * queries * stack.width**2 * stack.mlp_ratio) for _, queries in shapes)

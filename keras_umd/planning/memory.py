@@ -125,13 +125,10 @@ def _outside_blocks(network, view, itemsize):
 
 
 def _weight_copies(model):
-    copies = 0
-    if model.compute_dtype != model.variable_dtype:
-        copies += _itemsize(model.compute_dtype) * sum(math.prod(weight.shape) for weight in model.network_weights)
-    for layer in (model.encoder, model.decoder):
-        if layer.scan_blocks and can_scan():
-            copies += 2 * num_bytes([variable for block in layer.blocks for variable in block.variables])
-    return copies
+    itemsize = _itemsize(model.compute_dtype) if model.compute_dtype != model.variable_dtype else 0
+    scanned = [layer for layer in (model.encoder, model.decoder) if layer.scan_blocks and can_scan()]
+    stacked = [variable for layer in scanned for block in layer.blocks for variable in block.variables]
+    return itemsize * sum(math.prod(weight.shape) for weight in model.network_weights) + 2 * num_bytes(stacked)
 
 
 def _optimizer_bytes(model, trainable_bytes):

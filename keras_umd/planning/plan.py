@@ -5,7 +5,7 @@ import dataclasses
 from keras_umd.planning.devices import Device, as_device
 from keras_umd.planning.flops import PartFlops, step_flops
 from keras_umd.planning.memory import Memory, step_memory
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive, check_positive_integers, require
 
 
 def plan_training(
@@ -40,13 +40,12 @@ def plan_training(
     check_positive_integers(batch_size=batch_size, num_devices=num_devices, epochs=epochs)
     if num_images is not None:
         check_positive_integers(num_images=num_images)
-    if batch_size % num_devices:
-        raise ValueError(
-            "`batch_size` must be divisible by `num_devices`. "
-            f"Received: batch_size={batch_size}, num_devices={num_devices}"
-        )
-    if not 0 < utilization <= 1:
-        raise ValueError(f"`utilization` must lie in (0, 1]. Received: utilization={utilization}")
+    require(
+        batch_size % num_devices == 0,
+        "`batch_size` must be divisible by `num_devices`.",
+        f"batch_size={batch_size}, num_devices={num_devices}",
+    )
+    require(0 < utilization <= 1, "`utilization` must lie in (0, 1].", f"utilization={utilization}")
     return Plan(
         batch_size=batch_size,
         dtype=model.compute_dtype,
@@ -125,8 +124,7 @@ class Plan:
 
     def compare(self, step_seconds):
         """Compare the plan with the measured seconds of a step. Returns a `Comparison`."""
-        if not step_seconds > 0:
-            raise ValueError(f"`step_seconds` must be positive. Received: step_seconds={step_seconds}")
+        check_positive(step_seconds=step_seconds)
         share = None if self.device is None else 1 / (step_seconds * self.peak_flops)
         return Comparison(
             step_seconds=step_seconds,

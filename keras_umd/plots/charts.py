@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_umd.plots.figures import new_figure, rendered
 from keras_umd.plots.grids import image_grid
+from keras_umd.utils.checks import require
 
 
 def guidance_grid(model, labels, guidance=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
@@ -70,12 +71,10 @@ def heatmaps(table, value, rows, columns, smallest=False):
     Returns:
         uint8 array of shape `(height, width, 3)`.
     """
+    first = table[0] if table else {}
     for name in (value, rows, columns):
-        if not table or name not in table[0]:
-            raise ValueError(f"The table has the columns {list(table[0]) if table else []}. Received: {name!r}")
-    settings = [
-        name for name, cell in table[0].items() if not hasattr(cell, "value") and name not in (value, rows, columns)
-    ]
+        require(name in first, f"The table has the columns {list(first)}.", repr(name))
+    settings = [x for x, cell in first.items() if not hasattr(cell, "value") and x not in (value, rows, columns)]
     numbers = {}
     for cells in table:
         panel = tuple(cells[name] for name in settings)

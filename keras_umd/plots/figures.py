@@ -5,14 +5,15 @@ import os
 import numpy as np
 
 from keras_umd.plots.grids import image_grid
+from keras_umd.utils.optional import import_optional
+
+EXTRA = "matplotlib: pip install 'keras_umd[plots]'"
 
 
 def new_figure(width, height):
     """A matplotlib figure of so many pixels; not pyplot's, which would keep every figure in memory."""
-    _import_matplotlib("Captions and curves need")
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
+    figures = import_optional("matplotlib.figure", f"Captions and curves need {EXTRA}")
+    return figures.Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
 
 
 def rendered(figure):
@@ -26,9 +27,7 @@ def rendered(figure):
 
 def save_image(path, image):
     """Save a uint8 image `(height, width, 3)` as a PNG file, making its folder; needs the extra `plots`."""
-    _import_matplotlib("Saving pictures needs")
-    from matplotlib import image as matplotlib_image
-
+    matplotlib_image = import_optional("matplotlib.image", f"Saving pictures needs {EXTRA}")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     matplotlib_image.imsave(path, image)
 
@@ -44,9 +43,7 @@ def show(picture, scale=1):
         picture: uint8 array of shape `(height, width, 3)`, or images `(n, height, width, 1 or 3)`.
         scale: Integer. Each pixel becomes `scale` x `scale` pixels.
     """
-    _import_matplotlib("Showing pictures needs")
-    import matplotlib.pyplot as plt
-
+    plt = import_optional("matplotlib.pyplot", f"Showing pictures needs {EXTRA}")
     picture = np.asarray(picture)
     picture = image_grid(picture if picture.ndim == 4 else picture[None], padding=int(picture.ndim == 4), scale=scale)
     height, width = picture.shape[:2]
@@ -56,10 +53,3 @@ def show(picture, scale=1):
     axis.set_axis_off()
     plt.show()
     plt.close(figure)
-
-
-def _import_matplotlib(needed):
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"{needed} matplotlib: pip install 'keras_umd[plots]'") from error

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from keras_umd.utils.checks import require
+
 
 def image_grid(images, columns=None, padding=1, scale=1):
     """Place images side by side in one picture.
@@ -18,21 +20,19 @@ def image_grid(images, columns=None, padding=1, scale=1):
         uint8 array of shape `(height, width, 3)`.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or not len(images) or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
-        raise ValueError(
-            "`images` must be uint8 of shape (n, height, width, 1 or 3). "
-            f"Received: images of shape {images.shape} and type {images.dtype}"
-        )
+    require(
+        images.ndim == 4 and len(images) and images.dtype == np.uint8 and images.shape[-1] in (1, 3),
+        "`images` must be uint8 of shape (n, height, width, 1 or 3).",
+        f"images of shape {images.shape} and type {images.dtype}",
+    )
     images = np.broadcast_to(images, (*images.shape[:3], 3)).repeat(scale, axis=1).repeat(scale, axis=2)
     n, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
     rows = math.ceil(n / columns)
-    cell_height, cell_width = height + padding, width + padding
-    grid = np.full((rows * cell_height + padding, columns * cell_width + padding, 3), 255, "uint8")
-    for i, image in enumerate(images):
-        top, left = padding + i // columns * cell_height, padding + i % columns * cell_width
-        grid[top : top + height, left : left + width] = image
-    return grid
+    cells = np.full((rows, columns, padding + height, padding + width, 3), 255, "uint8")
+    cells.reshape(-1, *cells.shape[2:])[:n, padding:, padding:] = images
+    grid = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
+    return np.pad(grid, ((0, padding), (0, padding), (0, 0)), constant_values=255)
 
 
 def reconstruction_grid(images, result, scale=1):
@@ -62,9 +62,9 @@ def strips(frames, scale=1):
         uint8 array of shape `(height, width, 3)`, one column a frame.
     """
     frames = np.asarray(frames)
-    if frames.ndim != 5:
-        raise ValueError(
-            "`frames` must be of shape (num_frames, n, height, width, channels). "
-            f"Received: frames of shape {frames.shape}"
-        )
+    require(
+        frames.ndim == 5,
+        "`frames` must be of shape (num_frames, n, height, width, channels).",
+        f"frames of shape {frames.shape}",
+    )
     return image_grid(frames.swapaxes(0, 1).reshape(-1, *frames.shape[2:]), columns=len(frames), scale=scale)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 
 
 def check_generation(labels, num_images, initial_noise, image_indices):
@@ -16,10 +16,11 @@ def check_generation(labels, num_images, initial_noise, image_indices):
         check_positive_integers(num_images=num_images)
     if image_indices is not None:
         indices = np.asarray(image_indices)
-        if indices.ndim != 1 or indices.dtype.kind not in "iu" or indices.min(initial=0) < 0:
-            raise ValueError(
-                f"`image_indices` must be a list of integers of at least 0. Received: image_indices={image_indices}"
-            )
+        require(
+            indices.ndim == 1 and indices.dtype.kind in "iu" and indices.min(initial=0) >= 0,
+            "`image_indices` must be a list of integers of at least 0.",
+            image_indices=image_indices,
+        )
     given = {"labels": labels, "image_indices": image_indices, "initial_noise": initial_noise}
     counts = {"num_images": num_images, **{name: None if x is None else len(x) for name, x in given.items()}}
     counts = {name: count for name, count in counts.items() if count is not None}
@@ -40,11 +41,12 @@ def prepare_noise(noise, image_shape):
         return None
     noise = noise if hasattr(noise, "shape") else np.asarray(noise, "float32")
     shape, dtype = tuple(noise.shape), keras.backend.standardize_dtype(noise.dtype)
-    if shape[1:] != image_shape or "float" not in dtype or not np.all(np.isfinite(ops.convert_to_numpy(noise))):
-        raise ValueError(
-            "The noise or the noisy images to start from must be finite floats of shape "
-            f"(num_images, {', '.join(map(str, image_shape))}). Received: an array of shape {shape} and type {dtype}"
-        )
+    require(
+        shape[1:] == image_shape and "float" in dtype and np.all(np.isfinite(ops.convert_to_numpy(noise))),
+        "The noise or the noisy images to start from must be finite floats of shape "
+        f"(num_images, {', '.join(map(str, image_shape))}).",
+        f"an array of shape {shape} and type {dtype}",
+    )
     return ops.convert_to_tensor(noise, dtype="float32")
 
 
@@ -52,22 +54,24 @@ def check_mask(mask, images_shape):
     """A mask of pixels as a bool array `(batch or 1, *space, 1)`."""
     mask = np.asarray(ops.convert_to_numpy(mask) if hasattr(mask, "shape") else mask)
     batch, *space = images_shape[:-1]
-    if mask.dtype != bool or mask.shape not in {(batch, *space, 1), (1, *space, 1)}:
-        raise ValueError(
-            f"`mask` must be bool, True where to generate, and of shape ({batch} or 1, {', '.join(map(str, space))}, 1)"
-            f". Received: mask of shape {mask.shape} and type {mask.dtype}"
-        )
+    require(
+        mask.dtype == bool and mask.shape in {(batch, *space, 1), (1, *space, 1)},
+        f"`mask` must be bool, True where to generate, and of shape ({batch} or 1, {', '.join(map(str, space))}, 1).",
+        f"mask of shape {mask.shape} and type {mask.dtype}",
+    )
     return mask
 
 
 def check_weak_model(model, weak, labels, guidance):
     """Check that `model`, with `labels` or without, can be guided away from `weak`, which may be itself."""
     if weak is model:
-        if model.num_classes is None or labels is None:
-            raise ValueError(
-                "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to, or a `weak_model`. "
-                f"Received: guidance={guidance}, labels={labels}, num_classes={model.num_classes}"
-            )
+        require(
+            model.num_classes is not None and labels is not None,
+            "Guidance needs a model with classes (see `with_classes`) and `labels` to guide to, or a `weak_model`.",
+            guidance=guidance,
+            labels=labels,
+            num_classes=model.num_classes,
+        )
         return
     schedule, other_schedule = (m.corruption.noise_schedule for m in (model, weak))
     own, other = (
@@ -78,12 +82,11 @@ def check_weak_model(model, weak, labels, guidance):
         }
         for m, s in ((model, schedule), (weak, other_schedule))
     )
-    is_other = own != other or not _same_levels(schedule, other_schedule)
-    if is_other or weak.num_classes not in (None, model.num_classes):
-        raise ValueError(
-            "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model. "
-            f"Received: {other} and {weak.num_classes} classes beside {own} and {model.num_classes}"
-        )
+    require(
+        own == other and _same_levels(schedule, other_schedule) and weak.num_classes in (None, model.num_classes),
+        "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model.",
+        f"{other} and {weak.num_classes} classes beside {own} and {model.num_classes}",
+    )
 
 
 def _same_levels(schedule, other):
@@ -96,17 +99,18 @@ def check_autoencoder(autoencoder, image_shape, value_range):
     """Check that it, if not `None`, can decode what a model of `image_shape` and `value_range` makes."""
     if autoencoder is None:
         return
-    if value_range is not None:
-        raise ValueError(
-            "Only a model of latents, one with value_range=None, takes an `autoencoder`. "
-            f"Received: autoencoder={autoencoder!r} for a model with value_range={value_range}"
-        )
-    if not all(hasattr(autoencoder, name) for name in ("decode", "latent_channels", "image_shape", "fingerprint")):
-        raise ValueError(
-            f"`autoencoder` must be an object from keras_umd.latents. Received: autoencoder={autoencoder!r}"
-        )
-    if autoencoder.latent_channels != image_shape[-1]:
-        raise ValueError(
-            f"The `autoencoder` must have latents of {image_shape[-1]} channels, as the model. "
-            f"Received: an autoencoder of {autoencoder.latent_channels} channels"
-        )
+    require(
+        value_range is None,
+        "Only a model of latents, one with value_range=None, takes an `autoencoder`.",
+        f"autoencoder={autoencoder!r} for a model with value_range={value_range}",
+    )
+    require(
+        all(hasattr(autoencoder, name) for name in ("decode", "latent_channels", "image_shape", "fingerprint")),
+        "`autoencoder` must be an object from keras_umd.latents.",
+        autoencoder=autoencoder,
+    )
+    require(
+        autoencoder.latent_channels == image_shape[-1],
+        f"The `autoencoder` must have latents of {image_shape[-1]} channels, as the model.",
+        f"an autoencoder of {autoencoder.latent_channels} channels",
+    )

@@ -1,4 +1,4 @@
-"""From noise to images with a model: new ones, completed ones and cleaned ones. `UMD` has methods of these names."""
+"""From noise to images with a model: new ones, completed ones and cleaned ones. They are the methods of `UMD`."""
 
 import keras
 import numpy as np
@@ -10,28 +10,86 @@ from keras_umd.sampling.checks import check_generation, check_mask, check_weak_m
 from keras_umd.sampling.denoiser import predict
 from keras_umd.sampling.image_noise import noise_key
 from keras_umd.sampling.program import SamplingProgram
-from keras_umd.sampling.settings import Settings
+from keras_umd.sampling.settings import Settings, takes_settings
+from keras_umd.utils.checks import check_finite, require
 from keras_umd.utils.images import to_uint8
 from keras_umd.utils.seeds import seed_generator
 
 
+@takes_settings
 def generate(model, labels=None, num_images=None, **options):
-    """Images from noise; arguments as of `UMD.generate`."""
+    """Generate images from noise.
+
+    The image with index k of a seed is the same, up to rounding, whatever the batch, the devices and the backend.
+
+    Args:
+        labels: Int array `(num_images,)`, or `None` for images without a label.
+        num_images: Integer. Required without `labels` and `initial_noise`.
+        num_steps: Integer from 1 to T. Calls of the network for each image. Defaults to 250, or to what explicit
+            timesteps of the sampler need.
+        sampler: Object from `keras_umd.samplers`, or `"ddim"`, `"dpmpp_2m"` or `"heun"`, or a number in [0, 1], the
+            eta of DDIM: 0 is deterministic, 1 ancestral sampling, the paper's choice. Defaults to 1.
+        guidance: Float of at least 0, the scale: 1, the default, is no guidance and costs half as much as any other
+            value; the paper's figures use 4. Or an object from `keras_umd.guidance`, to guide at some noise levels
+            only, or away from another model. It acts on the predicted noise (Eq. 3), from which x_0 follows.
+        initial_noise: Float array `(num_images, *image_shape)` from N(0, 1), to start from.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
+        predict_from: `"eps"` or `"x0"`, the head to read, or `"both"`: by the v that they give together (Salimans
+            and Ho, 2022), mostly x_0 where there is much noise and eps where there is little. The paper's ablation
+            finds x_0 better after fine-tuning; `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0
+            nearer to the labels. In pre-training with masks, x_0 of visible patches isn't trained. Where a schedule
+            leaves no signal, eps can't be read.
+        weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
+        image_indices: Int array `(num_images,)`, the places of the images in the seed's sequence. Defaults to 0, 1,
+            2 and so on.
+        batch_size: Integer, images at a time. Defaults to all. `generate_to` keeps none of them in memory.
+        verbose: Bool, or `"auto"` for Keras' own setting. Whether to show a bar, which moves with each batch.
+        jit_compile: `"auto"`, or `True` for XLA on TensorFlow and `torch.compile` on PyTorch. JAX always compiles.
+
+    Returns:
+        NumPy array `(num_images, *image_shape)`: uint8 images, or float32 latents where `value_range` is
+        `None` and no `autoencoder` decodes them.
+    """
     return np.concatenate(
         [as_images(model, samples) for samples in _batches(model, labels, num_images, Settings(**options))]
     )
 
 
+@takes_settings
 def trajectory(model, labels=None, num_images=None, num_frames=8, **options):
-    """The states of `generate` on its way; arguments as of `UMD.trajectory`."""
-    if not isinstance(num_frames, (int, np.integer)):
-        raise ValueError(f"`num_frames` must be an integer. Received: num_frames={num_frames}")
+    """The states of `generate` on its way from noise to images, for `keras_umd.plots.strips`.
+
+    Args:
+        labels, num_images: As of `generate`.
+        num_frames: Integer from 2 to the number of steps + 1. The first frame is noise, the last the image.
+        **options: As of `generate`.
+
+    Returns:
+        NumPy array `(num_frames, num_images, *image_shape)`, as of `generate`.
+    """
+    require(isinstance(num_frames, (int, np.integer)), "`num_frames` must be an integer.", num_frames=num_frames)
     batches = _batches(model, labels, num_images, Settings(**options), num_frames=int(num_frames))
     return np.concatenate([as_images(model, samples) for samples in batches], axis=1)
 
 
+@takes_settings
 def inpaint(model, images, mask, labels=None, **options):
-    """The masked part of images, to fit what is around it; arguments as of `UMD.inpaint`."""
+    """Generate the masked part of images, to fit what is around it.
+
+    In every step the predicted x_0 is replaced by the image where it is known (DDNM; Wang et al., 2022): the known
+    pixels go their way from noise to image as forward diffusion would have it, beside those that are generated.
+
+    Args:
+        images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`. Latents
+            for a latent model, whose `mask` has a value for each latent pixel.
+        mask: Bool array `(batch or 1, *space, 1)`, `True` where to generate.
+        labels: Int array `(batch,)`, or `None`.
+        **options: As of `generate`.
+
+    Returns:
+        NumPy array of the shape and type of `images`, equal to them outside of the mask; where an `autoencoder`
+        is set, the uint8 images that it makes of this.
+    """
     images = images if hasattr(images, "shape") else np.asarray(images)
     known = model.prepare_images(images)
     mask = check_mask(mask, known.shape)
@@ -44,17 +102,45 @@ def inpaint(model, images, mask, labels=None, **options):
     return completed if model.autoencoder is None else as_images(model, completed)
 
 
+@takes_settings
 def denoise(model, images, timestep, labels=None, **options):
-    """Noisy images without their noise; arguments as of `UMD.denoise`."""
+    """Remove the noise of noisy images.
+
+    One step gives one guess at them all, blurred where the noise hides what was there (with much noise that of
+    `predict_from="x0"` is the better one); more steps draw one of the possible images. A picture with noise of
+    deviation s, in the model's range, belongs to `timestep = schedule.timesteps_at(-2 * np.log(s))` of the model's
+    `schedule = corruption.noise_schedule`, and must be divided by `np.sqrt(1 + s**2)`.
+
+    Args:
+        images: Float array `(batch, *image_shape)`, x_t as `NoiseSchedule.add_noise` makes it. Its
+            values may lie anywhere. They take the place of `initial_noise`.
+        timestep: Number in [1, T], how much noise there is.
+        labels: Int array `(batch,)`, or `None`.
+        num_steps: Integer, at most `timestep`. Defaults to 1, or to what explicit timesteps of the sampler need.
+        **options: As of `generate`.
+
+    Returns:
+        NumPy array as of `generate`.
+    """
     T = model.corruption.num_timesteps
-    if not np.ndim(timestep) == 0 or not 1 <= timestep <= T:
-        raise ValueError(f"`timestep` must be a number from 1 to {T}. Received: timestep={timestep}")
+    require(
+        np.ndim(timestep) == 0 and 1 <= timestep <= T, f"`timestep` must be a number from 1 to {T}.", timestep=timestep
+    )
     batches = _batches(model, labels, None, Settings(**options, initial_noise=images), start=float(timestep))
     return np.concatenate([as_images(model, samples) for samples in batches])
 
 
 def estimate(model, x_t, timesteps, labels=None):
-    """The network's estimates of x_0 and noise; arguments as of `UMD.estimate`."""
+    """The network's estimates of x_0 and of the noise of noisy images, nothing masked.
+
+    Args:
+        x_t: Float tensor of shape `(batch, *image_shape)`.
+        timesteps: Tensor of shape `(batch,)` or `(1,)`, values in `[0, T]`.
+        labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
+
+    Returns:
+        Dictionary of float tensors of the shape of `x_t`, `x0` and `eps`.
+    """
     condition = model.condition(timesteps, labels)
     return predict(model, x_t, model.decoder.pixel_predictions, condition, condition)
 
@@ -77,8 +163,8 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
     labels = model.prepare_labels(labels)
     noise = prepare_noise(settings.initial_noise, model.image_shape)
     num_images = check_generation(labels, num_images, noise, settings.image_indices)
-    prediction = model.prediction(settings.predict_from)
-    rows = settings.rows(model.corruption.noise_schedule, start, prediction.needs_signal)
+    needs_signal = model.prediction(settings.predict_from).needs_signal
+    rows = settings.rows(model.corruption.noise_schedule, start, needs_signal)
     models = _models(model, settings, rows, labels)
     values = sum((weak_model.weight_values() for weak_model in models[1:]), model.weight_values(settings.weights))
     shared = {"rows": rows, "key": noise_key(seed_generator(settings.seed))}
@@ -105,7 +191,7 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
         )
         kept = min(num_images - first, batch_size)
         progress(first + kept)
-        yield samples[:kept] if num_frames is None else samples[:, :kept]
+        yield check_finite(samples[:kept] if num_frames is None else samples[:, :kept], "samples")
 
 
 def _models(model, settings, rows, labels):

@@ -8,6 +8,7 @@ no guidance, and it isn't computed.
 import keras
 import numpy as np
 
+from keras_umd.utils.checks import require
 from keras_umd.utils.configurable import Configurable
 
 __all__ = ["Constant", "Interval", "PowerCosine", "guide"]
@@ -34,8 +35,7 @@ class Constant(Configurable):
     """
 
     def __init__(self, scale, weak_model=None):
-        if not 0 <= scale < np.inf:
-            raise ValueError(f"The scale of `guidance` must be a number of at least 0. Received: scale={scale}")
+        require(0 <= scale < np.inf, "The scale of `guidance` must be a number of at least 0.", scale=scale)
         self.scale = float(scale)
         self.weak_model = weak_model
 
@@ -48,11 +48,11 @@ class Constant(Configurable):
         return {name: value for name, value in super().get_config().items() if name != "weak_model"}
 
     def get_config(self):
-        if self.weak_model is not None:
-            raise ValueError(
-                "Guidance by a `weak_model` can't be serialised; save that model by itself and keep `settings()`. "
-                f"Received: {self!r}"
-            )
+        require(
+            self.weak_model is None,
+            "Guidance by a `weak_model` can't be serialised; save that model by itself and keep `settings()`.",
+            repr(self),
+        )
         return self.settings()
 
 
@@ -71,8 +71,7 @@ class Interval(Constant):
 
     def __init__(self, scale, low, high, weak_model=None):
         super().__init__(scale, weak_model)
-        if not 0 <= low < high:
-            raise ValueError(f"`low` and `high` must be 0 <= low < high. Received: low={low}, high={high}")
+        require(0 <= low < high, "`low` and `high` must be 0 <= low < high.", low=low, high=high)
         self.low = low
         self.high = high
 
@@ -93,8 +92,7 @@ class PowerCosine(Constant):
 
     def __init__(self, scale, power=4.0, weak_model=None):
         super().__init__(scale, weak_model)
-        if not power > 0:
-            raise ValueError(f"`power` must be positive. Received: power={power}")
+        require(power > 0, "`power` must be positive.", power=power)
         self.power = power
 
     def scales(self, timesteps, schedule):
@@ -104,13 +102,12 @@ class PowerCosine(Constant):
 
 def get(guidance):
     """Guidance from its scale, or itself; `None` is none, a scale of 1."""
-    if guidance is None:
-        return Constant(1.0)
+    guidance = 1.0 if guidance is None else guidance
     if isinstance(guidance, (int, float, np.number)) and not isinstance(guidance, bool):
         return Constant(float(guidance))
-    if not (hasattr(guidance, "scales") and hasattr(guidance, "weak_model")):
-        raise ValueError(
-            "`guidance` must be a number, its scale, or an object from keras_umd.guidance. "
-            f"Received: guidance={guidance!r}"
-        )
+    require(
+        hasattr(guidance, "scales") and hasattr(guidance, "weak_model"),
+        "`guidance` must be a number, its scale, or an object from keras_umd.guidance.",
+        guidance=guidance,
+    )
     return guidance

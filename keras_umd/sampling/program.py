@@ -24,10 +24,9 @@ class SamplingProgram:
 
     def key(self, inputs):
         """The key in the cache of programs. With the shapes: TensorFlow would give up static ones for a second."""
-        shapes = tuple((name, tuple(inputs[name].shape)) for name in sorted(inputs) if name != "rows")
-        num_calls = inputs["rows"]["timestep"].shape[0]
         own = self.is_guided, self.always_guided, self.predict_from, self.num_frames
-        return "generate", *_sampler_key(self.sampler), *own, num_calls, shapes
+        shapes = tuple((name, tuple(inputs[name].shape)) for name in sorted(inputs) if name != "rows")
+        return "generate", *_sampler_key(self.sampler), *own, inputs["rows"]["timestep"].shape[0], shapes
 
     def __call__(self, model, *weak_model_and_inputs):
         *weak_model, inputs = weak_model_and_inputs
@@ -35,7 +34,6 @@ class SamplingProgram:
         def draw_noise(step):
             return image_noise(inputs["key"], inputs["image_indices"], step, model.image_shape)
 
-        x = inputs["x_t"] if "x_t" in inputs else draw_noise(0)
         denoise = self._denoiser(model, inputs)
         if self.is_guided:
             weak = self._denoiser(*weak_model, inputs) if weak_model else None
@@ -44,7 +42,12 @@ class SamplingProgram:
         if "known" in inputs:
             denoise = with_known_pixels(denoise, inputs["known"], inputs["mask"])
         return self.sampler.loop(
-            denoise, lambda i: draw_noise(i + 1), x, inputs["rows"], model.value_range, self.num_frames
+            denoise,
+            lambda i: draw_noise(i + 1),
+            inputs["x_t"] if "x_t" in inputs else draw_noise(0),
+            inputs["rows"],
+            model.value_range,
+            self.num_frames,
         )
 
     def _denoiser(self, model, inputs):

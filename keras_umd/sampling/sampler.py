@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.sampling.image_noise import image_noise, noise_key
 from keras_umd.sampling.time_grids import check_timesteps, time_grid
+from keras_umd.utils.checks import is_between, require
 from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
@@ -103,8 +104,8 @@ class Sampler(Configurable):
             sampler's own columns.
         """
         num_steps, times = self._times(num_steps, schedule, start)
-        table = self.table(schedule.levels(np.append(times, 0)), num_steps)
-        return {name: np.asarray(column, "float32") for name, column in table.items()}
+        levels = schedule.levels(np.append(times, 0))
+        return {name: np.asarray(column, "float32") for name, column in self.table(levels, num_steps).items()}
 
     def sample(
         self, denoise, x_T, schedule, num_steps=None, seed=None, clip_range=None, start=None, image_indices=None
@@ -154,11 +155,12 @@ class Sampler(Configurable):
         num_calls = rows["timestep"].shape[0]
         frames = ()
         if num_frames is not None:
-            if not 2 <= num_frames <= num_calls + 1:
-                raise ValueError(
-                    f"`num_frames` must lie between 2 and {num_calls + 1}, the noise and what follows each of the "
-                    f"{num_calls} calls. Received: num_frames={num_frames}"
-                )
+            require(
+                2 <= num_frames <= num_calls + 1,
+                f"`num_frames` must lie between 2 and {num_calls + 1}, the noise and what follows each of the "
+                f"{num_calls} calls.",
+                num_frames=num_frames,
+            )
             frames = (ops.repeat(x_T[None], num_frames, axis=0),)
             slots = ops.reshape(ops.arange(num_frames, dtype="int32"), (-1,) + (1,) * len(x_T.shape))
 
@@ -183,27 +185,28 @@ class Sampler(Configurable):
         if num_steps is None and explicit:
             num_steps = self.num_calls(len(self.timesteps))
         T = schedule.num_timesteps
-        if not isinstance(num_steps, (int, np.integer)) or not 1 <= num_steps <= T:
-            raise ValueError(
-                f"`num_steps` must be an integer from 1 to the {T} timesteps of the model. "
-                f"Received: num_steps={num_steps}"
-            )
-        if start is not None and not 1 <= start <= T:
-            raise ValueError(f"`start` must lie between 1 and {T}. Received: start={start}")
+        require(
+            is_between(num_steps, 1, T),
+            f"`num_steps` must be an integer from 1 to the {T} timesteps of the model.",
+            num_steps=num_steps,
+        )
+        require(start is None or 1 <= start <= T, f"`start` must lie between 1 and {T}.", start=start)
         if not explicit:
-            if num_steps > (start or T):
-                raise ValueError(
-                    f"There can't be more steps than the {start} timesteps from the start to 1. "
-                    f"Received: num_steps={num_steps}"
-                )
+            require(
+                num_steps <= (start or T),
+                f"There can't be more steps than the {start} timesteps from the start to 1.",
+                num_steps=num_steps,
+            )
             return num_steps, time_grid(self.timesteps, self.num_times(num_steps), schedule, start)
         times = np.array(self.timesteps)
-        if times[0] > T or (start is not None and start != times[0]):
-            allowed = f"{T} or below" if start is None else start
-            raise ValueError(f"The sampler's timesteps must start at {allowed}. Received: timesteps={self.timesteps}")
-        if self.num_times(num_steps) != len(times):
-            raise ValueError(
-                f"The sampler's {len(times)} timesteps need {self.num_calls(len(times))} steps; leave out `num_steps`. "
-                f"Received: num_steps={num_steps}"
-            )
+        require(
+            times[0] <= T and start in (None, times[0]),
+            f"The sampler's timesteps must start at {f'{T} or below' if start is None else start}.",
+            timesteps=self.timesteps,
+        )
+        require(
+            self.num_times(num_steps) == len(times),
+            f"The sampler's {len(times)} timesteps need {self.num_calls(len(times))} steps; leave out `num_steps`.",
+            num_steps=num_steps,
+        )
         return num_steps, times

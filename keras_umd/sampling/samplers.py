@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.sampling.sampler import Sampler
+from keras_umd.utils.checks import require
 
 __all__ = ["DDIM", "DPMSolverPP2M", "Heun", "Sampler"]
 
@@ -22,8 +23,7 @@ class DDIM(Sampler):
     """
 
     def __init__(self, eta=1.0, timesteps="uniform"):
-        if not 0 <= eta <= 1:
-            raise ValueError(f"`eta` must lie in [0, 1]. Received: eta={eta}")
+        require(0 <= eta <= 1, "`eta` must lie in [0, 1].", eta=eta)
         super().__init__(timesteps)
         self.eta = eta
 
@@ -59,8 +59,11 @@ class DPMSolverPP2M(Sampler):
 
     def __init__(self, timesteps="log_snr"):
         super().__init__(timesteps)
-        if not isinstance(self.timesteps, str) and np.any(np.diff(self.timesteps) == 0):
-            raise ValueError(f"`timesteps` must fall in every step. Received: timesteps={timesteps}")
+        require(
+            isinstance(self.timesteps, str) or np.all(np.diff(self.timesteps) != 0),
+            "`timesteps` must fall in every step.",
+            timesteps=timesteps,
+        )
 
     def columns(self, now, after):
         with np.errstate(divide="ignore"):  # infinite in the last step, and where there is no signal
@@ -79,8 +82,7 @@ class DPMSolverPP2M(Sampler):
 
     def step(self, x_t, memory, x0, eps, fresh_noise, row):
         (previous_x0,) = memory
-        x_next = row["x_weight"] * x_t + row["x0_weight"] * x0 + row["previous_weight"] * previous_x0
-        return x_next, (x0,)
+        return row["x_weight"] * x_t + row["x0_weight"] * x0 + row["previous_weight"] * previous_x0, (x0,)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -142,13 +144,13 @@ def get(sampler):
     """A sampler from its name (`"ddim"`, `"dpmpp_2m"`, `"heun"`), from the eta of DDIM, or itself; `None` is DDIM."""
     if isinstance(sampler, Sampler):
         return sampler
-    if sampler is None:
-        return DDIM()
+    sampler = 1.0 if sampler is None else sampler
     if isinstance(sampler, (int, float, np.number)) and not isinstance(sampler, bool):
         return DDIM(float(sampler))
-    if not isinstance(sampler, str) or sampler not in SAMPLERS:
-        raise ValueError(
-            f"`sampler` must be one of {', '.join(map(repr, SAMPLERS))}, a number, the eta of DDIM, or an object from "
-            f"keras_umd.samplers. Received: sampler={sampler!r}"
-        )
+    require(
+        isinstance(sampler, str) and sampler in SAMPLERS,
+        f"`sampler` must be one of {', '.join(map(repr, SAMPLERS))}, a number, the eta of DDIM, or an object from "
+        "keras_umd.samplers.",
+        sampler=sampler,
+    )
     return SAMPLERS[sampler]()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_umd.sampling import guidance, samplers
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 
 PAPER_STEPS = 250
 
@@ -35,8 +35,7 @@ class Settings:
             check_positive_integers(batch_size=self.batch_size)
         for name in ("verbose", "jit_compile"):
             value = getattr(self, name)
-            if value not in ("auto", True, False):
-                raise ValueError(f"`{name}` must be 'auto' or a bool. Received: {name}={value!r}")
+            require(value in ("auto", True, False), f"`{name}` must be 'auto' or a bool.", **{name: value})
 
     def rows(self, schedule, start=None, needs_signal=False):
         """The sampler's rows, with the guidance of each call; `start` as of `Sampler.rows`.
@@ -48,12 +47,12 @@ class Settings:
         if num_steps is None and isinstance(self.sampler.timesteps, str):
             num_steps = min(PAPER_STEPS, schedule.num_timesteps) if start is None else 1
         rows = self.sampler.rows(num_steps, schedule, start)
-        if needs_signal and np.any(rows["signal"] == 0):
-            raise ValueError(
-                f"At timestep {rows['timestep'][0]:g} the schedule leaves no signal, and the noise tells nothing of "
-                "the image; read another prediction, or give the sampler `timesteps` that start lower. "
-                f"Received: predict_from={self.predict_from!r}"
-            )
+        require(
+            not needs_signal or np.all(rows["signal"] != 0),
+            f"At timestep {rows['timestep'][0]:g} the schedule leaves no signal, and the noise tells nothing of "
+            "the image; read another prediction, or give the sampler `timesteps` that start lower.",
+            predict_from=self.predict_from,
+        )
         scales = np.asarray(self.guidance.scales(rows["timestep"], schedule), "float32")
         return {**rows, "guidance_scale": scales, "is_guided": scales != 1}
 

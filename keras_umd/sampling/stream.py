@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_umd.sampling import guidance, samplers
 from keras_umd.sampling.settings import Settings
-from keras_umd.utils.checks import check_labels, check_positive_integers
+from keras_umd.utils.checks import check_labels, check_positive_integers, require
 from keras_umd.utils.fingerprint import fingerprint
 
 
@@ -24,8 +24,11 @@ class SampleStream:
 
     def __init__(self, model, num_images, labels, seed, options):
         check_positive_integers(num_images=num_images)
-        if not isinstance(seed, (int, np.integer)):
-            raise ValueError(f"`seed` must be an integer, so that the images can be made again. Received: seed={seed}")
+        require(
+            isinstance(seed, (int, np.integer)),
+            "`seed` must be an integer, so that the images can be made again.",
+            seed=seed,
+        )
         for name in {"initial_noise", "image_indices"} & set(options):
             raise ValueError(f"Every image has its own noise, by its index; leave out `{name}`. Received: {name}")
         Settings(**options)  # raises for wrong ones before anything is written
@@ -35,20 +38,20 @@ class SampleStream:
         self.seed = int(seed)
         self.options = options
 
-    def batches(self, batch_size, start=0):
-        """The images in their order, from image `start` on."""
+    def batches(self, batch_size, start=0, stop=None):
+        """The images in their order, from image `start` on, up to image `stop`, which is not among them."""
         batch_size = min(batch_size, self.num_images)
-        for first in range(start, self.num_images, batch_size):
+        stop = self.num_images if stop is None else stop
+        for first in range(start, stop, batch_size):
             # The last batch is filled up with images that aren't kept: no second program for its size.
             indices = np.arange(first, first + batch_size) % self.num_images
-            images = self.model.generate(
+            yield self.model.generate(
                 labels=None if self.labels is None else self.labels[indices],
                 num_images=batch_size,
                 image_indices=indices,
                 seed=self.seed,
                 **self.options,
-            )
-            yield images[: self.num_images - first]
+            )[: stop - first]
 
     def description(self):
         """All settings that the images depend on, as JSON values."""
@@ -75,18 +78,18 @@ def _labels(labels, num_images, num_classes):
         return None
     labels = np.asarray(labels)
     check_labels(labels, num_classes)
-    if labels.shape != (num_images,):
-        raise ValueError(
-            f"`labels` must be 'balanced', None or of shape ({num_images},). Received: labels of shape {labels.shape}"
-        )
+    require(
+        labels.shape == (num_images,),
+        f"`labels` must be 'balanced', None or of shape ({num_images},).",
+        f"labels of shape {labels.shape}",
+    )
     return labels
 
 
 def _as_json(value):
     """Settings objects, as schedules and views, by class and settings; arrays as lists."""
-    if hasattr(value, "get_config"):
-        return {"class": type(value).__name__, **value.get_config()}
-    return np.asarray(value).tolist()
+    is_object = hasattr(value, "get_config")
+    return {"class": type(value).__name__, **value.get_config()} if is_object else np.asarray(value).tolist()
 
 
 def _describe_object(chosen):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_umd.utils.checks import require
+
 # With the cosine schedule timestep T has an SNR of 1e-9, and a grid that is even in the noise level would spend a third
 # to half of its steps where an image can't be told from noise. It starts here instead: twice EDM's largest noise level.
 MAX_NOISE_RATIO = 160.0
@@ -53,16 +55,16 @@ def time_grid(timesteps, num_times, schedule, start=None):
 def check_timesteps(timesteps):
     """A grid's name, or an explicit list of numbers as a tuple of floats."""
     if isinstance(timesteps, str):
-        if timesteps not in GRIDS:
-            raise ValueError(
-                f"`timesteps` must be one of {', '.join(map(repr, GRIDS))}, or a list of timesteps. "
-                f"Received: timesteps={timesteps!r}"
-            )
+        require(
+            timesteps in GRIDS,
+            f"`timesteps` must be one of {', '.join(map(repr, GRIDS))}, or a list of timesteps.",
+            timesteps=timesteps,
+        )
         return timesteps
     values = np.asarray(timesteps, "float64")
-    if values.ndim != 1 or not len(values) or not values.min() >= 1 or np.any(np.diff(values) > 0):
-        raise ValueError(
-            "Explicit `timesteps` must be numbers of at least 1 that don't rise: sampling goes from T to 1. "
-            f"Received: timesteps={timesteps}"
-        )
+    require(
+        values.ndim == 1 and len(values) and values.min() >= 1 and not np.any(np.diff(values) > 0),
+        "Explicit `timesteps` must be numbers of at least 1 that don't rise: sampling goes from T to 1.",
+        timesteps=timesteps,
+    )
     return tuple(values.tolist())

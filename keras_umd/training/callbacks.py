@@ -1,94 +1,168 @@
 """Callbacks for long runs."""
 
-import json
+import contextlib
+import csv
 import os
-import shutil
 import warnings
 
 import keras
+import numpy as np
 
-from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
+from keras_umd.backend.processes import any_process, broadcast_from_first, is_first_process, num_processes, wait_for_all
+from keras_umd.training.checkpoints import Checkpoints
+from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
-from keras_umd.training.state_files import load_state, remove_states, save_model, save_state
+from keras_umd.training.run_directory import RunDirectory, RunLock
+from keras_umd.training.signals import LEAVING, Signals
+from keras_umd.training.state import save_model
 from keras_umd.training.throughput import Throughput
-from keras_umd.utils.atomic import write_json
+from keras_umd.utils import storage
+from keras_umd.utils.atomic import write_whole
+from keras_umd.utils.checks import check_positive_integers, is_between, require
 
-__all__ = ["BackupAndRestore", "ModelFile", "Monitor", "Throughput", "resumable"]
+__all__ = ["BackupAndRestore", "Guard", "HistoryFile", "ModelFile", "Monitor", "Throughput", "standard"]
+
+STEPS_BETWEEN_AGREEMENTS = 10  # of several processes, which must save in the same step
 
 
 class BackupAndRestore(keras.callbacks.Callback):
-    """Resumes a `fit` that was stopped: its weights, optimizer, epoch, and the batch that was next.
+    """Saves a run so that it can be stopped at any moment, and resumes it: weights, optimizer, epoch, next batch.
 
     `keras.callbacks.BackupAndRestore` repeats the epoch that was stopped, so that learning rates end too early, and
-    loses its backup if it is killed while it writes. Here backups are written atomically.
+    loses its backup if it is killed while it writes. Here checkpoints are written atomically, flushed to the disk, and
+    verified when they are read; a damaged one gives way to the one before. They are written in the background, and
+    never hold values that aren't finite.
+
+    In `UMD.fit`, SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 save at the end of the step. Then SIGTERM leaves with the exit
+    status 143, SIGINT raises KeyboardInterrupt, and SIGUSR1 goes on. A second one leaves at once, without saving.
 
     Several processes that train together need the same directory. The first one writes; weights that are sharded over
     the processes are written by all, through Orbax.
 
     Args:
-        backup_dir: String or path. Deleted when the training is complete.
-        dataset: `keras_umd.data.Dataset`, the one that `fit` gets, without `steps_per_epoch`. Another one than that of
-            the backup is refused. With `None`, for all other data, the epoch is repeated.
-        save_freq: `"epoch"`, or an integer, the steps between two backups; after each epoch there is one anyway.
+        directory: String or path, of one run; also in a bucket, as `gs://bucket/run`, through fsspec. Gets `run.json`,
+            what the run is and how far; `run.lock`, which keeps other runs out; and `checkpoints/`. Other files in it
+            are left alone.
+        dataset: `keras_umd.data.Dataset`, the one that `fit` gets, without `steps_per_epoch`. With `None`, for all
+            other data, an epoch that was stopped is repeated.
+        save_freq: `"epoch"`, or an integer, the steps between two checkpoints; after each epoch there is one anyway.
+        keep: Integer, how many of the last checkpoints to keep. The one with the lowest loss (`val_loss`, if there is
+            one) after an epoch stays, too.
+        resume: `True`: go on with the run in the directory, if there is one, and refuse to with another model,
+            optimizer, schedule, data, precision or seed. `"force"`: go on all the same. `False`: refuse a directory
+            with a run. After the end of its epochs a run trains nothing, and `fit` loads its last weights.
 
     Raises:
-        ValueError: in `fit`, for a backup of other data, or where processes see different directories.
+        ValueError: in `fit`: names what differs from the run in the directory, or who uses it; for processes that see
+            different directories.
+        DamagedFileError: in `fit`, where all checkpoints are damaged.
+        OSError, FloatingPointError: in `fit`, for a checkpoint that could not be written; those of before stay.
     """
 
-    def __init__(self, backup_dir, *, dataset=None, save_freq="epoch"):
+    # Whether `on_train_error` is called, as `UMD.fit` does: else the handlers of signals would outlive a `fit` that
+    # failed, and Ctrl-C do nothing any more.
+    is_told_of_errors = False
+
+    def __init__(self, directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
         super().__init__()
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(f"`save_freq` must be 'epoch' or a positive integer. Received: save_freq={save_freq!r}")
-        self.backup_dir = os.fspath(backup_dir)
+        require(
+            save_freq == "epoch" or is_between(save_freq, 1, np.inf),
+            "`save_freq` must be 'epoch' or a positive integer.",
+            save_freq=save_freq,
+        )
+        check_positive_integers(keep=keep)
+        require(
+            isinstance(resume, bool) or resume == "force", "`resume` must be True, False or 'force'.", resume=resume
+        )
+        require(
+            dataset is None or hasattr(dataset, "state_after"),
+            "`dataset` must be a data set of keras_umd.data, or None for all other data.",
+            f"dataset of type {type(dataset).__name__}",
+        )
+        self.directory = os.fspath(directory)
         self.dataset = dataset
         self.save_freq = save_freq
-        self._path = os.path.join(self.backup_dir, "state.json")
+        self.keep = keep
+        self.resume = resume
+        self.checkpoints = Checkpoints(os.path.join(self.directory, "checkpoints"), keep)
+        self._run = RunDirectory(self.directory)
+        self._lock = RunLock(self.directory)
+        self._signals = Signals()
         self._ignored_warnings = None
 
     def __repr__(self):
-        return f"<BackupAndRestore: {self.backup_dir!r}, save_freq={self.save_freq!r}, dataset={self.dataset}>"
+        return f"<BackupAndRestore: {self.directory!r}, save_freq={self.save_freq!r}, dataset={self.dataset}>"
+
+    # Begin and resume
 
     def on_train_begin(self, logs=None):
         self._stop_ignoring_warnings()  # an earlier `fit` may have been stopped in its first epoch
-        if self.dataset is not None and (self.dataset.is_repeated or self.params["steps"] != len(self.dataset)):
-            raise ValueError(
-                "`fit` must take the data set of its backups, in whole epochs, without `steps_per_epoch`. "
-                f"Received: {self.params['steps']} steps an epoch, dataset={self.dataset}"
+        if self.dataset is not None:
+            require(
+                not self.dataset.is_repeated and self.params["steps"] == len(self.dataset),
+                "`fit` must take the data set of its checkpoints, in whole epochs, without `steps_per_epoch`.",
+                f"{self.params['steps']} steps an epoch, dataset={self.dataset}",
             )
-        os.makedirs(self.backup_dir, exist_ok=True)
         self._epoch, self._batch = 0, 0
-        self._num_backups, self._num_since_backup = 0, 0
-        exists = os.path.exists(self._path)
-        if exists != broadcast_from_first(exists):
-            raise ValueError(
-                f"All processes must have the same `backup_dir`, on a disk that all see. The first process has "
-                f"{'no' if exists else 'a'} backup there, this one not. Received: backup_dir={self.backup_dir}"
-            )
-        if exists:
-            self._restore()
+        self._step, self._num_since_save = 0, 0
+        if is_first_process():
+            self._lock.acquire()
+            self._run.open(self._settings(), self.resume)
+        found = self.checkpoints.newest() if is_first_process() or num_processes() == 1 else None
+        number = broadcast_from_first(0 if found is None else found[0])
+        if number:
+            self._go_on(number)
         elif self.dataset is not None:
             self.dataset.rewind()
         self._num_skipped = self._batch  # of the epoch that goes on
         self._num_trained = 0  # since here
         self._start = None if self.dataset is None else self.dataset.get_state()
+        if self.is_told_of_errors:
+            self._signals.install()
 
-    def _restore(self):
-        with open(self._path) as file:
-            state = json.load(file)
+    def _settings(self):
+        """What must be the same when the run goes on."""
+        model = self.model
+        data = {"steps_per_epoch": self.params["steps"]}
+        if self.dataset is not None:  # the shard is that of the first process
+            data |= {name: value for name, value in self.dataset.identity.items() if name != "shard_index"}
+        return {
+            "model": {"class": type(model).__name__, **model.get_config()},
+            "optimizer": model.get_compile_config()["optimizer"],  # as it was given, without what guards it
+            "data": data,
+        }
+
+    def _go_on(self, number):
+        require(
+            number in self.checkpoints.numbers(),
+            "All processes must have the same `directory`, on a disk that all see. The first process has a checkpoint "
+            "there, this one not.",
+            directory=self.directory,
+        )
+        place = self.checkpoints.place(number)
+        require(
+            self.dataset is None or place["dataset"] is not None,
+            "The checkpoint was made without `dataset`, and says nothing of the place in it; take another folder, or "
+            "go on without.",
+            dataset=self.dataset,
+            directory=self.directory,
+        )
+        self.checkpoints.load(self.model, number)
         if self.dataset is not None:
-            if "dataset" not in state:
-                raise ValueError(
-                    "The backup was made without `dataset`, and says nothing of the place in it; delete it, or go on "
-                    f"without. Received: dataset={self.dataset}, backup_dir={self.backup_dir}"
+            # The file has the shard of the first process, and with resume="force" perhaps other data.
+            state = {**place["dataset"], "dataset": self.dataset.identity}
+            self.dataset.set_state({**state, "batch": min(state["batch"], len(self.dataset) - 1)})
+            self._batch = place["batch"]
+        self._epoch, self._step = place["epoch"], place["step"]
+        epochs = self.params["epochs"]
+        if max(self._epoch, broadcast_from_first(self._run.finished_epochs)) >= epochs:
+            self._epoch = max(self._epoch, epochs)
+            if is_first_process():
+                print(
+                    f"The run in {self.directory} has finished its {self._epoch} epochs: nothing is trained, and the "
+                    "model has its last weights. Pass more `epochs` to go on."
                 )
-            place = state["dataset"]
-            # The file has the shard of the first process, which wrote it.
-            place["dataset"]["shard_index"] = self.dataset.identity["shard_index"]
-            self.dataset.set_state(place)
-            self._batch = state["batch"]
-        load_state(self.model, self.backup_dir, state["weights"])
-        self._epoch = self.model._initial_epoch = state["epoch"]
-        self._num_backups = state["number"]
+        self.model._initial_epoch = self._epoch
         if self._batch:
             # Keras would warn that data ran out: the rest of the epoch is shorter than a whole one.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
@@ -99,6 +173,23 @@ class BackupAndRestore(keras.callbacks.Callback):
             warnings.filters.remove(self._ignored_warnings)
         self._ignored_warnings = None
 
+    def restore_last(self):
+        """Take back the values of the newest whole checkpoint; the data go on where they are.
+
+        Returns:
+            String, what was loaded.
+
+        Raises:
+            ValueError: where there is no checkpoint yet.
+        """
+        self.checkpoints.wait()
+        found = self.checkpoints.newest()
+        require(found is not None, "There is no checkpoint to go back to yet.", directory=self.directory)
+        self.checkpoints.load(self.model, found[0])
+        return f"the checkpoint of step {found[1]['step']}"
+
+    # Save
+
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
@@ -106,36 +197,86 @@ class BackupAndRestore(keras.callbacks.Callback):
         # With `steps_per_execution`, `batch` can point behind the epoch's last batch.
         done = self._num_skipped + batch + 1
         done = done if self.params["steps"] is None else min(done, self.params["steps"])
-        self._num_trained += done - self._batch
-        self._num_since_backup += done - self._batch
+        trained = done - self._batch
+        self._num_trained += trained
+        self._num_since_save += trained
+        self._step += trained
         self._batch = done
-        is_due = self.save_freq != "epoch" and self._num_since_backup >= self.save_freq
-        if is_due and done != self.params["steps"]:  # the end of the epoch saves anyway
-            self._save()
+        signal = self._agreed_signal()
+        is_due = self.save_freq != "epoch" and self._num_since_save >= self.save_freq
+        if done == self.params["steps"]:  # the end of the epoch saves anyway, and then answers signals
+            return
+        if is_due or signal:
+            self._save(wait=bool(signal))
+        if signal:
+            self._answer(signal)
 
     def on_epoch_end(self, epoch, logs=None):
         self._stop_ignoring_warnings()
         self._epoch, self._batch, self._num_skipped = epoch + 1, 0, 0
-        self._save()
+        logs = logs or {}
+        loss = logs.get("val_loss", logs.get("loss"))
+        signal = self._agreed_signal(now=True)
+        self._save(None if loss is None else float(loss), wait=bool(signal))
+        if signal:
+            self._answer(signal)
+
+    def _agreed_signal(self, now=False):
+        """The signal to answer after this step: in several processes one that any of them got, in the same step."""
+        signal = self._signals.pending
+        if num_processes() == 1:
+            return signal
+        if not now and self._step % STEPS_BETWEEN_AGREEMENTS:
+            return None
+        for name in (*LEAVING, "SIGUSR1"):
+            if any_process(signal == name):
+                return name
+        return None
+
+    def _answer(self, signal):
+        if signal in LEAVING and is_first_process():
+            self._run.write(state="stopped")
+        self._signals.act(signal)
+
+    def _save(self, loss=None, wait=False):
+        self._num_since_save = 0
+        place = {"epoch": self._epoch, "batch": self._batch, "step": self._step, "loss": loss, "dataset": None}
+        if self.dataset is not None:
+            place["dataset"] = self.dataset.state_after(self._start, self._num_trained)
+        self.checkpoints.save(self.model, place, wait)
+        if is_first_process():
+            self._run.write(epoch=self._epoch, step=self._step)
+
+    # End
 
     def on_train_end(self, logs=None):
         self.model._initial_epoch = None  # else a later `fit` of the model would start at this epoch
-        wait_for_all()
+        if self.model.stop_training:  # callbacks before this one may have put other weights into place
+            self._batch = 0
+            self._save()
+        self.checkpoints.wait()
         if is_first_process():
-            shutil.rmtree(self.backup_dir)
+            self._run.write(state="finished", epochs=max(self.params["epochs"], self._run.finished_epochs))
+        wait_for_all()
+        self._close()
 
-    def _save(self):
-        """Writes weights under a new name, then atomically the file that names them: one backup is always complete."""
-        self._num_since_backup = 0
-        self._num_backups += 1
-        weights = save_state(self.model, self.backup_dir, f"{self._num_backups:09}")
-        if not is_first_process():
-            return
-        state = {"number": self._num_backups, "weights": weights, "epoch": self._epoch, "batch": self._batch}
-        if self.dataset is not None:
-            state["dataset"] = self.dataset.state_after(self._start, self._num_trained)
-        write_json(self._path, state)
-        remove_states(self.backup_dir, but=weights)
+    def on_train_error(self, error):
+        """`UMD.fit` calls it when it is left by an exception, of which Keras tells no callback."""
+        try:
+            self.checkpoints.close()
+        except (OSError, FloatingPointError) as other:
+            warnings.warn(f"The last checkpoint could not be written: {other}", stacklevel=2)
+        if self._run.values is not None and self._run.values["state"] == "running" and is_first_process():
+            state = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {repr(error)[:200]}"
+            with contextlib.suppress(OSError):  # a full disk is the error that is on its way
+                self._run.write(state=state)
+        self._close()
+
+    def _close(self):
+        self._stop_ignoring_warnings()
+        self._signals.restore()
+        self._lock.release()
+        self.checkpoints.close()
 
 
 class ModelFile(keras.callbacks.Callback):
@@ -148,6 +289,7 @@ class ModelFile(keras.callbacks.Callback):
     def __init__(self, path):
         super().__init__()
         self.path = os.fspath(path)
+        require(self.path.endswith(".keras"), "`path` must end in '.keras'.", path=self.path)
 
     def __repr__(self):
         return f"<ModelFile: {self.path!r}>"
@@ -155,31 +297,82 @@ class ModelFile(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         save_model(self.model, self.path)
 
+    def on_train_end(self, logs=None):
+        if self.model.stop_training:  # other callbacks may have put other weights into place
+            save_model(self.model, self.path)
 
-def resumable(directory, *, dataset=None, save_freq="epoch"):
-    """Callbacks for a long training: it stops at NaN, resumes where it was killed, and saves its model and its losses.
+
+class HistoryFile(keras.callbacks.Callback):
+    """Writes the logs of each epoch into a CSV file: each epoch once, also when the run was stopped and went on.
+
+    Args:
+        path: String or path.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = os.fspath(path)
+
+    def __repr__(self):
+        return f"<HistoryFile: {self.path!r}>"
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not is_first_process():
+            return
+        rows = [row for row in self._rows() if int(row["epoch"]) < epoch]
+        rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
+        names = list(dict.fromkeys(name for row in rows for name in row))
+
+        def write(path):
+            with open(path, "w", newline="") as file:
+                table = csv.DictWriter(file, names)
+                table.writeheader()
+                table.writerows(rows)
+
+        write_whole(self.path, write)
+
+    def _rows(self):
+        if not storage.exists(self.path):
+            return []
+        with storage.local_copy(self.path) as local, open(local, newline="") as file:
+            rows = list(csv.DictReader(file))
+        have_epochs = all((row.get("epoch") or "").isdigit() for row in rows)
+        require(have_epochs, f"{self.path} must have an integer `epoch` in each row.", "a file with others")
+        return rows
+
+
+def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
+    """Callbacks for a long training: it leaves out steps that would spoil it, resumes, and saves its model and losses.
 
     Example:
 
-    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.resumable("runs/umd"))
+    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.standard("runs/umd"))
+
+    Started again, the same script goes on where it was stopped; after the end it trains nothing, and loads the result.
 
     Args:
-        directory: String or path. Gets `model.keras`, written after each epoch; `history.csv`; and while the training
-            runs `backup/`, from which the same script resumes. Several processes that train together take the same
-            directory; the first one writes.
+        directory: String or path, of this run alone; also in a bucket, as `gs://bucket/run`. Gets `model.keras`,
+            written after each epoch; `history.csv`; `checkpoints/`, from which the same script resumes; `run.json`,
+            what the run is and how far; black boxes of steps that were left out (`Guard`). Several processes that
+            train together take the same directory; the first one writes.
         dataset: `keras_umd.data.Dataset` that `fit` gets, or `None`. With it, a run that was stopped resumes in the
             middle of an epoch, with the batch that was next; that epoch's losses are means over the rest of it.
-        save_freq: `"epoch"`, or an integer, the steps between two backups; after each epoch there is one anyway.
+        save_freq: `"epoch"`, or an integer, the steps between two checkpoints; after each epoch there is one anyway.
+        keep: Integer, how many of the last checkpoints to keep, beside the best one.
+        resume: `True`, to go on with the run in the directory; `False`, to refuse if there is one; `"force"`, to go on
+            with other settings. See `BackupAndRestore`.
 
     Returns:
         List of Keras callbacks.
     """
-    os.makedirs(directory, exist_ok=True)
-    log = keras.callbacks.CSVLogger(os.path.join(directory, "history.csv"), append=True)
+    directory = os.fspath(directory)
+    # Keep last, after the user's callbacks: a checkpoint marks the epoch as finished, so its files must exist.
+    last = BackupAndRestore(directory, dataset=dataset, save_freq=save_freq, keep=keep, resume=resume)
     return [
-        keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally: NaN saved, backup deleted
+        Guard(directory=directory, checkpoints=last),
+        # Where no guard works:
+        keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally
         ModelFile(os.path.join(directory, "model.keras")),
-        *([log] if is_first_process() else []),
-        # Keep last, after the user's callbacks: a backup marks the epoch as finished, so its files must exist.
-        BackupAndRestore(os.path.join(directory, "backup"), dataset=dataset, save_freq=save_freq),
+        HistoryFile(os.path.join(directory, "history.csv")),
+        last,
     ]

@@ -12,7 +12,7 @@ from keras_umd.backend import isolated_evaluation
 from keras_umd.backend.processes import broadcast_from_first, is_first_process
 from keras_umd.training.run_files import Events, Record
 from keras_umd.utils.atomic import write_whole
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_positive_integers, require
 from keras_umd.utils.optional import import_optional
 
 clock = time.perf_counter
@@ -22,7 +22,7 @@ class Monitor(keras.callbacks.Callback):
     """Evaluates a model while it trains, at a cost that you allow, and keeps one picture of all curves and samples.
 
     The training goes on exactly as without it. An exception in an evaluation stops the training. Put it before the
-    callbacks of `resumable` in the list, so that a run that resumes after a kill has no step twice. A training that
+    callbacks of `standard` in the list, so that a run that resumes after a kill has no step twice. A training that
     starts anew in the same directory replaces the files there.
 
     Example:
@@ -32,7 +32,7 @@ class Monitor(keras.callbacks.Callback):
     >>> def probe(model):
     ...     return {"probe/10-shot": accuracy_of(model)}
     >>> monitor = keras_umd.callbacks.Monitor("runs/umd", [draw, probe])
-    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.resumable("runs/umd")])
+    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.standard("runs/umd")])
 
     Args:
         directory: String or path. Gets `progress.png`, losses, scores and the latest pictures together;
@@ -59,15 +59,14 @@ class Monitor(keras.callbacks.Callback):
 
     def __init__(self, directory, evaluations, *, every_epochs=None, every_steps=None, budget=0.05, tensorboard=True):
         super().__init__()
-        if every_epochs is not None and every_steps is not None:
-            raise ValueError(
-                "Give `every_epochs` or `every_steps`, or neither for a share of the time. "
-                f"Received: every_epochs={every_epochs}, every_steps={every_steps}"
-            )
         intervals = {"every_epochs": every_epochs, "every_steps": every_steps}
+        require(
+            None in intervals.values(),
+            "Give `every_epochs` or `every_steps`, or neither for a share of the time.",
+            **intervals,
+        )
         check_positive_integers(**{name: value for name, value in intervals.items() if value is not None})
-        if not isinstance(budget, (int, float)) or not budget > 0:
-            raise ValueError(f"`budget` must be a positive number. Received: budget={budget!r}")
+        require(isinstance(budget, (int, float)) and budget > 0, "`budget` must be a positive number.", budget=budget)
         self.directory = os.fspath(directory)
         self.evaluations = _with_prefixes(evaluations)
         self.every_epochs = every_epochs
@@ -85,8 +84,7 @@ class Monitor(keras.callbacks.Callback):
             )
 
     def __repr__(self):
-        intervals = (name for name in ("every_epochs", "every_steps") if getattr(self, name) is not None)
-        when = next(intervals, "budget")
+        when = next(name for name in ("every_epochs", "every_steps", "budget") if getattr(self, name) is not None)
         return f"<Monitor: {self.directory!r}, {len(self.evaluations)} evaluations, {when}={getattr(self, when)}>"
 
     def on_train_begin(self, logs=None):
@@ -97,7 +95,9 @@ class Monitor(keras.callbacks.Callback):
     def _begin(self):
         self._record = Record(self.directory if is_first_process() else None, self._step())
         self._epoch = self._record.last_epoch
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        optimizer = self.model.optimizer
+        while hasattr(optimizer, "inner_optimizer"):  # of a LossScaleOptimizer, or a guard
+            optimizer = optimizer.inner_optimizer
         # The optimizer counts updates, `every_steps` training steps.
         self._seen_step = self._step() * (optimizer.gradient_accumulation_steps or 1)
         if self.tensorboard and is_first_process():
@@ -124,10 +124,8 @@ class Monitor(keras.callbacks.Callback):
         self._record.add(kind="epoch", step=self._step(), epoch=self._epoch, values=losses)
         if self._events is not None:
             self._events.add_scalars(self._step(), losses)
-        if self.every_epochs is not None:
-            is_due = self._epoch % self.every_epochs == 0
-        else:
-            is_due = self.every_steps is None and self._cost.allows_another()
+        within_budget = self.every_epochs is None and self.every_steps is None and self._cost.allows_another()
+        is_due = within_budget if self.every_epochs is None else self._epoch % self.every_epochs == 0
         if broadcast_from_first(is_due):  # clocks differ between hosts
             self._evaluate()
 
@@ -155,8 +153,7 @@ class Monitor(keras.callbacks.Callback):
         with isolated_evaluation(model):
             for prefix, evaluation in self.evaluations:
                 for name, result in evaluation(model).items():
-                    if prefix + name in results:
-                        raise ValueError(f"Two results have one name. Received: {prefix + name!r} twice")
+                    require(prefix + name not in results, "Two results have one name.", f"{prefix + name!r} twice")
                     results[prefix + name] = result
         values, cards, pictures = _sorted_by_kind(results)
         if is_first_process():
@@ -210,11 +207,11 @@ def _with_prefixes(evaluations):
         pairs = [(f"{key}/", evaluation) for key, evaluation in evaluations.items()]
     else:
         pairs = [("", evaluation) for evaluation in ([evaluations] if callable(evaluations) else evaluations or ())]
-    if not pairs or not all(callable(evaluation) for _, evaluation in pairs):
-        raise ValueError(
-            "`evaluations` must be functions from the model to a dictionary of results. "
-            f"Received: evaluations={evaluations!r}"
-        )
+    require(
+        pairs and all(callable(evaluation) for _, evaluation in pairs),
+        "`evaluations` must be functions from the model to a dictionary of results.",
+        evaluations=evaluations,
+    )
     return pairs
 
 
@@ -224,8 +221,8 @@ def _sorted_by_kind(results):
     for name, result in results.items():
         if getattr(result, "dtype", None) == np.uint8 and np.ndim(result) == 3 and result.shape[-1] == 3:
             pictures[name] = np.asarray(result)
-            continue
-        values[name] = _as_float(name, getattr(result, "value", result))
+        else:
+            values[name] = _as_float(name, getattr(result, "value", result))
         if hasattr(result, "card"):
             cards[name] = result.card
     return values, cards, pictures

@@ -61,8 +61,9 @@ def pretraining_optimizer(total_steps, batch_size, *, base_learning_rate=None, w
 
     Args:
         total_steps: Integer, the steps of all epochs (of the micro-batches, with gradient accumulation).
-        batch_size: Integer. The learning rate is `base_learning_rate * batch_size / 256`. Above 1024 the paper found
-            training with AdaLN unstable.
+        batch_size: Integer, the images of one update: with gradient accumulation, those of all its micro-batches. The
+            learning rate is `base_learning_rate * batch_size / 256`. Above 1024 the paper found training with AdaLN
+            unstable.
         base_learning_rate: Float, the peak at batch size 256. Defaults to the paper's 1.5e-4.
         weight_decay: Float. `UMD.compile` exempts biases, class tokens and the mask token.
         **kwargs: As of `recipes.AdamW`, replacing what the recipe sets.
@@ -91,7 +92,9 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
 
     Args:
         total_steps: Integer, the steps of all epochs (of the micro-batches, with gradient accumulation).
-        batch_size: Integer. The learning rate is `base_learning_rate * batch_size / 256`.
+        batch_size: Integer, the images of one update: with gradient accumulation, those of all its micro-batches, for
+            `fit(batch_size=batch_size // gradient_accumulation_steps)`. The average moves once an update, so rate and
+            decay follow the same number. The learning rate is `base_learning_rate * batch_size / 256`.
         base_learning_rate: Float, the peak at batch size 256.
         weight_decay: Float.
         **kwargs: As of `recipes.AdamW`, replacing what the recipe sets; `ema_decay` among them.
@@ -104,6 +107,7 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
 
 
 def _adamw(total_steps, batch_size, base_learning_rate, **kwargs):
-    peak = base_learning_rate * batch_size / 256
-    schedule = cosine_with_warmup(peak, total_steps=total_steps, warmup_steps=int(0.05 * total_steps))
+    schedule = cosine_with_warmup(
+        base_learning_rate * batch_size / 256, total_steps=total_steps, warmup_steps=int(0.05 * total_steps)
+    )
     return AdamW(**{"learning_rate": schedule, "beta_1": 0.9, "epsilon": 1e-8, "global_clipnorm": 1.0, **kwargs})

@@ -1,8 +1,8 @@
 """Files that a monitored run leaves: its evaluations as lines of JSON, and events for TensorBoard."""
 
-import contextlib
 import json
 import os
+import pathlib
 import time
 
 from keras_umd.utils.atomic import write_whole
@@ -22,21 +22,17 @@ class Record:
             return
         self.path = os.path.join(directory, "evaluations.jsonl")
         os.makedirs(directory, exist_ok=True)
-        lines = []
-        if os.path.exists(self.path):
-            with open(self.path) as file:
-                # A kill may have cut off the last line.
-                lines = [json.loads(line) for line in file if line.endswith("\n")]
+        text = pathlib.Path(self.path).read_text() if os.path.exists(self.path) else ""
+        # A kill may have cut off the last line.
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         for line in lines:
             for picture in line.get("pictures", {}).values() if line["step"] > step else ():
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(os.path.join(directory, picture))
+                pathlib.Path(directory, picture).unlink(missing_ok=True)
         self.lines = [line for line in lines if line["step"] <= step]
         write_whole(self.path, self._write)
 
     def _write(self, path):
-        with open(path, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in self.lines)
+        pathlib.Path(path).write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, **line):
         self.lines.append(line)
@@ -83,9 +79,8 @@ class Events:
             self._add_summary(step, name, simple_value=value)
 
     def add_picture(self, step, name, path, shape):
-        with open(path, "rb") as file:
-            encoded = file.read()
-        image = {"encoded_image_string": encoded, "height": shape[0], "width": shape[1], "colorspace": shape[2]}
+        image = dict(zip(("height", "width", "colorspace"), shape, strict=True))
+        image["encoded_image_string"] = pathlib.Path(path).read_bytes()
         self._add_summary(step, name, image=image)
 
     def _add_summary(self, step, name, **value):

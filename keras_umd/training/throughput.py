@@ -27,7 +27,7 @@ class Throughput(keras.callbacks.Callback):
 
     Example:
 
-    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.resumable("runs/umd")]
+    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.standard("runs/umd")]
     >>> model.fit(images, epochs=800, callbacks=run)
 
     Args:
@@ -94,7 +94,7 @@ class Throughput(keras.callbacks.Callback):
         On JAX, reading `self.model` waits for the last step.
         """
         mean = next(metric for metric in self.model.metrics if metric.name == "loss")
-        images = round(float(keras.ops.convert_to_numpy(mean.count)))
+        images = round(float(keras.ops.convert_to_numpy(mean.count)))  # before the clock: it may wait for the device
         self._marks.append((clock(), images))
 
     def _end_training(self):

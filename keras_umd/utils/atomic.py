@@ -1,8 +1,8 @@
-"""Files that last: they are there whole or not at all, whenever the process or the machine stops, and can be verified.
+"""Files that last: there whole or not at all, whenever the process or the machine stops, and to be verified.
 
-A file is written under another name, flushed to the disk, and renamed; then its folder is flushed, without which a power
-cut can undo the rename. JSON files hold a checksum of themselves; a folder's `manifest.json` holds the size and SHA-256
-of its other files, and is written last: a folder without one isn't complete.
+A file is written under another name, flushed to the disk, and renamed; then its folder is flushed, without which a
+power cut can undo the rename. JSON files hold a checksum of themselves; a folder's `manifest.json` holds the size and
+SHA-256 of its other files, and is written last: a folder without one isn't complete.
 """
 
 import contextlib
@@ -11,6 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
+
+from keras_umd.utils import storage
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -21,7 +24,7 @@ class DamagedFileError(ValueError):
 
 
 def write_whole(path, write, needed_bytes=0):
-    """Write a file atomically, so that it survives a power cut.
+    """Write a file atomically, so that it survives a power cut; a remote one, at once.
 
     Args:
         path: String or path.
@@ -33,6 +36,12 @@ def write_whole(path, write, needed_bytes=0):
     """
     path = os.fspath(path)
     folder, name = os.path.split(path)
+    if storage.is_remote(path):
+        with tempfile.TemporaryDirectory() as staged:
+            check_space(staged, needed_bytes)
+            write(os.path.join(staged, name))
+            storage.upload(os.path.join(staged, name), path)
+        return
     temporary = os.path.join(folder, f".{name}.tmp{os.path.splitext(name)[1]}")
     check_space(folder, needed_bytes)
     try:
@@ -44,6 +53,17 @@ def write_whole(path, write, needed_bytes=0):
             os.remove(temporary)
         raise
     flush(folder or ".")
+
+
+def make_folder(path):
+    """Make a folder with its parents, so that they survive a power cut; does nothing where it exists."""
+    if storage.is_remote(path):
+        return  # object stores have none
+    path = os.path.abspath(path)
+    if not os.path.isdir(path):
+        make_folder(os.path.dirname(path))
+        os.makedirs(path, exist_ok=True)
+        flush(os.path.dirname(path))
 
 
 def flush(path):
@@ -70,9 +90,11 @@ def check_space(folder, needed_bytes):
 
 
 def write_json(path, values):
-    """Write a dictionary as JSON, atomically, with a checksum of itself for `read_json`."""
+    """Write JSON, atomically: a dictionary with a checksum of itself for `read_json`, a list as it is."""
     values = json.loads(json.dumps(values))  # keys as they will be read: integers become strings
-    text = json.dumps({**values, "sha256": _digest(values)}, indent=1)
+    if isinstance(values, dict):
+        values["sha256"] = _digest(values)
+    text = json.dumps(values, indent=1)
 
     def write(temporary):
         with open(temporary, "w", encoding="utf-8") as file:
@@ -81,25 +103,29 @@ def write_json(path, values):
     write_whole(path, write)
 
 
-def read_json(path):
+def read_json(path, remedy="Take a copy of it from elsewhere"):
     """The dictionary that `write_json` wrote; files without a checksum, of older versions, are taken as they are.
+
+    Args:
+        path: String or path.
+        remedy: String, what errors tell to do.
 
     Raises:
         DamagedFileError: names the file, for anything but JSON of a dictionary, and for another checksum.
     """
     path = os.fspath(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with storage.local_copy(path) as local, open(local, encoding="utf-8") as file:
             values = json.load(file)
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}") from error
+        raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}. {remedy}") from error
     if not isinstance(values, dict):
-        raise DamagedFileError(f"{path} must hold a JSON object. Received: a {type(values).__name__}")
+        raise DamagedFileError(f"{path} must hold a JSON object. {remedy}. Received: a {type(values).__name__}")
     expected = values.pop("sha256", None)
     if expected is not None and _digest(values) != expected:
         raise DamagedFileError(
-            f"{path} is damaged, or was edited: its contents have another checksum than it says. Take a copy of it from "
-            "elsewhere, or, after an edit on purpose, delete its line 'sha256'"
+            f"{path} is damaged, or was edited: its contents have another checksum than it says. {remedy}; or, after "
+            "an edit on purpose, delete its line 'sha256'"
         )
     return values
 
@@ -162,12 +188,16 @@ def read_manifest(folder, verify=True):
         DamagedFileError: names the file, and what is wrong with it.
     """
     path = os.path.join(folder, MANIFEST)
-    if not os.path.isfile(path):
+    if not storage.exists(path):
         raise DamagedFileError(f"{folder} is incomplete: it has no {MANIFEST}, which is written last")
     manifest = read_json(path)
     if manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
         raise DamagedFileError(f"{path} must be of format {FORMAT}. Received: format={manifest.get('format')!r}")
     for name, entry in manifest["files"].items():
-        if problem := what_is_wrong(os.path.join(folder, name), entry, verify):
-            raise DamagedFileError(problem)
+        path = os.path.join(folder, name)
+        if not storage.exists(path):
+            raise DamagedFileError(f"{path} is missing")
+        with storage.local_copy(path) as local:
+            if problem := what_is_wrong(local, entry, verify):
+                raise DamagedFileError(problem.replace(local, path))
     return manifest

@@ -41,9 +41,8 @@ class Configurable:
         return cls(**{name: revive(value) for name, value in config.items()})
 
     def __repr__(self):
-        values = {name: getattr(self, name, None) for name in _argument_names(self)}
-        settings = ", ".join(f"{name}={value!r}" for name, value in values.items() if value is not None)
-        return f"{type(self).__name__}({settings})"
+        names = (name for name in _argument_names(self) if getattr(self, name, None) is not None)
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 def _argument_names(instance):

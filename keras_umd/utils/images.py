@@ -5,12 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import host_values
+from keras_umd.utils.checks import require
 
 # Resizing may overshoot a little; a forgotten scaling is far beyond.
 RANGE_TOLERANCE = 1e-2
 
 
-def check_images(images, image_shape, value_range):
+def check_images(images, image_shape, value_range, must_be_finite=True):
     """Raise a ValueError that says what to do if `images` can't be a batch for a model of `image_shape`.
 
     Shape and type are always checked; the values only where they are in host memory.
@@ -19,39 +20,42 @@ def check_images(images, image_shape, value_range):
         images: Array or tensor.
         image_shape: Tuple `(*space, channels)`, with `None` for sizes that may be any.
         value_range: Pair of floats, or `None` for latents.
+        must_be_finite: Bool. Whether values that aren't finite raise; a guard leaves the step out instead.
     """
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
-    if len(shape) != 1 + len(image_shape):
-        axes = {2: "length", 3: "height, width"}.get(len(image_shape), f"{len(image_shape) - 1} space axes")
-        raise ValueError(
-            f"`images` must be a batch of rank {1 + len(image_shape)}, (batch, {axes}, channels); add a batch axis to "
-            f"a single image with images[None]. Received: images of shape {shape}"
-        )
-    if any(None not in sizes and sizes[0] != sizes[1] for sizes in zip(shape[1:], image_shape, strict=True)):
-        raise ValueError(
-            f"The model takes images of shape (batch, {', '.join(map(str, image_shape))}), channels last; resize the "
-            f"images or build the model with another `image_shape`. Received: images of shape {shape}"
-        )
-    if dtype == "uint8" and value_range is None:
-        raise ValueError(
-            "The model works on latents (value_range=None) and takes no uint8 images; encode them first. "
-            "Received: images of type uint8"
-        )
-    if dtype != "uint8" and "float" not in dtype:
-        raise ValueError(f"`images` must be uint8 or float. Received: images of type {dtype}")
+    axes = {2: "length", 3: "height, width"}.get(len(image_shape), f"{len(image_shape) - 1} space axes")
+    require(
+        len(shape) == 1 + len(image_shape),
+        f"`images` must be a batch of rank {1 + len(image_shape)}, (batch, {axes}, channels); add a batch axis to "
+        "a single image with images[None].",
+        f"images of shape {shape}",
+    )
+    require(
+        all(None in sizes or sizes[0] == sizes[1] for sizes in zip(shape[1:], image_shape, strict=True)),
+        f"The model takes images of shape (batch, {', '.join(map(str, image_shape))}), channels last; resize the "
+        "images or build the model with another `image_shape`.",
+        f"images of shape {shape}",
+    )
+    require(
+        dtype != "uint8" or value_range is not None,
+        "The model works on latents (value_range=None) and takes no uint8 images; encode them first.",
+        "images of type uint8",
+    )
+    require(dtype == "uint8" or "float" in dtype, "`images` must be uint8 or float.", f"images of type {dtype}")
     values = None if dtype == "uint8" else host_values(images)
     if values is None or not values.size:
         return
     low, high = float(values.min()), float(values.max())
-    if not np.isfinite(low + high):
-        raise ValueError("`images` must be finite. Received: images with NaN or infinite values")
-    if value_range is None:
+    if not (must_be_finite or np.isfinite(low + high)):
         return
-    slack = RANGE_TOLERANCE * (value_range[1] - value_range[0])
-    if low < value_range[0] - slack or high > value_range[1] + slack:
-        raise ValueError(
+    require(np.isfinite(low + high), "`images` must be finite.", "images with NaN or infinite values")
+    if value_range is not None:
+        slack = RANGE_TOLERANCE * (value_range[1] - value_range[0])
+        require(
+            low >= value_range[0] - slack and high <= value_range[1] + slack,
             f"Float images must lie in the model's value_range={tuple(value_range)}; scale them, or pass uint8 images, "
-            f"which are scaled inside. Received: images with values from {low:g} to {high:g}"
+            "which are scaled inside.",
+            f"images with values from {low:g} to {high:g}",
         )
 
 
@@ -63,9 +67,8 @@ def scale_images(images, value_range, given_range=None):
         value_range: Pair of floats, the model's; `None` for latents.
         given_range: Pair of floats, the range of float images where it isn't the model's.
     """
-    is_uint8 = keras.backend.standardize_dtype(images.dtype) == "uint8"
+    given_range = (0.0, 255.0) if keras.backend.standardize_dtype(images.dtype) == "uint8" else given_range
     images = ops.cast(images, "float32")
-    given_range = (0.0, 255.0) if is_uint8 else given_range
     if given_range is None or tuple(given_range) == value_range:
         return images
     (low, high), (given_low, given_high) = value_range, given_range

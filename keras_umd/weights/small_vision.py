@@ -5,6 +5,10 @@ import re
 
 import numpy as np
 
+from keras_umd.models.adaptation import adaptations
+from keras_umd.utils.arrays import read_arrays
+from keras_umd.utils.checks import require
+
 _SCANNED = re.compile(r"(Encoder|Decoder)\.ScanCheckpointEncoder1DBlock_0\.(.+)")
 
 
@@ -19,25 +23,27 @@ def load_small_vision(model, params):
             `"Encoder.Encoder1DBlock_0.MlpBlock_0.Dense_0.kernel"` (`/` may stand for `.`).
 
     Raises:
-        ValueError: naming every entry that is missing, unknown or of a wrong shape; and for a model of data
-            with other than two space axes.
+        ValueError: naming every entry that is missing, unknown, of a wrong shape or not finite; for a file that is
+            damaged; and for a model of data with other than two space axes.
     """
-    if len(model.patch_size) != 2:
-        raise ValueError(
-            "The authors' models are of images, with two space axes. "
-            f"Received: a model with patch_size={model.patch_size}"
-        )
+    require(
+        len(model.patch_size) == 2,
+        "The authors' models are of images, with two space axes.",
+        f"a model with patch_size={model.patch_size}",
+    )
+    require(not adaptations(model.network_layers()), "Load the parameters before LoRA or quantisation.", f"{model!r}")
     if isinstance(params, (str, os.PathLike)):
-        with np.load(params) as arrays:
-            params = dict(arrays)
+        params = read_arrays(params, "Take a copy of it from elsewhere")
     params = _unstacked({name.replace("/", ".").removeprefix("params."): value for name, value in params.items()})
     targets = _targets(model)
     problems = [f"missing: {name}" for name in targets if name not in params]
     problems += [f"unknown: {name}" for name in params if name not in targets]
-    for name in targets.keys() & params.keys():
-        given, shape = tuple(np.shape(params[name])), targets[name][1]
-        if given != shape:
-            problems.append(f"shape of {name}: {given} instead of {shape}")
+    problems += [
+        f"shape of {name}: {np.shape(params[name])} instead of {shape}"
+        for name, (_, shape, _) in targets.items()
+        if name in params and np.shape(params[name]) != shape
+    ]
+    problems += [f"no finite numbers: {name}" for name in targets if name in params and not _is_finite(params[name])]
     if problems:
         raise ValueError(
             "The parameters don't fit the model; check its sizes, conditioning, num_classes and num_cls_tokens.\n"
@@ -47,6 +53,13 @@ def load_small_vision(model, params):
         variable.assign(convert(np.asarray(params[name])))
 
 
+def _is_finite(values):
+    try:
+        return bool(np.isfinite(np.asarray(values).astype("float32")).all())
+    except (TypeError, ValueError):  # texts
+        return False
+
+
 def _unstacked(params):
     result = {}
     for name, value in params.items():
@@ -54,8 +67,7 @@ def _unstacked(params):
         if match is None:
             result[name] = value
         else:
-            for i, block in enumerate(np.asarray(value)):
-                result[f"{match[1]}.Encoder1DBlock_{i}.{match[2]}"] = block
+            result |= {f"{match[1]}.Encoder1DBlock_{i}.{match[2]}": x for i, x in enumerate(np.asarray(value))}
     return result
 
 

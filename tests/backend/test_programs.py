@@ -80,6 +80,22 @@ def test_a_dead_model_is_not_kept_and_its_program_is_dropped():
     assert len(programs) == 1
 
 
+def test_a_part_is_compiled_anew_for_other_variables(monkeypatch):
+    programs, model, compiled = Programs(), Scale(2.0), []
+
+    def compile_part(function, variables, jit_compile):
+        compiled.append(list(variables))
+        return lambda x: function(x)
+
+    monkeypatch.setattr("keras_umd.backend.programs.compile_part", compile_part)
+    for _ in range(2):
+        assert float(programs.part(scaled, model)(ops.ones(()))) == 2.0
+    model.network_weights = [model.factor, keras.Variable(np.float32(0.0))]  # as LoRA does
+    for _ in range(2):
+        assert float(programs.part(scaled, model)(ops.ones(()))) == 2.0
+    assert list(map(len, compiled)) == [1, 2]
+
+
 @pytest.mark.backends("torch")  # elsewhere Keras itself keeps models where they are traced
 def test_neither_a_model_nor_its_weak_model_outlives_its_user(small_model):
     model = trained_like(small_model(num_classes=3))

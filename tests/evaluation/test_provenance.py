@@ -10,6 +10,7 @@ import pytest
 from keras_umd.backend.devices import training_devices
 from keras_umd.evaluation import Result, Table, mean_of
 from keras_umd.evaluation.results import Row
+from keras_umd.utils.atomic import DamagedFileError
 
 pytestmark = pytest.mark.host
 
@@ -24,7 +25,7 @@ def test_the_card_says_all_and_survives_a_file(tmp_path):
     made.save(tmp_path / "card.json")
     assert Result.load(tmp_path / "card.json") == made
     card = json.loads((tmp_path / "card.json").read_text())
-    assert card == made.card
+    assert card.pop("sha256") and card == made.card
     assert card["protocol"] == {"num_images": 1000, "reference": "ab" * 32, "settings": [1, 2]}
     assert card["versions"]["keras"] == keras.__version__
     assert card["versions"]["device"] == (training_devices()[0] or f"{os.cpu_count()} CPU cores")
@@ -73,6 +74,33 @@ def test_a_table_prints_chooses_and_compares(tmp_path):
     }
     with pytest.raises(ValueError, match="column='kid'"):
         table.best("kid")
+
+
+@pytest.mark.parametrize("damage", ["value", "metric", "protocol", "cut", "zero"])
+def test_a_damaged_card_is_named(tmp_path, damage):
+    path = tmp_path / "card.json"
+    result(2.5).save(path)
+    whole = path.read_text()
+    path.write_text(
+        {
+            "value": whole.replace("2.5", "3.5"),
+            "metric": whole.replace("metric", "metrik"),
+            "protocol": whole.replace("num_images", "num_imagez"),
+            "cut": whole[:-9],
+            "zero": whole.replace("2.5", "\0\0\0"),
+        }[damage]
+    )
+    with pytest.raises(DamagedFileError, match=r"card\.json.*measure again"):
+        Result.load(path)
+
+
+def test_cards_of_older_versions_load_without_a_checksum(tmp_path):
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(result(2.5).card))
+    assert Result.load(path) == result(2.5)
+    path.write_text(json.dumps({"metric": "fid", "value": 2.0}))
+    with pytest.raises(DamagedFileError, match=r"card\.json is no card"):
+        Result.load(path)
 
 
 def test_a_notebook_shows_tables_and_rows_as_html():

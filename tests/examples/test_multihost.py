@@ -76,7 +76,7 @@ def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
     arguments = ("--multihost", "--data", folders, "--preset", "maskdit_tiny_patch8_32", "--dtype", "float32")
     arguments += ("--batch-size", 4, "--epochs", 2, "--backup-steps", 1, "--output", "run")
     killed = start("pretrain_multihost.py", tmp_path, environment, *arguments)
-    while not (tmp_path / "run" / "backup" / "state.json").exists():
+    while not (tmp_path / "run" / "checkpoints" / "000000001").exists():
         assert [process.poll() for process in killed] == [None, None]
         time.sleep(0.01)
     for process in killed:
@@ -87,7 +87,6 @@ def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
     assert "Epoch" not in printed[1]
     left = files(tmp_path / "run")
     assert {"model.keras", "history.csv", "progress.png", "pictures/samples_0000004.png"} <= left
-    assert not any(name.startswith("backup") for name in left)
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
 
 

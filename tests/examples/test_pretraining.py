@@ -33,11 +33,11 @@ def folders(photos, tmp_path_factory):
 
 
 def assert_complete(output, *pictures):
-    """A finished run leaves its model, losses and pictures, and no backup."""
+    """A finished run leaves its model, losses and pictures."""
     names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     pictures = {f"pictures/{name}_0000004.png" for name in pictures}
     expected = {"model.keras", "history.csv", "evaluations.jsonl", "progress.png", *pictures}
-    assert expected <= names and not any(name.startswith("backup") for name in names)
+    assert expected <= names
     assert any(name.startswith("tensorboard") for name in names)
     assert len((output / "history.csv").read_text().splitlines()) == 3
 
@@ -55,13 +55,12 @@ def test_a_killed_pretraining_goes_on(folders, run_example, tmp_path):
     command = [sys.executable, str(EXAMPLES / "pretrain_imagenet64.py"), *map(str, arguments)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     killed = subprocess.Popen(command, cwd=tmp_path, env=os.environ, **quiet)
-    backup = tmp_path / "run" / "backup" / "state.json"
-    while not backup.exists():
+    checkpoint = tmp_path / "run" / "checkpoints" / "000000001"
+    while not checkpoint.exists():
         assert killed.poll() is None
         time.sleep(0.01)
     killed.kill()
     killed.wait()
-    assert backup.exists()
     run_example("pretrain_imagenet64.py", *arguments)
     assert_complete(tmp_path / "run", "reconstructions", "samples")
 

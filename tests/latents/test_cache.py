@@ -218,9 +218,10 @@ def test_damaged_files_are_named(autoencoder, tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    from_latents(directory, batch_size=4)  # of the same size
     with pytest.raises(ValueError, match=f"missing or damaged.*Received: .*{path.name}"):
-        from_latents(directory, verify=True)
+        list(from_latents(directory, batch_size=4))
+    with pytest.warns(UserWarning, match="only the sizes are compared"):
+        assert len(list(from_latents(directory, batch_size=4, verify=False))) == 2
     path.write_bytes(content[:-1])
     with pytest.raises(ValueError, match=f"missing or damaged.*Received: .*{path.name}"):
         from_latents(directory)
@@ -229,9 +230,27 @@ def test_damaged_files_are_named(autoencoder, tmp_path):
     cache_latents(images_in_order(), autoencoder, directory, verbose=False)
     content[-1] ^= 1
     assert path.read_bytes() == content
-    from_latents(directory, batch_size=4, verify=True)
+    assert len(list(from_latents(directory, batch_size=4))) == 2
     with pytest.raises(ValueError, match="must hold a cache"):
         from_latents(tmp_path)
+
+
+def test_a_shard_is_compared_with_its_checksum_once_when_it_is_first_read(autoencoder, tmp_path, monkeypatch):
+    directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
+    verified, check_file = [], reader.check_file
+
+    def recorded(directory, entry, verify):
+        verified.append(entry["file"])
+        check_file(directory, entry, verify)
+
+    monkeypatch.setattr(reader, "check_file", recorded)
+    test = from_latents(directory, batch_size=4, training=False)
+    assert all(name.endswith("-labels.npy") for name in verified) and len(verified) == 3
+    test[0]
+    assert verified[3:] == ["view00-batch0000000-moments.npy"]
+    for _ in range(2):
+        list(test)
+    assert sorted(verified) == sorted(name for name in os.listdir(directory) if name.endswith(".npy"))
 
 
 def test_what_is_no_data_set_of_images_is_refused_and_leaves_nothing(autoencoder, tmp_path):

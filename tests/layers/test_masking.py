@@ -1,3 +1,6 @@
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from keras import ops
@@ -7,16 +10,28 @@ from keras_umd.layers.masking import num_visible
 from tests.conftest import array
 
 
-def test_keep_counts_equal_the_authors(golden):
-    grid = golden("masking")
+def test_keep_counts_equal_the_authors_but_for_the_errors_of_floats(golden):
+    grid, differing = golden("masking"), {}
     for num_patches, ratio, keep in zip(
         *(grid[f"len_keep.{name}"].tolist() for name in ("L", "ratio", "keep")), strict=True
     ):
-        if 0 <= ratio < 1 and keep > 0:
-            assert num_visible(num_patches, ratio) == keep
+        exact = math.floor(num_patches * (1 - Fraction(str(ratio))))
+        if exact != keep:
+            differing[num_patches, ratio] = exact
+        if exact > 0:
+            assert num_visible(num_patches, ratio) == exact
         else:
             with pytest.raises(ValueError, match=f"mask_ratio={ratio}"):
                 num_visible(num_patches, ratio)
+    # 100 * (1 - 0.9) is 9.99... in floats; the paper's ratios are sums of powers of two.
+    assert differing == {(10, 0.8): 2, (10, 0.9): 1, (100, 0.8): 20, (100, 0.9): 10}
+
+
+@pytest.mark.host
+def test_ratios_that_floats_round_keep_what_they_say():
+    for tenths in range(10):
+        assert num_visible(100, tenths / 10) == 100 - 10 * tenths
+        assert num_visible(99, tenths / 10) == 99 * (10 - tenths) // 10  # truncated, as before
 
 
 def test_the_patches_with_the_smallest_noise_stay_visible():

@@ -239,3 +239,46 @@ def test_a_token_too_narrow_for_the_noise_of_a_patch_is_a_warning_with_the_remed
         UMD.from_preset("umd_tiny_patch4_32", num_layers=1, decoder_layers=1)
     with pytest.warns(UserWarning, match="48 numbers and its token 48"):
         narrow.with_classes(3)  # which does
+
+
+@pytest.mark.backends("jax")  # where Keras takes the values out of the variables before a step
+def test_a_call_that_fails_leaves_the_weights(shared_model, images):
+    model = shared_model("sgd")
+    before = model.get_weights()
+
+    class Broken(keras.utils.PyDataset):
+        num_read = 0
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            self.num_read += 1
+            if self.num_read > 2:  # Keras and the library look at the first batch
+                raise OSError("the disk is gone")
+            return images[:8]
+
+    for call in (
+        lambda: model.predict(images[:0], verbose=0),
+        lambda: model.predict(images, batch_size=-1, verbose=0),
+        lambda: model.fit(images, batch_size=8, verbose=0, callbacks=[Interrupt()]),
+        lambda: model.fit(Broken(), verbose=0, shuffle=False),
+        lambda: model.evaluate(images[:0], verbose=0),
+    ):
+        with pytest.raises((ValueError, KeyboardInterrupt, ZeroDivisionError, OSError)):
+            call()
+        for value, expected in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(value, expected)
+    model.train_function = None
+    model.fit(images, batch_size=8, verbose=0)
+    assert all(np.isfinite(value).all() for value in model.get_weights())
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ctrl-C between the moment when Keras takes the values out and the end of the first step."""
+
+    def on_train_begin(self, logs=None):
+        def interrupt(*args):
+            raise KeyboardInterrupt
+
+        self.model.train_function = interrupt

@@ -314,6 +314,8 @@ def test_losses_of_layers_and_regularizers_count(small_model, images):
 def test_a_model_exports_what_predict_does(small_model, images, tmp_path):
     tf = pytest.importorskip("tensorflow")
     model = small_model()
+    model(images[:2])  # an extractor is exported without, in `test_feature_extractor.py`
+    model.predict(images[:2], verbose=0)
     model.export(tmp_path / "exported", verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "exported"))  # kept, or its variables would be deleted
     served = loaded.serve(images.astype("float32") / 127.5 - 1)

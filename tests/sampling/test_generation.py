@@ -237,7 +237,7 @@ def test_a_bar_shows_how_many_images_are_done(small_model, capsys, logging):
 @pytest.mark.host
 def test_the_arguments_are_those_that_help_shows():
     shown = inspect.signature(UMD.generate).parameters
-    assert list(shown) == ["self", "labels", "num_images", *(field.name for field in dataclasses.fields(Settings))]
+    assert list(shown) == ["model", "labels", "num_images", *(field.name for field in dataclasses.fields(Settings))]
     assert all(shown[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(shown)[3:])
     assert set(list(shown)[3:]) <= set(inspect.signature(UMD.inpaint).parameters)
     assert all(f" {name}: " in UMD.generate.__doc__ for name in list(shown)[1:])

@@ -26,7 +26,7 @@ def train(folder, *more):
         return {"sample": np.repeat(model.generate(num_images=2, num_steps=2, seed=0)[0], 3, axis=-1)}
 
     monitor = callbacks.Monitor(folder, [draw, TrackRank(images)], tensorboard=False)
-    run = callbacks.resumable(folder, save_freq=2, dataset=dataset)
+    run = callbacks.standard(folder, save_freq=2, dataset=dataset)
     model.fit(dataset, epochs=3, verbose=2 if distribution.is_first_process() else 0, callbacks=[monitor, *run, *more])
     generate_to(model, f"{folder}/samples", num_images=3, batch_size=2, num_steps=2, verbose=False)
 

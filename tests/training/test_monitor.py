@@ -103,7 +103,7 @@ def test_tensorboard_has_losses_scores_and_pictures_of_each_step_once(tmp_path):
 
     def fit(*more):
         judge = callbacks.Monitor(tmp_path, lambda model: {"score": 0.5, "samples": PICTURE}, every_steps=2)
-        run = [judge, callbacks.BackupAndRestore(tmp_path / "backup"), *more]
+        run = [judge, callbacks.BackupAndRestore(tmp_path), *more]
         linear_model().fit(X, Y, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=run)
 
     with pytest.raises(Killed):
@@ -247,7 +247,7 @@ def test_a_killed_run_goes_on_with_no_step_twice(options, tmp_path):
     """Killed in the second of its epochs, of 3 steps each, it goes on from the end of the first."""
 
     def backup():
-        return callbacks.BackupAndRestore(tmp_path / "killed" / "backup")
+        return callbacks.BackupAndRestore(tmp_path / "killed")
 
     whole = Fit(tmp_path / "whole", **options)()
     with pytest.raises(Killed):
@@ -276,7 +276,7 @@ def test_pictures_of_steps_that_are_taken_back_go_too(tmp_path):
 @pytest.mark.usefixtures("without_progress")
 def test_a_run_that_is_killed_in_its_last_evaluation_makes_it_up(tmp_path):
     def run(judge):
-        Fit(tmp_path, judge, every_steps=4)(callbacks.BackupAndRestore(tmp_path / "backup"), epochs=2)
+        Fit(tmp_path, judge, every_steps=4)(callbacks.BackupAndRestore(tmp_path), epochs=2)
 
     def fail_at_the_end(model):
         if int(array(model.optimizer.iterations)) == 6:

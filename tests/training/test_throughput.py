@@ -132,7 +132,7 @@ def test_the_training_is_the_one_without_it_and_files_have_its_numbers(small_mod
     model = small_model()
     model.compile(**QUICK_STEP)
     start = SharedModel(model)
-    for more in ([], [callbacks.Throughput("TPU v4"), *callbacks.resumable(tmp_path)]):
+    for more in ([], [callbacks.Throughput("TPU v4"), *callbacks.standard(tmp_path)]):
         start.restore()
         model.fit(images[:20], batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=more)
         weights.append(model.get_weights())

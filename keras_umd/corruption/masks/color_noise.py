@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask
+from keras_umd.utils.checks import require
 
 # Standard deviations of the Gaussian filters, in patches. The paper doesn't give its own; "green" keeps a band of
 # frequencies between two of them.
@@ -30,35 +31,30 @@ class ColorNoise(Mask):
 
     def __init__(self, color="green", ratio=0.75, std=None):
         super().__init__(ratio)
-        if color not in COLORS:
-            raise ValueError(f"`color` must be one of {tuple(COLORS)}. Received: color={color!r}")
+        require(color in COLORS, f"`color` must be one of {tuple(COLORS)}.", color=color)
         std = COLORS[color] if std is None else tuple(std)
-        if len(std) != len(COLORS[color]) or min(std) <= 0 or list(std) != sorted(std):
-            raise ValueError(
-                f"`std` of {color} noise must be {len(COLORS[color])} positive, rising numbers. Received: std={std}"
-            )
+        require(
+            len(std) == len(COLORS[color]) and min(std) > 0 and list(std) == sorted(std),
+            f"`std` of {color} noise must be {len(COLORS[color])} positive, rising numbers.",
+            std=std,
+        )
         self.color = color
         self.std = std
 
     def scores(self, draws, grid, hints=None):
         # Normal numbers by the inverse of their distribution; its ends are infinite.
-        white = ops.erfinv(ops.clip(2.0 * draws - 1.0, -1 + 1e-6, 1 - 1e-6))
-        white = ops.reshape(white, (-1, *grid))
+        white = ops.reshape(ops.erfinv(ops.clip(2.0 * draws - 1.0, -1 + 1e-6, 1 - 1e-6)), (-1, *grid))
         smooth = [self._blurred(white, grid, std) for std in self.std]
-        if self.color == "red":
-            filtered = smooth[0]
-        elif self.color == "blue":
-            filtered = white - smooth[0]
-        else:
-            green = smooth[0] - smooth[1]
-            filtered = green if self.color == "green" else white - green
+        band = smooth[0] if len(smooth) == 1 else smooth[0] - smooth[1]
+        filtered = band if self.color in ("red", "green") else white - band
         return ops.reshape(filtered, (-1, math.prod(grid)))  # the lowest stay visible
 
     @staticmethod
     def _blurred(x, grid, std):
         for axis, size in enumerate(grid, start=1):
-            x = ops.tensordot(x, ops.convert_to_tensor(_blur_matrix(size, std)), axes=((axis,), (1,)))
-            x = ops.moveaxis(x, -1, axis)
+            x = ops.moveaxis(
+                ops.tensordot(x, ops.convert_to_tensor(_blur_matrix(size, std)), axes=((axis,), (1,))), -1, axis
+            )
         return x
 
 

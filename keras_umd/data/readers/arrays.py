@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 
 from keras_umd.data.settings import Settings, checked_labels, names_or_numbers, random_access_dataset, some
+from keras_umd.utils.checks import require
 
 
 def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_names=None, **options):
@@ -25,8 +26,7 @@ def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_na
     """
     source = ArraySource(images, labels)
     settings = source.settings(image_size, batch_size, **options)
-    class_names = names_or_numbers(class_names, source.labels)
-    return random_access_dataset(settings, source, class_names, source.description())
+    return random_access_dataset(settings, source, names_or_numbers(class_names, source.labels), source.description())
 
 
 class ArraySource:
@@ -39,13 +39,13 @@ class ArraySource:
 
     def __init__(self, images, labels=None):
         is_array = isinstance(images, np.ndarray) and images.ndim == 4 and images.size > 0
-        if not is_array or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
-            raise ValueError(
-                "`images` must be a NumPy array of uint8 images (n, height, width, 1 or 3), and not empty; signals, "
-                "volumes and videos go to `fit` as they are. "
-                f"Received: {type(images).__name__} of shape {getattr(images, 'shape', None)} "
-                f"and type {getattr(images, 'dtype', None)}"
-            )
+        require(
+            is_array and images.dtype == np.uint8 and images.shape[-1] in (1, 3),
+            "`images` must be a NumPy array of uint8 images (n, height, width, 1 or 3), and not empty; signals, "
+            "volumes and videos go to `fit` as they are.",
+            f"{type(images).__name__} of shape {getattr(images, 'shape', None)} "
+            f"and type {getattr(images, 'dtype', None)}",
+        )
         self.images = images
         self.labels = None if labels is None else checked_labels(labels, len(images))
 

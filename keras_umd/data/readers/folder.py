@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.image_dataset import printable
-from keras_umd.data.settings import Settings, image_dataset, random_access_dataset, some
-from keras_umd.data.tf_loader import TFLoader
+from keras_umd.data.settings import Settings, random_access_dataset, some, tf_dataset
+from keras_umd.utils.checks import require
 
 LOADERS = ("tensorflow", "python")
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -81,17 +81,15 @@ def from_folder(
     settings = Settings.among(locals())
     if loader is None:
         loader = "tensorflow" if importlib.util.find_spec("tensorflow") else "python"
-    if loader not in LOADERS:
-        raise ValueError(f"`loader` must be one of {LOADERS} or None. Received: loader={loader!r}")
+    require(loader in LOADERS, f"`loader` must be one of {LOADERS} or None.", f"loader={loader!r}")
     source = FolderSource(directory, labels)
     if loader == "python":
         return random_access_dataset(settings, source, source.class_names, source.description())
-    order = settings.order(len(source))
     tf = import_tensorflow()
-    tf_loader = TFLoader(
-        _records(tf, source, order), order, settings.crop(), workers, read=tf.io.read_file, read_in_python=read_file
-    )
-    return image_dataset(settings, tf_loader, source.class_names, source.description())
+    order = settings.order(len(source))
+    records = _records(tf, source, order)
+    reading = {"read": tf.io.read_file, "read_in_python": read_file}
+    return tf_dataset(settings, records, order, source.class_names, source.description(), **reading)
 
 
 class FolderSource:
@@ -104,15 +102,19 @@ class FolderSource:
 
     def __init__(self, directory, with_labels=True):
         directory = os.fspath(directory)
-        if not os.path.isdir(directory):
-            raise ValueError(f"`directory` must be a folder with images. Received: directory={printable(directory)}")
-        found = _classes(directory) if with_labels else (None, _image_files(directory), None)
-        self.class_names, self.paths, self.labels = found
-        if not self.paths:
-            raise ValueError(
-                f"There must be image files, which end in one of {IMAGE_TYPES}. "
-                f"Received: directory={printable(directory)} with none"
-            )
+        require(
+            os.path.isdir(directory),
+            "`directory` must be a folder with images.",
+            f"directory={printable(directory)}",
+        )
+        self.class_names, self.paths, self.labels = (
+            _classes(directory) if with_labels else (None, _image_files(directory), None)
+        )
+        require(
+            self.paths,
+            f"There must be image files, which end in one of {IMAGE_TYPES}.",
+            f"directory={printable(directory)} with none",
+        )
         self.directory = directory
 
     def __len__(self):
@@ -151,36 +153,35 @@ def _classes(directory):
     entries = list(os.scandir(directory))
     class_names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     stray = sorted(e.name for e in entries if e.name.lower().endswith(IMAGE_TYPES) and not e.is_dir())
-    if not class_names:
-        raise ValueError(
-            "With labels, there must be a sub-folder for each class; labels=False takes images alone. "
-            f"Received: directory={printable(directory)} without sub-folders"
-        )
+    require(
+        class_names,
+        "With labels, there must be a sub-folder for each class; labels=False takes images alone.",
+        f"directory={printable(directory)} without sub-folders",
+    )
     files = [_image_files(os.path.join(directory, name)) for name in class_names]
     _warn_of(stray, f"images in {printable(directory)} are in no sub-folder and so have no class")
     empty = [printable(name) for name, paths in zip(class_names, files, strict=True) if not paths]
-    if empty:
-        raise ValueError(
-            f"Every class must have images, files that end in one of {IMAGE_TYPES}. "
-            f"Received: directory={printable(directory)} with none in {empty[:5]}"
-        )
+    require(
+        not empty,
+        f"Every class must have images, files that end in one of {IMAGE_TYPES}.",
+        f"directory={printable(directory)} with none in {empty[:5]}",
+    )
     labels = np.repeat(np.arange(len(files), dtype="int32"), [len(paths) for paths in files])
     return class_names, [path for paths in files for path in paths], labels
 
 
 def _image_files(directory):
     """The image files in a folder and all below it, in the order of their names."""
-    paths, others, seen = [], [], set()
+    files, seen = [], set()
     for folder, folders, names in os.walk(directory, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if os.path.realpath(folder) in seen:  # a link to a folder above would go on for ever
             folders.clear()
             continue
         seen.add(os.path.realpath(folder))
-        for name in sorted(names):
-            if not name.startswith("."):
-                chosen = paths if name.lower().endswith(IMAGE_TYPES) else others
-                chosen.append(os.path.join(folder, name))
+        files += [os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")]
+    paths = [path for path in files if path.lower().endswith(IMAGE_TYPES)]
+    others = [path for path in files if not path.lower().endswith(IMAGE_TYPES)]
     _warn_of(others, f"files in {printable(directory)} don't end in one of {IMAGE_TYPES}")
     return paths
 
@@ -205,11 +206,9 @@ def matching_files(paths, find):
     found = []
     for pattern in map(os.fspath, patterns):
         matches = sorted(find(pattern))
-        if not matches:
-            raise ValueError(f"`paths` must name files. Received: {pattern!r}, which matches none")
+        require(matches, "`paths` must name files.", f"{pattern!r}, which matches none")
         found += matches
-    if not found:
-        raise ValueError(f"`paths` must name files. Received: paths={paths!r}")
+    require(found, "`paths` must name files.", f"paths={paths!r}")
     return found
 
 

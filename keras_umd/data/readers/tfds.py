@@ -6,8 +6,9 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.decoding import BadImage
-from keras_umd.data.settings import Settings, image_dataset, random_access_dataset
-from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
+from keras_umd.data.settings import Settings, random_access_dataset, tf_dataset
+from keras_umd.data.tf_loader import independent_of_the_global_seed
+from keras_umd.utils.checks import require
 from keras_umd.utils.optional import import_optional
 
 
@@ -43,7 +44,12 @@ def from_tfds(
     """
     tfds = import_optional("tensorflow_datasets", "TFDS is missing: pip install 'keras_umd[data]'")
     settings = Settings(image_size, batch_size, **options)
-    builder = _prepared_builder(tfds, name, data_dir)
+    builder = tfds.builder_from_directory(name) if os.path.isdir(name) else tfds.builder(name, data_dir=data_dir)
+    require(
+        builder.is_prepared(),
+        "The data set must be prepared first, with tfds.builder(name, data_dir=data_dir).download_and_prepare().",
+        f"name={name!r}, data_dir={data_dir!r}",
+    )
     class_names = _checked_features(builder.info.features, image_key, label_key, settings.labels)
     file_format = builder.info.file_format
     description = f"tfds {builder.info.full_name} {file_format.value} {split} {image_key} {label_key}"
@@ -58,39 +64,21 @@ def from_tfds(
     if settings.num_shards > 1:
         parts = tfds.even_splits(split, settings.num_shards, drop_remainder=settings.drop_remainder)
         split = parts[settings.shard_index]
-    loader = TFLoader(
-        _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer),
-        order,
-        settings.crop(),
-        settings.workers,
-    )
-    return image_dataset(settings, loader, class_names, f"{description} {shuffle_buffer}")
-
-
-def _prepared_builder(tfds, name, data_dir):
-    if os.path.isdir(name):
-        return tfds.builder_from_directory(name)
-    builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.is_prepared():
-        raise ValueError(
-            "The data set must be prepared first, with tfds.builder(name, data_dir=data_dir).download_and_prepare(). "
-            f"Received: name={name!r}, data_dir={data_dir!r}"
-        )
-    return builder
+    records = _records(tfds, builder, split, order, image_key, label_key, shuffle_buffer)
+    return tf_dataset(settings, records, order, class_names, f"{description} {shuffle_buffer}")
 
 
 def _checked_features(features, image_key, label_key, with_labels):
     """The names of the classes, or `None` without labels; a ValueError for keys that aren't there or no class."""
     for key in [image_key] + [label_key] * with_labels:
-        if key not in features:
-            raise ValueError(f"The data set has the features {list(features)}. Received: {key!r}")
+        require(key in features, f"The data set has the features {list(features)}.", repr(key))
     if not with_labels:
         return None
-    if not hasattr(features[label_key], "names"):
-        raise ValueError(
-            "`label_key` must name a feature that is a class, or take labels=False. "
-            f"Received: label_key={label_key!r}, which is {features[label_key]}"
-        )
+    require(
+        hasattr(features[label_key], "names"),
+        "`label_key` must name a feature that is a class, or take labels=False.",
+        f"label_key={label_key!r}, which is {features[label_key]}",
+    )
     return list(features[label_key].names)
 
 

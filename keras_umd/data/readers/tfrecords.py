@@ -7,8 +7,9 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.readers.folder import matching_files
-from keras_umd.data.settings import Settings, image_dataset
-from keras_umd.data.tf_loader import TFLoader, independent_of_the_global_seed
+from keras_umd.data.settings import Settings, tf_dataset
+from keras_umd.data.tf_loader import independent_of_the_global_seed
+from keras_umd.utils.checks import require
 
 
 def from_tfrecords(
@@ -44,16 +45,16 @@ def from_tfrecords(
     settings = Settings(image_size, batch_size, **options)
     tf = import_tensorflow()
     paths = matching_files(paths, tf.io.gfile.glob)
-    if len(paths) < settings.num_shards:
-        raise ValueError(
-            f"There must be at least one file for each of {settings.num_shards} hosts. "
-            f"Received: paths with {len(paths)} files"
-        )
-    if settings.labels and not class_names:
-        raise ValueError(
-            "TFRecord files don't have the names of the classes: give them, or labels=False. "
-            f"Received: class_names={class_names}"
-        )
+    require(
+        len(paths) >= settings.num_shards,
+        f"There must be at least one file for each of {settings.num_shards} hosts.",
+        f"paths with {len(paths)} files",
+    )
+    require(
+        class_names or not settings.labels,
+        "TFRecord files don't have the names of the classes: give them, or labels=False.",
+        f"class_names={class_names}",
+    )
     counts = np.asarray([_count_records(tf, path) for path in paths])
     shards = [int(counts[index :: settings.num_shards].sum()) for index in range(settings.num_shards)]
     num_own = min(shards) if settings.drop_remainder else shards[settings.shard_index]
@@ -61,10 +62,9 @@ def from_tfrecords(
     own_paths = paths[settings.shard_index :: settings.num_shards]
     parse = _parser(tf, own_paths, image_key, label_key if settings.labels else None, first_label)
     records = independent_of_the_global_seed(_records(tf, own_paths, parse, order, shuffle_buffer))
-    loader = TFLoader(records, order, settings.crop(), settings.workers)
     sizes = [(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths]
     description = f"tfrecords {sizes} {image_key} {label_key} {first_label} {shuffle_buffer}"
-    return image_dataset(settings, loader, class_names, description)
+    return tf_dataset(settings, records, order, class_names, description)
 
 
 def _parser(tf, paths, image_key, label_key, first_label):
@@ -79,8 +79,7 @@ def _parser(tf, paths, image_key, label_key, first_label):
         features[label_key] = tf.io.FixedLenFeature([], tf.int64)
     first = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(paths).take(1))).numpy())
     missing = [key for key in features if key not in first.features.feature]
-    if missing:
-        raise ValueError(f"The records have the features {sorted(first.features.feature)}. Received: {missing}")
+    require(not missing, f"The records have the features {sorted(first.features.feature)}.", missing)
 
     def parse(path, number, record):
         example = tf.io.parse_single_example(record, features)
@@ -117,6 +116,5 @@ def _count_records(tf, path):
             header = file.read(8)
             position += 16 + (struct.unpack("<Q", header)[0] if len(header) == 8 else size)
             count += 1
-    if position > size:
-        raise ValueError(f"A TFRecord file is truncated in record {count - 1}. Received: {path}")
+    require(position == size, f"A TFRecord file is truncated in record {count - 1}.", path)
     return count

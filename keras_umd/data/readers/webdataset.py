@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_umd.data.readers.folder import IMAGE_TYPES, matching_files
 from keras_umd.data.settings import Settings, checked_labels, names_or_numbers, random_access_dataset
+from keras_umd.utils.checks import require
 
 
 def from_webdataset(paths, *, image_size, batch_size, class_names=None, **options):
@@ -53,8 +54,7 @@ class TarSource:
                 self._places += record["images"]
                 self._names.append(f"{path}: {stem}")
                 labels.append(record.get("label"))
-        if not self._places:
-            raise ValueError(f"There must be images in the tar files. Received: paths={paths} with none")
+        require(self._places, "There must be images in the tar files.", f"paths={paths} with none")
         self._places = np.asarray(self._places)
         self.labels = checked_labels(labels, len(labels)) if with_labels else None
 
@@ -63,10 +63,9 @@ class TarSource:
 
     def read(self, record):
         number, offset, size = map(int, self._places[record])
-        label = None if self.labels is None else self.labels[record]
         with open(self.paths[number], "rb") as file:
             file.seek(offset)
-            return file.read(size), label
+            return file.read(size), None if self.labels is None else self.labels[record]
 
     def name(self, record):
         return self._names[record]

@@ -6,18 +6,18 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import project
-from keras_umd.layers.conditioning import Modulations
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.patches import PatchHead, as_tuple
-from keras_umd.layers.stack import BlockStack
-from keras_umd.layers.symbolic import output_spec_by_tracing
-from keras_umd.layers.transformer import LayerNorm
+from keras_umd.layers.stack import BlockNetwork, BlockStack
+from keras_umd.layers.transformer import LayerNorm, Modulations
+from keras_umd.utils.checks import require
 
 PATCHES = ("masked", "visible", "all")
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class Decoder(keras.layers.Layer):
+class Decoder(BlockNetwork):
     """Predicts what is read of every patch, from the encoder's tokens and a mask token for each masked patch.
 
     Attention doesn't care about order and every token carries its position, so the patches stay in the order visible,
@@ -79,29 +79,41 @@ class Decoder(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.pixel_predictions = tuple(pixel_predictions)
         heads = dict(heads or {})
-        if not self.pixel_predictions or not set(heads).isdisjoint(self.pixel_predictions):
-            raise ValueError(
-                "There must be pixel predictions, of other names than the `heads`. "
-                f"Received: pixel_predictions={self.pixel_predictions}, heads={heads}"
-            )
+        require(
+            self.pixel_predictions and set(heads).isdisjoint(self.pixel_predictions),
+            "There must be pixel predictions, of other names than the `heads`.",
+            pixel_predictions=self.pixel_predictions,
+            heads=heads,
+        )
         dtype = self.dtype_policy
         self.embedding = self.condition_projection = None
         self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
-        how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": dtype}
-        self.blocks = BlockStack(num_layers, num_heads, conditioning=conditioning, name="blocks", **how)
+        self.blocks = BlockStack(
+            num_layers,
+            num_heads,
+            conditioning=conditioning,
+            scan_blocks=scan_blocks,
+            remat=remat,
+            dtype=dtype,
+            name="blocks",
+        )
         self.norm = LayerNorm(dtype=dtype, name="norm")
-        head_conditioning = "adaln_zero" if conditioning == "adaln_zero" else None
-        outputs = channels * len(self.pixel_predictions)
-        self.head = PatchHead(self.patch_size, outputs, head_conditioning, dtype=dtype, name="head")
-        self.heads = {name: _linear_head(name, values, dtype) for name, values in heads.items()}
-
-    @property
-    def scan_blocks(self):
-        return self.blocks.scan_blocks
-
-    @property
-    def remat(self):
-        return self.blocks.remat
+        self.head = PatchHead(
+            self.patch_size,
+            channels * len(self.pixel_predictions),
+            "adaln_zero" if conditioning == "adaln_zero" else None,
+            dtype=dtype,
+            name="head",
+        )
+        self.heads = {
+            name: Dense(
+                values,
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),  # as of the head for pixels
+                dtype=dtype,
+                name=f"{name}_head",
+            )
+            for name, values in heads.items()
+        }
 
     def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
         encoder_dim = representation_shape[-1]
@@ -122,18 +134,22 @@ class Decoder(keras.layers.Layer):
             layer.build((None, None, hidden_dim), (None, encoder_dim))
 
     def _dense(self, input_dim, units, name):
-        dense = keras.layers.Dense(units, dtype=self.dtype_policy, name=name)
+        dense = Dense(units, dtype=self.dtype_policy, name=name)
         dense.build((None, input_dim))
         return dense
 
     def modulations(self, condition):
         """The `Modulations` of blocks and head for a condition `(..., hidden_dim)`, with AdaLN."""
-        of_layers = (*self.blocks.modulations(condition).of_layers, *self.head.modulations(condition).of_layers)
-        return Modulations(of_layers)
+        return Modulations(self.blocks.modulations(condition).of_layers + self.head.modulations(condition).of_layers)
 
     def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None):
         read = dict.fromkeys(self.pixel_predictions, "all") if read is None else read
-        self._check(read)
+        names = (*self.pixel_predictions, *self.heads)
+        require(
+            read and set(read) <= set(names) and set(read.values()) <= set(PATCHES),
+            f"`read` must be a dictionary with some of the predictions {names} as keys, and one of {PATCHES} for each.",
+            read=read,
+        )
         of_blocks, of_head = self._conditions(condition)
         if self.embedding is not None:
             representation, tokens = self.embedding(representation), project(self.embedding, tokens)
@@ -160,21 +176,12 @@ class Decoder(keras.layers.Layer):
             for name, where in read.items()
         }
 
-    def _check(self, read):
-        names = (*self.pixel_predictions, *self.heads)
-        if not read or not set(read) <= set(names) or not set(read.values()) <= set(PATCHES):
-            raise ValueError(
-                f"`read` must be a dictionary with some of the predictions {names} as keys, and one of {PATCHES} for "
-                f"each. Received: read={read}"
-            )
-
     def _conditions(self, condition):
         """The condition of the blocks and that of the head, whose modulation serves all pixel predictions."""
         if isinstance(condition, Modulations):
             return Modulations(condition.of_layers[:-1]), Modulations(condition.of_layers[-1:])
-        of_head = None
-        if self.head.conditioning == "adaln_zero" and condition is not None:
-            of_head = self.head.modulations(condition)
+        is_modulated = self.head.conditioning == "adaln_zero" and condition is not None
+        of_head = self.head.modulations(condition) if is_modulated else None
         return condition if self.condition_projection is None else self.condition_projection(condition), of_head
 
     def _some_pixels(self, tokens, condition):
@@ -193,34 +200,12 @@ class Decoder(keras.layers.Layer):
         shape = (-1, tokens.shape[1], pixels * self.channels)
         return {name: ops.reshape(part, shape) for name, part in zip(self.pixel_predictions, parts, strict=True)}
 
-    compute_output_spec = output_spec_by_tracing
-
     def compute_output_shape(
         self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None
     ):
-        batch, num_patches = tokens_shape[:2]
-        if masked_shape is not None:
-            num_patches += masked_shape[1]
-        shape = (batch, num_patches, math.prod(self.patch_size) * self.channels)
+        num_patches = tokens_shape[1] + (0 if masked_shape is None else masked_shape[1])
+        shape = (tokens_shape[0], num_patches, math.prod(self.patch_size) * self.channels)
         return dict.fromkeys(self.pixel_predictions, shape)
 
     def get_config(self):
-        config = {
-            "patch_size": self.patch_size,
-            "grid": self.grid,
-            "channels": self.channels,
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "conditioning": self.conditioning,
-            "scan_blocks": self.scan_blocks,
-            "remat": self.remat,
-            "hidden_dim": self.hidden_dim,
-            "pixel_predictions": self.pixel_predictions,
-            "heads": {name: head.units for name, head in self.heads.items()},
-        }
-        return {**super().get_config(), **config}
-
-
-def _linear_head(name, values, dtype):
-    initializer = keras.initializers.RandomNormal(stddev=0.02)  # as of the head for pixels
-    return keras.layers.Dense(values, kernel_initializer=initializer, dtype=dtype, name=f"{name}_head")
+        return {**super().get_config(), "heads": {name: head.units for name, head in self.heads.items()}}

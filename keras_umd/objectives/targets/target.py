@@ -48,8 +48,7 @@ class Target(Configurable):
         Args:
             prediction, target: Float tensors of shape `(n, patches, num_values)`.
         """
-        difference = ops.cast(prediction, "float32") - ops.cast(target, "float32")
-        return ops.mean(ops.square(difference), axis=-1)
+        return ops.mean(ops.square(ops.cast(prediction, "float32") - ops.cast(target, "float32")), axis=-1)
 
     def as_pixels(self, prediction, patches):
         """The pixels that a prediction means, for `UMD.reconstruct`; where `is_pixels`.

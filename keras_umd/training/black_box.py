@@ -1,0 +1,223 @@
+"""The black box of a training: a step that failed, in a file, and what happened in it."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import zipfile
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_umd.backend.frameworks import BACKEND
+from keras_umd.backend.gradients import value_and_gradients
+from keras_umd.backend.processes import is_first_process, to_numpy
+from keras_umd.utils.atomic import write_whole
+
+FORMAT = 1
+MEMBERS = ("about.json", "arrays.npz")
+
+
+def write_black_box(path, model, batch, about):
+    """Write what `replay` needs: the model's configuration and weights, images, labels and draws of a step; atomically.
+
+    Args:
+        path: String.
+        model: `UMD`, with the weights from before the step.
+        batch: Dictionary of images, labels or `None`, and draws.
+        about: Dictionary of what is known of the step, for JSON.
+    """
+    arrays = {f"weights/{variable.path}": to_numpy(variable.value) for variable in _weights(model)}
+    arrays.update({name: to_numpy(batch[name]) for name in ("images", "labels") if batch[name] is not None})
+    arrays.update({f"draws/{name}": to_numpy(value) for name, value in batch["draws"].items()})
+    # NumPy has no bfloat16; float32 holds its values.
+    arrays = {name: x.astype("float32") if x.dtype.name == "bfloat16" else x for name, x in arrays.items()}
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)  # the optimizer isn't run again
+    versions = {"backend": BACKEND, "keras": keras.__version__}
+    about = {"format": FORMAT, **versions, **about, "model": config}
+    if not is_first_process():  # the others were needed to gather the arrays
+        return
+
+    def write(temporary):
+        with zipfile.ZipFile(temporary, "w") as archive:
+            archive.writestr("about.json", json.dumps(about, indent=1))
+            with archive.open("arrays.npz", "w", force_zip64=True) as file:
+                np.savez(file, **arrays)
+
+    write_whole(path, write)
+
+
+def read_black_box(path):
+    """The dictionaries that `write_black_box` wrote: what is known of the step, and arrays by name."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read("about.json"))
+            with np.load(io.BytesIO(archive.read("arrays.npz")), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is no whole black box, a zip file of {MEMBERS} that `callbacks.Guard` writes. Received: {error}"
+        ) from error
+    if about.get("format") != FORMAT:
+        raise ValueError(f"{path} was written by another version. Received: format {about.get('format')}")
+    return about, arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What happened in a step that was run again.
+
+    Attributes:
+        loss: Float, the loss of the step.
+        gradient_norm: Float, the norm of all gradients together.
+        layer: String, the path of the first layer that isn't finite: by its weights before the step; else by its
+            output, in the order in which layers run; else the name of a loss; else by the gradient of its weights, in
+            the order in which gradients are computed, from the last layer to the first. `None` where everything is
+            finite.
+        kind: `"weights"`, `"output"`, `"loss"` or `"gradient"`, what of it; `None` where everything is finite.
+        bad_images: Integers, the places in the batch of images that aren't finite.
+        gradient_norms: Dictionary of floats, the norm of the gradient of each weight, by its path.
+        about: Dictionary, what the training knew of the step: its number, loss, window, versions.
+    """
+
+    loss: float
+    gradient_norm: float
+    layer: str | None
+    kind: str | None
+    bad_images: list
+    gradient_norms: dict = dataclasses.field(repr=False)
+    about: dict = dataclasses.field(repr=False)
+
+    def __str__(self):
+        lines = [f"loss {self.loss:g}, gradient norm {self.gradient_norm:g}"]
+        if self.bad_images:
+            lines.append(f"images {self.bad_images} of the batch have NaN or infinite values")
+        lines.append(
+            "everything is finite"
+            if self.layer is None
+            else f"the first that isn't finite: {self.kind} of {self.layer}"
+        )
+        largest = sorted(self.gradient_norms.items(), key=lambda item: -np.nan_to_num(item[1], nan=np.inf))[:3]
+        lines.append("largest gradients: " + ", ".join(f"{path} {norm:.3g}" for path, norm in largest))
+        return "\n".join(lines)
+
+
+def replay(path):
+    """Run the step of a black box again, and say where its numbers first went wrong.
+
+    It runs op by op, on any backend, with the weights, images and random numbers of the step, so what a compiler
+    rounds otherwise may be finite here.
+
+    Example:
+
+    >>> print(keras_umd.replay("runs/umd/black_box_000412.zip"))
+    loss nan, gradient norm nan
+    images [3] of the batch have NaN or infinite values
+    the first that isn't finite: output of encoder/patch_embedding/projection
+    largest gradients: ...
+
+    Args:
+        path: String or path, a file that `callbacks.Guard` wrote.
+
+    Returns:
+        `Replay`.
+    """
+    about, arrays = read_black_box(path)
+    model = _model(about.pop("model"), arrays)
+    weights = [variable for variable in _weights(model) if variable.trainable]
+    images, draws = arrays["images"], _part(arrays, "draws/")
+    draws = {name: ops.convert_to_tensor(value) for name, value in draws.items()}
+    labels = None if "labels" not in arrays else ops.convert_to_tensor(arrays["labels"])
+    x, y = model.step_inputs(ops.convert_to_tensor(images), labels, draws)
+    bad_weights = [v.path for v in _weights(model) if not np.isfinite(_numpy(v.value)).all()]
+    with _watched(model) as outputs:
+        losses = model.objective.image_losses(model(x), y)
+    bad_losses = [name for name, loss in losses.items() if not np.isfinite(_numpy(loss)).all()]
+    loss, gradients = value_and_gradients(lambda: model.compute_loss(x, y, model(x)), weights)
+    norms = {
+        variable.path: float(np.linalg.norm(_numpy(gradient).astype("float64")))
+        for variable, gradient in zip(weights, gradients, strict=True)
+        if gradient is not None
+    }
+    layer, kind = None, None
+    if bad_weights:
+        layer, kind = bad_weights[0].rpartition("/")[0], "weights"
+    elif not all(is_finite for _, is_finite in outputs):
+        layer, kind = next(path for path, is_finite in outputs if not is_finite), "output"
+    elif bad_losses:
+        layer, kind = bad_losses[0], "loss"
+    elif not np.isfinite(list(norms.values())).all():
+        layer, kind = _last_run([path for path, norm in norms.items() if not np.isfinite(norm)], outputs), "gradient"
+    is_bad = ~np.isfinite(images.astype("float32")).reshape(len(images), -1).all(axis=1)
+    return Replay(
+        loss=float(_numpy(loss)),
+        gradient_norm=float(np.sqrt(sum(norm**2 for norm in norms.values()))),
+        layer=layer,
+        kind=kind,
+        bad_images=np.flatnonzero(is_bad).tolist(),
+        gradient_norms=norms,
+        about=about,
+    )
+
+
+def _weights(model):
+    """The weights of the network and of the objective's terms, without averages."""
+    return [*model.network_weights, *model.objective.weights]
+
+
+def _model(config, arrays):
+    # Loops over blocks and recomputed ones would hide the layers in them.
+    config["config"].update(scan_blocks=False, remat=False, ema_decays=[])
+    model = keras.saving.deserialize_keras_object(config)
+    values = _part(arrays, "weights/")
+    missing = [variable.path for variable in _weights(model) if variable.path not in values]
+    if missing or len(values) != len(_weights(model)):
+        raise ValueError(
+            f"The black box holds weights of another model. Received: {len(values)} weights, none for {missing}"
+        )
+    for variable in _weights(model):
+        variable.assign(values[variable.path])
+    return model
+
+
+def _part(arrays, prefix):
+    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _watched(model):
+    """A context that gives a list; each layer that runs in it adds its path, and whether its output is finite."""
+    seen, layers = [], [layer for layer in model._flatten_layers(include_self=False) if layer.built]
+
+    def watch(layer, call):
+        def run(*args, **kwargs):
+            outputs = call(*args, **kwargs)
+            tensors = [x for x in keras.tree.flatten(outputs) if hasattr(x, "dtype")]
+            seen.append((layer.path, all(np.isfinite(_numpy(x)).all() for x in tensors)))
+            return outputs
+
+        return run
+
+    # The encoder calls the second of its patch embedding.
+    methods = [(layer, name) for layer in layers for name in ("call", "embed") if hasattr(layer, name)]
+    for layer, name in methods:
+        object.__setattr__(layer, name, watch(layer, getattr(layer, name)))
+    try:
+        yield seen
+    finally:
+        for layer, name in methods:
+            object.__delattr__(layer, name)
+
+
+def _last_run(weights, outputs):
+    """The layer of these weights that ran last; that of the first of them, if none was called as a layer."""
+    layers = [path.rpartition("/")[0] for path in weights]
+    # A layer ends behind those within it, but its own weights, as class tokens, may come first in it.
+    layers = [path for path in layers if not any(other.startswith(f"{path}/") for other in layers)]
+    return next((path for path, _ in reversed(outputs) if path in layers), layers[0])
+
+
+def _numpy(x):
+    return np.asarray(ops.convert_to_numpy(ops.cast(x, "float32")))

@@ -1,0 +1,158 @@
+"""A guard over the numbers of a training: steps that would spoil it are left out, and kept to look into."""
+
+import os
+import warnings
+
+import keras
+import numpy as np
+
+from keras_umd.training.black_box import write_black_box
+
+ACTIONS = ("skip", "rollback", "stop")
+MOST_BOXES = 3  # a training that fails at every step would fill the disk
+MOST_ROLLBACKS = 5
+
+
+class Guard(keras.callbacks.Callback):
+    """Leaves out the steps of `fit` whose loss or gradient isn't finite, or far above those of the steps before.
+
+    Such a step changes no weight, no state of the optimizer, no average and no logged mean; random numbers and data
+    move on. This is decided within the compiled step, on all backends, whatever `steps_per_execution`. The logs have
+    `skipped_steps`, the number so far. On several devices it works with JAX and
+    `keras.distribution`; under `tf.distribute` there is a warning, and no guard.
+
+    It puts itself around the model's optimizer, as Keras does to scale the loss of float16 (`UMD.guard_steps`), when
+    `fit` begins: then the optimizer exists with its state, new or loaded, and no step is compiled yet. As part of
+    `compile` it would be part of the file of a model, and the wish of whoever trained it, forced on who goes on. So
+    files are the same with and without a guard, and either goes on with the other. It stays until the next `compile`.
+
+    An outlier is a step whose loss or gradient norm lies more than `sigma` deviations above the mean of the last
+    `window` accepted steps, once half of them are there. With gradient accumulation a step is a micro-batch: one that
+    is left out is replaced by the next. A learning-rate schedule counts accepted steps.
+
+    The first steps that are left out are written to `directory`, each with its images, random numbers and weights;
+    `keras_umd.replay` runs it again and names the layer. (With `steps_per_execution`, if it is the last of its group.)
+
+    Example:
+
+    >>> model.fit(images, epochs=800, callbacks=[keras_umd.callbacks.Guard(directory="runs/umd")])
+
+    Args:
+        on: What to do after `in_a_row` steps were left out, one after the other. `"skip"`: outliers become the new
+            window, since the training has moved to another level. `"rollback"`: go back to the last checkpoint, with
+            the data that are next; at most 5 times. `"stop"`: raise. An epoch without any accepted step raises anyway.
+        sigma: Positive float.
+        window: Integer, at least 2.
+        in_a_row: Integer.
+        directory: String or path, for black boxes; `None` writes none.
+        checkpoints: What `"rollback"` goes back to: an object with a method `restore_last()`, such as
+            `callbacks.BackupAndRestore`, which loads the model's last whole state and raises where there is none.
+
+    Raises:
+        FloatingPointError: in `fit`, as told above. The weights are those of the last accepted step.
+    """
+
+    def __init__(self, on="skip", sigma=6.0, window=128, in_a_row=10, directory=None, checkpoints=None):
+        super().__init__()
+        if on not in ACTIONS:
+            raise ValueError(f"`on` must be one of {ACTIONS}. Received: on={on!r}")
+        if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < float("inf"):
+            raise ValueError(f"`sigma` must be a positive number. Received: sigma={sigma!r}")
+        for name, value, least in (("window", window, 2), ("in_a_row", in_a_row, 1)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}")
+        if on == "rollback" and not hasattr(checkpoints, "restore_last"):
+            raise ValueError(
+                "on='rollback' needs `checkpoints`, an object with a method `restore_last()`, such as "
+                f"callbacks.BackupAndRestore. Received: checkpoints={checkpoints!r}"
+            )
+        self.on, self.sigma, self.window, self.in_a_row = on, float(sigma), int(window), int(in_a_row)
+        self.directory = None if directory is None else os.fspath(directory)
+        self.checkpoints = checkpoints
+        self.black_boxes = []
+
+    def __repr__(self):
+        return f"<Guard: on={self.on!r}, sigma={self.sigma:g}, window={self.window}, {len(self.black_boxes)} boxes>"
+
+    def set_model(self, model):
+        super().set_model(model)
+        try:
+            self._state = model.guard_steps(self.sigma, self.window)
+        except NotImplementedError as error:
+            warnings.warn(f"The steps of this training are not guarded: {error}", stacklevel=2)
+            self._state = None
+
+    def on_train_begin(self, logs=None):
+        self._num_steps, self._num_rollbacks, self._num_skipped = 0, 0, None
+        self._of_fit = [0, 0]  # steps, and those left out
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._state is None:
+            return
+        self._epoch, self._last_batch = epoch, -1
+        if self._num_skipped is None:  # after a backup has been loaded
+            self._num_skipped = self._read("num_skipped")
+        self._before_epoch = self._num_skipped, self._read("num_accepted")
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._state is None:
+            return
+        self._of_fit[0] += batch - self._last_batch
+        self._last_batch = batch
+        new = int(logs["skipped_steps"]) - self._num_skipped
+        if not new:
+            return
+        self._num_skipped += new
+        self._of_fit[1] += new
+        model = self.model  # on JAX, this brings the variables up to date
+        seen = {name: float(keras.ops.convert_to_numpy(getattr(self._state, name))) for name in ("loss", "norm")}
+        in_a_row = self._read("in_a_row")
+        if self._read("rejected") and in_a_row <= new:  # the first of a row
+            self._write_box(model, {"epoch": self._epoch, "batch": int(batch), **seen})
+        if in_a_row >= self.in_a_row:
+            self._act(seen, in_a_row)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._state is None:
+            return
+        skipped, accepted = self._before_epoch
+        if self._num_skipped > skipped and self._read("num_accepted") == accepted:
+            raise FloatingPointError(f"All steps of epoch {epoch} were left out. " + self._explanation())
+
+    def on_train_end(self, logs=None):
+        steps, skipped = self._of_fit
+        if skipped:
+            warnings.warn(f"{skipped} of {steps} steps were left out. " + self._explanation(), stacklevel=2)
+
+    def _act(self, seen, in_a_row):
+        told = f"{in_a_row} steps in a row were left out; loss {seen['loss']:g}, gradient norm {seen['norm']:g}. "
+        if self.on == "stop":
+            raise FloatingPointError(told + self._explanation())
+        if self.on == "skip":
+            if np.isfinite(list(seen.values())).all():
+                self._state.forget()
+                warnings.warn(told + "Their level counts as the new one.", stacklevel=2)
+            return
+        if self._num_rollbacks == MOST_ROLLBACKS:
+            raise FloatingPointError(f"{told}Going back {MOST_ROLLBACKS} times was no help. " + self._explanation())
+        self._num_rollbacks += 1
+        where = self.checkpoints.restore_last()
+        self._state.forget()
+        self._state.num_skipped.assign(float(self._num_skipped))  # the checkpoint's is of that time
+        warnings.warn(f"{told}The training went back to {where}.", stacklevel=2)
+
+    def _write_box(self, model, about):
+        if self.directory is None or len(self.black_boxes) >= MOST_BOXES:
+            return
+        os.makedirs(self.directory, exist_ok=True)
+        path = os.path.join(self.directory, f"black_box_{about['epoch']:04}_{about['batch']:06}.zip")
+        write_black_box(path, model, self._state.last.batch, about)
+        self.black_boxes.append(path)
+
+    def _explanation(self):
+        boxes = f"keras_umd.replay({self.black_boxes[0]!r}) says where. " if self.black_boxes else ""
+        return f"{boxes}A lower learning rate, a longer warm-up or a look at the data may help."
+
+    def _read(self, name):
+        _ = self.model  # on JAX, this brings the variables up to date
+        return int(keras.ops.convert_to_numpy(getattr(self._state, name)))

@@ -1,0 +1,356 @@
+"""Steps that would spoil a training: left out within the step, counted, gone back from, and run again."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_umd
+from keras_umd import callbacks, recipes
+from keras_umd.models.guarding import GuardState
+from keras_umd.objectives import Term
+from tests.conftest import QUICK, array
+
+BACKEND = keras.backend.backend()
+# Compiled, as users have it, but for XLA on TensorFlow, which takes three times as long to compile as to trace.
+COMPILED = {"jit_compile": False} if BACKEND == "tensorflow" else {}
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of 8 float images, the same in each epoch, some of them spoilt."""
+
+    def __init__(self, num_batches=4, spoilt=(), value=np.nan):
+        super().__init__()
+        self.images = np.random.default_rng(0).uniform(-1, 1, (8 * num_batches, 8, 8, 1)).astype("float32")
+        self.spoilt, self.value = spoilt, value
+
+    def __len__(self):
+        return len(self.images) // 8
+
+    def __getitem__(self, index):
+        batch = self.images[8 * index : 8 * index + 8].copy()
+        if index in self.spoilt:
+            batch[:] = self.value
+        return batch
+
+
+class Record(keras.callbacks.Callback):
+    """All that a step changes, after each step."""
+
+    def on_train_begin(self, logs=None):
+        self.states, self.logs = [state_of(self.model)], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.states.append(state_of(self.model))
+        self.logs.append(dict(logs))
+
+
+def state_of(model):
+    """Weights, averages and the optimizer's state."""
+    variables = [*model.trainable_variables, *model.averages[0].variables, *inner(model.optimizer).variables]
+    return [array(variable).copy() for variable in variables]
+
+
+def inner(optimizer):
+    return inner(optimizer.inner_optimizer) if hasattr(optimizer, "inner_optimizer") else optimizer
+
+
+def equal(state, other):
+    return all(np.array_equal(value, expected) for value, expected in zip(state, other, strict=True))
+
+
+def fit(model, data, *others, epochs=1, **guard):
+    guard = callbacks.Guard(**{"window": 4, **guard})
+    history = model.fit(data, epochs=epochs, verbose=0, shuffle=False, callbacks=[guard, *others]).history
+    return guard, history
+
+
+def test_a_step_on_nan_changes_no_weight_state_average_or_logged_mean(small_model):
+    model = small_model()
+    model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **COMPILED)
+    record = Record()
+    with pytest.warns(UserWarning, match="1 of 4 steps were left out"):
+        _, history = fit(model, Batches(spoilt=[2]), record)
+    before, after = record.states[2], record.states[3]
+    assert equal(before, after)
+    assert not any(equal(*record.states[i : i + 2]) for i in (0, 1, 3))
+    assert [logs["skipped_steps"] for logs in record.logs] == [0, 0, 1, 1]
+    means = [{name: value for name, value in logs.items() if name != "skipped_steps"} for logs in record.logs]
+    assert means[1] == means[2]
+    assert np.isfinite(history["loss"]).all() and history["skipped_steps"] == [1]
+    assert float(array(model.averages[0].num_updates)) == 3 == int(array(model.optimizer.iterations))
+
+
+@pytest.mark.backends("jax", "tensorflow")
+def test_steps_that_run_together_are_left_out_one_by_one(small_model):
+    ends = []
+    for steps in (1, 2):
+        model = small_model()
+        how = QUICK if steps == 1 else COMPILED
+        model.compile(recipes.AdamW(1e-3, ema_decay=0.9), steps_per_execution=steps, **how)
+        _, history = fit(model, Batches(spoilt=[2]))
+        ends.append(state_of(model))
+        assert history["skipped_steps"] == [1]
+    for value, expected in zip(*ends, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_training_without_faults_is_the_same_with_a_guard(small_model):
+    ends = []
+    for guards in ([], [callbacks.Guard(window=4)]):
+        model = small_model()
+        model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
+        history = model.fit(Batches(), epochs=2, verbose=0, shuffle=False, callbacks=guards).history
+        ends.append(state_of(model))
+    assert equal(*ends)
+    assert history["skipped_steps"] == [0, 0]
+
+
+def test_the_loss_scaling_of_float16_goes_on(small_model):
+    model = small_model(dtype="mixed_float16")
+    optimizer = keras.optimizers.LossScaleOptimizer(recipes.AdamW(1e-3, ema_decay=0.9), initial_scale=2.0**22)
+    model.compile(optimizer, **QUICK)
+    _, history = fit(model, Batches(num_batches=9, spoilt=[7]), window=100)
+    halved = 22 - round(np.log2(float(array(model.optimizer.dynamic_scale))))
+    assert 1 < halved < 7  # once for the batch of NaN, else since 2^22 is too much for float16: no fault of the step
+    assert history["skipped_steps"] == [1]
+    assert int(array(model.optimizer.iterations)) == 9 - halved == float(array(model.averages[0].num_updates))
+    assert all(np.isfinite(value).all() for value in state_of(model))
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_accumulation_waits_for_another_batch_and_averages_move_once_an_update(small_model):
+    model = small_model()
+    model.compile(recipes.AdamW(1e-3, ema_decay=0.9, gradient_accumulation_steps=2), **QUICK)
+    record = Record()
+    fit(model, Batches(num_batches=5, spoilt=[1]), record)
+    moved = [not np.array_equal(a[0], b[0]) for a, b in zip(record.states, record.states[1:], strict=False)]
+    assert moved == [False, False, True, False, True]
+    assert float(array(model.averages[0].num_updates)) == 2
+
+
+def test_averages_move_once_an_update_without_a_guard(small_model, images):
+    ends = []
+    for size, steps in ((24, None), (8, 3)):
+        model = small_model()
+        model.compile(recipes.AdamW(1e-3, ema_decay=0.9, gradient_accumulation_steps=steps), **QUICK)
+        model.fit(images, batch_size=size, epochs=2, verbose=0)
+        ends.append(float(array(model.averages[0].num_updates)))
+    assert ends == [2, 2]
+
+
+def judged(pairs, sigma, window):
+    """The judgements of a guard, by the definition."""
+    accepted, results = [], []
+    for pair in pairs:
+        last = np.array(accepted[-window:])
+        is_good = bool(np.isfinite(pair).all())
+        if is_good and len(last) >= max(window // 2, 2):
+            deviation = np.maximum(last.std(axis=0), 0.01 * np.abs(last.mean(axis=0)))
+            is_good = bool((pair <= last.mean(axis=0) + sigma * deviation).all())
+        results.append(is_good)
+        accepted += [pair] * is_good
+    return results
+
+
+@pytest.mark.parametrize("window", [3, 8])
+def test_outliers_are_those_above_the_window_once_half_of_it_is_filled(window):
+    rng = np.random.default_rng(0)
+    pairs = rng.normal([1.0, 5.0], [0.1, 0.5], (60, 2))
+    pairs[[10, 20]] = [[1.0, 50.0], [0.01, 0.01]]  # far above, which is left out, and far below, which isn't
+    pairs[[30, 31]] = [[np.nan, 5.0], [1.0, np.inf]]
+    state = GuardState(6.0, window)
+    results = [bool(array(state.judge(*map(float, pair)))) for pair in pairs.astype("float32")]
+    assert results == judged(pairs, 6.0, window)
+    assert not results[10] and results[20] and not results[30] and not results[31]
+    assert (int(array(state.num_accepted)), int(array(state.num_skipped))) == (sum(results), 60 - sum(results))
+
+
+class Explode(keras.callbacks.Callback):
+    """A learning rate far too high for one step."""
+
+    def __init__(self, step, rate):
+        super().__init__()
+        self.step, self.rate, self.seen = step, rate, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = self.rate if self.seen == self.step else 1e-3
+        self.seen += 1
+
+
+def test_an_exploding_rate_goes_back_to_the_last_checkpoint(small_model, tmp_path):
+    ends = []
+    for explode in ([], [Explode(9, 1e3)]):
+        model = small_model()
+        model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
+        backup = callbacks.BackupAndRestore(tmp_path / f"{len(ends)}")
+        options = {"on": "rollback", "in_a_row": 3, "checkpoints": backup, "window": 8}
+        if explode:
+            with pytest.warns(UserWarning, match="went back to the checkpoint of step 8"):
+                _, history = fit(model, Batches(8), *explode, backup, epochs=5, **options)
+            assert history["skipped_steps"][-1] == 3
+        else:
+            _, history = fit(model, Batches(8), backup, epochs=5, **options)
+        ends.append(history["loss"][-1])
+        assert all(np.isfinite(value).all() for value in state_of(model))
+    assert ends[1] == pytest.approx(ends[0], rel=0.1)
+
+
+def test_stop_raises_and_leaves_the_weights_of_the_last_good_step(small_model, tmp_path):
+    model = small_model()
+    model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
+    with pytest.raises(FloatingPointError, match="3 steps in a row were left out.*keras_umd.replay"):
+        fit(model, Batches(8, spoilt=[2, 3, 4, 5]), on="stop", in_a_row=3, directory=tmp_path)
+    assert all(np.isfinite(value).all() for value in state_of(model))
+    assert int(array(model.optimizer.iterations)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["black_box_0000_000002.zip"]
+
+
+def test_skip_takes_a_new_level_for_the_window_and_an_epoch_of_nan_raises(small_model):
+    model = small_model()
+    model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
+    fit(model, Batches())
+    model.guards[0].history.assign(np.full((2, 4), 1e-6))  # as if the training had been on another level
+    with pytest.warns(UserWarning, match="the new one"):
+        _, history = fit(model, Batches(8), in_a_row=2)
+    assert history["skipped_steps"] == [2]
+    model.decoder.mask_token.assign(np.full(16, np.nan))
+    with pytest.raises(FloatingPointError, match="All steps of epoch 0"):
+        fit(model, Batches())
+
+
+def test_files_are_the_same_with_and_without_a_guard(small_model, tmp_path):
+    model = small_model()
+    model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
+    fit(model, Batches())
+    model.save(tmp_path / "guarded.keras")
+    loaded = keras.models.load_model(tmp_path / "guarded.keras")
+    assert isinstance(loaded.optimizer, recipes.AdamW) and not loaded.guards
+    assert equal(state_of(loaded), state_of(model))
+    with zipfile.ZipFile(tmp_path / "guarded.keras") as archive:
+        size = archive.getinfo("model.weights.h5").file_size
+    loaded.save(tmp_path / "unguarded.keras")
+    with zipfile.ZipFile(tmp_path / "unguarded.keras") as archive:
+        assert size < 1.1 * archive.getinfo("model.weights.h5").file_size  # the optimizer's state is there once
+    loaded.run_eagerly = bool(QUICK)
+    before = state_of(loaded)
+    loaded.guard_steps(window=4)
+    assert equal(state_of(loaded), before)
+    fit(loaded, Batches())
+    assert int(array(loaded.optimizer.iterations)) == 8
+
+
+def test_a_backup_has_the_window(small_model, tmp_path):
+    models = [small_model() for _ in range(2)]
+    for model in models:
+        model.compile(recipes.AdamW(1e-3), **QUICK)
+    fit(models[0], Batches())
+    models[0].save_weights(tmp_path / "state.weights.h5")
+    models[1].optimizer.build(models[1].trainable_variables)
+    models[1].guard_steps(window=4)
+    models[1].load_weights(tmp_path / "state.weights.h5")
+    for variable, expected in zip(models[1].guards[0].variables, models[0].guards[0].variables, strict=True):
+        np.testing.assert_array_equal(array(variable), array(expected), variable.name)
+    assert float(array(models[1].guards[0].num_accepted)) == 4
+
+
+def test_compile_ends_the_guard(small_model):
+    model = small_model()
+    model.compile("sgd", **QUICK)
+    model.guard_steps(window=4)
+    model.compile("sgd", **QUICK)
+    assert not model.guards
+    assert "skipped_steps" not in model.fit(Batches(), verbose=0).history
+
+
+# The black box
+
+
+def box_of(model, data, tmp_path):
+    model.compile("sgd", **QUICK)
+    guard, _ = fit(model, data, directory=tmp_path)
+    return keras_umd.replay(guard.black_boxes[0])
+
+
+def test_a_replay_names_the_images_and_the_layer_that_saw_them(small_model, tmp_path):
+    replay = box_of(small_model(), Batches(spoilt=[2]), tmp_path)
+    assert (replay.layer, replay.kind) == ("encoder/patch_embedding/projection", "output")
+    assert replay.bad_images == list(range(8))
+    assert np.isnan(replay.loss)
+    assert "first that isn't finite: output of encoder/patch_embedding" in str(replay)
+
+
+def test_a_replay_has_the_loss_and_gradient_of_the_training(small_model, tmp_path):
+    model = small_model()
+    model.compile("sgd", **QUICK)
+    fit(model, Batches())
+    model.guards[0].history.assign(np.full((2, 4), 1e-6))
+    guard = callbacks.Guard(window=4, directory=tmp_path)
+    with pytest.raises(FloatingPointError, match="All steps"):
+        model.fit(Batches(1), verbose=0, shuffle=False, callbacks=[guard])
+    replay = keras_umd.replay(guard.black_boxes[0])
+    state = model.guards[0]
+    assert replay.layer is None and "everything is finite" in str(replay)
+    assert replay.loss == pytest.approx(float(array(state.loss)), rel=1e-5)
+    assert replay.gradient_norm == pytest.approx(float(array(state.norm)), rel=1e-4)
+    assert replay.about["loss"] == pytest.approx(replay.loss, rel=1e-5)
+
+
+@keras.saving.register_keras_serializable("tests")
+class SteepTerm(Term):
+    """Zero, with a gradient that isn't finite."""
+
+    def image_losses(self, outputs, target):
+        return ops.sqrt(0.0 * ops.mean(ops.square(ops.cast(outputs["representation"], "float32")), axis=1))
+
+
+def test_a_replay_names_the_layer_whose_gradient_goes_wrong_first(small_model, tmp_path):
+    corruption = keras_umd.Corruption.umd()
+    terms = [*keras_umd.Objective.denoising(corruption).terms, SteepTerm("clean")]
+    model = small_model(corruption=corruption, objective=keras_umd.Objective(terms))
+    model.compile("sgd", **QUICK)
+    guard = callbacks.Guard(directory=tmp_path)
+    with pytest.raises(FloatingPointError, match="All steps"):
+        model.fit(Batches(1), verbose=0, callbacks=[guard])
+    replay = keras_umd.replay(guard.black_boxes[0])
+    assert (replay.layer, replay.kind) == ("encoder/norm", "gradient")
+    assert np.isfinite(replay.loss)
+
+
+def test_a_replay_names_weights_that_were_wrong_before(small_model, tmp_path):
+    model = small_model()
+    model.decoder.mask_token.assign(np.full(16, np.nan))
+    model.compile("sgd", **QUICK)
+    guard = callbacks.Guard(directory=tmp_path)
+    with pytest.raises(FloatingPointError, match="All steps"):
+        model.fit(Batches(1), verbose=0, callbacks=[guard])
+    replay = keras_umd.replay(guard.black_boxes[0])
+    assert (replay.layer, replay.kind) == ("decoder", "weights")
+
+
+@pytest.mark.host
+def test_what_is_no_black_box_is_refused_by_name(tmp_path):
+    path = tmp_path / "box.zip"
+    path.write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="box.zip is no whole black box"):
+        keras_umd.replay(path)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"on": "nothing"}, "on='nothing'"),
+        ({"sigma": 0}, "sigma=0"),
+        ({"sigma": float("nan")}, "sigma=nan"),
+        ({"window": 1}, "window=1"),
+        ({"window": True}, "window=True"),
+        ({"in_a_row": 0}, "in_a_row=0"),
+        ({"on": "rollback"}, "restore_last"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        callbacks.Guard(**arguments)
