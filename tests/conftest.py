@@ -1,5 +1,6 @@
 """Shared fixtures: the golden arrays, models that carry their parameters, and small models, new or used before."""
 
+import gc
 import os
 import pathlib
 
@@ -7,6 +8,13 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The tests compile many small programs once, in processes of their own too; optimizing those costs more than running.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+# The same on TensorFlow; and programs of loops that are simpler to compile, each as one LLVM module. It halves what
+# compilation costs. XLA ends a process that has flags which it doesn't know; constraints.txt has versions that do.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 # Many tests train the same small model: its step compiles once for all of them, and for the processes that they start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -31,6 +39,13 @@ QUICK = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
 # Where only that it is compiled counts. XLA would take longer on TensorFlow, and so would AdamW.
 QUICK_STEP = {"optimizer": "sgd", "jit_compile": False if keras.backend.backend() == "tensorflow" else "auto"}
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def pytest_collection_finish():
+    """What is imported stays: to look for garbage in it again and again takes a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

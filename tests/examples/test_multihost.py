@@ -71,7 +71,7 @@ def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": "localhost:{port}",
         "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
         "KERAS_DISTRIBUTION_PROCESS_ID": "{rank}",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
     }
     arguments = ("--multihost", "--data", folders, "--preset", "maskdit_tiny_patch8_32", "--dtype", "float32")
     arguments += ("--batch-size", 4, "--epochs", 2, "--backup-steps", 1, "--output", "run")

@@ -167,7 +167,7 @@ def test_an_encoder_of_another_size_is_refused(images):
 # Stable Diffusion. The whole network is built and runs once, on an image of 32x32 pixels to bound the time.
 
 
-@pytest.mark.backends("jax", "torch")  # keras-cv's own backend; the others are the risk
+@pytest.mark.host  # the networks of another package; how ours run is tested on every backend above
 def test_stable_diffusions_autoencoder_is_that_of_keras_cv(monkeypatch):
     pytest.importorskip("keras_cv")
     stable_diffusion = _import_stable_diffusion()

@@ -7,6 +7,7 @@ import pytest
 from keras_umd import UMD
 from tests.conftest import QUICK, array, assert_close, trained_like
 
+on_torch = pytest.mark.backends("torch")
 SIZES = {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "decoder_layers": 1, "dtype": "float32", "seed": 0}
 JIT = False if keras.backend.backend() == "tensorflow" else "auto"  # XLA would take long to compile there
 
@@ -24,31 +25,13 @@ def pair_of(kind):
 
 
 def loss_and_gradients(model, x, y):
-    """By each backend's own means, eagerly."""
-    variables = model.trainable_variables
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
+    import torch
 
-        def loss(values):
-            with keras.StatelessScope(list(zip(variables, values, strict=True))):
-                return model.compute_loss(x, y, model(x))
-
-        value, gradients = jax.value_and_grad(loss)([v.value for v in variables])
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            value = model.compute_loss(x, y, model(x))
-        gradients = tape.gradient(value, [v.value for v in variables])
-    else:
-        import torch
-
-        value = model.compute_loss(x, y, model(x))
-        gradients = torch.autograd.grad(value, [v.value for v in variables])
-    return [array(value), *map(array, gradients)]
+    value = model.compute_loss(x, y, model(x))
+    return [array(value), *map(array, torch.autograd.grad(value, [v.value for v in model.trainable_variables]))]
 
 
+@on_torch  # which runs as tests can look at it; compiled programs, below, round in other places
 @pytest.mark.parametrize("kind", ["a frame", "a signal"])
 def test_an_axis_of_size_one_changes_no_bit_of_features_losses_and_gradients(kind):
     models, other = pair_of(kind)
@@ -65,7 +48,7 @@ def test_an_axis_of_size_one_changes_no_bit_of_features_losses_and_gradients(kin
         np.testing.assert_array_equal(theirs.reshape(ours.shape), ours)
 
 
-@pytest.mark.parametrize("kind", ["a frame", "a signal"])
+@pytest.mark.parametrize("kind", ["a frame", pytest.param("a signal", marks=on_torch)])
 def test_an_axis_of_size_one_changes_nothing_in_compiled_programs(kind):
     models, other = pair_of(kind)
     images = np.random.default_rng(0).normal(size=(4, *models[0].image_shape)).astype("float32")
@@ -90,13 +73,13 @@ KINDS = {
     "a signal": ((16, 2), 4),
     "four axes": ((2, 2, 4, 4, 1), (1, 1, 2, 2)),
 }
+EXTREMES = ("a signal", "four axes")  # the fewest and the most axes that a backend gets; a clip is "a frame", above
 
 
 @pytest.mark.parametrize(
-    "value_range",
-    [pytest.param(None, id="floats"), pytest.param((-1.0, 1.0), id="uint8", marks=pytest.mark.backends("torch"))],
+    "value_range", [pytest.param(None, id="floats"), pytest.param((-1.0, 1.0), id="uint8", marks=on_torch)]
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind if kind in EXTREMES else pytest.param(kind, marks=on_torch) for kind in KINDS])
 def test_volumes_and_clips_are_trained_on_encoded_completed_and_generated(kind, value_range):
     shape, patch_size = KINDS[kind]
     rng = np.random.default_rng(0)
@@ -124,6 +107,7 @@ def test_volumes_and_clips_are_trained_on_encoded_completed_and_generated(kind, 
     assert np.any(completed != data)
 
 
+@pytest.mark.host
 def test_wrong_shapes_are_named_by_their_axes():
     with pytest.raises(ValueError, match=r"rank 3, \(batch, length, channels\)"):
         UMD((16, 2), 4, **SIZES).encode(np.zeros((16, 2), "float32"))

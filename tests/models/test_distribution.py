@@ -25,7 +25,8 @@ def runs(tmp_path_factory):
     """For each way to train its losses, its weights' shapes, and the kinds of its collectives."""
     folder = tmp_path_factory.mktemp("eight_devices")
     flags = (
-        f"--xla_force_host_platform_device_count=8 --xla_dump_to={folder} --xla_dump_hlo_module_re=jit_(train_step|run)"
+        f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8 "
+        f"--xla_dump_to={folder} --xla_dump_hlo_module_re=jit_(train_step|run)"
     )
     environment = {**os.environ, "XLA_FLAGS": flags}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # what isn't compiled isn't dumped

@@ -182,6 +182,7 @@ def test_parts_of_ones_own_have_no_place_in_the_papers_objective_which_is_said(s
     np.testing.assert_array_equal(*kernels)
 
 
+@pytest.mark.host
 def test_a_structured_mask_and_normalised_pixels_make_a_masked_autoencoder(small_model, images, tmp_path):
     view = View("clean", mask=masks.ColorNoise("green", ratio=0.75))
     model = small_model(
@@ -227,6 +228,7 @@ class OwnUMD(UMD):
         return {**super().get_config(), "temperature": self.temperature}
 
 
+@pytest.mark.host
 def test_subclasses_keep_their_arguments_everywhere(tmp_path):
     corruption = OwnCorruption(strictness=3.0, schedule=Straight(40, rest=0.02))
     sizes = {"patch_size": 2, "hidden_dim": 16, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}

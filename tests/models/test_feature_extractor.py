@@ -126,7 +126,7 @@ def test_noised_images_have_the_features_of_the_model_at_that_timestep(small_mod
 def test_averaged_weights_can_be_asked_for(small_model, images):
     model = small_model()
     model.track_average(0.5)
-    model.compile(keras.optimizers.Adam(1e-2), **QUICK)
+    model.compile(keras.optimizers.SGD(1e-2), **QUICK)
     model.fit(images, batch_size=8, epochs=2, verbose=0)
     averaged = model.feature_extractor()
     values = dict(zip(map(id, model.network_weights), model.weight_values(0.5), strict=True))
@@ -140,6 +140,7 @@ def test_averaged_weights_can_be_asked_for(small_model, images):
     np.testing.assert_array_equal(array(averaged(images)), array(raw(images)))
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"layer": 0}, "layer=0"), ({"layer": [1, 2]}, r"layer=\[1, 2\]"), ({"timesteps": 1001}, "timesteps=1001")],
@@ -154,6 +155,7 @@ class OwnSchedule(schedules.Linear):
     name = "own"
 
 
+@pytest.mark.host
 def test_a_schedule_of_ones_own_is_kept(small_model, images, tmp_path):
     config = {
         **small_model().feature_extractor().get_config(),

@@ -80,6 +80,7 @@ def test_training_lowers_every_part_of_the_loss(small_model):
         assert after[part] < 0.9 * before[part], part
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("corruption", "parts"),
     [
@@ -99,7 +100,7 @@ def test_a_loss_part_that_never_occurs_is_absent(small_model, images, corruption
 
 def test_the_logged_loss_is_the_weighted_sum_of_its_parts(shared_model, images):
     """Over batches of unequal size: every image counts once."""
-    model = shared_model("sgd")
+    model = shared_model(QUICK_STEP)
     logs = model.evaluate(images[:13], batch_size=8, verbose=0, return_dict=True)
     clean = 4 + 2  # of batches of 8 and 5
     noisy_loss = (logs["noisy_x0_loss"] + logs["noisy_eps_loss"]) / 2
@@ -107,6 +108,7 @@ def test_the_logged_loss_is_the_weighted_sum_of_its_parts(shared_model, images):
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("kept", ["x0", "eps"])
 def test_one_loss_of_noisy_images_counts_whole_and_is_the_same_as_beside_the_other(small_model, images, kept):
     model = small_model(corruption=Corruption(clean_ratio=0.25))
@@ -124,7 +126,7 @@ def test_one_loss_of_noisy_images_counts_whole_and_is_the_same_as_beside_the_oth
 
 
 def test_evaluate_is_repeatable_covers_every_image_and_leaves_training_alone(shared_model, images):
-    model = shared_model("sgd")
+    model = shared_model(QUICK_STEP)
     seed = array(model.seed_generator.state)
     first = model.evaluate(images[:13], batch_size=4, verbose=0)
     assert first == model.evaluate(images[:13], batch_size=4, verbose=0)
@@ -135,7 +137,7 @@ def test_evaluate_is_repeatable_covers_every_image_and_leaves_training_alone(sha
 
 
 def test_predict_gives_the_representations_of_every_image(shared_model, images):
-    model = shared_model("sgd")
+    model = shared_model(QUICK_STEP)
     features = model.predict(images[:13], batch_size=4, verbose=0)
     assert features.shape == (13, 16)
     np.testing.assert_allclose(features, array(model.encode(images[:13])), atol=1e-5)
@@ -144,19 +146,20 @@ def test_predict_gives_the_representations_of_every_image(shared_model, images):
     np.testing.assert_allclose(model.predict(labelled, verbose=0)[:13], features, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 7])
+@pytest.mark.parametrize("batch_size", [1, 7])
 def test_a_partial_last_batch_of_any_size_trains(shared_model, images, batch_size):
-    model = shared_model("sgd")
+    """Of a single image, which has no mean and no deviation among others, and of an odd number."""
+    model = shared_model(QUICK_STEP)
     history = model.fit(images[: 8 + batch_size], batch_size=8, verbose=0, shuffle=False).history
     assert np.isfinite(history["loss"]).all()
     assert int(array(model.optimizer.iterations)) == 2
 
 
 def test_validation_data_logs_the_same_losses(shared_model, images):
-    model = shared_model("sgd")
+    model = shared_model(QUICK_STEP)
     history = model.fit(images[:8], batch_size=8, validation_data=(images[8:],), epochs=2, verbose=0).history
     assert {"val_loss", "val_clean_x0_loss", "val_noisy_x0_loss", "val_noisy_eps_loss"} <= set(history)
-    labelled = shared_model("adamw", num_classes=3)
+    labelled = shared_model(QUICK_STEP, num_classes=3)
     y = np.zeros(8, "int32")
     history = labelled.fit(images[:8], y, batch_size=8, validation_data=(images[:8], y), verbose=0).history
     assert "val_loss" in history
@@ -166,14 +169,14 @@ def test_validation_data_logs_the_same_losses(shared_model, images):
 def test_fit_with_and_without_jit_and_no_retracing_after_the_first_epoch(small_model, images, jit_compile):
     if BACKEND == "torch" and jit_compile:
         pytest.skip("PyTorch's jit is torch.compile, which needs a C++ compiler")
-    model = small_model()
+    model = small_model(conditioning="token")
     traces = []
     corrupt = model.corruption.corrupt
     model.corruption.corrupt = lambda *args: traces.append(1) or corrupt(*args)
-    model.compile("adamw", jit_compile=jit_compile)
-    model.fit(images[:16], batch_size=8, verbose=0)
+    model.compile("sgd", jit_compile=jit_compile)
+    model.fit(images[:8], batch_size=4, verbose=0)
     after_first = len(traces)
-    model.fit(images[:16], batch_size=8, verbose=0)
+    model.fit(images[:8], batch_size=4, verbose=0)
     compiled = jit_compile or BACKEND == "tensorflow"
     assert len(traces) - after_first == (0 if compiled else 2)
 
@@ -182,17 +185,17 @@ def test_steps_per_execution(small_model, images):
     model = small_model()
     if BACKEND == "torch":
         with pytest.raises(ValueError, match="steps_per_execution"):
-            model.compile("adamw", steps_per_execution=2)
+            model.compile("sgd", steps_per_execution=2)
             model.fit(images, batch_size=8, verbose=0)
         return
-    model.compile("adamw", steps_per_execution=3)
+    model.compile(**QUICK_STEP, steps_per_execution=3)
     model.fit(images, batch_size=8, verbose=0)
     assert int(array(model.optimizer.iterations)) == 3
 
 
 def test_gradient_accumulation_applies_every_second_step(small_model, images):
     model = small_model()
-    model.compile(keras.optimizers.AdamW(gradient_accumulation_steps=2))
+    model.compile(keras.optimizers.SGD(gradient_accumulation_steps=2), jit_compile=QUICK_STEP["jit_compile"])
     before = model.get_weights()
     model.fit(images[:8], batch_size=8, verbose=0)
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -205,8 +208,10 @@ def test_gradient_accumulation_applies_every_second_step(small_model, images):
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, shared_model, images, precision):
     model = small_model(dtype=precision)
-    model.compile("adamw", **({} if precision == "mixed_float16" else QUICK))
+    model.compile("sgd", **({} if precision == "mixed_float16" else QUICK))
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "mixed_float16")
+    expected = shared_model("sgd").evaluate(images, batch_size=8, verbose=0)
+    np.testing.assert_allclose(model.evaluate(images, batch_size=8, verbose=0), expected, rtol=0.02)
     history = model.fit(images, batch_size=8, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
@@ -215,10 +220,6 @@ def test_mixed_precision_keeps_weights_noise_and_losses_in_float32(small_model, 
     x, y = model.make_views(images, seed=0)
     assert keras.backend.standardize_dtype(x["views"]["noisy"]["images"].dtype) == "float32"
     assert {keras.backend.standardize_dtype(target.dtype) for target in y.values()} == {"float32"}
-    expected = shared_model("adamw").evaluate(images, batch_size=24, verbose=0)
-    fresh = small_model(dtype=precision)
-    fresh.compile("adamw", **QUICK)
-    np.testing.assert_allclose(fresh.evaluate(images, batch_size=24, verbose=0), expected, rtol=0.02)
 
 
 class BetweenIntegers(Levels):
@@ -244,14 +245,14 @@ def test_mixed_precision_rounds_no_timestep_between_integers(small_model, images
 
 def test_keras_own_ema_works_too(small_model, images):
     model = small_model()
-    model.compile(keras.optimizers.AdamW(use_ema=True, ema_momentum=0.5), **QUICK)
+    model.compile(keras.optimizers.SGD(use_ema=True, ema_momentum=0.5), **QUICK)
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     history = model.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=[swap]).history
     assert np.isfinite(history["loss"]).all()
 
 
 def test_stock_callbacks_work(shared_model, images, tmp_path):
-    model = shared_model("adamw")
+    model = shared_model(QUICK_STEP)
     callbacks = [
         keras.callbacks.BackupAndRestore(tmp_path / "backup"),
         keras.callbacks.ModelCheckpoint(tmp_path / "model.keras"),

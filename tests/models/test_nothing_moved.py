@@ -18,7 +18,7 @@ def records():
         return dict(arrays)
 
 
-@pytest.mark.parametrize("case", nothing_moved.CASES)
+@pytest.mark.parametrize("case", nothing_moved.cases())
 def test_training_and_sampling_give_the_recorded_numbers(records, case):
     tolerance = 1e-2 if "bfloat16" in case else TOLERANCE
     expected = {name.split("/", 1)[1]: value for name, value in records.items() if name.startswith(f"{case}/")}

@@ -41,7 +41,7 @@ def test_config_round_trip(small_model):
     assert [v.shape for v in other.variables] == [v.shape for v in model.variables]
 
 
-@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("compile", [True, pytest.param(False, marks=pytest.mark.backends("torch"))])
 def test_keras_file_round_trip(compiled, images, labels, tmp_path, compile):
     model = compiled()
     model.fit(images[:8], labels[:8], batch_size=8, verbose=0)

@@ -34,6 +34,7 @@ def test_encode_depends_on_timestep_label_and_noise(small_model, images):
     assert np.any(noised != array(model.encode(images, timesteps=50, seed=1)))
 
 
+@pytest.mark.host
 def test_null_label_is_the_default(small_model, images):
     model = trained_like(small_model(num_classes=3))
     timesteps = ops.ones((1,), "int32")
@@ -62,6 +63,7 @@ def test_reconstruct_keeps_visible_patches_and_fills_the_others(small_model, ima
     np.testing.assert_allclose((floats["reconstruction"] + 1) * 127.5, result["reconstruction"], atol=0.51)
 
 
+@pytest.mark.host
 def test_with_classes_copies_the_weights_and_leaves_the_model(small_model, images):
     model = trained_like(small_model())
     model.track_average(0.9)
@@ -89,7 +91,7 @@ def test_with_classes_copies_the_weights_and_leaves_the_model(small_model, image
 def test_with_classes_freezes_what_it_is_told(small_model, images, labels, tmp_path):
     model = trained_like(small_model()).with_classes(3, freeze=["encoder"])
     model.decoder.blocks[0].attention.trainable = False
-    model.compile("adamw", **QUICK)
+    model.compile("sgd", **QUICK)
     before = [array(v) for v in model.encoder.weights + model.decoder.blocks[0].attention.weights]
     model.fit(images[:8], labels[:8], batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -104,6 +106,7 @@ def test_with_classes_freezes_what_it_is_told(small_model, images, labels, tmp_p
         model.with_classes(3, freeze=["head"])
 
 
+@pytest.mark.host
 def test_with_classes_warns_of_a_head_of_another_width(small_model):
     model = small_model(objective=Objective([Reconstruction("clean", Brightness())]))
     with pytest.warns(UserWarning, match="no place for these weights.*pixels_head/bias.*pixels_head/kernel"):
@@ -118,6 +121,7 @@ def test_reconstruct_reads_what_clean_images_have_trained(small_model, images):
     np.testing.assert_array_equal(model.reconstruct(images, seed=0)["reconstruction"], expected)
 
 
+@pytest.mark.host
 def test_with_classes_of_none_is_fine_tuned_without_labels(small_model, images):
     model = trained_like(small_model()).with_classes(None)
     assert model.num_classes is None
@@ -125,6 +129,7 @@ def test_with_classes_of_none_is_fine_tuned_without_labels(small_model, images):
     assert small_model(conditioning=None).with_classes(None).condition_embedding is None
 
 
+@pytest.mark.host
 def test_rectangular_images_patches_and_any_channels(small_model):
     model = small_model(image_shape=(8, 12, 5), patch_size=(4, 2), value_range=None)
     assert model.grid == (2, 6)

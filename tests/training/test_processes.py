@@ -21,7 +21,7 @@ def run(folder, part):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-m", "tests.training.in_two_processes", address]
     root = pathlib.Path(__file__).parents[2]
     processes = [

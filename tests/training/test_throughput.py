@@ -8,7 +8,8 @@ import keras_umd
 from keras_umd import callbacks
 from keras_umd.planning.flops import step_flops
 from keras_umd.training import throughput
-from tests.conftest import QUICK, QUICK_STEP
+from tests.conftest import QUICK_STEP
+from tests.shared import SharedModel
 
 SLOW = keras_umd.Device("slow", bfloat16=2e9, float32=1e9, memory=1e9)
 
@@ -128,9 +129,11 @@ def test_a_first_epoch_of_unknown_length_counts_to_its_end(fit):
 @pytest.mark.backends("jax", "torch")  # tracing takes long there, and no state is touched
 def test_the_training_is_the_one_without_it_and_files_have_its_numbers(small_model, images, tmp_path):
     weights = []
+    model = small_model()
+    model.compile(**QUICK_STEP)
+    start = SharedModel(model)
     for more in ([], [callbacks.Throughput("TPU v4"), *callbacks.standard(tmp_path)]):
-        model = small_model()
-        model.compile("adamw", **QUICK)
+        start.restore()
         model.fit(images[:20], batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=more)
         weights.append(model.get_weights())
     for value, expected in zip(*weights, strict=True):
