@@ -4,6 +4,8 @@ import math
 
 import keras
 
+from keras_umd.utils.checks import check_instances, require
+
 # Dots stand for the slashes of a weight's path, and for the underscores in the name of its average.
 COLUMNS = (".*attention.(query|key|value).{}", ".*mlp_hidden.{}")
 ROWS = (".*attention.output_projection.kernel", ".*mlp_output.kernel")
@@ -37,9 +39,9 @@ def layout_map(mesh):
     Returns:
         `keras.distribution.LayoutMap`.
     """
+    check_instances(keras.distribution.DeviceMesh, "a keras.distribution.DeviceMesh", mesh=mesh)
     axes = list(mesh.axis_names)
-    if len(axes) not in (1, 2):
-        raise ValueError(f"`mesh` must have one axis, or two. Received: mesh={mesh}")
+    require(len(axes) in (1, 2), "`mesh` must have one axis, or two.", mesh=mesh)
     layouts = keras.distribution.LayoutMap(mesh)
     if len(axes) == 1:
         layouts[BY_ROWS] = (axes[0], None)
@@ -66,6 +68,7 @@ class ModelParallel(keras.distribution.ModelParallel):
     """
 
     def __init__(self, *, layout_map, **kwargs):
+        check_instances(keras.distribution.LayoutMap, "a keras.distribution.LayoutMap", layout_map=layout_map)
         super().__init__(layout_map=layout_map, **kwargs)
         self._named_layouts = layout_map
 

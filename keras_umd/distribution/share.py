@@ -3,6 +3,7 @@
 import keras
 
 from keras_umd.backend.processes import num_processes, process_index
+from keras_umd.utils.checks import check_positive_integers
 
 
 def share(batch_size):
@@ -21,6 +22,7 @@ def share(batch_size):
     Raises:
         ValueError: if the devices can't have equal parts of the batch.
     """
+    check_positive_integers(batch_size=batch_size)
     distribution = keras.distribution.distribution()
     if distribution is None:
         shard_index, num_shards = process_index(), num_processes()

@@ -166,6 +166,7 @@ def test_floats_that_were_scaled_to_0_and_1_get_a_hint():
         model.fit(images, batch_size=4, verbose=0)
 
 
+@pytest.mark.host
 def test_a_value_range_that_noise_does_not_fit_gets_a_hint():
     images = np.zeros((4, 16, 16, 3), "uint8")
     for value_range in ((0, 255), (0, 3)):
@@ -175,6 +176,7 @@ def test_a_value_range_that_noise_does_not_fit_gets_a_hint():
             model.fit(images, batch_size=4, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_schedule_that_has_ended_gets_a_hint():
     images = np.zeros((4, 16, 16, 3), "uint8")
     model = small_model()
@@ -185,6 +187,7 @@ def test_a_schedule_that_has_ended_gets_a_hint():
         model.fit(images, batch_size=2, verbose=0)
 
 
+@pytest.mark.host
 def test_what_is_as_it_should_be_gets_no_hint(recwarn):
     rng = np.random.default_rng(0)
     model = small_model()
