@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend.frameworks import jax, tf, torch
+from keras_umd.backend.processes import to_numpy
 
 
 def host_values(x):
@@ -46,7 +47,7 @@ def isolated_evaluation(model):
     Without it, `evaluate` would count in the metrics of the epoch, draws from the global generators of Python, NumPy or
     PyTorch would change how Keras shuffles the next epoch, and on PyTorch `predict` would end the training mode.
     """
-    metrics = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in model.metrics_variables]
+    metrics = [(variable, np.array(to_numpy(variable))) for variable in model.metrics_variables]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     is_training = torch and model.training
     with torch.random.fork_rng(devices=[]) if torch else contextlib.nullcontext():
