@@ -6,7 +6,7 @@
 
 JAX only. The step as `fit` compiles it: unrolled, with `scan_blocks`, with `remat`, with both. No weights are made and
 nothing is run: only shapes go in. Seconds of tracing, of lowering and of compiling; and the memory of the compiled
-program, for its arguments and for temporaries, beside the plan of `keras_umd.plan_training`. (On a CPU, XLA undoes
+program, for its arguments and for temporaries, beside the plan of `keras_umd.plan`. (On a CPU, XLA undoes
 part of the unrolled `remat`, and computes bfloat16 in float32.) Prints two tables, writes JSON.
 """
 
@@ -69,7 +69,7 @@ def measure(variant, args):
     lower_end = time.perf_counter()
     compiled = lowered.compile()
     compile_end = time.perf_counter()
-    found, planned = compiled.memory_analysis(), keras_umd.plan_training(model, args.batch_size).memory
+    found, planned = compiled.memory_analysis(), keras_umd.plan(model, args.batch_size).memory
     kept = planned.weights + planned.optimizer + planned.averages
     return {
         "variant": variant,

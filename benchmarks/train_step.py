@@ -7,7 +7,7 @@
 
 Steps as `fit` runs them, on random images in host memory: an epoch of some steps of each method in turn, and as often
 the optimizer's step alone on as many weights, and large matrix products of the same type. Medians of the repeats after
-one to warm up: seconds of wall and of CPU time, both as a share of DiT's; FLOP/s by `keras_umd.plan_training`, without
+one to warm up: seconds of wall and of CPU time, both as a share of DiT's; FLOP/s by `keras_umd.plan`, without
 what `remat` computes twice, and as a share of those of the matrix products. Prints a table, writes JSON.
 """
 
@@ -47,7 +47,7 @@ def main():
 def measure(size, args):
     """Measure all methods in turns, so that they see the same machine; a row for each."""
     models = {method: make_model(method, size, args) for method in args.methods}
-    plans = {method: keras_umd.plan_training(model, args.batch_size, args.device) for method, model in models.items()}
+    plans = {method: keras_umd.plan(model, args.batch_size, args.device) for method, model in models.items()}
     epochs = {method: epoch_of(model, args) for method, model in models.items()}
     epochs["optimizer"] = epoch_of(WeightsAlone(next(iter(models.values()))), args)
     flops, product = matrix_product(args)

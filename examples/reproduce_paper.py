@@ -288,7 +288,7 @@ def measure_costs(args, train, rounds=5, steps=3):
     for name, (model, _) in models.items():
         costs[name] = {
             "seconds": float(np.median(seconds[name])),
-            "flops": keras_umd.plan_training(model, size).model_flops / size,
+            "flops": keras_umd.plan(model, size).model_flops / size,
             "weights": model.count_params(),
         }
         print(f"{name:16} {1e3 * costs[name]['seconds']:7.3f} ms an image, {costs[name]['flops'] / 1e6:7.1f} MFLOP")

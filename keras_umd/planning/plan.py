@@ -8,7 +8,7 @@ from keras_umd.planning.memory import Memory, step_memory
 from keras_umd.utils.checks import check_bools, check_integers, check_numbers, check_positive_integers, require
 
 
-def plan_training(
+def plan(
     model, batch_size, device=None, *, num_devices=1, shard_weights=False, utilization=0.4, num_images=None, epochs=1
 ):
     """Count the FLOPs and the memory of one training step, and estimate the time of many on given devices.
@@ -16,7 +16,7 @@ def plan_training(
     Example:
 
     >>> model = keras_umd.UMD.from_preset("umd_base_patch4_64", dtype="mixed_bfloat16")
-    >>> print(keras_umd.plan_training(model, 1024, "TPU v4", num_devices=4, num_images=1_281_167, epochs=800))
+    >>> print(keras_umd.plan(model, 1024, "TPU v4", num_devices=4, num_images=1_281_167, epochs=800))
 
     Args:
         model: `UMD`. Its corruption, precision, `remat`, optimizer (AdamW if it isn't compiled) and averages count.
@@ -61,7 +61,7 @@ def plan_training(
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The result of `plan_training`. `print` shows it as tables.
+    """The result of `plan`. `print` shows it as tables.
 
     Args:
         batch_size: Integer, images in a step.

@@ -105,7 +105,7 @@ def nbytes(variables):
 
 def test_the_bytes_of_weights_are_those_of_the_variables(small_model):
     model = small_model(num_classes=3)
-    memory = keras_umd.plan_training(model, 4).memory
+    memory = keras_umd.plan(model, 4).memory
     assert memory.weights == nbytes(model.network_weights)
     assert memory.gradients == nbytes(model.trainable_variables)
     assert memory.optimizer == 2 * memory.gradients  # AdamW, if nothing else is said
@@ -117,12 +117,12 @@ def test_the_optimizer_and_the_averages_count(small_model):
     model = small_model(dtype="mixed_float16")
     options = {"total_steps": 2, "batch_size": 4, "gradient_accumulation_steps": 2, "amsgrad": True}
     model.compile(keras_umd.recipes.finetuning_optimizer(**options))
-    planned = keras_umd.plan_training(model, 4).memory
+    planned = keras_umd.plan(model, 4).memory
     assert planned.optimizer == 4 * planned.gradients  # three moments and the accumulated gradients
     assert planned.weight_copies == planned.weights // 2
     assert planned.averages == nbytes(model.averages[0].variables)
     model.optimizer.build(model.trainable_variables)
-    exact = keras_umd.plan_training(model, 4).memory.optimizer
+    exact = keras_umd.plan(model, 4).memory.optimizer
     assert exact == nbytes(model.optimizer.variables)
     assert planned.optimizer <= exact <= planned.optimizer + 100  # counters, the learning rate
 
@@ -131,7 +131,7 @@ def test_the_optimizer_and_the_averages_count(small_model):
 def test_activations_follow_batch_precision_and_remat(small_model):
     def memory(batch_size=8, num_devices=1, shard_weights=False, **options):
         model = small_model(num_layers=8, **options)
-        return keras_umd.plan_training(model, batch_size, num_devices=num_devices, shard_weights=shard_weights).memory
+        return keras_umd.plan(model, batch_size, num_devices=num_devices, shard_weights=shard_weights).memory
 
     full = memory()
     assert memory(16).activations == 2 * full.activations
@@ -151,7 +151,7 @@ DEVICE = keras_umd.Device("mine", bfloat16=2e12, float32=1e12, memory=8e9, watts
 @pytest.mark.host
 def test_times_follow_from_the_flops(small_model):
     model = small_model(remat=True)
-    plan = keras_umd.plan_training(model, 8, DEVICE, num_devices=2, utilization=0.5, num_images=1000, epochs=3)
+    plan = keras_umd.plan(model, 8, DEVICE, num_devices=2, utilization=0.5, num_images=1000, epochs=3)
     parts = step_flops(model, 8)
     assert plan.model_flops == sum(part.forward + part.backward for part in parts)
     assert plan.hardware_flops == plan.model_flops + sum(part.recomputed for part in parts)
@@ -162,13 +162,13 @@ def test_times_follow_from_the_flops(small_model):
     assert plan.fits
     assert not dataclasses.replace(plan, device=dataclasses.replace(DEVICE, memory=1e3)).fits
     model = small_model(remat=True, dtype="bfloat16")
-    in_bfloat16 = keras_umd.plan_training(model, 8, DEVICE, num_devices=2, utilization=0.5)
+    in_bfloat16 = keras_umd.plan(model, 8, DEVICE, num_devices=2, utilization=0.5)
     np.testing.assert_allclose(in_bfloat16.step_seconds, plan.step_seconds / 2)
 
 
 @pytest.mark.host
 def test_a_measured_step_is_compared(small_model):
-    plan = keras_umd.plan_training(small_model(remat=True), 8, DEVICE, utilization=0.5)
+    plan = keras_umd.plan(small_model(remat=True), 8, DEVICE, utilization=0.5)
     measured = plan.compare(2 * plan.step_seconds)
     np.testing.assert_allclose(measured.hardware_utilization, 0.25)
     np.testing.assert_allclose(measured.model_utilization, 0.25 * plan.model_flops / plan.hardware_flops)
@@ -181,20 +181,20 @@ def test_a_measured_step_is_compared(small_model):
 
 @pytest.mark.host
 def test_what_is_not_known_is_none(small_model):
-    plan = keras_umd.plan_training(small_model(), 8)
+    plan = keras_umd.plan(small_model(), 8)
     assert (plan.step_seconds, plan.hours, plan.fits, plan.compare(1.0).model_utilization) == (None,) * 4
-    assert keras_umd.plan_training(small_model(), 8, "TPU v5e", num_images=1000).kilowatt_hours is None
+    assert keras_umd.plan(small_model(), 8, "TPU v5e", num_images=1000).kilowatt_hours is None
     print(plan, plan.compare(1.0))
 
 
 @pytest.mark.host
 def test_it_prints_parts_memory_and_times(small_model):
-    text = str(keras_umd.plan_training(small_model(), 8, "TPU v4", num_devices=4, num_images=1_000_000))
+    text = str(keras_umd.plan(small_model(), 8, "TPU v4", num_devices=4, num_images=1_000_000))
     for piece in ("decoder attention", "optimizer", "4 x TPU v4 at 40%", "1.0 million images", "kWh"):
         assert piece in text
     # What the network doesn't have isn't listed.
     assert "decoder's embedding" not in text
-    assert "decoder's embedding" in str(keras_umd.plan_training(small_model(decoder_hidden_dim=8), 8))
+    assert "decoder's embedding" in str(keras_umd.plan(small_model(decoder_hidden_dim=8), 8))
 
 
 @pytest.mark.host
@@ -208,6 +208,6 @@ def test_wrong_arguments_are_named(small_model):
         ({"device": "H100"}, "`device` must be one of .*'H100 SXM'.* Received: device='H100'"),
     ):
         with pytest.raises(ValueError, match=message):
-            keras_umd.plan_training(**{"model": model, "batch_size": 8, **arguments})
+            keras_umd.plan(**{"model": model, "batch_size": 8, **arguments})
     with pytest.raises(ValueError, match="`watts` must be positive or be None. Received: watts=0"):
         keras_umd.Device("mine", 1e12, 1e12, 1e9, watts=0)
