@@ -49,7 +49,8 @@ class Settings:
         self.shuffle = self.training if self.shuffle is None else self.shuffle
         self.drop_remainder = self.training if self.drop_remainder is None else self.drop_remainder
         self.crop()
-        self.order(MANY)
+        order = self.order(MANY)
+        self.num_shards, self.shard_index = order.num_shards, order.shard_index
         check_integers(1, MAX_WORKERS, optional=True, workers=self.workers)
         check_one_of(ON_ERROR, on_error=self.on_error)
         check_numbers("[0, 1]", max_bad_share=self.max_bad_share)

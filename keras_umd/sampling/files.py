@@ -64,6 +64,7 @@ def generate_to(
     check_positive_integers(num_images=num_images, batch_size=batch_size)
     check_one_of(FORMATS, format=format)
     check_one_of(("auto", True, False), verbose=verbose)
+    num_images, batch_size = int(num_images), int(batch_size)
     require(
         format == "npz" or not model.is_latent or model.autoencoder is not None,
         "Latents can't be PNG files; set `model.autoencoder` to decode them, or take format='npz'.",
