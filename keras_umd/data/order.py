@@ -41,6 +41,8 @@ class Order:
             f"`shard_index` must be an integer of at least 0 and below num_shards={self.num_shards}.",
             f"shard_index={self.shard_index}",
         )
+        for name in ("batch_size", "seed", "shard_index", "num_shards"):  # of NumPy, they would overflow
+            object.__setattr__(self, name, int(getattr(self, name)))
         require(
             self.num_batches,
             "There must be images for at least one batch on each host.",

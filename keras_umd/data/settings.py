@@ -62,7 +62,8 @@ class Settings:
             f"limits={self.limits!r}",
         )
         self.crop()
-        self.order(MANY)
+        order = self.order(MANY)
+        self.num_shards, self.shard_index = order.num_shards, order.shard_index
         check_integers(1, MAX_WORKERS, optional=True, workers=self.workers)
         check_one_of(ON_ERROR, on_error=self.on_error)
         check_numbers("[0, 1]", max_bad_share=self.max_bad_share)

@@ -23,6 +23,7 @@ def share(batch_size):
         ValueError: if the devices can't have equal parts of the batch.
     """
     check_positive_integers(batch_size=batch_size)
+    batch_size = int(batch_size)
     distribution = keras.distribution.distribution()
     if distribution is None:
         shard_index, num_shards = process_index(), num_processes()

@@ -134,6 +134,7 @@ def batches_of(dataset, batch_size, name="dataset"):
         all_images, all_labels = dataset
         if all_labels is not None and len(all_labels) != len(all_images):
             raise ValueError(f"Every image needs a label. Received: {len(all_images)} images, {len(all_labels)} labels")
+        batch_size = int(batch_size)  # a uint8 would overflow
         parts = (slice(start, start + batch_size) for start in range(0, len(all_images), batch_size))
         batches = ((all_images[part], None if all_labels is None else all_labels[part]) for part in parts)
     else:

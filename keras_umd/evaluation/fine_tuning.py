@@ -75,6 +75,7 @@ def fine_tune(
             "An optimizer trains one model; for several data sets, `optimizer` must be a function from the number of "
             f"steps to an optimizer. Received: optimizer={optimizer} for {list(data)}"
         )
+    epochs, batch_size = int(epochs), int(batch_size)
     optimizer = functools.partial(_adamw, learning_rate, weight_decay) if optimizer is None else optimizer
     results = {
         name: _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer, seed, verbose)
@@ -99,7 +100,7 @@ def _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer,
         optimizer = optimizer(epochs * len(batches))
     classifier.compile(
         optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32"),  # not the global floatx
         metrics=["sparse_categorical_accuracy"],
     )
     classifier.fit(batches, epochs=epochs, shuffle=False, verbose="auto" if verbose else 0)

@@ -165,10 +165,10 @@ class FewShotProbe(Probe):
         check_integers(1, optional=True, shots=shots)
         check_positive_integers(num_draws=num_draws)
         check_integers(0, seed=seed)
-        self.shots = shots
-        self.num_draws = num_draws if shots is not None else 1
+        self.shots = None if shots is None else int(shots)
+        self.num_draws = int(num_draws) if shots is not None else 1
         self.l2 = l2
-        self.seed = seed
+        self.seed = int(seed)
         self.classifier = RidgeClassifier(l2)
 
     @property
@@ -220,7 +220,7 @@ class KNNProbe(Probe):
     def __init__(self, k=20, temperature=0.07):
         check_positive_integers(k=k)
         check_numbers("(0, inf)", temperature=temperature)
-        self.k = k
+        self.k = int(k)
         self.temperature = temperature
 
     @property
@@ -273,12 +273,12 @@ class LinearProbe(Probe):
             optimizer=optimizer,
         )
         check_integers(0, seed=seed)
-        self.epochs = epochs
-        self.batch_size = batch_size
+        self.epochs = int(epochs)
+        self.batch_size = int(batch_size)
         self.learning_rate = learning_rate
         self.optimizer = optimizer
-        self.num_runs = num_runs
-        self.seed = seed
+        self.num_runs = int(num_runs)
+        self.seed = int(seed)
 
     name = "linear accuracy"
 
@@ -297,7 +297,7 @@ class LinearProbe(Probe):
             classifier = keras.Model(inputs, linear(norm(inputs)))  # a Sequential would follow the global dtype policy
             classifier.compile(
                 self._optimizer(self.epochs * len(batches)),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32"),  # not the global floatx
             )
             classifier.fit(batches, epochs=self.epochs, shuffle=False, verbose=0)  # Keras shuffles by the global seed
             # The exact moments: moving averages lag far behind in a short training.

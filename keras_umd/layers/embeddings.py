@@ -89,7 +89,7 @@ class _TwoLayerEmbedding(BaseLayer):
     def __init__(self, hidden_dim, **kwargs):
         # Timesteps must not be rounded: in bfloat16 only 507 of 1001 stay distinct.
         super().__init__(autocast=False, **kwargs)
-        self.hidden_dim = hidden_dim
+        hidden_dim = self.hidden_dim = int(hidden_dim)
         options = {"kernel_initializer": "lecun_normal", "dtype": self.dtype_policy}
         self.hidden = Dense(2 * hidden_dim, activation="silu", name="hidden", **options)
         self.output_projection = Dense(hidden_dim, name="output_projection", **options)
@@ -131,7 +131,7 @@ class TimestepEmbedding(_TwoLayerEmbedding):
         check_integers(4, hidden_dim=hidden_dim)
         require(hidden_dim % 2 == 0, "`hidden_dim` must be even and at least 4.", hidden_dim=hidden_dim)
         super().__init__(hidden_dim, **kwargs)
-        half = hidden_dim // 2
+        half = self.hidden_dim // 2
         # Made in float64: a float32 exponent is off by 4e-5 at timestep 1000.
         self._frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / (half - 1)).astype("float32")
 
@@ -174,7 +174,7 @@ class LabelEmbedding(_TwoLayerEmbedding):
         check_numbers("[0, 1)", dropout=dropout)
         generator = seed_generator(seed)
         super().__init__(hidden_dim, **kwargs)
-        self.num_classes = num_classes
+        self.num_classes = int(num_classes)
         self.dropout = dropout
         self.seed = seed
         self.seed_generator = generator if dropout else None

@@ -130,7 +130,7 @@ class PatchEmbedding(BaseLayer):
         super().__init__(**kwargs)
         self.patch_size = as_tuple(patch_size)
         check_positive_integers(hidden_dim=hidden_dim)
-        self.hidden_dim = hidden_dim
+        hidden_dim = self.hidden_dim = int(hidden_dim)
         self.projection = Dense(
             hidden_dim, kernel_initializer="lecun_normal", dtype=self.dtype_policy, name="projection"
         )
@@ -199,7 +199,7 @@ class PatchHead(BaseLayer):
         check_one_of(("adaln_zero", None), conditioning=conditioning)
         check_positive_integers(channels=channels)
         self.patch_size = as_tuple(patch_size, 2 if np.ndim(patch_size) == 0 else None)
-        self.channels = channels
+        channels = self.channels = int(channels)
         self.conditioning = conditioning
         self.projection = Dense(
             math.prod(self.patch_size) * channels,

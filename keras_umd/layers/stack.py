@@ -46,7 +46,7 @@ class BlockStack(BaseLayer):
         super().__init__(**kwargs)
         check_integers(1, MAX_LAYERS, num_layers=num_layers)
         check_bools(scan_blocks=scan_blocks, remat=remat)
-        self.num_layers = num_layers
+        num_layers = self.num_layers = int(num_layers)
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
         self.conditioning = conditioning

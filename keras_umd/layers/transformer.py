@@ -96,7 +96,7 @@ class SelfAttention(BaseLayer):
     def __init__(self, num_heads, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(num_heads=num_heads)
-        self.num_heads = num_heads
+        self.num_heads = int(num_heads)
 
     def build(self, tokens_shape):
         hidden_dim = tokens_shape[-1]
@@ -157,7 +157,7 @@ class TransformerBlock(BaseLayer):
         check_one_of(CONDITIONINGS, conditioning=conditioning)
         check_positive_integers(num_heads=num_heads)
         check_numbers("(0, 1000]", mlp_ratio=mlp_ratio)
-        self.num_heads = num_heads
+        self.num_heads = int(num_heads)
         self.mlp_ratio = mlp_ratio
         self.conditioning = conditioning
         self.attention_norm = LayerNorm(dtype=self.dtype_policy, name="attention_norm")

@@ -84,6 +84,7 @@ def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
     if decoder_hidden_dim is None:
         return num_heads
     check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)
+    decoder_hidden_dim = int(decoder_hidden_dim)
     head_dim = hidden_dim // num_heads
     require(
         decoder_hidden_dim % head_dim == 0,

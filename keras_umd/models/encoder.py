@@ -59,10 +59,10 @@ class Encoder(BlockNetwork):
         super().__init__(**kwargs)
         check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_cls_tokens=num_cls_tokens)
         self.patch_size = as_tuple(patch_size)
-        self.hidden_dim = hidden_dim
+        self.hidden_dim = int(hidden_dim)
         self.num_layers = num_layers
-        self.num_heads = num_heads
-        self.num_cls_tokens = num_cls_tokens
+        self.num_heads = int(num_heads)
+        self.num_cls_tokens = int(num_cls_tokens)
         self.conditioning = conditioning
         self.patch_embedding = PatchEmbedding(
             self.patch_size, hidden_dim, dtype=self.dtype_policy, name="patch_embedding"

@@ -126,6 +126,7 @@ class FeatureExtractor(keras.Model):
             model_range=model_range,
         )
         check_one_of(POOLINGS, pooling=pooling)
+        num_layers = int(num_layers)
         self.layer = tuple(layer) if is_list(layer) else layer
         self._layers_read = self.layer if is_list(layer) else (num_layers if layer is None else layer,)
         require(
@@ -134,12 +135,12 @@ class FeatureExtractor(keras.Model):
             layer=layer,
         )
         check_timesteps(timesteps, schedule.num_timesteps)
-        self.timesteps = timesteps
+        self.timesteps = int(timesteps)
         self.noise_schedule = schedule
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed
         self.seed_generator = seed_generator(seed)
-        self.image_shape = tuple(image_shape)
-        self.num_classes = num_classes
+        self.image_shape = tuple(map(int, image_shape))
+        num_classes = self.num_classes = None if num_classes is None else int(num_classes)
         self.value_range = None if value_range is None else tuple(value_range)
         self.model_range = self.value_range if model_range is None else tuple(model_range)
         self.pooling = pooling

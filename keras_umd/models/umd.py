@@ -132,6 +132,10 @@ class UMD(keras.Model):
             objective,
             value_range,
         )
+        # Keras' layers take no integers of NumPy, and uint8 would overflow.
+        hidden_dim, num_layers, num_heads = int(hidden_dim), int(num_layers), int(num_heads)
+        decoder_layers, num_cls_tokens = int(decoder_layers), int(num_cls_tokens)
+        num_classes = None if num_classes is None else int(num_classes)
         decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
         grid = patch_grid(image_shape, patch_size)
         patch_size = as_tuple(patch_size, len(grid))
@@ -140,7 +144,7 @@ class UMD(keras.Model):
         objective = Objective.denoising(corruption) if objective is None else objective
         # Without autocast: it would round timesteps between integers. The layers cast the images that they get.
         super().__init__(**{"autocast": False, **kwargs})
-        self.image_shape = tuple(image_shape)
+        self.image_shape = tuple(map(int, image_shape))
         self.grid = grid
         self.hidden_dim = hidden_dim
         self.num_classes = num_classes
@@ -200,7 +204,7 @@ class UMD(keras.Model):
         self.seed_generator = seed_generator(seed)
         self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
         self.averages = []
-        self.loss_part_trackers = [keras.metrics.Mean(name=name) for name in self.objective.loss_names]
+        self.loss_part_trackers = [keras.metrics.Mean(name=name, dtype="float32") for name in self.objective.loss_names]
         self.batch_checks = BatchChecks()
         self.guards = []  # one `GuardState`, or none
         self._device_layers = []  # that of the data set which `fit` or `evaluate` is reading, if it has one

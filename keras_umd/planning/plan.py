@@ -41,6 +41,7 @@ def plan(
     check_positive_integers(batch_size=batch_size, num_devices=num_devices, epochs=epochs)
     check_integers(1, optional=True, num_images=num_images)
     check_bools(shard_weights=shard_weights)
+    batch_size, num_devices, epochs = int(batch_size), int(num_devices), int(epochs)
     require(
         batch_size % num_devices == 0,
         "`batch_size` must be divisible by `num_devices`.",

@@ -26,7 +26,7 @@ def check_generation(labels, num_images, initial_noise, image_indices):
         as_integers(0, image_indices=image_indices)
     given = {"labels": labels, "image_indices": image_indices, "initial_noise": initial_noise}
     counts = {"num_images": num_images, **{name: None if x is None else len(x) for name, x in given.items()}}
-    counts = {name: count for name, count in counts.items() if count is not None}
+    counts = {name: int(count) for name, count in counts.items() if count is not None}
     if set(counts) <= {"image_indices"} or len(set(counts.values())) != 1:
         raise ValueError(
             "`labels`, `num_images`, `initial_noise` and `image_indices` must agree on the number of images, and one "
@@ -42,6 +42,8 @@ def prepare_noise(noise, image_shape, name):
     """The noise or the noisy images that sampling starts from, checked and as a float32 tensor; `None` stays."""
     if noise is None:
         return None
+    if hasattr(noise, "shape"):
+        check_tensors(len(image_shape) + 1, types=("float",), **{name: noise})
     values = as_numbers(**{name: noise})
     largest = np.abs(values).max(initial=0)
     require(

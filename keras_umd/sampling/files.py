@@ -79,6 +79,7 @@ def generate_to(
     check_paths(directory=directory)
     check_one_of(("auto", True, False), verbose=verbose)
     _check_arguments(model, num_images, batch_size, format)
+    num_images, batch_size = int(num_images), int(batch_size)
     samples = SampleStream(model, num_images, labels, seed, options)
     description = {**samples.description(), "format": format}
     os.makedirs(directory, exist_ok=True)

@@ -21,9 +21,11 @@ def guide(strong, weak, scale):
         strong, weak: Float tensors of one shape, predictions; in classifier-free guidance with and without the label.
         scale: Float or scalar tensor.
     """
-    check_tensors(None, strong=strong, weak=weak)
-    if not hasattr(scale, "shape"):
-        check_numbers("(-inf, inf)", scale=scale)
+    for name, value in {"strong": strong, "weak": weak, "scale": scale}.items():
+        if hasattr(value, "shape"):
+            check_tensors(None, **{name: value})
+        else:
+            check_numbers("(-inf, inf)", **{name: value})
     return weak + scale * (strong - weak)
 
 

@@ -43,6 +43,9 @@ class Settings:
         object.__setattr__(self, "sampler", samplers.get(self.sampler))
         object.__setattr__(self, "guidance", guidance.get(self.guidance))
         check_integers(1, optional=True, batch_size=self.batch_size, num_steps=self.num_steps)
+        for name in ("batch_size", "num_steps"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("verbose", "jit_compile"):
             value = getattr(self, name)
             is_right = value == "auto" if isinstance(value, str) else isinstance(value, (bool, np.bool_))

@@ -38,14 +38,14 @@ class SampleStream:
         )
         settings_of("generate", options)  # raises for wrong ones before anything is written
         self.model = model
-        self.num_images = num_images
-        self.labels = _labels(labels, num_images, model.num_classes)
+        self.num_images = int(num_images)
+        self.labels = _labels(labels, self.num_images, model.num_classes)
         self.seed = int(seed)
         self.options = options
 
     def batches(self, batch_size, start=0, stop=None):
         """The images in their order, from image `start` on, up to image `stop`, which is not among them."""
-        batch_size = min(batch_size, self.num_images)
+        batch_size = min(int(batch_size), self.num_images)
         stop = self.num_images if stop is None else stop
         for first in range(start, stop, batch_size):
             # The last batch is filled up with images that aren't kept: no second program for its size.

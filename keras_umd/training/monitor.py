@@ -212,8 +212,8 @@ def _with_prefixes(evaluations):
             _check_name(f"{key}/")
         pairs = [(f"{key}/", evaluation) for key, evaluation in evaluations.items()]
     else:
-        evaluations = evaluations if isinstance(evaluations, (list, tuple)) else [evaluations]
-        pairs = [("", evaluation) for evaluation in evaluations]
+        functions = evaluations if isinstance(evaluations, (list, tuple)) else [evaluations]
+        pairs = [("", function) for function in functions]
     require(
         pairs and all(callable(evaluation) for _, evaluation in pairs),
         "`evaluations` must be functions from the model to a dictionary of results.",

@@ -46,6 +46,7 @@ def cosine_with_warmup(peak_learning_rate, *, total_steps, warmup_steps):
     check_numbers("(0, inf)", peak_learning_rate=peak_learning_rate)
     check_positive_integers(total_steps=total_steps)
     check_integers(0, warmup_steps=warmup_steps)
+    total_steps, warmup_steps = int(total_steps), int(warmup_steps)
     require(
         warmup_steps < total_steps,
         "`total_steps` must be longer than `warmup_steps`.",
@@ -78,7 +79,7 @@ def pretraining_optimizer(total_steps, batch_size, *, base_learning_rate=None, w
     Returns:
         `recipes.AdamW`, a `keras.optimizers.AdamW`.
     """
-    _check(total_steps, batch_size, weight_decay)
+    total_steps, batch_size = _checked(total_steps, batch_size, weight_decay)
     check_numbers("(0, inf)", optional=True, base_learning_rate=base_learning_rate)
     peak = PAPERS_BASE_RATE * batch_size / 256
     uses_papers_rate = base_learning_rate is None and "learning_rate" not in kwargs
@@ -111,15 +112,17 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
     Returns:
         `recipes.AdamW`, a `keras.optimizers.AdamW`.
     """
-    _check(total_steps, batch_size, weight_decay)
+    total_steps, batch_size = _checked(total_steps, batch_size, weight_decay)
     check_numbers("(0, inf)", base_learning_rate=base_learning_rate)
     kwargs = {"ema_decay": 1 - 1e-4 * batch_size / 256, **kwargs}
     return _adamw(total_steps, batch_size, base_learning_rate, beta_2=0.999, weight_decay=weight_decay, **kwargs)
 
 
-def _check(total_steps, batch_size, weight_decay):
+def _checked(total_steps, batch_size, weight_decay):
+    """The two integers as Python's: with those of NumPy, sums and products could overflow."""
     check_positive_integers(total_steps=total_steps, batch_size=batch_size)
     check_numbers("[0, inf)", weight_decay=weight_decay)
+    return int(total_steps), int(batch_size)
 
 
 def _adamw(total_steps, batch_size, base_learning_rate, **kwargs):

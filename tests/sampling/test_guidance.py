@@ -60,7 +60,8 @@ def test_guidance_is_written_to_files_and_shows_its_settings(chosen):
 
 
 def test_guidance_by_a_weak_model_is_not_written_to_files():
-    chosen = guidance.Constant(2.0, weak_model="a model")
+    chosen = guidance.Constant(2.0)
+    chosen.weak_model = "a model"
     with pytest.raises(ValueError, match=r"weak_model.*Received: Constant\(scale=2.0, weak_model='a model'\)"):
         chosen.get_config()
     assert chosen.settings() == {"scale": 2.0}

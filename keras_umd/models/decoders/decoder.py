@@ -74,11 +74,11 @@ class Decoder(BlockNetwork):
         check_integers(1, optional=True, hidden_dim=hidden_dim)
         self.grid = checked_grid(grid)
         self.patch_size = as_tuple(patch_size, len(self.grid))
-        self.channels = channels
+        channels = self.channels = int(channels)
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.conditioning = conditioning
-        self.hidden_dim = hidden_dim
+        self.hidden_dim = None if hidden_dim is None else int(hidden_dim)
         is_list = isinstance(pixel_predictions, (tuple, list)) and pixel_predictions
         require(
             is_list and all(isinstance(name, str) for name in pixel_predictions),

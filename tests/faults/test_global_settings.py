@@ -1,0 +1,110 @@
+"""Keras' global settings and NumPy's own numbers change nothing, and break nothing."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import UMD, Corruption, NoiseSchedule, data, evaluation, plan_training, recipes
+from tests.conftest import QUICK_STEP, array
+
+SETTINGS = {
+    "channels first": (keras.config.set_image_data_format, "channels_first", "channels_last"),
+    "float64": (keras.config.set_floatx, "float64", "float32"),
+    "float16": (keras.config.set_floatx, "float16", "float32"),
+    "epsilon": (keras.config.set_epsilon, 1e-2, 1e-7),
+    "policy": (keras.config.set_dtype_policy, "mixed_bfloat16", "float32"),
+}
+
+
+@pytest.fixture
+def globally(request):
+    change, value, before = SETTINGS[request.param]
+    change(value)
+    yield
+    change(before)
+
+
+def small_model(**overrides):
+    keras.utils.set_random_seed(0)
+    sizes = {"image_shape": (8, 8, 3), "patch_size": 2, "hidden_dim": 24, "num_heads": 2, "num_layers": 1}
+    return UMD(**{**sizes, "decoder_layers": 1, "num_classes": 3, "seed": 0, "dtype": "float32", **overrides})
+
+
+def everything():
+    """What a user gets from a model of a given precision: losses, weights, features, pictures, scores."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
+    labels = (np.arange(8) % 3).astype("int32")
+    model = small_model()
+    model.compile(**QUICK_STEP)
+    history = model.fit(data.from_arrays(images, labels, batch_size=4), epochs=1, verbose=0).history
+    features = array(model.encode(images, timesteps=3, seed=0))
+    probe = evaluation.LinearProbe(epochs=2, batch_size=4)
+    return {
+        "loss": history["loss"],
+        "weights": np.concatenate([array(weight).ravel() for weight in model.network_weights]),
+        "features": features,
+        "extracted": evaluation.extract(model.feature_extractor(), images).features,
+        "reconstruction": model.reconstruct(images, seed=0)["reconstruction"],
+        "samples": model.generate([0, 1], num_steps=2, seed=0),
+        "probe": probe.accuracies((features, labels), (features, labels)),
+    }
+
+
+@pytest.fixture(scope="module")
+def usual():
+    return everything()
+
+
+@pytest.mark.parametrize("globally", SETTINGS, indirect=True)
+def test_a_global_setting_changes_nothing(usual, globally):
+    for name, value in everything().items():
+        # Keras keeps the mean of the losses and the learning rate in floatx.
+        tolerance = 1e-3 if name == "loss" else 1e-5
+        np.testing.assert_allclose(value, usual[name], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8, lambda number: np.array(number)])
+def test_integers_of_numpy_are_integers(integer):
+    model = small_model(
+        image_shape=(integer(8), integer(8), integer(3)),
+        patch_size=integer(2),
+        hidden_dim=integer(24),
+        num_heads=integer(2),
+        num_layers=integer(1),
+        decoder_layers=integer(1),
+        num_classes=integer(3),
+        num_cls_tokens=integer(1),
+        seed=integer(0),
+        label_dropout=np.float32(0.5),
+        corruption=Corruption(num_timesteps=integer(50), clean_mask_ratio=np.float64(0.5)),
+    )
+    usual = small_model(label_dropout=0.5, corruption=Corruption(num_timesteps=50, clean_mask_ratio=0.5))
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("uint8")
+    own, others = (
+        m.generate(num_images=n(2), num_steps=n(2), seed=n(0), batch_size=n(1))
+        for m, n in ((model, integer), (usual, int))
+    )
+    np.testing.assert_array_equal(own, others)
+    for timesteps in (integer(0), integer(3)):
+        features = model.encode(images, timesteps=timesteps, seed=integer(0))
+        np.testing.assert_array_equal(array(features), array(usual.encode(images, timesteps=int(timesteps), seed=0)))
+    extractor = model.feature_extractor(layer=integer(1), timesteps=integer(0), seed=integer(0))
+    for made in (model, extractor):  # what a .keras file holds
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))
+        keras.saving.deserialize_keras_object(config)
+
+
+@pytest.mark.host
+def test_integers_of_numpy_are_integers_elsewhere():
+    images, labels = np.zeros((6, 8, 8, 3), "uint8"), np.arange(6) % 2
+    for integer in (np.int64, np.uint8, np.array):
+        dataset = data.from_arrays(images, labels, batch_size=integer(2), image_size=integer(4), seed=integer(1))
+        assert len(dataset) == 3 and dataset.image_shape == (4, 4, 3)
+        json.dumps(dataset.get_state())
+        dataset.go_to(integer(1), integer(1))
+        assert NoiseSchedule.from_betas([0.1] * 3).num_timesteps == 3
+        optimizer = recipes.pretraining_optimizer(integer(100), integer(64), base_learning_rate=np.float32(1e-3))
+        assert float(array(optimizer._learning_rate(5))) == pytest.approx(1e-3 * 64 / 256, rel=1e-5)
+        assert plan_training(small_model(), integer(8), num_devices=integer(2)).batch_size == 8
