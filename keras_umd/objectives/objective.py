@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from keras_umd.corruption.corruption import Corruption
 from keras_umd.objectives.prediction import Prediction, Velocity
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.targets.denoising import X0, DenoisingTarget, Eps
@@ -45,7 +44,8 @@ class Objective(keras.layers.Layer):
         x_0 over the masked patches and that of the noise over the visible ones, or one of them alone, as the
         corruption's `noisy_losses` say.
         """
-        check_instances(Corruption, "a keras_umd.Corruption, for example Corruption.mae()", corruption=corruption)
+        is_corruption = hasattr(corruption, "views")
+        require(is_corruption, "`corruption` must be a keras_umd.Corruption, as Corruption.mae().", corruption=corruption)
         terms = []
         for view in corruption.views:
             kinds = {"x0": (X0(), "masked"), "eps": (Eps(), "visible")}
