@@ -44,8 +44,8 @@ class Objective(keras.layers.Layer):
         x_0 over the masked patches and that of the noise over the visible ones, or one of them alone, as the
         corruption's `noisy_losses` say.
         """
-        is_corruption = hasattr(corruption, "views")
-        require(is_corruption, "`corruption` must be a keras_umd.Corruption, as Corruption.mae().", corruption=corruption)
+        has_views = hasattr(corruption, "views")
+        require(has_views, "`corruption` must be a keras_umd.Corruption, as Corruption.mae().", corruption=corruption)
         terms = []
         for view in corruption.views:
             kinds = {"x0": (X0(), "masked"), "eps": (Eps(), "visible")}
