@@ -17,7 +17,7 @@ from keras_umd.backend import scale_for_replicas
 from keras_umd.backend.steps import run_step
 from keras_umd.corruption.view import network_inputs
 from keras_umd.models.fit_inputs import refuse_weights
-from keras_umd.utils.checks import check_numbers
+from keras_umd.utils.checks import check_instances, check_numbers, require
 
 
 def train_step(model, keras_step, args):
@@ -59,6 +59,10 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
         Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
     """
     check_numbers("[0, 1)", label_dropout=label_dropout)
+    check_instances(dict, "a dictionary, as of `Corruption.draw`,", optional=True, draws=draws)
+    if draws is not None:
+        needed = {"timesteps", "noise", "mask_noise", "label_drop"}
+        require(needed <= set(draws), f"`draws` must have {sorted(needed)}.", f"draws with {sorted(draws)}")
     images, labels = model.prepare_images(images), model.prepare_labels(labels)
     if draws is None:
         draws = model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
