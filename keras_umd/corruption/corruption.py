@@ -267,7 +267,7 @@ def check_views(views):
     """The views as a list, checked: different names, and shares that add up to 1 or none at all."""
     views = list(views) if isinstance(views, (list, tuple)) else views
     require(
-        views and isinstance(views, list) and all(isinstance(view, View) for view in views),
+        isinstance(views, list) and views and all(isinstance(view, View) for view in views),
         "`views` must be a list of View.",
         views=views,
     )

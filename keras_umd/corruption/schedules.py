@@ -70,19 +70,19 @@ class NoiseSchedule(Configurable):
             images, noise: Float tensors of one shape, `(batch, ...)`.
             timesteps: Tensor of shape `(batch,)`, as of `signal_and_sigma`.
         """
-        check_tensors(None, images=images, noise=noise, timesteps=timesteps)
+        images, noise, timesteps = _tensors(images=images, noise=noise, timesteps=timesteps)
         signal, sigma = self.signal_and_sigma(timesteps, len(images.shape))
         return signal * images + sigma * noise
 
     def predict_x0(self, x_t, noise, timesteps):
         """The x_0 that `noise` implies at `x_t`: Eq. 1 solved for the image, where there is a signal."""
-        check_tensors(None, x_t=x_t, noise=noise, timesteps=timesteps)
+        x_t, noise, timesteps = _tensors(x_t=x_t, noise=noise, timesteps=timesteps)
         signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
         return (x_t - sigma * noise) / signal
 
     def predict_noise(self, x_t, x0, timesteps):
         """The noise that `x0` implies at `x_t`, for `timesteps` of at least 1: Eq. 1 solved for the noise."""
-        check_tensors(None, x_t=x_t, x0=x0, timesteps=timesteps)
+        x_t, x0, timesteps = _tensors(x_t=x_t, x0=x0, timesteps=timesteps)
         signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
         return (x_t - signal * x0) / sigma
 
@@ -193,6 +193,21 @@ class Linear(VariancePreserving):
         betas = np.linspace(1e-4 * scale, 0.02 * scale, self.num_timesteps)
         require(betas[-1] < 1, "The linear schedule needs over 20 timesteps.", num_timesteps=num_timesteps)
         super().__init__(betas)
+
+
+def _tensors(*, timesteps, **images):
+    """Images, noise and timesteps as tensors, or a ValueError for other things and shapes."""
+    check_tensors(1, timesteps=timesteps)
+    ranks = set()
+    for name, x in images.items():
+        check_tensors(None, types=("float",), **{name: x})
+        ranks.add(len(x.shape))
+    require(
+        len(ranks) == 1 and min(ranks) >= 2,
+        f"`{'` and `'.join(images)}` must be of one shape (batch, ...).",
+        ", ".join(f"{name} of shape {tuple(x.shape)}" for name, x in images.items()),
+    )
+    return [ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x for x in (*images.values(), timesteps)]
 
 
 SCHEDULES = {schedule.name: schedule for schedule in (Cosine, Linear)}

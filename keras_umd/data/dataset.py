@@ -13,6 +13,7 @@ from keras_umd.utils.checks import (
     check_bools,
     check_instances,
     check_names,
+    check_one_of,
     is_between,
     is_list,
     is_size,
@@ -69,7 +70,7 @@ class Dataset(keras.utils.PyDataset):
         check_names(optional=True, class_names=class_names)
         check_bools(training=training)
         check_instances(dict, "a dictionary of JSON values", identity=identity)
-        check_instances(str, "the name of a type, a string", dtype=dtype)
+        check_one_of(("uint8", "float32", "float16", "bfloat16"), dtype=dtype)
         check_instances(keras.layers.Layer, "a Keras layer", optional=True, device_layer=device_layer)
         order = loader.order
         self.loader = loader
@@ -265,6 +266,7 @@ class Dataset(keras.utils.PyDataset):
             uint8 array `(num_images, height, width, channels)` (float32, of latents), and an int32 array of labels or
             `None`.
         """
+        check_bools(verbose=verbose)
         require(not self.training, "Training data differ by epoch; take training=False.", "training=True")
         self.go_to(self._epoch)
         images = np.empty((self.num_images, *self.image_shape), self.dtype)

@@ -110,9 +110,11 @@ def sweep_features(
     require(hasattr(model, "feature_extractor"), "`model` must be a keras_umd.UMD.", model=model)
     is_right = is_list(poolings) and len(poolings) and all(pooling in POOLINGS for pooling in poolings)
     require(is_right, f"`poolings` must be a list of {POOLINGS}.", poolings=poolings)
-    as_integers(0, model.corruption.num_timesteps, timesteps=timesteps)
+    num_levels = len(as_integers(0, model.corruption.num_timesteps, timesteps=timesteps))
+    require(num_levels, "`timesteps` must be at least one.", timesteps=timesteps)
     if layers is not None:
-        as_integers(1, model.encoder.num_layers, layers=layers)
+        num_layers = len(as_integers(1, model.encoder.num_layers, layers=layers))
+        require(num_layers, "`layers` must be at least one.", layers=layers)
     check_positive_integers(batch_size=batch_size)
     check_bools(verbose=verbose)
     probes = as_probes(probes)
@@ -198,7 +200,7 @@ def transfer_datasets(image_size, batch_size=256, *, names=None, data_dir=None, 
     if data_dir is not None:
         check_paths(data_dir=data_dir)
     names = list(TRANSFER) if names is None else names
-    is_right = is_list(names) and all(isinstance(name, str) and name in TRANSFER for name in names)
+    is_right = is_list(names) and len(names) and all(isinstance(name, str) and name in TRANSFER for name in names)
     require(is_right, f"`names` must be a list of {list(TRANSFER)}.", names=names)
 
     def open_pair(name):

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_umd.data import Dataset
 from keras_umd.evaluation.statistics import checked_features
-from keras_umd.utils.checks import check_bools, check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_instances, check_positive_integers, check_tensors, require
 from keras_umd.utils.class_names import check_same_classes
 from keras_umd.utils.images import check_images
 
@@ -27,6 +27,11 @@ class FeatureSet:
     features: np.ndarray
     labels: np.ndarray | None
     digest: str
+
+    def __post_init__(self):
+        check_tensors(2, types=("float",), features=self.features)
+        check_instances(np.ndarray, "an array", optional=True, labels=self.labels)
+        check_instances(str, "a string", digest=self.digest)
 
     def __len__(self):
         return len(self.features)
@@ -103,7 +108,7 @@ def check_data(**datasets):
     for name, dataset in datasets.items():
         is_data = hasattr(dataset, "shape") or isinstance(dataset, keras.utils.PyDataset)
         is_data |= hasattr(dataset, "__iter__") and not isinstance(dataset, (str, bytes, dict))
-        is_data &= dataset is not None
+        is_data &= not hasattr(dataset, "shape") or (dataset.shape != () and len(dataset.shape) >= 3)
         require(
             is_data,
             f"`{name}` must be images: an array, a pair of arrays (images, labels), or batches of either.",
@@ -142,6 +147,11 @@ def batches_of(dataset, batch_size, name="dataset"):
     for batch in batches:
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
         images = np.asarray(images)
+        require(
+            images.ndim >= 3 and images.dtype.kind in "iufV",  # V: bfloat16
+            f"`{name}` must have batches of images, numbers of shape (batch, *space, channels).",
+            f"a batch of shape {images.shape} and type {images.dtype}",
+        )
         if labels is not None:
             labels = np.asarray(labels)
             require(
@@ -202,6 +212,7 @@ def pairs_of(data):
     Raises:
         ValueError: for a pair whose classes have other indices.
     """
+    require(not isinstance(data, dict) or data, "`data` must have at least one pair.", data=data)
     for name, pair in data.items() if isinstance(data, dict) else [(None, data)]:
         opened = pair() if callable(pair) else pair
         require(

@@ -18,7 +18,14 @@ from keras_umd.evaluation.features import (
 )
 from keras_umd.evaluation.results import Result, describe_model, describe_optimizer
 from keras_umd.training.recipes import cosine_with_warmup
-from keras_umd.utils.checks import check_bools, check_integers, check_numbers, check_positive_integers, require
+from keras_umd.utils.checks import (
+    check_bools,
+    check_instances,
+    check_integers,
+    check_numbers,
+    check_positive_integers,
+    require,
+)
 from keras_umd.utils.fingerprint import fingerprint
 
 
@@ -62,8 +69,8 @@ def fine_tune(
     check_model(encoder=encoder)
     check_positive_integers(epochs=epochs, batch_size=batch_size)
     check_integers(1, optional=True, num_classes=num_classes)
-    check_numbers("(0, inf)", learning_rate=learning_rate)
-    check_numbers("[0, inf)", weight_decay=weight_decay)
+    check_numbers("(0, 1000]", learning_rate=learning_rate)
+    check_numbers("[0, 1000]", weight_decay=weight_decay)
     is_optimizer = isinstance(optimizer, keras.optimizers.Optimizer) or callable(optimizer) or optimizer is None
     require(
         is_optimizer, "`optimizer` must be a Keras optimizer, a function that makes one, or None.", optimizer=optimizer
@@ -98,6 +105,9 @@ def _fine_tune(encoder, train, test, num_classes, epochs, batch_size, optimizer,
     batches = ShuffledBatches(np.asarray(train[0]), np.asarray(train[1]), batch_size, seed) if is_array else train
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         optimizer = optimizer(epochs * len(batches))
+        check_instances(
+            keras.optimizers.Optimizer, "a Keras optimizer, or a function that makes one", optimizer=optimizer
+        )
     classifier.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32"),  # not the global floatx

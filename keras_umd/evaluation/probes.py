@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_umd.evaluation.features import ShuffledBatches, batches_of, outputs_of
+from keras_umd.evaluation.features import ShuffledBatches, outputs_of
 from keras_umd.evaluation.results import describe_optimizer
 from keras_umd.utils.checks import (
     as_numbers,
@@ -181,7 +181,7 @@ class FewShotProbe(Probe):
         Raises:
             ValueError: if a class has fewer than `shots` training images, or features and labels don't fit.
         """
-        (features, labels), test = check_labelled(*train), check_labelled(*test)
+        (features, labels), test = checked_sets(train, test)
         num_classes = int(max(labels.max(), test[1].max())) + 1
         draws = (self._chosen(labels, draw) for draw in range(self.num_draws))
         return [self.classifier.fit(features[i], labels[i], num_classes).accuracy(*test) for i in draws]
@@ -303,7 +303,7 @@ class LinearProbe(Probe):
             # The exact moments: moving averages lag far behind in a short training.
             norm.moving_mean.assign(features.mean(axis=0, dtype="float64"))
             norm.moving_variance.assign(features.var(axis=0, dtype="float64"))
-            outputs = outputs_of(classifier, batches_of(test_features.astype("float32"), 4096))
+            outputs = outputs_of(classifier, ((x, None) for x in _blocks(test_features.astype("float32"))))
             scores = np.concatenate([scores for scores, *_ in outputs])
             accuracies.append(float(np.mean(scores.argmax(axis=1) == test_labels)))
         return accuracies

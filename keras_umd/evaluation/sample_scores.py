@@ -12,7 +12,7 @@ from keras_umd.evaluation.reference import ImageFeatures, Reference, network_ide
 from keras_umd.evaluation.results import Result, Row, Table
 from keras_umd.sampling.files import read_description
 from keras_umd.sampling.stream import SampleStream
-from keras_umd.utils.checks import check_bools, check_instances, check_positive_integers, is_list, require
+from keras_umd.utils.checks import check_bools, check_instances, check_paths, check_positive_integers, is_list, require
 
 KID_SUBSETS = {"num_subsets": 100, "subset_size": 1000, "seed": 0}
 NEIGHBOURS = {"precision_k": 3, "coverage_k": 5}
@@ -49,6 +49,7 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     check_instances(dict, "a dictionary", optional=True, subject=subject)
     digest, source = hashlib.sha256(), images
     if isinstance(images, (str, os.PathLike)):
+        check_paths(images=images)
         description = read_description(images)
         subject = description if subject is None else subject
         images = stored_images(images, batch_size)

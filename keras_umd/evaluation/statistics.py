@@ -143,7 +143,8 @@ def checked_features(features, dtype=None):
 
 def checked_sets(features, reference):
     """Return two sets of features as arrays, or raise a ValueError unless dims agree and both have two rows or more."""
-    as_numbers(reference=reference, finite=False)
+    ndim = as_numbers(reference=reference).ndim
+    require(ndim == 2, "`reference` must have shape (n, dim).", reference=reference)
     features, reference = checked_features(features), checked_features(reference)
     require(
         features.shape[1] == reference.shape[1] and min(len(features), len(reference)) >= 2,

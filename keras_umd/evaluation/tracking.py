@@ -59,7 +59,7 @@ class TrackProbe(_Features):
     def __init__(self, data, probes=None, *, batch_size=256, **features):
         super().__init__(**features)
         check_positive_integers(batch_size=batch_size)
-        is_data = isinstance(data, dict) or (isinstance(data, (tuple, list)) and len(data) == 2)
+        is_data = (isinstance(data, dict) and data) or (isinstance(data, (tuple, list)) and len(data) == 2)
         require(is_data, "`data` must be a pair (train, test), or a dictionary of such pairs.", data=data)
         self.data = data
         self.probes = as_probes(probes)

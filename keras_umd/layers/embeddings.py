@@ -8,7 +8,15 @@ from keras import ops
 
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_integers, check_numbers, check_positive_integers, is_list, is_size, require
+from keras_umd.utils.checks import (
+    check_integers,
+    check_numbers,
+    check_positive_integers,
+    check_tensors,
+    is_list,
+    is_size,
+    require,
+)
 from keras_umd.utils.cubic import cubic_weights
 from keras_umd.utils.seeds import seed_generator
 
@@ -64,6 +72,12 @@ class PositionEmbedding(BaseLayer):
             NumPy array of shape `(prod(grid), hidden_dim)`.
         """
         grid = checked_grid(grid, len(self.grid))
+        if positions is not None:
+            check_tensors(2, types=("float",), positions=positions)
+            is_right = positions.shape[0] == self.num_patches
+            require(
+                is_right, f"`positions` must be {self.num_patches} vectors.", f"positions of shape {positions.shape}"
+            )
         table = ops.convert_to_numpy(self.positions.value if positions is None else positions).reshape(*self.grid, -1)
         matrices = [_bicubic_matrix(old, new) for old, new in zip(self.grid, grid, strict=True)]
         old, new = "ijkl"[: len(grid)], "rcst"[: len(grid)]

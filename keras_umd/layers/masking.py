@@ -48,7 +48,7 @@ def split_by_score(scores, mask_ratio):
 def take_tokens(tokens, indices):
     """Gather tokens `(batch, num_patches, dim)` by `indices`, `(batch, n)`: `(batch, n, dim)`."""
     check_tensors(3, tokens=tokens)
-    check_tensors(2, indices=indices)
+    check_tensors(2, types=("int",), indices=indices)
     return ops.take_along_axis(tokens, indices[:, :, None], axis=1)
 
 
@@ -62,7 +62,7 @@ def restore(tokens, visible, masked):
     Returns:
         Tensor of shape `(batch, num_patches, dim)`, row-major over the image.
     """
-    check_tensors(2, visible=visible, masked=masked)
+    check_tensors(2, types=("int",), visible=visible, masked=masked)
     return take_tokens(tokens, ops.argsort(ops.concatenate([visible, masked], axis=1), axis=1))
 
 

@@ -58,7 +58,7 @@ class LayerNorm(keras.layers.LayerNormalization):
     """
 
     def __init__(self, epsilon=1e-6, **kwargs):
-        check_numbers("[0, inf)", epsilon=epsilon)
+        check_numbers("[0, 1]", epsilon=epsilon)
         super().__init__(epsilon=epsilon, **kwargs)
 
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_umd.backend.steps import supported_steps_per_execution
-from keras_umd.utils.checks import check_bools, check_instances, check_integers
+from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_one_of, require
 
 # Adam divides by the root of a mean square, which float16 rounds to 0 for gradients below 2e-4. At epsilon=1e-7 a loss
 # that began at 0.5 was 25 after four steps; at 1e-5 it fell as in float32.
@@ -20,8 +20,9 @@ def undecayed_variables(variables):
 def check_compile_arguments(optimizer, arguments):
     """Raise a ValueError for what is no setting; for a loss or metrics too: the model has its own."""
     check_instances((str, dict, keras.optimizers.Optimizer), "a Keras optimizer, or its name", optimizer=optimizer)
-    if arguments.get("jit_compile", "auto") != "auto":
-        check_bools(jit_compile=arguments["jit_compile"])
+    is_config = not isinstance(optimizer, dict) or "class_name" in optimizer
+    require(is_config, "`optimizer` must be a Keras optimizer, or its name or config.", optimizer=optimizer)
+    check_one_of(("auto", True, False), jit_compile=arguments.get("jit_compile", "auto"))
     check_bools(run_eagerly=arguments.get("run_eagerly", False))
     check_bools(auto_scale_loss=arguments.get("auto_scale_loss", True))
     check_integers(1, steps_per_execution=arguments.get("steps_per_execution", 1))

@@ -35,6 +35,8 @@ def fit(model, keras_fit, args, kwargs):
     arguments["x"] = peeked(model, x, y, trained_in=arguments.get("batch_size") or 32)  # Keras' own size of batches
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
+        is_right = 1 <= len(validation) <= 3
+        require(is_right, "`validation_data` must be images, and labels if any.", validation_data=validation)
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
         refuse_weights(sample_weight=sample_weight)
         peeked(model, images, labels, name="validation_data")
@@ -105,13 +107,19 @@ def predict(model, keras_predict, x, args, kwargs):
 
 def _check_counts(arguments):
     """Raise a ValueError for those of Keras' own arguments of which it trains nothing, or on other data, in silence."""
-    counts = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps", "epochs")
+    counts = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps")
     check_integers(1, optional=True, **{name: arguments.get(name) for name in counts})
+    check_integers(1, epochs=arguments.get("epochs", 1))
     check_integers(0, initial_epoch=arguments.get("initial_epoch", 0))
     check_numbers("[0, 1)", optional=True, validation_split=arguments.get("validation_split"))
     verbose = arguments.get("verbose", "auto")
     check_one_of(("auto", 0, 1, 2, True, False), verbose=verbose)
     frequency = arguments.get("validation_freq", 1)
+    require(
+        not is_list(frequency) or len(frequency),
+        "`validation_freq` must be a number, or a list.",
+        validation_freq=frequency,
+    )
     for value in frequency if is_list(frequency) else [frequency]:
         check_integers(1, validation_freq=value)
     check_bools(shuffle=arguments.get("shuffle", True), return_dict=arguments.get("return_dict", False))

@@ -28,7 +28,7 @@ class Term(keras.layers.Layer):
     def __init__(self, view, weight=1.0, name=None, **kwargs):
         check_instances(str, "the name of a view, a string", view=view)
         check_instances(str, "a string", optional=True, name=name)
-        check_numbers("(-inf, inf)", weight=weight)
+        check_numbers("[-1e6, 1e6]", weight=weight)
         if name is None:  # Keras would number it, and the name of the loss would depend on what was built before
             name = re.sub("(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
         # Without autocast: targets must not be rounded to the compute type.

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_umd.utils.checks import check_instances, check_numbers, require
+from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Device:
 
     def peak_flops(self, dtype):
         """The peak in FLOP/s for layers that compute in `dtype`, a string."""
-        check_instances(str, "the name of a type, such as 'bfloat16'", dtype=dtype)
+        check_one_of(("float64", "float32", "bfloat16", "float16"), dtype=dtype)
         return self.float32 if dtype == "float32" else self.bfloat16
 
 

@@ -40,6 +40,7 @@ def check_picture(**pictures):
 def save_image(path, image):
     """Save a uint8 image `(height, width, 3)` as a PNG file, making its folder; needs the extra `plots`."""
     check_paths(path=path)
+    require(os.fspath(path).lower().endswith(".png"), "`path` must end in .png.", path=path)
     check_picture(image=image)
     matplotlib_image = import_optional("matplotlib.image", f"Saving pictures needs {EXTRA}")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

@@ -60,14 +60,14 @@ class Monitor(keras.callbacks.Callback):
 
     def __init__(self, directory, evaluations, *, every_epochs=None, every_steps=None, budget=0.05, tensorboard=True):
         super().__init__()
+        check_paths(directory=directory)
         intervals = {"every_epochs": every_epochs, "every_steps": every_steps}
+        check_integers(1, optional=True, **intervals)
         require(
             None in intervals.values(),
             "Give `every_epochs` or `every_steps`, or neither for a share of the time.",
             **intervals,
         )
-        check_paths(directory=directory)
-        check_integers(1, optional=True, **intervals)
         check_numbers("(0, inf)", budget=budget)
         check_bools(tensorboard=tensorboard)
         self.directory = os.fspath(directory)

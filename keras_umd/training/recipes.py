@@ -43,7 +43,7 @@ def cosine_with_warmup(peak_learning_rate, *, total_steps, warmup_steps):
     Returns:
         `keras.optimizers.schedules.CosineDecay`.
     """
-    check_numbers("(0, inf)", peak_learning_rate=peak_learning_rate)
+    check_numbers("(0, 1000]", peak_learning_rate=peak_learning_rate)
     check_positive_integers(total_steps=total_steps)
     check_integers(0, warmup_steps=warmup_steps)
     total_steps, warmup_steps = int(total_steps), int(warmup_steps)
@@ -80,7 +80,7 @@ def pretraining_optimizer(total_steps, batch_size, *, base_learning_rate=None, w
         `recipes.AdamW`, a `keras.optimizers.AdamW`.
     """
     total_steps, batch_size = _checked(total_steps, batch_size, weight_decay)
-    check_numbers("(0, inf)", optional=True, base_learning_rate=base_learning_rate)
+    check_numbers("(0, 1000]", optional=True, base_learning_rate=base_learning_rate)
     peak = PAPERS_BASE_RATE * batch_size / 256
     uses_papers_rate = base_learning_rate is None and "learning_rate" not in kwargs
     if uses_papers_rate and peak < SMALL_PEAK and total_steps < FEW_STEPS:
@@ -113,7 +113,7 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
         `recipes.AdamW`, a `keras.optimizers.AdamW`.
     """
     total_steps, batch_size = _checked(total_steps, batch_size, weight_decay)
-    check_numbers("(0, inf)", base_learning_rate=base_learning_rate)
+    check_numbers("(0, 1000]", base_learning_rate=base_learning_rate)
     kwargs = {"ema_decay": 1 - 1e-4 * batch_size / 256, **kwargs}
     return _adamw(total_steps, batch_size, base_learning_rate, beta_2=0.999, weight_decay=weight_decay, **kwargs)
 
@@ -121,7 +121,7 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
 def _checked(total_steps, batch_size, weight_decay):
     """The two integers as Python's: with those of NumPy, sums and products could overflow."""
     check_positive_integers(total_steps=total_steps, batch_size=batch_size)
-    check_numbers("[0, inf)", weight_decay=weight_decay)
+    check_numbers("[0, 1000]", weight_decay=weight_decay)
     return int(total_steps), int(batch_size)
 
 

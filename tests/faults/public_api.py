@@ -10,6 +10,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import tempfile
 from typing import Any
 
 import keras
@@ -28,7 +29,7 @@ CALLED_BY_THE_LIBRARY = {
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
-    "sinusoid signal_and_sigma settings extractor state_after method",
+    "sinusoid signal_and_sigma settings extractor state_after method Modulations",
 }
 CALLED_BY_THE_LIBRARY = {name for names in CALLED_BY_THE_LIBRARY for name in names.split()}
 
@@ -81,7 +82,7 @@ def find_targets():
     for module in public_modules():
         for name in module.__all__:
             value = getattr(module, name)
-            if not callable(value) or id(value) in seen or value in (keras_umd.methods.method,):
+            if not callable(value) or id(value) in seen or name in CALLED_BY_THE_LIBRARY:
                 continue
             seen.add(id(value))
             targets.append(Target(name, None, value))
@@ -192,6 +193,10 @@ def table():
     return evaluation.Table([{"timesteps": t, "layer": 1, "accuracy": result()} for t in (0, 1)])
 
 
+def new_folder():
+    return tempfile.mkdtemp(dir=".")
+
+
 def cache_folder():
     still = data.from_arrays(images(4, 3), batch_size=2, training=False)
     latents.cache_latents(still, autoencoder(), "latents", verbose=False)
@@ -258,7 +263,7 @@ CALLS = {
     },
     "UMD.from_preset": lambda: {"preset": "umd_tiny_patch2_8", "num_layers": 1, "decoder_layers": 1},
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
-    "UMD.generate_to": lambda: {"directory": "generated", "num_images": 1, "verbose": False, **SAMPLING},
+    "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
     "UMD.layout_map": lambda: {"mesh": mesh()},
     "UMD.loss_of": lambda: {"images": floats()},
@@ -326,7 +331,7 @@ CALLS = {
     "guide": lambda: {"strong": floats(), "weak": floats(), "scale": 2.0},
     "DDIM.sample": lambda: sampled(),
     "Sampler.sample": lambda: sampled(),
-    "generate_to": lambda: {"model": model(), "directory": "generated", "num_images": 1, "verbose": False, **SAMPLING},
+    "generate_to": lambda: {"model": model(), "directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     # Training
     "BackupAndRestore": lambda: {"directory": "run"},
     "HistoryFile": lambda: {"path": "history.csv"},
@@ -532,5 +537,79 @@ def mesh():
     return keras.distribution.DeviceMesh((1,), ["batch"], devices=["cpu:0"])
 
 
-# Values that look bad and are right: for an argument of this name, or of one function.
-ACCEPTED = {}
+ANY = "anything"
+NUMBERS = "0, 0.5"
+TEXT = "'False', '', '../x'"
+# Values that look bad and are right, or do no harm: of arguments with this name, or of one function.
+ACCEPTED = {
+    # Names and paths are free, as far as they can be used; below their folder or not is the user's choice.
+    **dict.fromkeys(("name", "view", "title", "x_label", "y_label", "network", "metric", "digest"), TEXT),
+    **dict.fromkeys(("directory", "path", "data_dir"), "'False', '../x'"),
+    # Shares, rates and factors
+    **dict.fromkeys(("clean_ratio", "clean_mask_ratio", "noisy_mask_ratio", "ratio", "mask_ratio"), NUMBERS),
+    **dict.fromkeys(("label_dropout", "dropout", "max_bad_share", "validation_split", "eta", "sampler"), NUMBERS),
+    **dict.fromkeys(("decoded_ratio", "share", "utilization", "learning_rate", "mlp_ratio"), "0.5"),
+    **dict.fromkeys(("base_learning_rate", "peak_learning_rate"), "0.5"),
+    **dict.fromkeys(("weight_decay", "epsilon", "weight", "low"), NUMBERS),
+    **dict.fromkeys(("l2", "temperature", "power", "budget", "bfloat16", "float32", "memory"), "0.5, 1e300, 2**63"),
+    **dict.fromkeys(("watts", "scale"), "0, 0.5, 1e300, 2**63"),
+    "deviations": "0, 0.5, 1e300, 2**63",
+    "high": "inf, 1e300, 2**63",
+    "weight": "-1, 0, 0.5",
+    **dict.fromkeys(("decays", "ema_decay"), "0, 0.5, [], empty array"),
+    # Integers that may be 0
+    **dict.fromkeys(("seed", "shard_index", "epoch", "batch", "initial_epoch", "warmup_steps", "padding"), "0"),
+    "timesteps": "0",
+    "verbose": "True, 0",  # 0 is Keras' False
+    # Optional, with another default
+    "UMD.compile.jit_compile": "True",
+    "num_classes": "None",
+    "conditioning": "None",
+    "value_range": "None",
+    "pooling": "None",
+    "shots": "None",
+    "metrics": "None",
+    **dict.fromkeys(("num_steps", "samplers", "guidance"), "None, [None]"),  # the defaults of `generate`
+    **dict.fromkeys(("batch_size", "labels", "weak_model", "optimizer", "weights", "features"), "None"),
+    # Bools
+    **dict.fromkeys(("training", "flip", "shuffle", "drop_remainder", "keep_features", "smallest", "verify"), "True"),
+    **dict.fromkeys(("scan_blocks", "remat", "run_eagerly", "normalize", "shard_weights", "tensorboard"), "True"),
+    "resume": "True",
+    "from_folder.labels": "True",
+    "from_latents.labels": "True",
+    # Free data, which may be empty
+    **dict.fromkeys(
+        ("identity", "protocol", "subject", "versions", "pictures", "losses", "scores", "points"), "None, {}"
+    ),
+    "heads": "{}",
+    "callbacks": "None, [], {}",
+    "freeze": "[]",
+    **dict.fromkeys(("class_names", "row_names", "column_names"), "array of strings"),
+    "TrackGeneration.metrics": "array of strings",  # looked at when the network is there
+    "TrackProbe.data": ANY,  # read when the model is there
+    **dict.fromkeys(("TrackRank.images",), "[], [None]"),
+    # Functions
+    **dict.fromkeys(("evaluations", "LinearProbe.optimizer"), "None, lambda"),
+    # Values on a device aren't read
+    **dict.fromkeys(("scores", "NoiseSchedule.timesteps_at.log_snr"), ANY),
+    **{f"NoiseSchedule.{name}.timesteps": "array of -1" for name in ("add_noise", "predict_noise", "predict_x0")},
+    "NoiseSchedule.levels.timesteps": "0, [], empty array",
+    "NoiseSchedule.log_snr.timesteps": "0, [], empty array",
+    **dict.fromkeys(("strong", "weak"), "-1, 0, 0.5, -1e300, 1e300, 2**63, empty array, array of -1, array of nan"),
+    "guide.scale": "-1, 0, 0.5, -1e300, 1e300, 2**63, empty array, array of -1, array of nan",
+    # NaN is what a diverged training is worth
+    **dict.fromkeys(("value", "deviation"), "None, nan, inf, -1, 0, 0.5, -1e300, 1e300, 2**63"),
+}
+# What an error may call an argument instead of its name.
+ALIASES = {
+    "x": "images",
+    "y": "labels",
+    "validation_data": "images|labels",
+    "UMD.prediction.name": "predict_from",
+    "Objective.prediction.name": "predict_from",
+    "samplers": "sampler",
+    "Autoencoder.sample.mean": "mean|std",
+    "Objective.prediction.views": "model",
+}
+# Good values among the bad ones, whose call takes long or fails for what the value is: a function that returns nothing.
+SKIPPED = {("jit_compile", "True"), ("denoise", "lambda"), ("optimizer", "lambda")}

@@ -23,7 +23,7 @@ class Pixels(Target):
 
     def __init__(self, normalize=True, epsilon=1e-6):
         check_bools(normalize=normalize)
-        check_numbers("[0, inf)", epsilon=epsilon)
+        check_numbers("[0, 1e6]", epsilon=epsilon)
         self.normalize = normalize
         self.epsilon = epsilon
 
