@@ -9,7 +9,7 @@ import numpy as np
 from keras_umd.data.dataset import Dataset
 from keras_umd.data.decoding import DIM, SMALL
 from keras_umd.data.files import NUM_NAMED, first_of, printable
-from keras_umd.utils.checks import check_numbers, check_one_of, require
+from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
 
 AUGMENT = 1  # tells the draws of `augment` from those of crops
 NOTES = {
@@ -48,6 +48,8 @@ class ImageDataset(Dataset):
     def __init__(self, loader, *, on_error="skip", max_bad_share=0.01, not_read=None, augment=None, **kwargs):
         check_one_of(("skip", "raise"), on_error=on_error)
         check_numbers("[0, 1]", max_bad_share=max_bad_share)
+        require(augment is None or callable(augment), "`augment` must be a function or None.", augment=augment)
+        check_instances(dict, "a dictionary", optional=True, not_read=not_read)
         self.augment = augment
         self.not_read = not_read or {}
         self.on_error = on_error

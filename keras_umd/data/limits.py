@@ -40,11 +40,7 @@ class Limits:
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
-            require(
-                is_between(value, 1, np.inf) and not isinstance(value, bool),
-                f"`{name}` must be a positive integer.",
-                f"{name}={value!r}",
-            )
+            require(is_between(value, 1, np.inf), f"`{name}` must be a positive integer.", **{name: value})
 
     def check_bytes(self, size):
         """Raise a `BadImage` for a file or record of more than `max_bytes`."""

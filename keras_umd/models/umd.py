@@ -35,7 +35,15 @@ from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
-from keras_umd.utils.checks import check_decays, check_instances, check_labels, is_number, require
+from keras_umd.utils.checks import (
+    check_decays,
+    check_instances,
+    check_integers,
+    check_labels,
+    check_numbers,
+    is_number,
+    require,
+)
 from keras_umd.utils.configurable import revive
 from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.images import check_images, scale_images
@@ -384,6 +392,8 @@ class UMD(keras.Model):
         Returns:
             `GuardState`, with the counts.
         """
+        check_numbers("(0, inf)", sigma=sigma)
+        check_integers(2, window=window)
         return guarding.guard_steps(self, float(sigma), int(window))
 
     # Training

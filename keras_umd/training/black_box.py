@@ -14,6 +14,7 @@ from keras_umd.backend.frameworks import BACKEND
 from keras_umd.backend.gradients import value_and_gradients
 from keras_umd.backend.processes import is_first_process, to_numpy
 from keras_umd.utils.atomic import write_whole
+from keras_umd.utils.checks import check_paths
 
 FORMAT = 1
 MEMBERS = ("about.json", "arrays.npz")
@@ -124,6 +125,7 @@ def replay(path):
     Returns:
         `Replay`.
     """
+    check_paths(path=path)
     about, arrays = read_black_box(path)
     model = _model(about.pop("model"), arrays)
     weights = [variable for variable in _weights(model) if variable.trainable]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_umd.training.black_box import write_black_box
+from keras_umd.utils.checks import check_integers, check_numbers, check_one_of, check_paths, require
 
 ACTIONS = ("skip", "rollback", "stop")
 MOST_BOXES = 3  # a training that fails at every step would fill the disk
@@ -54,18 +55,17 @@ class Guard(keras.callbacks.Callback):
 
     def __init__(self, on="skip", sigma=6.0, window=128, in_a_row=10, directory=None, checkpoints=None):
         super().__init__()
-        if on not in ACTIONS:
-            raise ValueError(f"`on` must be one of {ACTIONS}. Received: on={on!r}")
-        if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < float("inf"):
-            raise ValueError(f"`sigma` must be a positive number. Received: sigma={sigma!r}")
-        for name, value, least in (("window", window, 2), ("in_a_row", in_a_row, 1)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}")
-        if on == "rollback" and not hasattr(checkpoints, "restore_last"):
-            raise ValueError(
-                "on='rollback' needs `checkpoints`, an object with a method `restore_last()`, such as "
-                f"callbacks.BackupAndRestore. Received: checkpoints={checkpoints!r}"
-            )
+        check_one_of(ACTIONS, on=on)
+        check_numbers("(0, inf)", sigma=sigma)
+        check_integers(2, window=window)
+        check_integers(1, in_a_row=in_a_row)
+        if directory is not None:
+            check_paths(directory=directory)
+        require(
+            hasattr(checkpoints, "restore_last") or (checkpoints is None and on != "rollback"),
+            "`checkpoints`, which on='rollback' needs, must have a method `restore_last()`, as BackupAndRestore has.",
+            checkpoints=checkpoints,
+        )
         self.on, self.sigma, self.window, self.in_a_row = on, float(sigma), int(window), int(in_a_row)
         self.directory = None if directory is None else os.fspath(directory)
         self.checkpoints = checkpoints

@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import json
+import pathlib
 import pkgutil
 import tempfile
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import keras_umd
 from keras_umd import Corruption, Objective, data, evaluation, latents, objectives, samplers
 from keras_umd.training import checkpoints, run_directory  # noqa: F401 (part of `training`)
+from keras_umd.training.black_box import write_black_box
 
 # Keras or the library itself calls these, with objects that it has made; a check there would cost every step.
 CALLED_BY_THE_LIBRARY = {
@@ -30,6 +32,7 @@ CALLED_BY_THE_LIBRARY = {
     "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
+    "set_model set_params step_inputs check_bytes check_pixels check_records check_label check_classes",
 }
 CALLED_BY_THE_LIBRARY = {name for names in CALLED_BY_THE_LIBRARY for name in names.split()}
 
@@ -344,7 +347,7 @@ CALLS = {
     # Plans, plots, distribution, weights
     "Device": lambda: {"name": "mine", "bfloat16": 1e12, "float32": 1e12, "memory": 1e9},
     "Device.peak_flops": lambda: {"dtype": "float32"},
-    "plan_training": lambda: {"model": model(), "batch_size": 8},
+    "plan": lambda: {"model": model(), "batch_size": 8},
     "captioned": lambda: {"cells": [[images(1, 3)[0]]], "row_names": ["a"], "column_names": ["b"]},
     "guidance_grid": lambda: {"model": model(), "labels": [0], "guidance": (1.0,), "num_steps": (1,)},
     "heatmaps": lambda: {"table": table(), "value": "accuracy", "rows": "timesteps", "columns": "layer"},
@@ -493,6 +496,12 @@ CALLS |= {
     "from_tfds": lambda: {"name": "nothing", "split": "train", "image_size": 4, "batch_size": 2},
     "StableDiffusionAutoencoder": lambda: {"weights": None},
 }
+CALLS |= {
+    "Corruption.views_without_images": lambda: {"batch_size": 8},
+    "ImageDataset.go_to": lambda: {"epoch": 0},
+    "read_idx": lambda: dict(zip(("images", "labels"), idx_files(), strict=True)),
+    "replay": lambda: {"path": black_box()},
+}
 CANNOT_WORK_HERE = {
     "from_webdataset",
     "from_tfrecords",
@@ -505,6 +514,23 @@ CANNOT_WORK_HERE = {
     "show",  # opens a window
     "Table.save",
 }
+
+
+def idx_files():
+    """Two images of 4x4 pixels and their labels, as MNIST has them."""
+    for name, shape in (("images.idx", (2, 4, 4)), ("labels.idx", (2,))):
+        header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+        pathlib.Path(name).write_bytes(header + bytes(int(np.prod(shape))))
+    return "images.idx", "labels.idx"
+
+
+def black_box():
+    """A step that was left out, in a file."""
+    failing = model()
+    draws = failing.corruption.draw((4, *failing.image_shape), failing.patch_size, seed=0)
+    batch = {"images": floats(4), "labels": None, "draws": draws}
+    write_black_box("black_box.zip", failing, batch, {"epoch": 0, "batch": 0, "loss": 0.0, "norm": 0.0})
+    return "black_box.zip"
 
 
 def image_folder():

@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 
 from keras_umd.data.files import open_regular
-from keras_umd.data.limits import DEFAULT_LIMITS, BadImage
-from keras_umd.utils.checks import require
+from keras_umd.data.limits import DEFAULT_LIMITS, BadImage, Limits
+from keras_umd.utils.checks import check_instances, check_paths, require
 
 UINT8 = 0x08
 MAX_BYTES = 2**32
@@ -37,6 +37,8 @@ def read_idx(images, labels, *, limits=None):
     Raises:
         ValueError: for a file that is no such file, is damaged, or has another number of images than of labels.
     """
+    check_paths(images=images, labels=labels)
+    check_instances(Limits, "a keras_umd.data.Limits", optional=True, limits=limits)
     limits = DEFAULT_LIMITS if limits is None else limits
     pixels, indices = _read(images, 3, limits), _read(labels, 1, limits)
     require(
