@@ -198,6 +198,7 @@ class Linear(VariancePreserving):
 def _tensors(*, timesteps, **images):
     """Images, noise and timesteps as tensors, or a ValueError for other things and shapes."""
     check_tensors(1, timesteps=timesteps)
+    require(timesteps.shape[0] != 0, "`timesteps` must be one for each image.", "timesteps of shape (0,)")
     ranks = set()
     for name, x in images.items():
         check_tensors(None, types=("float",), **{name: x})

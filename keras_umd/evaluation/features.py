@@ -30,7 +30,8 @@ class FeatureSet:
 
     def __post_init__(self):
         check_tensors(2, types=("float",), features=self.features)
-        check_instances(np.ndarray, "an array", optional=True, labels=self.labels)
+        if self.labels is not None:
+            check_tensors(1, types=("int",), labels=self.labels)
         check_instances(str, "a string", digest=self.digest)
 
     def __len__(self):

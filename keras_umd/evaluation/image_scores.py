@@ -253,7 +253,7 @@ def inception_score(probabilities, splits=10):
         Salimans et al., "Improved Techniques for Training GANs", 2016.
     """
     check_positive_integers(splits=splits)
-    as_numbers(probabilities=probabilities)
+    as_numbers(finite=False, probabilities=probabilities)
     probabilities = np.asarray(probabilities)
     require(
         probabilities.ndim == 2 and len(probabilities) >= splits,

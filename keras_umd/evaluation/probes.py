@@ -266,7 +266,7 @@ class LinearProbe(Probe):
 
     def __init__(self, epochs=100, batch_size=256, learning_rate=0.1, optimizer=None, num_runs=1, seed=0):
         check_positive_integers(epochs=epochs, batch_size=batch_size, num_runs=num_runs)
-        check_numbers("(0, inf)", learning_rate=learning_rate)
+        check_numbers("(0, 1000]", learning_rate=learning_rate)
         require(
             optimizer is None or callable(optimizer),
             "`optimizer` must be a function from the number of steps to a Keras optimizer, or None.",

@@ -113,39 +113,38 @@ class FeatureStatistics:
         )
 
 
-def checked_features(features, dtype=None):
+def checked_features(features, dtype=None, name="features"):
     """Return features as an array of shape `(n, dim)`.
 
     Args:
         features: Float array of shape `(n, dim)`.
         dtype: String, or `None` to keep their type.
+        name: String, the argument that they are.
 
     Raises:
         ValueError: for a dictionary, another shape and values that are not finite.
     """
     if isinstance(features, dict):
-        raise ValueError(f"The encoder must return features alone. Received: a dictionary of {list(features)}")
-    as_numbers(features=features, finite=False)
+        raise ValueError(f"The encoder must return features alone. Received: {name}, a dictionary of {list(features)}")
+    as_numbers(finite=False, **{name: features})
     features = np.asarray(features, dtype)
     require(
         features.ndim == 2,
         "Features must have shape (n, dim), one vector an image; pool or flatten an encoder's outputs.",
-        f"features of shape {features.shape}",
+        f"{name} of shape {features.shape}",
     )
     # Minimum and maximum are NaN where a value is; a mask would take a quarter of the features' memory.
     if not np.isfinite([features.min(initial=0), features.max(initial=0)]).all():
         wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
         raise ValueError(
-            f"Features must be finite. Received: features with NaN or infinity in {len(wrong)} rows, first {wrong[0]}"
+            f"Features must be finite. Received: {name} with NaN or infinity in {len(wrong)} rows, first {wrong[0]}"
         )
     return features
 
 
 def checked_sets(features, reference):
     """Return two sets of features as arrays, or raise a ValueError unless dims agree and both have two rows or more."""
-    ndim = as_numbers(reference=reference).ndim
-    require(ndim == 2, "`reference` must have shape (n, dim).", reference=reference)
-    features, reference = checked_features(features), checked_features(reference)
+    features, reference = checked_features(features), checked_features(reference, name="reference")
     require(
         features.shape[1] == reference.shape[1] and min(len(features), len(reference)) >= 2,
         "`features` and `reference` must be of shape (n, dim), with the same dim and at least two rows.",

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_umd.layers.embeddings import LabelEmbedding, TimestepEmbedding
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_one_of, check_tensors
+from keras_umd.utils.checks import check_integers, check_one_of, check_tensors
 
 
 def condition_embedding(hidden_dim, num_classes, conditioning, dtype):
@@ -38,6 +38,7 @@ class ConditionEmbedding(BaseLayer):
     """
 
     def __init__(self, hidden_dim, num_classes=None, conditioning="adaln_zero", **kwargs):
+        check_integers(1, optional=True, num_classes=num_classes)
         check_one_of(("adaln_zero", "token"), conditioning=conditioning)
         super().__init__(autocast=False, **kwargs)  # timesteps must not be rounded
         self.hidden_dim = hidden_dim

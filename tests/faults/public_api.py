@@ -573,7 +573,7 @@ ACCEPTED = {
     **dict.fromkeys(("directory", "path", "data_dir"), "'False', '../x'"),
     # Shares, rates and factors
     **dict.fromkeys(("clean_ratio", "clean_mask_ratio", "noisy_mask_ratio", "ratio", "mask_ratio"), NUMBERS),
-    **dict.fromkeys(("label_dropout", "dropout", "max_bad_share", "validation_split", "eta", "sampler"), NUMBERS),
+    **dict.fromkeys(("label_dropout", "dropout", "max_bad_share", "eta", "sampler"), NUMBERS),
     **dict.fromkeys(("decoded_ratio", "share", "utilization", "learning_rate", "mlp_ratio"), "0.5"),
     **dict.fromkeys(("base_learning_rate", "peak_learning_rate"), "0.5"),
     **dict.fromkeys(("weight_decay", "epsilon", "weight", "low"), NUMBERS),
@@ -601,6 +601,12 @@ ACCEPTED = {
     **dict.fromkeys(("training", "flip", "shuffle", "drop_remainder", "keep_features", "smallest", "verify"), "True"),
     **dict.fromkeys(("scan_blocks", "remat", "run_eagerly", "normalize", "shard_weights", "tensorboard"), "True"),
     "resume": "True",
+    "sweep_features.seed": "None, 0",
+    **dict.fromkeys(("y", "validation_data"), "None"),
+    "validation_split": "None, 0, 0.5",
+    **dict.fromkeys(("UMD.prediction.name", "Objective.prediction.name"), "None"),
+    "FeatureSet.features": "array of nan",  # a container; they are checked where they come from
+    "FeatureSet.labels": "None, array of -1",
     "from_folder.labels": "True",
     "from_latents.labels": "True",
     # Free data, which may be empty

@@ -50,7 +50,7 @@ def test_averages_are_not_trained_and_know_the_networks_weights_only(small_model
 
 
 def test_decays_out_of_range_are_refused(small_model):
-    with pytest.raises(ValueError, match="decay=1.0"):
+    with pytest.raises(ValueError, match="decays=1.0"):
         small_model().track_average(1.0)
 
 
