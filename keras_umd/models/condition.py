@@ -42,6 +42,7 @@ class ConditionEmbedding(BaseLayer):
         check_one_of(("adaln_zero", "token"), conditioning=conditioning)
         super().__init__(autocast=False, **kwargs)  # timesteps must not be rounded
         self.hidden_dim = hidden_dim
+        check_integers(1, optional=True, num_classes=num_classes)
         self.num_classes = None if num_classes is None else int(num_classes)
         self.conditioning = conditioning
         self.timestep_embedding = TimestepEmbedding(hidden_dim, dtype=self.dtype_policy, name="timestep_embedding")

@@ -634,6 +634,7 @@ ACCEPTED = {
 }
 # What an error may call an argument instead of its name.
 ALIASES = {
+    "data": "dataset",
     "x": "images",
     "y": "labels",
     "validation_data": "images|labels",
