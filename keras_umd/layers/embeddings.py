@@ -18,7 +18,7 @@ from keras_umd.utils.checks import (
     require,
 )
 from keras_umd.utils.cubic import cubic_weights
-from keras_umd.utils.seeds import seed_generator
+from keras_umd.utils.seeds import check_seed, seed_generator
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -186,12 +186,12 @@ class LabelEmbedding(_TwoLayerEmbedding):
     def __init__(self, num_classes, hidden_dim, dropout=0.0, seed=None, **kwargs):
         check_positive_integers(num_classes=num_classes, hidden_dim=hidden_dim)
         check_numbers("[0, 1)", dropout=dropout)
-        generator = seed_generator(seed)
         super().__init__(hidden_dim, **kwargs)
         self.num_classes = int(num_classes)
         self.dropout = dropout
         self.seed = seed
-        self.seed_generator = generator if dropout else None
+        check_seed(seed)
+        self.seed_generator = seed_generator(seed) if dropout else None
 
     def build(self, labels_shape, drop_shape=None):
         self.table = self.add_weight(

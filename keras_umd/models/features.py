@@ -6,7 +6,7 @@ from keras import ops
 from keras_umd.models.arguments import is_shape
 from keras_umd.models.feature_extractor import FeatureExtractor
 from keras_umd.utils.checks import check_finite, check_timesteps, require
-from keras_umd.utils.seeds import seed_generator
+from keras_umd.utils.seeds import check_seed, seed_generator
 
 
 def encode(model, images, timesteps=0, labels=None, weights="average", seed=None):
@@ -26,7 +26,7 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
         Float tensor of shape `(batch, hidden_dim)`.
     """
     check_timesteps(timesteps, model.corruption.num_timesteps)
-    seed = seed_generator(seed)
+    check_seed(seed)
     inputs = {"images": model.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
     if labels is not None:
         inputs["labels"] = model.prepare_labels(labels)
@@ -36,7 +36,7 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
             f"{inputs['labels'].shape[0]} labels",
         )
     if timesteps:
-        inputs["noise"] = keras.random.normal(ops.shape(inputs["images"]), dtype="float32", seed=seed)
+        inputs["noise"] = keras.random.normal(ops.shape(inputs["images"]), dtype="float32", seed=seed_generator(seed))
 
     def encode(model, inputs):
         images, timesteps = inputs["images"], inputs["timesteps"]

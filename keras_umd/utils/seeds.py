@@ -13,11 +13,20 @@ def seed_generator(seed):
     Raises:
         ValueError: for an integer outside of [0, 2^31), which not every backend takes, and for anything else.
     """
+    check_seed(seed)
     if seed is None or isinstance(seed, keras.random.SeedGenerator):
         return seed or keras.random.SeedGenerator()
+    return keras.random.SeedGenerator(int(seed))
+
+
+def check_seed(seed):
+    """Raise a ValueError for what `seed_generator` doesn't take.
+
+    Where no random numbers are needed, nothing else may be done: a fresh generator takes a number of Python's global
+    one, and all weights that are made afterwards would begin otherwise.
+    """
     require(
-        is_between(seed, 0, 2**31 - 1),
+        seed is None or isinstance(seed, keras.random.SeedGenerator) or is_between(seed, 0, 2**31 - 1),
         "`seed` must be an integer of at least 0 and below 2**31, a keras.random.SeedGenerator or None.",
         seed=seed,
     )
-    return keras.random.SeedGenerator(int(seed))

@@ -32,7 +32,8 @@ settings = itertools.cycle(itertools.product(range(1, 7), (1.0, 2.0, 4.0), (0.0,
 checkpoints = Checkpoints(tempfile.mkdtemp(), keep=2)
 
 def live(steps, calls, saves):
-    model.fit(images, labels, batch_size=8, epochs=steps // 5, verbose=0)
+    if steps:
+        model.fit(images, labels, batch_size=8, epochs=steps // 5, verbose=0)
     for _ in range(calls):
         num_images, guidance, sampler, num_steps = next(settings)
         weak = model.with_classes(3) if guidance == 4.0 else None

@@ -81,7 +81,7 @@ def test_averages_that_do_not_know_the_factors_are_not_mixed_with_them(small_mod
         model.feature_extractor()
     assert samples(model, weights="raw").shape == (4, 8, 8, 1)
     before = model.averages[0]
-    with pytest.raises(ValueError, match=r"decay=1\.0"):
+    with pytest.raises(ValueError, match=r"decays=1\.0"):
         model.track_average([0.9, 1.0])
     assert model.averages == [before]  # a failed call changes nothing
     model.track_average(0.9)
