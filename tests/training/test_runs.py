@@ -249,6 +249,15 @@ def test_a_run_with_validation_on_its_own_training_data_resumes_exactly(small_mo
 # Signals
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a console: shells let what they start in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_signal_saves_at_the_end_of_the_step(run, tmp_path):
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     whole = run("whole").fit()
@@ -283,7 +292,7 @@ def test_a_second_signal_leaves_at_once():
     script = (
         "import os, signal\n"
         "from keras_umd.training.signals import Signals\n"
-        "signals = Signals(); signals.install()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signals = Signals(); signals.install()\n"
         "os.kill(os.getpid(), signal.SIGUSR1); os.kill(os.getpid(), signal.SIGTERM)\n"
         "print('still here'); os.kill(os.getpid(), signal.SIGINT); print('too late')\n"
     )
