@@ -126,7 +126,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             data |= {name: value for name, value in self.dataset.identity.items() if name != "shard_index"}
         return {
             "model": {"class": type(model).__name__, **model.get_config()},
-            "optimizer": model.get_compile_config()["optimizer"],  # as it was given, without what guards it
+            "optimizer": _described(model),
             "data": data,
         }
 
@@ -275,6 +275,14 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._signals.restore()
         self._lock.release()
         self.checkpoints.close()
+
+
+def _described(model):
+    """The optimizer of a model as it was given to `compile`, without what guards it, as JSON values."""
+    try:
+        return model.get_compile_config()["optimizer"]
+    except NotImplementedError:  # a schedule or an optimizer of one's own, without a config
+        return {"class_name": type(model.optimizer).__name__}
 
 
 class ModelFile(keras.callbacks.Callback):

@@ -47,7 +47,7 @@ class RunDirectory:
         Raises:
             ValueError: names what differs, what is in the way, or that there is a run already.
         """
-        settings = _without_names(json.loads(json.dumps(settings, default=repr)))
+        settings = _without_names(json.loads(json.dumps(settings, default=lambda value: type(value).__name__)))
         if not storage.exists(self._path):
             found = [name for name in OWN_FILES if storage.exists(os.path.join(self.directory, name))]
             if found and resume != "force":

@@ -323,3 +323,22 @@ def test_a_run_in_a_bucket_goes_on(small_model, images, run):
     assert {"run.json", "model.keras", "history.csv"} <= names
     assert len([name for name in names if name.endswith("state.npz")]) <= 2  # the last one, and the best
     assert in_bucket().fit().history.epoch == []
+
+
+class Rate(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of one's own, without a config."""
+
+    def __call__(self, step):
+        return 1e-3
+
+
+def test_a_schedule_without_a_config_is_no_hindrance(run):
+    def begin():
+        begun = run()
+        begun.model.compile(keras.optimizers.SGD(Rate()), **QUICK)
+        begun.callbacks = [callback for callback in begun.callbacks if "ModelFile" not in repr(callback)]
+        return begun
+
+    with pytest.raises(Killed):
+        begin().fit(KillAfter(4))
+    assert begin().fit().history.epoch == [1, 2]
