@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import UMD, Corruption, NoiseSchedule, data, evaluation, plan_training, recipes
+from keras_umd import UMD, Corruption, NoiseSchedule, data, evaluation, plan, recipes
 from tests.conftest import QUICK_STEP, array
 
 SETTINGS = {
@@ -107,4 +107,4 @@ def test_integers_of_numpy_are_integers_elsewhere():
         assert NoiseSchedule.from_betas([0.1] * 3).num_timesteps == 3
         optimizer = recipes.pretraining_optimizer(integer(100), integer(64), base_learning_rate=np.float32(1e-3))
         assert float(array(optimizer._learning_rate(5))) == pytest.approx(1e-3 * 64 / 256, rel=1e-5)
-        assert plan_training(small_model(), integer(8), num_devices=integer(2)).batch_size == 8
+        assert plan(small_model(), integer(8), num_devices=integer(2)).batch_size == 8

@@ -174,7 +174,7 @@ def test_a_head_that_is_read_in_part_is_quantised_too(small_model, predict_from)
     assert np.abs(samples(model, predict_from=predict_from) - expected).mean() < 5
 
 
-@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("mode", ["int8", pytest.param("int4", marks=pytest.mark.host)])
 def test_a_quantised_model_is_saved_and_loaded(small_model, images, tmp_path, mode):
     model = trained_like(small_model())
     model.compile(recipes.AdamW(1e-3, ema_decay=0.5), **QUICK)
@@ -195,6 +195,7 @@ def test_a_quantised_model_is_saved_and_loaded(small_model, images, tmp_path, mo
     assert np.abs(features - expected).mean() < 0.05 * np.abs(expected).mean()
 
 
+@pytest.mark.host
 def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images, tmp_path):
     extractor = trained_like(small_model()).feature_extractor(pooling="mean")
     for adapt in (lambda: extractor.encoder.blocks[0].mlp_hidden.enable_lora(2), lambda: extractor.quantize("int8")):
@@ -204,6 +205,7 @@ def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images,
         np.testing.assert_allclose(array(loaded(images)), array(extractor(images)), atol=1e-6)
 
 
+@pytest.mark.host
 def test_a_failed_quantisation_leaves_the_model_as_it_was(small_model):
     model = trained_like(small_model())
     model.compile(recipes.AdamW(1e-3, ema_decay=0.5), **QUICK)
@@ -231,6 +233,7 @@ def test_a_failed_quantisation_leaves_the_model_as_it_was(small_model):
         model.quantize("int8")
 
 
+@pytest.mark.host
 def test_quantisation_by_layer_does_not_mix_with_averages(small_model):
     model = small_model()
     model.track_average(0.9)
@@ -243,6 +246,7 @@ def test_quantisation_by_layer_does_not_mix_with_averages(small_model):
     model.generate(**SAMPLING)
 
 
+@pytest.mark.host
 def test_a_quantised_model_with_lora_keeps_both(small_model, images, tmp_path):
     model = with_lora(trained_like(small_model()))
     model.quantize("int8")

@@ -36,50 +36,51 @@ def run(folder, part):
     return printed, [process.returncode for process in processes]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with a run that was never stopped and one that was killed and went on, and what that printed."""
+def test_two_processes_are_killed_and_go_on_exactly(tmp_path):
+    """One test for all, else the workers of xdist would each run the processes."""
     pytest.importorskip("orbax.checkpoint")
-    folder = tmp_path_factory.mktemp("runs")
-    assert run(folder, "start")[1] == [1, 1]
-    assert [path.name for path in (folder / "killed" / "checkpoints").glob("*/*.orbax")] == ["state.orbax"] * 2
-    printed, codes = run(folder, "resume")
+    assert run(tmp_path, "start")[1] == [1, 1]
+    assert [path.name for path in (tmp_path / "killed" / "checkpoints").glob("*/*.orbax")] == ["state.orbax"] * 2
+    printed, codes = run(tmp_path, "resume")
     assert codes == [0, 0]
-    return folder, printed
+    assert_the_ends_are_equal(tmp_path)
+    assert_one_writes_and_speaks(tmp_path, printed)
+    assert_one_writes_the_results(tmp_path)
+    assert_one_saves_the_picture(tmp_path)
+    assert_one_writes_the_samples(tmp_path)
 
 
-def test_a_killed_run_goes_on_exactly(runs):
-    resumed, whole = (keras.models.load_model(runs[0] / name / "model.keras") for name in ("killed", "whole"))
+def assert_the_ends_are_equal(folder):
+    resumed, whole = (keras.models.load_model(folder / name / "model.keras") for name in ("killed", "whole"))
     states = ([*model.variables, *model.optimizer.variables] for model in (resumed, whole))
     for value, expected in zip(*states, strict=True):
         np.testing.assert_array_equal(array(value), array(expected))
     assert int(array(resumed.optimizer.iterations)) == 9
 
 
-def test_one_process_writes_and_speaks(runs):
-    folder, printed = runs
+def assert_one_writes_and_speaks(folder, printed):
     assert "Epoch 3/3" in printed[0]
     assert "Epoch" not in printed[1]
     assert len((folder / "whole" / "history.csv").read_text().splitlines()) == 4
 
 
-def test_both_evaluate_and_one_writes_the_results(runs):
+def assert_one_writes_the_results(folder):
     ranks = []
     for name in ("whole", "killed"):
-        lines = (runs[0] / name / "evaluations.jsonl").read_text().splitlines()
+        lines = (folder / name / "evaluations.jsonl").read_text().splitlines()
         ranks.append([line["values"]["RankMe"] for line in map(json.loads, lines) if "RankMe" in line["values"]])
     assert ranks[0][-1] == ranks[1][-1] > 1
 
 
-def test_both_draw_and_one_saves_the_picture(runs):
+def assert_one_saves_the_picture(folder):
     for name in ("whole", "killed"):
-        assert (runs[0] / name / "progress.png").exists()
-    pictures = [(runs[0] / name / "pictures" / "sample_0000009.png").read_bytes() for name in ("whole", "killed")]
+        assert (folder / name / "progress.png").exists()
+    pictures = [(folder / name / "pictures" / "sample_0000009.png").read_bytes() for name in ("whole", "killed")]
     assert pictures[0] == pictures[1]
 
 
-def test_both_generate_and_one_writes_the_samples(runs):
-    paths = (runs[0] / name / "samples" / "samples_3x8x8x1.npz" for name in ("whole", "killed"))
+def assert_one_writes_the_samples(folder):
+    paths = (folder / name / "samples" / "samples_3x8x8x1.npz" for name in ("whole", "killed"))
     whole, killed = (np.load(path)["arr_0"] for path in paths)
     np.testing.assert_array_equal(whole, killed)
     assert len(whole) == 3
