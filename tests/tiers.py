@@ -3,6 +3,7 @@
 A test without a marker is part of the contract that all backends keep, and runs on each of them.
 """
 
+import os
 import resource
 
 import keras
@@ -13,6 +14,7 @@ MARKERS = {
     "system": "processes of its own, such as examples: runs once, on PyTorch if `backends` doesn't say otherwise",
     "backends(*names)": "runs on these backends alone, which have what it tests",
     "slow": "may take more than BUDGET",
+    "docs": "runs what documents show: `make docs`, where KERAS_UMD_DOCS is set",
 }
 BUDGET = 8  # CPU seconds of a test, with the processes that it starts
 
@@ -35,7 +37,9 @@ def pytest_collection_modifyitems(config, items):
     chosen, others = [], []
     for item in items:
         names = backends_of(item)
-        (chosen if names is None or keras.backend.backend() in names else others).append(item)
+        is_here = names is None or keras.backend.backend() in names
+        is_asked_for = item.get_closest_marker("docs") is None or bool(os.environ.get("KERAS_UMD_DOCS"))
+        (chosen if is_here and is_asked_for else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = chosen

@@ -19,6 +19,7 @@ FILES_OF = {
 }
 
 
+@pytest.mark.docs
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.parametrize("documents", FILES_OF, ids=", ".join)
