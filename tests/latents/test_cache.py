@@ -247,7 +247,7 @@ def test_a_shard_is_compared_with_its_checksum_once_when_it_is_first_read(autoen
     test = from_latents(directory, batch_size=4, training=False)
     assert all(name.endswith("-labels.npy") for name in verified) and len(verified) == 3
     test[0]
-    assert verified[3:] == ["view00-batch0000000-moments.npy"]
+    assert "view00-batch0000000-moments.npy" in verified[3:]  # threads may have read ahead
     for _ in range(2):
         list(test)
     assert sorted(verified) == sorted(name for name in os.listdir(directory) if name.endswith(".npy"))
