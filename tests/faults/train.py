@@ -54,8 +54,10 @@ def dataset(source, folder):
         return data.from_arrays(np.load(os.path.join(path, "images.npy")), **options)
     if source == "latents":
         return latents.from_latents(os.path.join(path, "cache"), labels=False, **options)
-    read = data.from_folder if source == "folder" else data.from_tfrecords
-    return read(path, image_size=SIZE, labels=False, **options)
+    options |= {"image_size": SIZE, "labels": False}
+    if source == "folder":
+        return data.from_folder(path, **options)
+    return data.from_tfrecords(os.path.join(path, "all.tfrecord"), **options)
 
 
 class Slow(keras.callbacks.Callback):
