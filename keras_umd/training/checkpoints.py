@@ -60,7 +60,7 @@ class Checkpoints:
 
     def place(self, number):
         """What was given to `save`."""
-        return read_json(os.path.join(self.path(number), PLACE))
+        return read_json(os.path.join(self.path(number), PLACE), has_checksum=True)
 
     def save(self, model, place, wait=False):
         """Save the state of a compiled model. A collective: every process must call it.

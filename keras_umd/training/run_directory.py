@@ -77,7 +77,7 @@ class RunDirectory:
 
     def _read(self):
         try:
-            values = read_json(self._path)
+            values = read_json(self._path, has_checksum=True)
             if not {"settings", "state", "starts"} <= set(values):
                 raise DamagedFileError(f"{self._path} is not the file of a run")
         except DamagedFileError as error:

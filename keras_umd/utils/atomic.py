@@ -103,12 +103,14 @@ def write_json(path, values):
     write_whole(path, write)
 
 
-def read_json(path, remedy="Take a copy of it from elsewhere"):
-    """The dictionary that `write_json` wrote; files without a checksum, of older versions, are taken as they are.
+def read_json(path, remedy="Take a copy of it from elsewhere", has_checksum=False):
+    """The dictionary that `write_json` wrote.
 
     Args:
         path: String or path.
         remedy: String, what errors tell to do.
+        has_checksum: Bool. Whether a file without a checksum is damaged, too: a flipped bit can hit the word itself.
+            Else it is one of an older version, and is taken as it is.
 
     Raises:
         DamagedFileError: names the file, for anything but JSON of a dictionary, and for another checksum.
@@ -121,6 +123,8 @@ def read_json(path, remedy="Take a copy of it from elsewhere"):
         raise DamagedFileError(f"{path} is damaged, and no JSON file any more: {error}. {remedy}") from error
     if not isinstance(values, dict):
         raise DamagedFileError(f"{path} must hold a JSON object. {remedy}. Received: a {type(values).__name__}")
+    if has_checksum and "sha256" not in values:
+        raise DamagedFileError(f"{path} is damaged: it has lost its checksum. {remedy}")
     expected = values.pop("sha256", None)
     if expected is not None and _digest(values) != expected:
         raise DamagedFileError(
@@ -190,7 +194,7 @@ def read_manifest(folder, verify=True):
     path = os.path.join(folder, MANIFEST)
     if not storage.exists(path):
         raise DamagedFileError(f"{folder} is incomplete: it has no {MANIFEST}, which is written last")
-    manifest = read_json(path)
+    manifest = read_json(path, has_checksum=True)
     if manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
         raise DamagedFileError(f"{path} must be of format {FORMAT}. Received: format={manifest.get('format')!r}")
     for name, entry in manifest["files"].items():

@@ -60,8 +60,10 @@ def test_json_comes_back_and_is_checked(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(atomic.DamagedFileError, match=r"a\.json"):
             atomic.read_json(path)
-    path.write_text('{"epoch": 3}')  # of an older version
-    assert atomic.read_json(path) == {"epoch": 3}
+    path.write_text('{"epoch": 3}')
+    assert atomic.read_json(path) == {"epoch": 3}  # of an older version
+    with pytest.raises(atomic.DamagedFileError, match="lost its checksum"):
+        atomic.read_json(path, has_checksum=True)
 
 
 def test_a_manifest_knows_every_file(tmp_path):
