@@ -83,7 +83,7 @@ class Guard(keras.callbacks.Callback):
             self._state = None
 
     def on_train_begin(self, logs=None):
-        self._num_steps, self._num_rollbacks, self._num_skipped = 0, 0, None
+        self._num_rollbacks, self._num_skipped = 0, None
         self._of_fit = [0, 0]  # steps, and those left out
 
     def on_epoch_begin(self, epoch, logs=None):

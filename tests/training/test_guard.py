@@ -299,6 +299,15 @@ def test_a_replay_has_the_loss_and_gradient_of_the_training(small_model, tmp_pat
     assert replay.about["loss"] == pytest.approx(replay.loss, rel=1e-5)
 
 
+def replay_of_failure(model, directory):
+    """Train a model whose only step fails, and run that step again."""
+    model.compile("sgd", **QUICK)
+    guard = callbacks.Guard(directory=directory)
+    with pytest.raises(FloatingPointError, match="All steps"):
+        model.fit(Batches(1), verbose=0, callbacks=[guard])
+    return keras_umd.replay(guard.black_boxes[0])
+
+
 @keras.saving.register_keras_serializable("tests")
 class SteepTerm(Term):
     """Zero, with a gradient that isn't finite."""
@@ -311,11 +320,7 @@ def test_a_replay_names_the_layer_whose_gradient_goes_wrong_first(small_model, t
     corruption = keras_umd.Corruption.umd()
     terms = [*keras_umd.Objective.denoising(corruption).terms, SteepTerm("clean")]
     model = small_model(corruption=corruption, objective=keras_umd.Objective(terms))
-    model.compile("sgd", **QUICK)
-    guard = callbacks.Guard(directory=tmp_path)
-    with pytest.raises(FloatingPointError, match="All steps"):
-        model.fit(Batches(1), verbose=0, callbacks=[guard])
-    replay = keras_umd.replay(guard.black_boxes[0])
+    replay = replay_of_failure(model, tmp_path)
     assert (replay.layer, replay.kind) == ("encoder/norm", "gradient")
     assert np.isfinite(replay.loss)
 
@@ -323,11 +328,7 @@ def test_a_replay_names_the_layer_whose_gradient_goes_wrong_first(small_model, t
 def test_a_replay_names_weights_that_were_wrong_before(small_model, tmp_path):
     model = small_model()
     model.decoder.mask_token.assign(np.full(16, np.nan))
-    model.compile("sgd", **QUICK)
-    guard = callbacks.Guard(directory=tmp_path)
-    with pytest.raises(FloatingPointError, match="All steps"):
-        model.fit(Batches(1), verbose=0, callbacks=[guard])
-    replay = keras_umd.replay(guard.black_boxes[0])
+    replay = replay_of_failure(model, tmp_path)
     assert (replay.layer, replay.kind) == ("decoder", "weights")
 
 
