@@ -14,7 +14,7 @@ PAPER_STEPS = 250
 DTYPES = ("uint8", "float32")
 # Names of before, and those of other libraries: what they are here.
 RENAMED = {
-    "eta": "`sampler`, whose number is the eta of DDIM,",
+    "eta": "`sampler`, whose number is the eta of DDIM",
     "steps": "'num_steps'",
     "num_inference_steps": "'num_steps'",
     "guidance_scale": "'guidance'",

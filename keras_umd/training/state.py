@@ -31,9 +31,14 @@ def is_spread_over_processes(model):
     return any(is_spread(variable.value) for variable in training_variables(model).values())
 
 
+def _values(model):
+    """All values on the host by name, perhaps in the memory of the variables."""
+    return {name: to_numpy(variable) for name, variable in training_variables(model).items()}
+
+
 def snapshot(model):
     """Copies of all values on the host, which the training doesn't change any more, by name."""
-    return {name: np.array(to_numpy(variable)) for name, variable in training_variables(model).items()}
+    return {name: np.array(value) for name, value in _values(model).items()}
 
 
 def check_finite(arrays):
@@ -129,7 +134,7 @@ def save_model(model, path):
     is_whole = not is_spread_over_processes(model)
     if is_whole and not is_first_process():
         return
-    values = snapshot(model)
+    values = _values(model)
     check_finite(values)
     if not is_first_process():
         return
