@@ -9,7 +9,7 @@ LOCAL_WHEELS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/
 INSTALL = UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt
 SETTINGS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-jax test-tensorflow test-torch docs faults lint format clean
+.PHONY: demo test test-jax test-tensorflow test-torch docs devices faults lint format clean
 
 demo: .venv/ready-$(KERAS_BACKEND)
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -23,9 +23,16 @@ test-jax test-tensorflow test-torch: test-%: .venv/ready-test
 	@echo "== $*"
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
-# What README and docs show, run block by block.
+# What README and docs show, run block by block, and the examples.
 docs: .venv/ready-test
-	KERAS_UMD_DOCS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m docs tests $(ARGS)
+	KERAS_UMD_DOCS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m docs tests $(ARGS)
+	KERAS_UMD_DOCS=1 KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m docs tests/examples $(ARGS)
+
+# Several devices and processes on this machine, and torch.compile.
+devices: .venv/ready-test
+	@failed=; for backend in jax tensorflow torch; do \
+	KERAS_UMD_DEVICES=1 KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m devices tests $(ARGS) \
+	|| failed="$$failed $$backend"; done; if [ -n "$$failed" ]; then echo "failed on:$$failed"; exit 1; fi
 
 # Kills, power cuts, damage and full disks in earnest, of which `make test` tries a sample.
 faults: .venv/ready-test

@@ -14,8 +14,11 @@ MARKERS = {
     "system": "processes of its own, such as examples: runs once, on PyTorch if `backends` doesn't say otherwise",
     "backends(*names)": "runs on these backends alone, which have what it tests",
     "slow": "may take more than BUDGET",
-    "docs": "runs what documents show: `make docs`, where KERAS_UMD_DOCS is set",
+    "docs": "runs what documents and examples show: `make docs`",
+    "devices": "several devices or processes, or a compiler that takes minutes: `make devices`",
 }
+# These have targets of their own, which set a variable: `make test` has fifteen minutes.
+OTHER_TARGETS = {"docs": "KERAS_UMD_DOCS", "devices": "KERAS_UMD_DEVICES"}
 BUDGET = 8  # CPU seconds of a test, with the processes that it starts
 
 
@@ -38,7 +41,9 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         names = backends_of(item)
         is_here = names is None or keras.backend.backend() in names
-        is_asked_for = item.get_closest_marker("docs") is None or bool(os.environ.get("KERAS_UMD_DOCS"))
+        is_asked_for = all(
+            os.environ.get(variable) for marker, variable in OTHER_TARGETS.items() if item.get_closest_marker(marker)
+        )
         (chosen if is_here and is_asked_for else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)

@@ -63,17 +63,17 @@ def broadcast_from_first(value):
     return values[0]
 
 
-def any_process(flag):
-    """Whether a bool is true in any process. A collective: every process must call it."""
+def largest_of_processes(number):
+    """The largest of the integers of all processes. A collective: every process must call it."""
     if num_processes() == 1:
-        return flag
+        return number
     if jax:
         from jax.experimental import multihost_utils
 
-        return bool(multihost_utils.process_allgather(np.asarray(int(flag), "int32")).any())
-    flags = [None] * num_processes()
-    torch.distributed.all_gather_object(flags, flag)
-    return any(flags)
+        return int(multihost_utils.process_allgather(np.asarray(number, "int32")).max())
+    numbers = [None] * num_processes()
+    torch.distributed.all_gather_object(numbers, number)
+    return max(numbers)
 
 
 def wait_for_all():

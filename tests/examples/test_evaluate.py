@@ -6,7 +6,7 @@ import pytest
 
 from keras_umd.evaluation import Result
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.docs, pytest.mark.slow]
 
 
 def test_a_saved_model_gets_tables_cards_and_pictures(small_model, run_example, tmp_path):

@@ -64,6 +64,7 @@ def files(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.devices
 @pytest.mark.system
 @pytest.mark.backends("jax")  # Keras' processes are JAX'
 def test_two_hosts_train_and_go_on_after_a_kill(folders, tmp_path):
@@ -115,6 +116,7 @@ def trained_by_one(folder, epochs, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.devices
 @pytest.mark.system
 def test_distributed_data_parallel_is_one_process_with_the_whole_batch(folders, tmp_path, monkeypatch):
     import keras

@@ -12,7 +12,7 @@ import pytest
 from tests.data.conftest import encoded, photo
 from tests.examples.conftest import EXAMPLES
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.docs, pytest.mark.slow]
 SMALL = ("--dtype", "float32", "--batch-size", "4", "--epochs", "2", "--picture-epochs", "2")
 
 

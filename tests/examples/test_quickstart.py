@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.docs]
 FITTING_PATCHES = pytest.mark.filterwarnings("error:A patch has")
 PICTURES = ("reconstructions.png", "samples.png", "from_noise.png", "completed.png")
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.docs, pytest.mark.slow]
 QUICK = "--data idx --output run --hidden-dim 16 --num-heads 2 --num-layers 1 --pretraining-epochs 1 --num-steps 2"
 QUICK += " --num-images 24 --shots 2 4 --classifier-epochs 1 --methods UMD DiT --seeds 2"
 QUICK = QUICK.split() + ["--ablations", "x_0 loss only"]

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.backends("tensorflow"), pytest.mark.slow]  # TensorFlow's own
+pytestmark = [pytest.mark.system, pytest.mark.devices, pytest.mark.backends("tensorflow"), pytest.mark.slow]  # TensorFlow's own
 
 TWO_REPLICAS = """
 import contextlib, json, sys

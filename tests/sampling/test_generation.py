@@ -280,6 +280,7 @@ for distribution in (None, keras.distribution.DataParallel()):
 
 
 @pytest.mark.slow
+@pytest.mark.devices
 @pytest.mark.system
 @pytest.mark.backends("jax")  # Keras distributes on JAX
 def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
@@ -294,6 +295,7 @@ def test_an_image_is_the_same_on_any_number_of_devices(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.devices
 @pytest.mark.backends("torch")
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile, which needs a C++ compiler")
 def test_torch_compile_changes_nothing(shared_model):

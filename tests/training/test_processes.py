@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import array
 
-pytestmark = [pytest.mark.system, pytest.mark.backends("jax"), pytest.mark.slow]  # Keras' processes are JAX'
+pytestmark = [pytest.mark.system, pytest.mark.devices, pytest.mark.backends("jax"), pytest.mark.slow]  # Keras' processes are JAX'
 
 
 def run(folder, part):
