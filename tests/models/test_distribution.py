@@ -15,7 +15,8 @@ import pytest
 from keras_umd import UMD
 from tests.models.on_eight_devices import WAYS
 
-pytestmark = [pytest.mark.system, pytest.mark.devices, pytest.mark.backends("jax"), pytest.mark.slow]  # Keras distributes on JAX
+marks = pytest.mark
+pytestmark = [marks.system, marks.devices, marks.backends("jax"), marks.slow]  # Keras distributes on JAX
 
 COLLECTIVES = r" (all-reduce|all-gather|reduce-scatter|collective-permute|collective-broadcast|all-to-all)(?:-start)?\("
 

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.devices, pytest.mark.backends("tensorflow"), pytest.mark.slow]  # TensorFlow's own
+marks = pytest.mark
+pytestmark = [marks.system, marks.devices, marks.backends("tensorflow"), marks.slow]  # TensorFlow's own
 
 TWO_REPLICAS = """
 import contextlib, json, sys

@@ -13,7 +13,8 @@ import pytest
 
 from tests.conftest import array
 
-pytestmark = [pytest.mark.system, pytest.mark.devices, pytest.mark.backends("jax"), pytest.mark.slow]  # Keras' processes are JAX'
+marks = pytest.mark
+pytestmark = [marks.system, marks.devices, marks.backends("jax"), marks.slow]  # Keras' processes are JAX'
 
 
 def run(folder, part):
