@@ -180,10 +180,9 @@ def test_attention_for_tpus_is_a_splash_kernel(on_a, dtype):
 
 
 @pytest.mark.parametrize(
-    ("platform", "target", "names"), [("gpu", "cuda", (FORWARD, BACKWARD)), ("tpu", "tpu", (MOSAIC,))]
+    ("platform", "target", "options"), [("gpu", "cuda", {"scan_blocks": True, "remat": True}), ("tpu", "tpu", {})]
 )
-@pytest.mark.parametrize("options", [{}, {"scan_blocks": True, "remat": True}])
-def test_a_training_step_has_no_attention_matrix(on_a, platform, target, names, options):
+def test_a_training_step_has_no_attention_matrix(on_a, platform, target, options):
     on_a(platform)
     sizes = {"image_shape": (16, 16, 3), "patch_size": 2, "hidden_dim": 128, "num_layers": 2, "num_heads": 2}
     model = UMD(**sizes, decoder_layers=1, dtype="mixed_bfloat16", seed=0, **options)
@@ -194,4 +193,4 @@ def test_a_training_step_has_no_attention_matrix(on_a, platform, target, names, 
     program = exported(model.train_step, target, state, (np.zeros((4, 16, 16, 3), "uint8"),))
     taken = {name for name, number in calls(program).items() if number}
     assert taken == {"gpu": {FORWARD, BACKWARD}, "tpu": {MOSAIC}}[platform]
-    assert not re.search(r"tensor<\d+x2x(17|41|65)x(17|41|65)x", program)
+    assert not re.search(r"tensor<\d+x2x(17|41|64|65)x(17|41|65)x", program)
