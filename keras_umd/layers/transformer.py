@@ -5,7 +5,8 @@ import typing
 import keras
 from keras import ops
 
-from keras_umd.backend.kernels import attention, layer_norm, project
+from keras_umd.backend.attention import attention
+from keras_umd.backend.kernels import layer_norm, project
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
