@@ -132,9 +132,7 @@ class SelfAttention(BaseLayer):
             for norm in (self.query_norm, self.key_norm):
                 norm.build((hidden_dim // self.num_heads,))
         if self.block.value_residual:
-            self.value_mix = self.add_weight(
-                shape=(), initializer=keras.initializers.Constant(0.5), name="value_mix"
-            )
+            self.value_mix = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.5), name="value_mix")
 
     def call(self, tokens, num_outputs=None, positions=None, first_value=None, return_value=False):
         query = self._heads(project(self.query, _last(tokens, num_outputs)))  # (batch, num_outputs, heads, head_dim)
@@ -228,9 +226,7 @@ class TransformerBlock(BaseLayer):
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
-    def call(
-        self, tokens, condition=None, num_outputs=None, positions=None, first_value=None, return_value=False
-    ):
+    def call(self, tokens, condition=None, num_outputs=None, positions=None, first_value=None, return_value=False):
         require(
             self.conditioning is None or condition is not None,
             f"A block with conditioning={self.conditioning!r} needs a `condition`.",
