@@ -11,6 +11,7 @@ from keras_umd.backend.programs import Programs
 from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution import layout
+from keras_umd.layers.block import as_block
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.models import (
@@ -28,7 +29,7 @@ from keras_umd.models.averages import WeightAverage
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
-from keras_umd.models.encoder import Encoder
+from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import preset_config
 from keras_umd.objectives.objective import Objective
@@ -92,6 +93,8 @@ class UMD(keras.Model):
             on the other backends.
         remat: Bool. Keep only the input of each block for the backward pass and compute the rest there once more:
             less memory for a third more work in the blocks. Weights and results are the same.
+        block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
+            example. Defaults to the paper's.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -121,6 +124,7 @@ class UMD(keras.Model):
         remat=False,
         seed=None,
         objective=None,
+        block=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
@@ -163,7 +167,8 @@ class UMD(keras.Model):
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
         self.patch_size = patch_size
         self.objective = objective
-        how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
+        self.block = as_block(block)
+        how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
@@ -292,8 +297,9 @@ class UMD(keras.Model):
         """
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
-        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible)
-        outputs = {"representation": representation, "tokens": tokens}
+        # The representation, or all class tokens, as the decoder takes them.
+        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible, for_decoder=True)
+        outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
             return outputs
         predictions = self.decoder(
@@ -560,6 +566,7 @@ class UMD(keras.Model):
             "decoder_hidden_dim": self.decoder.hidden_dim,
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
+            "block": keras.saving.serialize_keras_object(self.block),
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
             "objective": keras.saving.serialize_keras_object(self.objective),
@@ -571,7 +578,8 @@ class UMD(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = {
-            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
+            name: revive(value) if name in ("corruption", "objective", "block") else value
+            for name, value in config.items()
         }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
