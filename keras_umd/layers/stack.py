@@ -34,6 +34,7 @@ class BlockStack(BaseLayer):
         num_outputs: As of `TransformerBlock`, for the last block.
         collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first.
         depth: Integer in [1, num_layers], how many of the blocks to run. Defaults to all.
+        lengths: As of `TransformerBlock`.
 
     Returns:
         Float tensor of shape `(batch, num_outputs or n, hidden_dim)`. With `collect`, a pair of it and a list with the
@@ -79,7 +80,7 @@ class BlockStack(BaseLayer):
         """The `Modulations` `(..., 6 * hidden_dim)` of all blocks for a condition `(..., dim)`, with AdaLN."""
         return Modulations(tuple(block.modulation(condition) for block in self))
 
-    def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None):
+    def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None, lengths=None):
         depth = self.num_layers if depth is None else depth
         require(
             1 <= depth <= self.num_layers and all(1 <= number <= depth for number in collect),
@@ -90,11 +91,11 @@ class BlockStack(BaseLayer):
         after = {}
         edges = sorted({0, *collect, depth})
         for first, last in zip(edges, edges[1:], strict=False):
-            tokens = self._run(first, last, tokens, condition, num_outputs if last == depth else None)
+            tokens = self._run(first, last, tokens, condition, num_outputs if last == depth else None, lengths)
             after[last] = tokens
         return (tokens, [after[number] for number in collect]) if len(collect) else tokens
 
-    def _run(self, first, last, tokens, condition, num_outputs):
+    def _run(self, first, last, tokens, condition, num_outputs, lengths):
         """Blocks `first` to `last - 1`, counted from 0."""
         blocks, conditions = self[first:last], [condition] * (last - first)
         if isinstance(condition, Modulations):
@@ -103,25 +104,25 @@ class BlockStack(BaseLayer):
             # The last block returns fewer tokens with `num_outputs`, so it can't be part of the scan.
             whole = len(blocks) - (num_outputs is not None)
             if _are_alike(blocks[:whole]):
-                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole])
+                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole], lengths)
                 blocks, conditions = blocks[whole:], conditions[whole:]
         for i, (block, given) in enumerate(zip(blocks, conditions, strict=True), start=1):
-            tokens = self._run_block(block, tokens, given, num_outputs if i == len(blocks) else None)
+            tokens = self._run_block(block, tokens, given, num_outputs if i == len(blocks) else None, lengths)
         return tokens
 
-    def _run_block(self, block, tokens, condition, num_outputs):
+    def _run_block(self, block, tokens, condition, num_outputs, lengths):
         if not self.remat:
-            return block(tokens, condition=condition, num_outputs=num_outputs)
+            return block(tokens, condition=condition, num_outputs=num_outputs, lengths=lengths)
         # Tensors as positional arguments only: with keywords, remat breaks on some backends.
         values = [] if condition is None else keras.tree.flatten(condition)
 
         def rerun(tokens, *values):
             given = keras.tree.pack_sequence_as(condition, list(values)) if values else None
-            return block(tokens, condition=given, num_outputs=num_outputs)
+            return block(tokens, condition=given, num_outputs=num_outputs, lengths=lengths)
 
         return keras.remat(rerun)(tokens, *values)
 
-    def _scanned(self, blocks, tokens, conditions):
+    def _scanned(self, blocks, tokens, conditions, lengths):
         if not blocks:
             return tokens
         condition, modulations = conditions[0], None
@@ -131,7 +132,8 @@ class BlockStack(BaseLayer):
             modulations = _all_modulations(blocks, condition)
 
         def call(block, tokens, modulation):
-            return block(tokens, condition=condition if modulation is None else Modulations((modulation,)))
+            given = condition if modulation is None else Modulations((modulation,))
+            return block(tokens, condition=given, lengths=lengths)
 
         return scan_layers(call, blocks, tokens, modulations, self.remat)
 

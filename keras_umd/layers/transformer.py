@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_umd.backend.attention import attention
 from keras_umd.backend.kernels import layer_norm, project
+from keras_umd.layers import segments
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
@@ -52,7 +53,9 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
-        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither.
+        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither. Of rows of several images,
+            `(batch, segments, hidden_dim)`.
+        lengths: As of `TransformerBlock`, for shift and scale.
 
     Returns:
         Float tensor of the shape of `tokens`.
@@ -65,11 +68,12 @@ class LayerNorm(keras.layers.LayerNormalization):
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):
         super().build(tokens_shape)
 
-    def call(self, tokens, shift=None, scale=None):
+    def call(self, tokens, shift=None, scale=None, lengths=None):
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         if scale is not None:
             scale = 1 + ops.cast(scale, "float32")
             gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
+            gamma, beta = segments.spread(gamma, lengths), segments.spread(beta, lengths)
         return ops.cast(layer_norm(tokens, gamma, beta, self.epsilon), self.compute_dtype)
 
     def compute_output_shape(self, tokens_shape, shift_shape=None, scale_shape=None):
@@ -89,6 +93,7 @@ class SelfAttention(BaseLayer):
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
+        lengths, with a tuple as `num_outputs`: As of `TransformerBlock`.
 
     Returns:
         Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
@@ -112,11 +117,17 @@ class SelfAttention(BaseLayer):
             projection.build(tokens_shape)
             setattr(self, name, projection)
 
-    def call(self, tokens, num_outputs=None):
-        query = self._heads(project(self.query, _last(tokens, num_outputs)))  # (batch, num_outputs, heads, head_dim)
+    def call(self, tokens, num_outputs=None, lengths=None):
+        last = segments.last(tokens, num_outputs, lengths)
+        query = self._heads(project(self.query, last))  # (batch, num_outputs, heads, head_dim)
         key = self._heads(project(self.key, tokens))  # (batch, n, heads, head_dim)
         value = self._heads(project(self.value, tokens))
-        mixed = ops.reshape(attention(query, key, value), (-1, query.shape[1], tokens.shape[-1]))
+        if lengths is None or num_outputs is None:
+            mixed = attention(query, key, value, lengths)
+        else:  # fewer queries than keys
+            parts = (segments.split(query, num_outputs), *(segments.split(x, lengths) for x in (key, value)))
+            mixed = ops.concatenate([attention(*part) for part in zip(*parts, strict=True)], axis=1)
+        mixed = ops.reshape(mixed, (-1, query.shape[1], tokens.shape[-1]))
         return project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
 
     def _heads(self, x):
@@ -148,6 +159,9 @@ class TransformerBlock(BaseLayer):
             applied once for all blocks, and the width may be another). Not used where `conditioning` is `None`. With
             `"adaln_zero"` it may be `Modulations`, with what the block's `modulation` layer makes of the condition.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
+        lengths: Tuple of positive integers, for rows that hold several images: the numbers of their tokens, in every
+            row alike. Tokens attend to those of their own image. Then `num_outputs` is a tuple, too, and the condition
+            has the shape `(batch * images, hidden_dim)`, the images of a row one after the other.
 
     Returns:
         Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
@@ -177,33 +191,43 @@ class TransformerBlock(BaseLayer):
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
-    def call(self, tokens, condition=None, num_outputs=None):
+    def call(self, tokens, condition=None, num_outputs=None, lengths=None):
         require(
             self.conditioning is None or condition is not None,
             f"A block with conditioning={self.conditioning!r} needs a `condition`.",
             "None",
         )
+        if segments.have_one_length(lengths, num_outputs):  # then nothing has to be spread over tokens
+            images = segments.as_images(tokens, lengths)
+            return segments.as_rows(self.call(images, condition, num_outputs and num_outputs[0]), lengths)
         if self.conditioning == "adaln_zero":
-            return self._modulated(tokens, modulation_of(self, condition), num_outputs)
+            return self._modulated(tokens, modulation_of(self, condition), num_outputs, lengths)
         if self.conditioning == "token":
-            num_outputs = num_outputs or tokens.shape[1]
-            condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
-            tokens = ops.concatenate([condition, tokens], axis=1)
-        x = _last(tokens, num_outputs) + self.attention(self.attention_norm(tokens), num_outputs=num_outputs)
+            num_outputs = num_outputs or lengths or tokens.shape[1]
+            tokens, lengths = _with_condition(tokens, condition, lengths)
+        attended = self.attention(self.attention_norm(tokens), num_outputs=num_outputs, lengths=lengths)
+        x = segments.last(tokens, num_outputs, lengths) + attended
         return x + self._mlp(self.mlp_norm(x))
 
-    def _modulated(self, x, modulation, num_outputs):
-        # (batch, 1, hidden_dim) each
-        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation[:, None], 6, axis=-1)
-        x = _last(x, num_outputs) + gate0 * self.attention(
-            self.attention_norm(x, shift0, scale0), num_outputs=num_outputs
+    def _modulated(self, x, modulation, num_outputs, lengths):
+        # (batch, 1 or segments, hidden_dim) each
+        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(segments.of_segments(modulation, lengths), 6, axis=-1)
+        attended = self.attention(
+            self.attention_norm(x, shift0, scale0, lengths=lengths), num_outputs=num_outputs, lengths=lengths
         )
-        return x + gate1 * self._mlp(self.mlp_norm(x, shift1, scale1))
+        left = lengths and (num_outputs or lengths)
+        x = segments.last(x, num_outputs, lengths) + segments.spread(gate0, left) * attended
+        return x + segments.spread(gate1, left) * self._mlp(self.mlp_norm(x, shift1, scale1, lengths=left))
 
     def _mlp(self, x):
         return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
 
 
-def _last(tokens, number):
-    """The last `number` tokens; all of them, and no slice to take a gradient of, for `None`."""
-    return tokens if number is None else tokens[:, -number:]
+def _with_condition(tokens, condition, lengths):
+    """Tokens with the condition as one more in front, of each image in a row, and the lengths with it."""
+    if lengths is None:
+        condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
+        return ops.concatenate([condition, tokens], axis=1), None
+    conditions = ops.split(segments.of_segments(condition, lengths), len(lengths), axis=1)
+    pairs = zip(conditions, segments.split(tokens, lengths), strict=True)
+    return ops.concatenate([x for pair in pairs for x in pair], axis=1), tuple(n + 1 for n in lengths)

@@ -20,6 +20,7 @@ from keras_umd.models import (
     fine_tuning,
     fit_inputs,
     guarding,
+    packing,
     reconstruction,
     training,
 )
@@ -36,6 +37,7 @@ from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
 from keras_umd.utils.checks import (
+    check_bools,
     check_decays,
     check_instances,
     check_integers,
@@ -92,6 +94,10 @@ class UMD(keras.Model):
             on the other backends.
         remat: Bool. Keep only the input of each block for the backward pass and compute the rest there once more:
             less memory for a third more work in the blocks. Weights and results are the same.
+        pack: Bool or `None`. In training, run views of equal shares of the batch, such as the clean and the noisy half,
+            as rows of several images: dense layers run once over a row, attention within each image. Weights, losses
+            and files are the same. `None` packs where the device has less to compute so: on TPUs, whose attention
+            pads each row of tokens to a multiple of 128, if the padded rows are shorter.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -119,6 +125,7 @@ class UMD(keras.Model):
         decoder_hidden_dim=None,
         scan_blocks=False,
         remat=False,
+        pack=None,
         seed=None,
         objective=None,
         **kwargs,
@@ -140,6 +147,7 @@ class UMD(keras.Model):
             objective,
             value_range,
         )
+        check_bools(optional=True, pack=pack)
         # Keras' layers take no integers of NumPy, and uint8 would overflow.
         hidden_dim, num_layers, num_heads = int(hidden_dim), int(num_layers), int(num_heads)
         decoder_layers, num_cls_tokens = int(decoder_layers), int(num_cls_tokens)
@@ -162,6 +170,7 @@ class UMD(keras.Model):
         self.value_range = None if value_range is None else tuple(value_range)
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
         self.patch_size = patch_size
+        self.pack = None if pack is None else bool(pack)
         self.objective = objective
         how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
@@ -263,8 +272,7 @@ class UMD(keras.Model):
             # added for the one before.
             self._get_call_context()
             try:
-                read = self.objective.reads
-                return {name: self.predict_view(view, read(name)) for name, view in inputs["views"].items()}
+                return packing.predict_views(self, inputs["views"])
             finally:
                 self._maybe_reset_call_context()
         return self.encoder(self.prepare_images(inputs), condition=self.condition(ops.zeros((1,), "int32")))[0]
@@ -560,6 +568,7 @@ class UMD(keras.Model):
             "decoder_hidden_dim": self.decoder.hidden_dim,
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
+            "pack": self.pack,
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
             "objective": keras.saving.serialize_keras_object(self.objective),
