@@ -22,7 +22,7 @@ def last(tokens, numbers, lengths=None):
     return ops.concatenate([part[:, -number:] for part, number in parts], axis=1)
 
 
-def spread(vectors, lengths):
+def spread(vectors, lengths=None):
     """Vectors of segments, `(batch, segments, dim)`, at each of their tokens, `(batch, n, dim)`.
 
     Without segments, `lengths` of `None`, the vectors themselves: one for all tokens of a row.

@@ -8,7 +8,10 @@ from keras import ops
 from keras_umd.backend.attention import attention
 from keras_umd.backend.kernels import layer_norm, project
 from keras_umd.layers import segments
+from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
+from keras_umd.layers.norms import RMSNorm
+from keras_umd.layers.rotary import rotate, rotation
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
 
@@ -80,6 +83,11 @@ class LayerNorm(keras.layers.LayerNormalization):
         return tokens_shape
 
 
+def make_norm(block, **kwargs):
+    """The normalisation of tokens that a `Block` asks for."""
+    return RMSNorm(**kwargs) if block.norm == "rms" else LayerNorm(**kwargs)
+
+
 @keras.saving.register_keras_serializable("keras_umd")
 class SelfAttention(BaseLayer):
     """Multi-head self-attention over all tokens, without mask or dropout.
@@ -89,20 +97,27 @@ class SelfAttention(BaseLayer):
 
     Args:
         num_heads: Integer, a divisor of the tokens' width.
+        block: `Block`, whose `qk_norm`, `rope` and `value_residual` are read. Defaults to none of them.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
         lengths, with a tuple as `num_outputs`: As of `TransformerBlock`.
+        positions: Int tensor of shape `(batch or 1, m, axes)`, the places of the last m tokens, which `rope` needs.
+        first_value: Float tensor `(batch, m, heads, head_dim)`, the values of the last m tokens in the first block, for
+            `value_residual`; tokens before them have joined since, and keep their own.
+        return_value: Bool. Whether to return the values, too.
 
     Returns:
-        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
+        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`; with `return_value` a pair of it and of the
+        values `(batch, n, heads, head_dim)`.
     """
 
-    def __init__(self, num_heads, **kwargs):
+    def __init__(self, num_heads, block=None, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(num_heads=num_heads)
         self.num_heads = int(num_heads)
+        self.block = as_block(block)
 
     def build(self, tokens_shape):
         hidden_dim = tokens_shape[-1]
@@ -116,19 +131,41 @@ class SelfAttention(BaseLayer):
             projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
             projection.build(tokens_shape)
             setattr(self, name, projection)
+        if self.block.qk_norm:
+            self.query_norm = RMSNorm(dtype=self.dtype_policy, name="query_norm")
+            self.key_norm = RMSNorm(dtype=self.dtype_policy, name="key_norm")
+            for norm in (self.query_norm, self.key_norm):
+                norm.build((hidden_dim // self.num_heads,))
+        if self.block.value_residual:
+            self.value_mix = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.5), name="value_mix")
 
-    def call(self, tokens, num_outputs=None, lengths=None):
+    def call(self, tokens, num_outputs=None, positions=None, first_value=None, return_value=False, lengths=None):
         last = segments.last(tokens, num_outputs, lengths)
         query = self._heads(project(self.query, last))  # (batch, num_outputs, heads, head_dim)
         key = self._heads(project(self.key, tokens))  # (batch, n, heads, head_dim)
         value = self._heads(project(self.value, tokens))
-        if lengths is None or num_outputs is None:
-            mixed = attention(query, key, value, lengths)
-        else:  # fewer queries than keys
-            parts = (segments.split(query, num_outputs), *(segments.split(x, lengths) for x in (key, value)))
-            mixed = ops.concatenate([attention(*part) for part in zip(*parts, strict=True)], axis=1)
-        mixed = ops.reshape(mixed, (-1, query.shape[1], tokens.shape[-1]))
-        return project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
+        if self.block.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if self.block.rope:
+            query, key = self._rotated(query, key, positions)
+        if first_value is not None:
+            value = self._mixed(value, first_value)
+        mixed = ops.reshape(_attended(query, key, value, num_outputs, lengths), (-1, query.shape[1], tokens.shape[-1]))
+        mixed = project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
+        return (mixed, value) if return_value else mixed
+
+    def _rotated(self, query, key, positions):
+        require(positions is not None, "Attention with `rope` needs the `positions` of the tokens.", "None")
+        cosines, sines = rotation(positions, key.shape[1], key.shape[-1], self.block.rope_theta)
+        queries = query.shape[1]
+        return rotate(query, cosines[:, -queries:], sines[:, -queries:]), rotate(key, cosines, sines)
+
+    def _mixed(self, value, first_value):
+        """`a v_1 + (1 - a) v` (Zhou et al., 2024) for the tokens that were there in the first block."""
+        joined = value.shape[1] - first_value.shape[1]
+        share = ops.cast(self.value_mix, value.dtype)
+        mixed = share * first_value + (1 - share) * value[:, joined:]
+        return ops.concatenate([value[:, :joined], mixed], axis=1) if joined else mixed
 
     def _heads(self, x):
         return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
@@ -152,6 +189,7 @@ class TransformerBlock(BaseLayer):
         num_heads: Integer, a divisor of the tokens' width.
         mlp_ratio: Number. Width of the MLP as a multiple of the tokens' width.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
+        block: `Block`, whose settings of a block are read, the first group. Defaults to the paper's block.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -162,12 +200,14 @@ class TransformerBlock(BaseLayer):
         lengths: Tuple of positive integers, for rows that hold several images: the numbers of their tokens, in every
             row alike. Tokens attend to those of their own image. Then `num_outputs` is a tuple, too, and the condition
             has the shape `(batch * images, hidden_dim)`, the images of a row one after the other.
+        positions, first_value, return_value: As of `SelfAttention`.
 
     Returns:
-        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
+        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`; with `return_value` a pair of it and of the
+        values of attention `(batch, n, heads, head_dim)`.
     """
 
-    def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", **kwargs):
+    def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", block=None, **kwargs):
         super().__init__(**kwargs)
         check_one_of(CONDITIONINGS, conditioning=conditioning)
         check_positive_integers(num_heads=num_heads)
@@ -175,23 +215,36 @@ class TransformerBlock(BaseLayer):
         self.num_heads = int(num_heads)
         self.mlp_ratio = mlp_ratio
         self.conditioning = conditioning
-        self.attention_norm = LayerNorm(dtype=self.dtype_policy, name="attention_norm")
-        self.attention = SelfAttention(num_heads, dtype=self.dtype_policy, name="attention")
-        self.mlp_norm = LayerNorm(dtype=self.dtype_policy, name="mlp_norm")
+        self.block = as_block(block)
+        self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
+        self.attention = SelfAttention(num_heads, self.block, dtype=self.dtype_policy, name="attention")
+        self.mlp_norm = make_norm(self.block, dtype=self.dtype_policy, name="mlp_norm")
 
     def build(self, tokens_shape, condition_shape=None):
         hidden_dim = tokens_shape[-1]
-        mlp_dim = int(hidden_dim * self.mlp_ratio)
+        mlp_dim = self.block.mlp_width(hidden_dim, self.mlp_ratio)
         options = {"dtype": self.dtype_policy, "bias_initializer": keras.initializers.RandomNormal(stddev=1e-6)}
         self.mlp_hidden = Dense(mlp_dim, name="mlp_hidden", **options)
         self.mlp_output = Dense(hidden_dim, name="mlp_output", **options)
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_hidden):
             layer.build((*tokens_shape[:-1], hidden_dim))
         self.mlp_output.build((*tokens_shape[:-1], mlp_dim))
+        if self.block.mlp == "swiglu":
+            self.mlp_gate = Dense(mlp_dim, name="mlp_gate", **options)
+            self.mlp_gate.build((*tokens_shape[:-1], hidden_dim))
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
-    def call(self, tokens, condition=None, num_outputs=None, lengths=None):
+    def call(
+        self,
+        tokens,
+        condition=None,
+        num_outputs=None,
+        positions=None,
+        first_value=None,
+        return_value=False,
+        lengths=None,
+    ):
         require(
             self.conditioning is None or condition is not None,
             f"A block with conditioning={self.conditioning!r} needs a `condition`.",
@@ -200,26 +253,38 @@ class TransformerBlock(BaseLayer):
         if segments.have_one_length(lengths, num_outputs):  # then nothing has to be spread over tokens
             images = segments.as_images(tokens, lengths)
             return segments.as_rows(self.call(images, condition, num_outputs and num_outputs[0]), lengths)
+        number = tokens.shape[1]
+        given = {"positions": positions, "first_value": first_value, "return_value": return_value}
         if self.conditioning == "adaln_zero":
-            return self._modulated(tokens, modulation_of(self, condition), num_outputs, lengths)
+            return self._modulated(tokens, modulation_of(self, condition), num_outputs, given, lengths)
         if self.conditioning == "token":
-            num_outputs = num_outputs or lengths or tokens.shape[1]
+            num_outputs = num_outputs or lengths or number
             tokens, lengths = _with_condition(tokens, condition, lengths)
-        attended = self.attention(self.attention_norm(tokens), num_outputs=num_outputs, lengths=lengths)
-        x = segments.last(tokens, num_outputs, lengths) + attended
-        return x + self._mlp(self.mlp_norm(x))
+        x = segments.last(tokens, num_outputs, lengths)
+        mixed, *value = self._attend(self.attention_norm(tokens), num_outputs, given, lengths)
+        x = x + mixed
+        x = x + self._mlp(self.mlp_norm(x))
+        return (x, value[0][:, -number:]) if value else x  # without the condition's own
 
-    def _modulated(self, x, modulation, num_outputs, lengths):
+    def _modulated(self, x, modulation, num_outputs, given, lengths):
         # (batch, 1 or segments, hidden_dim) each
         shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(segments.of_segments(modulation, lengths), 6, axis=-1)
-        attended = self.attention(
-            self.attention_norm(x, shift0, scale0, lengths=lengths), num_outputs=num_outputs, lengths=lengths
-        )
-        left = lengths and (num_outputs or lengths)
-        x = segments.last(x, num_outputs, lengths) + segments.spread(gate0, left) * attended
-        return x + segments.spread(gate1, left) * self._mlp(self.mlp_norm(x, shift1, scale1, lengths=left))
+        of, of_outputs = ({}, {}) if lengths is None else ({"lengths": lengths}, {"lengths": num_outputs or lengths})
+        tokens, x = x, segments.last(x, num_outputs, lengths)
+        mixed, *value = self._attend(self.attention_norm(tokens, shift0, scale0, **of), num_outputs, given, lengths)
+        x = x + segments.spread(gate0, **of_outputs) * mixed
+        x = x + segments.spread(gate1, **of_outputs) * self._mlp(self.mlp_norm(x, shift1, scale1, **of_outputs))
+        return (x, *value) if value else x
+
+    def _attend(self, tokens, num_outputs, given, lengths):
+        """A tuple of what attention returns."""
+        mixed = self.attention(tokens, num_outputs=num_outputs, **given, lengths=lengths)
+        return mixed if given["return_value"] else (mixed,)
 
     def _mlp(self, x):
+        if self.block.mlp == "swiglu":
+            gate = keras.activations.silu(project(self.mlp_gate, x))
+            return project(self.mlp_output, gate * project(self.mlp_hidden, x))
         return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
 
 
@@ -231,3 +296,11 @@ def _with_condition(tokens, condition, lengths):
     conditions = ops.split(segments.of_segments(condition, lengths), len(lengths), axis=1)
     pairs = zip(conditions, segments.split(tokens, lengths), strict=True)
     return ops.concatenate([x for pair in pairs for x in pair], axis=1), tuple(n + 1 for n in lengths)
+
+
+def _attended(query, key, value, num_outputs, lengths):
+    """Attention in rows of several images, whose queries may be fewer than their keys, or in rows of one."""
+    if lengths is None or num_outputs is None:
+        return attention(query, key, value, lengths)
+    parts = segments.split(query, num_outputs), segments.split(key, lengths), segments.split(value, lengths)
+    return ops.concatenate([attention(*part) for part in zip(*parts, strict=True)], axis=1)

@@ -6,12 +6,19 @@ import keras
 from keras import ops
 
 from keras_umd.layers import segments
+from keras_umd.layers.block import as_block
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
+from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack
-from keras_umd.layers.transformer import LayerNorm
+from keras_umd.layers.transformer import make_norm
 from keras_umd.utils.checks import check_positive_integers
+
+
+def pooled(representation):
+    """The representation `(batch, hidden_dim)`, also where it is given as the class tokens whose mean it is."""
+    return ops.mean(representation, axis=1) if len(representation.shape) == 3 else representation
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -29,6 +36,7 @@ class Encoder(BlockNetwork):
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
+        block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
 
     Call arguments:
         images: Float tensor of shape `(batch, *space, channels)`, with one to four space axes.
@@ -39,6 +47,8 @@ class Encoder(BlockNetwork):
             `num_layers` the last with the LayerNorm behind it.
         depth: Integer in [1, num_layers], how many of the blocks to run; the LayerNorm follows the last only. Defaults
             to all.
+        for_decoder: Bool. Whether the first output is what the decoder takes: with `cls_to_decoder="all"` the class
+            tokens `(batch, num_cls_tokens, hidden_dim)`, whose mean is the representation.
 
     `images` may be a list of tensors, and `visible` then is one, too: image k of each of them is in row k, through
     which the dense layers run once, while tokens attend to those of their own image. Then the condition has the shape
@@ -59,6 +69,7 @@ class Encoder(BlockNetwork):
         conditioning="adaln_zero",
         scan_blocks=False,
         remat=False,
+        block=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -69,8 +80,9 @@ class Encoder(BlockNetwork):
         self.num_heads = int(num_heads)
         self.num_cls_tokens = int(num_cls_tokens)
         self.conditioning = conditioning
+        self.block = as_block(block)
         self.patch_embedding = PatchEmbedding(
-            self.patch_size, hidden_dim, dtype=self.dtype_policy, name="patch_embedding"
+            self.patch_size, hidden_dim, self.block.bottleneck, dtype=self.dtype_policy, name="patch_embedding"
         )
         self.blocks = BlockStack(
             num_layers,
@@ -78,15 +90,18 @@ class Encoder(BlockNetwork):
             conditioning=conditioning,
             scan_blocks=scan_blocks,
             remat=remat,
+            block=self.block,
             dtype=self.dtype_policy,
             name="blocks",
         )
-        self.norm = LayerNorm(dtype=self.dtype_policy, name="norm")
+        self.norm = make_norm(self.block, dtype=self.dtype_policy, name="norm")
 
     def build(self, images_shape, condition_shape=None, visible_shape=None):
-        self.position_embedding = PositionEmbedding(
-            patch_grid(images_shape[1:], self.patch_size), dtype=self.dtype_policy, name="position_embedding"
-        )
+        grid = patch_grid(images_shape[1:], self.patch_size)
+        self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
+        if self.block.rope:
+            check_rotation(self.hidden_dim // self.num_heads, len(grid))
+            self.places = grid_positions(grid)
         # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
         self.cls_tokens = self.add_weight(
             shape=(self.num_cls_tokens, self.hidden_dim),
@@ -102,12 +117,21 @@ class Encoder(BlockNetwork):
         """The `Modulations` of the blocks for a condition `(..., hidden_dim)`, with AdaLN."""
         return self.blocks.modulations(condition)
 
-    def call(self, images, condition=None, visible=None, collect=(), depth=None):
+    def call(self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False):
         if isinstance(images, (list, tuple)):
             return self._rows(images, condition, visible, depth)
-        tokens = self.blocks(self._embedded(images, visible), condition=condition, collect=collect, depth=depth)
+        tokens = self.blocks(
+            self._embedded(images, visible),
+            condition=condition,
+            collect=collect,
+            depth=depth,
+            positions=take_positions(self.places, visible) if self.block.rope else None,
+        )
         tokens, collected = tokens if len(collect) else (tokens, [])
-        outputs = self._split(self.norm(tokens) if depth in (None, self.num_layers) else tokens)
+        tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
+        if for_decoder and self.block.cls_to_decoder == "all":
+            return tokens[:, : self.num_cls_tokens], tokens[:, self.num_cls_tokens :]
+        outputs = self._split(tokens)
         if not len(collect):
             return outputs
         pairs = zip(collect, collected, strict=True)
@@ -129,7 +153,7 @@ class Encoder(BlockNetwork):
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
     def _split(self, tokens):
-        return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
+        return pooled(tokens[:, : self.num_cls_tokens]), tokens[:, self.num_cls_tokens :]
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)

@@ -10,8 +10,27 @@ import functools
 from keras import ops
 
 from keras_umd.backend.kernels import jax_platform
+from keras_umd.layers.block import Block
+from keras_umd.utils.checks import check_bools, require
 
 TPU_TILE = 128  # the attention kernel of TPUs pads the tokens of a row to a multiple of it
+
+
+def checked(pack, block):
+    """The setting `pack`, checked: `True`, `False` or `None`, and `True` only where the `Block` can be of rows."""
+    check_bools(optional=True, pack=pack)
+    require(
+        not pack or _is_for_rows(block),
+        "Rows of several images need the paper's `block`, which may have `qk_norm`, SwiGLU and a bottleneck.",
+        pack=pack,
+        block=block,
+    )
+    return None if pack is None else bool(pack)
+
+
+def _is_for_rows(block):
+    """Whether nothing in the blocks but attention asks whose a token is."""
+    return block.replaced(qk_norm=False, mlp="gelu", bottleneck=None) == Block()
 
 
 def predict_views(model, views):
@@ -49,8 +68,8 @@ def _rows(model, views):
 
 def _is_packed(model, views):
     """Whether views whose shares are equal run as rows: as `pack` says, or where the device has less to compute."""
-    if model.pack is not None:
-        return model.pack
+    if model.pack is not None or not _is_for_rows(model.block):
+        return bool(model.pack)
     beside = model.encoder.num_cls_tokens + (model.conditioning == "token")
     lengths = [beside + (view["visible"].shape[1] if "visible" in view else model.num_patches) for view in views]
     return jax_platform() == "tpu" and padded(sum(lengths)) < sum(map(padded, lengths))

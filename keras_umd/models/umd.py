@@ -11,6 +11,7 @@ from keras_umd.backend.programs import Programs
 from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution import layout
+from keras_umd.layers.block import as_block
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.models import (
@@ -29,7 +30,7 @@ from keras_umd.models.averages import WeightAverage
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
-from keras_umd.models.encoder import Encoder
+from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import preset_config
 from keras_umd.objectives.objective import Objective
@@ -37,7 +38,6 @@ from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
 from keras_umd.utils.checks import (
-    check_bools,
     check_decays,
     check_instances,
     check_integers,
@@ -97,7 +97,10 @@ class UMD(keras.Model):
         pack: Bool or `None`. In training, run views of equal shares of the batch, such as the clean and the noisy half,
             as rows of several images: dense layers run once over a row, attention within each image. Weights, losses
             and files are the same. `None` packs where the device has less to compute so: on TPUs, whose attention
-            pads each row of tokens to a multiple of 128, if the padded rows are shorter.
+            pads each row of tokens to a multiple of 128, if the padded rows are shorter. It goes with the paper's
+            block, also with `qk_norm` and SwiGLU; other settings of `block` add tokens or places.
+        block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
+            example. Defaults to the paper's.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -128,6 +131,7 @@ class UMD(keras.Model):
         pack=None,
         seed=None,
         objective=None,
+        block=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
@@ -147,7 +151,6 @@ class UMD(keras.Model):
             objective,
             value_range,
         )
-        check_bools(optional=True, pack=pack)
         # Keras' layers take no integers of NumPy, and uint8 would overflow.
         hidden_dim, num_layers, num_heads = int(hidden_dim), int(num_layers), int(num_heads)
         decoder_layers, num_cls_tokens = int(decoder_layers), int(num_cls_tokens)
@@ -170,9 +173,10 @@ class UMD(keras.Model):
         self.value_range = None if value_range is None else tuple(value_range)
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
         self.patch_size = patch_size
-        self.pack = None if pack is None else bool(pack)
         self.objective = objective
-        how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
+        self.block = as_block(block)
+        self.pack = packing.checked(pack, self.block)
+        how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
@@ -300,8 +304,9 @@ class UMD(keras.Model):
         """
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
-        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible)
-        outputs = {"representation": representation, "tokens": tokens}
+        # The representation, or all class tokens, as the decoder takes them.
+        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible, for_decoder=True)
+        outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
             return outputs
         predictions = self.decoder(
@@ -569,6 +574,7 @@ class UMD(keras.Model):
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
             "pack": self.pack,
+            "block": keras.saving.serialize_keras_object(self.block),
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
             "objective": keras.saving.serialize_keras_object(self.objective),
@@ -580,7 +586,8 @@ class UMD(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = {
-            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
+            name: revive(value) if name in ("corruption", "objective", "block") else value
+            for name, value in config.items()
         }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
