@@ -129,9 +129,7 @@ class Encoder(BlockNetwork):
         )
         tokens, collected = tokens if len(collect) else (tokens, [])
         tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
-        if for_decoder and self.block.cls_to_decoder == "all":
-            return tokens[:, : self.num_cls_tokens], tokens[:, self.num_cls_tokens :]
-        outputs = self._split(tokens)
+        outputs = self._split(tokens, is_pooled=not for_decoder or self.block.cls_to_decoder == "mean")
         if not len(collect):
             return outputs
         pairs = zip(collect, collected, strict=True)
@@ -152,8 +150,9 @@ class Encoder(BlockNetwork):
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
-    def _split(self, tokens):
-        return pooled(tokens[:, : self.num_cls_tokens]), tokens[:, self.num_cls_tokens :]
+    def _split(self, tokens, is_pooled=True):
+        cls_tokens = tokens[:, : self.num_cls_tokens]
+        return pooled(cls_tokens) if is_pooled else cls_tokens, tokens[:, self.num_cls_tokens :]
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)

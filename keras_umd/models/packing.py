@@ -75,9 +75,9 @@ def _is_packed(model, views):
     return jax_platform() == "tpu" and padded(sum(lengths)) < sum(map(padded, lengths))
 
 
-def padded(length, tile=TPU_TILE):
-    """The next multiple of `tile`, for an integer `length`."""
-    return -(-length // tile) * tile
+def padded(length):
+    """The tokens that a TPU computes attention of, for an integer `length`."""
+    return -(-length // TPU_TILE) * TPU_TILE
 
 
 def _predict_row(model, views, read):

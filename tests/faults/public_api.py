@@ -28,6 +28,7 @@ CALLED_BY_THE_LIBRARY = {
     "get_config from_config get_compile_config compile_from_config load_own_variables save_own_variables",
     "train_step test_step make_train_function get_variable_layout copied modulations embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
+    "mlp_width replaced",  # of a Block
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
@@ -297,6 +298,7 @@ CALLS = {
     "ConditionEmbedding": lambda: {"hidden_dim": 8},
     "ConditionEmbedding.table": lambda: {"timesteps": np.array([1]), "labels": np.array([0])},
     # Layers
+    "Block.modern": lambda: {"registers": 2},
     "BlockStack": lambda: {"num_layers": 1, "num_heads": 2},
     "LabelEmbedding": lambda: {"num_classes": 3, "hidden_dim": 8},
     "Modulations": lambda: {"of_layers": ()},
@@ -590,6 +592,11 @@ ACCEPTED = {
     # Optional, with another default
     "UMD.compile.jit_compile": "True",
     "num_classes": "None",
+    "block": "None",
+    **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
+    **dict.fromkeys(("registers", "in_context"), "0"),
+    "in_context_from": "0",
+    "for_decoder": "True",
     "conditioning": "None",
     "value_range": "None",
     "pooling": "None",

@@ -8,6 +8,7 @@ import pytest
 
 import keras_umd
 from keras_umd import Corruption
+from keras_umd.layers import Block
 from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
 from tests.conftest import array
@@ -47,6 +48,9 @@ def counted_flops(model, batch_size):
     return dot_flops(forward.jaxpr), dot_flops(jax.make_jaxpr(model.train_step)(tuple(state), data).jaxpr)
 
 
+EVERYTHING = Block.modern(
+    registers=2, in_context=3, bottleneck=5, value_residual=True, cls_to_decoder="all", self_conditioning=True
+)
 CASES = {
     "umd": {},
     "four class tokens": {"num_cls_tokens": 4, "num_layers": 2, "decoder_layers": 2},
@@ -64,6 +68,8 @@ CASES = {
     "half decoded": {"corruption": Corruption(decoded_ratio=0.5), "decoder_hidden_dim": 8},
     "narrower decoder, token, remat": {"conditioning": "token", "decoder_hidden_dim": 8, "remat": True},
     "scan, remat, token": {"scan_blocks": True, "remat": True, "decoder_layers": 3, "conditioning": "token"},
+    "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
+    "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
 
 
