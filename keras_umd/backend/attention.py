@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_umd.backend.flash import cudnn_attention, splash_attention
 from keras_umd.backend.frameworks import jax, tf, torch
+from keras_umd.backend.kernels import jax_platform
 
 
 def attention(query, key, value, lengths=None):
@@ -63,7 +64,10 @@ def attention_kernel(platform=None, head_dim=64, dtype="bfloat16"):
     if torch and is_off:
         return "products", SWITCHED_OFF
     if torch:
-        return "sdpa", "PyTorch's scaled_dot_product_attention chooses among the kernels of the device"
+        return (
+            "sdpa",
+            "PyTorch's own; on GPUs flash attention in 16 bits, memory-efficient attention in float32",
+        )
     if tf and platform == "cpu":
         return "products", "two matrix products, whose attention matrix is kept for the backward pass"
     if tf:
@@ -80,7 +84,7 @@ def attention_kernel(platform=None, head_dim=64, dtype="bfloat16"):
 def _platform():
     """The kind of the devices that compute: `"cpu"`, `"gpu"` or `"tpu"`; on JAX whatever it may be."""
     if jax:
-        return jax.default_backend()
+        return jax_platform()
     if torch:
         return "gpu" if torch.cuda.is_available() else "cpu"
     return next((kind.lower() for kind in ("TPU", "GPU") if tf.config.get_visible_devices(kind)), "cpu")

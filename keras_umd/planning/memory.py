@@ -23,7 +23,8 @@ class Memory:
         weight_copies: Integer, weights in the compute type, where that is another; with `scan_blocks` the stacked
             weights and gradients.
         activations: Integer.
-        attention: Integer, attention matrices. Fused kernels (PyTorch, JAX on GPUs in 16 bits) never make them.
+        attention: Integer, attention matrices. Fused kernels (PyTorch; JAX on TPUs, and on GPUs in 16 bits) never make
+            them, TensorFlow on GPUs keeps none.
     """
 
     weights: int
