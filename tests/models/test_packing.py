@@ -68,6 +68,7 @@ def test_losses_and_updates_are_those_of_views_apart(small_model, images, labels
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("number", [7, 1])
 def test_a_view_with_an_image_less_is_filled_up_and_cut_again(small_model, images, rows, number):
     """Of an odd batch, or of one image, for which there is one view only."""
