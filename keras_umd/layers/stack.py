@@ -40,6 +40,7 @@ class BlockStack(BaseLayer):
         num_outputs: As of `TransformerBlock`, for the last block.
         collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first.
         depth: Integer in [1, num_layers], how many of the blocks to run. Defaults to all.
+        lengths: As of `TransformerBlock`.
         positions: Int tensor of shape `(batch or 1, m, axes)`, the places of the last m tokens, which `rope` needs.
 
     Returns:
@@ -109,15 +110,11 @@ class BlockStack(BaseLayer):
         for block in self:
             if not block.built:
                 block.build(tokens_shape, condition_shape)
-        hidden_dim, initializer = tokens_shape[-1], keras.initializers.RandomNormal(stddev=0.02)
+        hidden_dim = tokens_shape[-1]
         if self.block.registers:
-            self.registers = self.add_weight(
-                shape=(self.block.registers, hidden_dim), initializer=initializer, name="registers"
-            )
+            self.registers = self._tokens(self.block.registers, hidden_dim, "registers")
         if self.block.in_context:
-            self.context_positions = self.add_weight(
-                shape=(self.block.in_context, hidden_dim), initializer=initializer, name="context_positions"
-            )
+            self.context_positions = self._tokens(self.block.in_context, hidden_dim, "context_positions")
             is_given = self.conditioning == "adaln_zero" and condition_shape is not None
             condition_dim = condition_shape[-1] if is_given else hidden_dim
             self.context_projection = None
@@ -125,11 +122,16 @@ class BlockStack(BaseLayer):
                 self.context_projection = Dense(hidden_dim, dtype=self.dtype_policy, name="context_projection")
                 self.context_projection.build((None, condition_dim))
 
+    def _tokens(self, number, hidden_dim, name):
+        # An initializer draws its seed when it is made: one for nothing would change the weights of later layers.
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        return self.add_weight(shape=(number, hidden_dim), initializer=initializer, name=name)
+
     def modulations(self, condition):
         """The `Modulations` `(..., 6 * hidden_dim)` of all blocks for a condition `(..., dim)`, with AdaLN."""
         return Modulations(tuple(block.modulation(condition) for block in self))
 
-    def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None, positions=None):
+    def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None, positions=None, lengths=None):
         depth = self.num_layers if depth is None else depth
         require(
             1 <= depth <= self.num_layers and all(1 <= number <= depth for number in collect),
@@ -149,7 +151,7 @@ class BlockStack(BaseLayer):
                 given = {"condition": self._conditions(condition, 0, 1)[0], **reads}
                 tokens, reads["first_value"] = self._run_block(self[0], tokens, given, outputs, return_value=True)
             else:
-                tokens = self._run(first, last, tokens, condition, outputs, reads)
+                tokens = self._run(first, last, tokens, condition, outputs, reads, lengths)
             after[last] = tokens[:, -number:] if self.block.extra_tokens and last < depth else tokens
         return (tokens, [after[number] for number in collect]) if len(collect) else tokens
 
@@ -177,18 +179,18 @@ class BlockStack(BaseLayer):
             return [Modulations((modulation,)) for modulation in condition.of_layers[first:last]]
         return [condition] * (last - first)
 
-    def _run(self, first, last, tokens, condition, num_outputs, reads):
+    def _run(self, first, last, tokens, condition, num_outputs, reads, lengths=None):
         """Blocks `first` to `last - 1`, counted from 0; `reads` are the tensors that all of them read."""
         blocks, conditions = self[first:last], self._conditions(condition, first, last)
         if self.scan_blocks and can_scan():
             # The last block returns fewer tokens with `num_outputs`, so it can't be part of the scan.
             whole = len(blocks) - (num_outputs is not None)
             if _are_alike(blocks[:whole]):
-                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole], reads)
+                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole], reads, lengths)
                 blocks, conditions = blocks[whole:], conditions[whole:]
         for i, (block, given) in enumerate(zip(blocks, conditions, strict=True), start=1):
             outputs = num_outputs if i == len(blocks) else None
-            tokens = self._run_block(block, tokens, {"condition": given, **reads}, outputs)
+            tokens = self._run_block(block, tokens, {"condition": given, **reads}, outputs, lengths=lengths)
         return tokens
 
     def _run_block(self, block, tokens, given, num_outputs, **options):
@@ -204,7 +206,7 @@ class BlockStack(BaseLayer):
 
         return keras.remat(rerun)(tokens, *keras.tree.flatten(given))
 
-    def _scanned(self, blocks, tokens, conditions, reads):
+    def _scanned(self, blocks, tokens, conditions, reads, lengths):
         if not blocks:
             return tokens
         condition, modulations = conditions[0], None
@@ -214,7 +216,8 @@ class BlockStack(BaseLayer):
             modulations = _all_modulations(blocks, condition)
 
         def call(block, tokens, modulation):
-            return block(tokens, condition=condition if modulation is None else Modulations((modulation,)), **reads)
+            given = condition if modulation is None else Modulations((modulation,))
+            return block(tokens, condition=given, **reads, lengths=lengths)
 
         return scan_layers(call, blocks, tokens, modulations, self.remat)
 

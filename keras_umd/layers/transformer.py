@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_umd.backend.attention import attention
 from keras_umd.backend.kernels import layer_norm, project
+from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.norms import RMSNorm
@@ -55,7 +56,9 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
-        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither.
+        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither. Of rows of several images,
+            `(batch, segments, hidden_dim)`.
+        lengths: As of `TransformerBlock`, for shift and scale.
 
     Returns:
         Float tensor of the shape of `tokens`.
@@ -68,11 +71,12 @@ class LayerNorm(keras.layers.LayerNormalization):
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):
         super().build(tokens_shape)
 
-    def call(self, tokens, shift=None, scale=None):
+    def call(self, tokens, shift=None, scale=None, lengths=None):
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         if scale is not None:
             scale = 1 + ops.cast(scale, "float32")
             gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
+            gamma, beta = segments.spread(gamma, lengths), segments.spread(beta, lengths)
         return ops.cast(layer_norm(tokens, gamma, beta, self.epsilon), self.compute_dtype)
 
     def compute_output_shape(self, tokens_shape, shift_shape=None, scale_shape=None):
@@ -98,6 +102,7 @@ class SelfAttention(BaseLayer):
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
+        lengths, with a tuple as `num_outputs`: As of `TransformerBlock`.
         positions: Int tensor of shape `(batch or 1, m, axes)`, the places of the last m tokens, which `rope` needs.
         first_value: Float tensor `(batch, m, heads, head_dim)`, the values of the last m tokens in the first block, for
             `value_residual`; tokens before them have joined since, and keep their own.
@@ -134,8 +139,9 @@ class SelfAttention(BaseLayer):
         if self.block.value_residual:
             self.value_mix = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.5), name="value_mix")
 
-    def call(self, tokens, num_outputs=None, positions=None, first_value=None, return_value=False):
-        query = self._heads(project(self.query, _last(tokens, num_outputs)))  # (batch, num_outputs, heads, head_dim)
+    def call(self, tokens, num_outputs=None, positions=None, first_value=None, return_value=False, lengths=None):
+        last = segments.last(tokens, num_outputs, lengths)
+        query = self._heads(project(self.query, last))  # (batch, num_outputs, heads, head_dim)
         key = self._heads(project(self.key, tokens))  # (batch, n, heads, head_dim)
         value = self._heads(project(self.value, tokens))
         if self.block.qk_norm:
@@ -144,7 +150,7 @@ class SelfAttention(BaseLayer):
             query, key = self._rotated(query, key, positions)
         if first_value is not None:
             value = self._mixed(value, first_value)
-        mixed = ops.reshape(attention(query, key, value), (-1, query.shape[1], tokens.shape[-1]))
+        mixed = ops.reshape(_attended(query, key, value, num_outputs, lengths), (-1, query.shape[1], tokens.shape[-1]))
         mixed = project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
         return (mixed, value) if return_value else mixed
 
@@ -191,6 +197,9 @@ class TransformerBlock(BaseLayer):
             applied once for all blocks, and the width may be another). Not used where `conditioning` is `None`. With
             `"adaln_zero"` it may be `Modulations`, with what the block's `modulation` layer makes of the condition.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
+        lengths: Tuple of positive integers, for rows that hold several images: the numbers of their tokens, in every
+            row alike. Tokens attend to those of their own image. Then `num_outputs` is a tuple, too, and the condition
+            has the shape `(batch * images, hidden_dim)`, the images of a row one after the other.
         positions, first_value, return_value: As of `SelfAttention`.
 
     Returns:
@@ -226,38 +235,50 @@ class TransformerBlock(BaseLayer):
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
-    def call(self, tokens, condition=None, num_outputs=None, positions=None, first_value=None, return_value=False):
+    def call(
+        self,
+        tokens,
+        condition=None,
+        num_outputs=None,
+        positions=None,
+        first_value=None,
+        return_value=False,
+        lengths=None,
+    ):
         require(
             self.conditioning is None or condition is not None,
             f"A block with conditioning={self.conditioning!r} needs a `condition`.",
             "None",
         )
+        if segments.have_one_length(lengths, num_outputs):  # then nothing has to be spread over tokens
+            images = segments.as_images(tokens, lengths)
+            return segments.as_rows(self.call(images, condition, num_outputs and num_outputs[0]), lengths)
         number = tokens.shape[1]
         given = {"positions": positions, "first_value": first_value, "return_value": return_value}
         if self.conditioning == "adaln_zero":
-            return self._modulated(tokens, modulation_of(self, condition), num_outputs, given)
+            return self._modulated(tokens, modulation_of(self, condition), num_outputs, given, lengths)
         if self.conditioning == "token":
-            num_outputs = num_outputs or number
-            condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
-            tokens = ops.concatenate([condition, tokens], axis=1)
-        x = _last(tokens, num_outputs)
-        mixed, *value = self._attend(self.attention_norm(tokens), num_outputs, given)
+            num_outputs = num_outputs or lengths or number
+            tokens, lengths = _with_condition(tokens, condition, lengths)
+        x = segments.last(tokens, num_outputs, lengths)
+        mixed, *value = self._attend(self.attention_norm(tokens), num_outputs, given, lengths)
         x = x + mixed
         x = x + self._mlp(self.mlp_norm(x))
         return (x, value[0][:, -number:]) if value else x  # without the condition's own
 
-    def _modulated(self, x, modulation, num_outputs, given):
-        # (batch, 1, hidden_dim) each
-        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation[:, None], 6, axis=-1)
-        tokens, x = x, _last(x, num_outputs)
-        mixed, *value = self._attend(self.attention_norm(tokens, shift0, scale0), num_outputs, given)
-        x = x + gate0 * mixed
-        x = x + gate1 * self._mlp(self.mlp_norm(x, shift1, scale1))
+    def _modulated(self, x, modulation, num_outputs, given, lengths):
+        # (batch, 1 or segments, hidden_dim) each
+        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(segments.of_segments(modulation, lengths), 6, axis=-1)
+        of, of_outputs = ({}, {}) if lengths is None else ({"lengths": lengths}, {"lengths": num_outputs or lengths})
+        tokens, x = x, segments.last(x, num_outputs, lengths)
+        mixed, *value = self._attend(self.attention_norm(tokens, shift0, scale0, **of), num_outputs, given, lengths)
+        x = x + segments.spread(gate0, **of_outputs) * mixed
+        x = x + segments.spread(gate1, **of_outputs) * self._mlp(self.mlp_norm(x, shift1, scale1, **of_outputs))
         return (x, *value) if value else x
 
-    def _attend(self, tokens, num_outputs, given):
+    def _attend(self, tokens, num_outputs, given, lengths):
         """A tuple of what attention returns."""
-        mixed = self.attention(tokens, num_outputs=num_outputs, **given)
+        mixed = self.attention(tokens, num_outputs=num_outputs, **given, lengths=lengths)
         return mixed if given["return_value"] else (mixed,)
 
     def _mlp(self, x):
@@ -267,6 +288,19 @@ class TransformerBlock(BaseLayer):
         return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
 
 
-def _last(tokens, number):
-    """The last `number` tokens; all of them, and no slice to take a gradient of, for `None`."""
-    return tokens if number is None else tokens[:, -number:]
+def _with_condition(tokens, condition, lengths):
+    """Tokens with the condition as one more in front, of each image in a row, and the lengths with it."""
+    if lengths is None:
+        condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
+        return ops.concatenate([condition, tokens], axis=1), None
+    conditions = ops.split(segments.of_segments(condition, lengths), len(lengths), axis=1)
+    pairs = zip(conditions, segments.split(tokens, lengths), strict=True)
+    return ops.concatenate([x for pair in pairs for x in pair], axis=1), tuple(n + 1 for n in lengths)
+
+
+def _attended(query, key, value, num_outputs, lengths):
+    """Attention in rows of several images, whose queries may be fewer than their keys, or in rows of one."""
+    if lengths is None or num_outputs is None:
+        return attention(query, key, value, lengths)
+    parts = segments.split(query, num_outputs), segments.split(key, lengths), segments.split(value, lengths)
+    return ops.concatenate([attention(*part) for part in zip(*parts, strict=True)], axis=1)

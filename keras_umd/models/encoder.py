@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
@@ -49,9 +50,13 @@ class Encoder(BlockNetwork):
         for_decoder: Bool. Whether the first output is what the decoder takes: with `cls_to_decoder="all"` the class
             tokens `(batch, num_cls_tokens, hidden_dim)`, whose mean is the representation.
 
+    `images` may be a list of tensors, and `visible` then is one, too: image k of each of them is in row k, through
+    which the dense layers run once, while tokens attend to those of their own image. Then the condition has the shape
+    `(batch * images, hidden_dim)`, the images of a row one after the other, and there is no `collect`.
+
     Returns:
         The representation `(batch, hidden_dim)` and the patches' tokens `(batch, visible, hidden_dim)`; with `collect`,
-        also a list of such pairs, one for each of these blocks.
+        also a list of such pairs, one for each of these blocks. Of rows, a list of pairs, one for each of `images`.
     """
 
     def __init__(
@@ -113,6 +118,8 @@ class Encoder(BlockNetwork):
         return self.blocks.modulations(condition)
 
     def call(self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False):
+        if isinstance(images, (list, tuple)):
+            return self._rows(images, condition, visible, depth)
         tokens = self.blocks(
             self._embedded(images, visible),
             condition=condition,
@@ -127,6 +134,13 @@ class Encoder(BlockNetwork):
             return outputs
         pairs = zip(collect, collected, strict=True)
         return *outputs, [outputs if number == self.num_layers else self._split(tokens) for number, tokens in pairs]
+
+    def _rows(self, images, condition, visible, depth):
+        embedded = [self._embedded(*given) for given in zip(images, visible, strict=True)]
+        lengths = tuple(tokens.shape[1] for tokens in embedded)
+        tokens = self.blocks(ops.concatenate(embedded, axis=1), condition=condition, depth=depth, lengths=lengths)
+        tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
+        return [self._split(part) for part in segments.split(tokens, lengths)]
 
     def _embedded(self, images, visible=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)

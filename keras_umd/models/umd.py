@@ -21,6 +21,7 @@ from keras_umd.models import (
     fine_tuning,
     fit_inputs,
     guarding,
+    packing,
     reconstruction,
     training,
 )
@@ -93,6 +94,11 @@ class UMD(keras.Model):
             on the other backends.
         remat: Bool. Keep only the input of each block for the backward pass and compute the rest there once more:
             less memory for a third more work in the blocks. Weights and results are the same.
+        pack: Bool or `None`. In training, run views of equal shares of the batch, such as the clean and the noisy half,
+            as rows of several images: dense layers run once over a row, attention within each image. Weights, losses
+            and files are the same. `None` packs where the device has less to compute so: on TPUs, whose attention
+            pads each row of tokens to a multiple of 128, if the padded rows are shorter. It goes with the paper's
+            block, also with `qk_norm` and SwiGLU; other settings of `block` add tokens or places.
         block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
             example. Defaults to the paper's.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
@@ -122,6 +128,7 @@ class UMD(keras.Model):
         decoder_hidden_dim=None,
         scan_blocks=False,
         remat=False,
+        pack=None,
         seed=None,
         objective=None,
         block=None,
@@ -168,6 +175,7 @@ class UMD(keras.Model):
         self.patch_size = patch_size
         self.objective = objective
         self.block = as_block(block)
+        self.pack = packing.checked(pack, self.block)
         how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
@@ -268,8 +276,7 @@ class UMD(keras.Model):
             # added for the one before.
             self._get_call_context()
             try:
-                read = self.objective.reads
-                return {name: self.predict_view(view, read(name)) for name, view in inputs["views"].items()}
+                return packing.predict_views(self, inputs["views"])
             finally:
                 self._maybe_reset_call_context()
         return self.encoder(self.prepare_images(inputs), condition=self.condition(ops.zeros((1,), "int32")))[0]
@@ -566,6 +573,7 @@ class UMD(keras.Model):
             "decoder_hidden_dim": self.decoder.hidden_dim,
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
+            "pack": self.pack,
             "block": keras.saving.serialize_keras_object(self.block),
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),

@@ -22,6 +22,7 @@ def model_parallel(shape, axes):
 WAYS = {
     "one device": lambda: None,
     "data": keras.distribution.DataParallel,
+    "rows": keras.distribution.DataParallel,  # of a clean and a noisy image each
     "fsdp": lambda: model_parallel((8,), ["batch"]),
     "tensor": lambda: model_parallel((4, 2), ["batch", "model"]),
 }
@@ -32,7 +33,7 @@ def make(way, hidden_dim=16, num_classes=None):
     keras.distribution.set_distribution(WAYS[way]())
     keras.utils.set_random_seed(0)
     sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": hidden_dim, "num_heads": 2}
-    model = UMD(**sizes, num_layers=1, decoder_layers=1, num_classes=num_classes, seed=0)
+    model = UMD(**sizes, num_layers=1, decoder_layers=1, num_classes=num_classes, seed=0, pack=way == "rows")
     model.compile(recipes.finetuning_optimizer(total_steps=4, batch_size=4096, ema_decay=0.9))
     return model
 

@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
     return runs
 
 
-@pytest.mark.parametrize("way", ["data", "fsdp", "tensor"])
+@pytest.mark.parametrize("way", ["data", "rows", "fsdp", "tensor"])
 def test_eight_devices_have_the_losses_of_one(runs, way):
     assert set(runs[way]["history"]) == set(runs["one device"]["history"])
     for name, losses in runs["one device"]["history"].items():
@@ -54,6 +54,7 @@ def test_eight_devices_have_the_losses_of_one(runs, way):
 def test_data_parallel_devices_add_up_gradients_and_nothing_else(runs):
     """Neither does the split into clean and noisy images move any, nor do random numbers come from elsewhere."""
     assert runs["data"]["collectives"] == {"all-reduce"}
+    assert runs["rows"]["collectives"] == {"all-reduce"}
     assert not runs["one device"]["collectives"]
 
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import project
+from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding, checked_grid
@@ -52,6 +53,8 @@ class Decoder(BlockNetwork):
         read: Dictionary of names of predictions and of the patches that they are wanted for, `"masked"`, `"visible"`
             or `"all"`; only that is computed. All patches are meant where none is masked. Defaults to the pixel
             predictions of all patches.
+
+    Rows of several images are lists of all these, but for the condition, as of `Encoder`; it returns a list, too.
 
     Returns:
         Dictionary of float tensors `(batch, n, values)`, for all patches in the order visible, masked. The values of
@@ -177,6 +180,33 @@ class Decoder(BlockNetwork):
         return Modulations(self.blocks.modulations(condition).of_layers + self.head.modulations(condition).of_layers)
 
     def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None):
+        if isinstance(tokens, (list, tuple)):
+            return self._rows(representation, tokens, condition, visible, masked, read)
+        read = self._checked(read)
+        of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
+        num_outputs = _num_outputs(tokens, masked, read)
+        tokens, order = self._placed(representation, tokens, visible, masked)  # (batch, 1 + num_patches, hidden_dim)
+        positions = take_positions(self.places, order) if self.block.rope else None
+        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=num_outputs, positions=positions))
+        return self._predictions(tokens, of_head, masked, read)
+
+    def _rows(self, representation, tokens, condition, visible, masked, read):
+        read = [self._checked(wanted) for wanted in read]
+        of_blocks, of_head = self._conditions(condition)
+        numbers = tuple(_num_outputs(*given) for given in zip(tokens, masked, read, strict=True))
+        placed = [self._placed(*given)[0] for given in zip(representation, tokens, visible, masked, strict=True)]
+        lengths = tuple(part.shape[1] for part in placed)
+        tokens = ops.concatenate(placed, axis=1)
+        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=numbers, lengths=lengths))
+        heads = [None] * len(lengths)
+        if of_head is not None:
+            modulations = segments.of_segments(of_head.of_layers[0], lengths)  # (batch, images, 2 * hidden_dim)
+            heads = [Modulations((modulations[:, i],)) for i in range(len(lengths))]
+        parts = zip(segments.split(tokens, numbers), heads, masked, read, strict=True)
+        return [self._predictions(*part) for part in parts]
+
+    def _checked(self, read):
+        """What is read, as given or by default."""
         read = dict.fromkeys(self.pixel_predictions, "all") if read is None else read
         names = (*self.pixel_predictions, *self.heads)
         require(
@@ -184,7 +214,10 @@ class Decoder(BlockNetwork):
             f"`read` must be a dictionary with some of the predictions {names} as keys, and one of {PATCHES} for each.",
             read=read,
         )
-        of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
+        return read
+
+    def _placed(self, representation, tokens, visible, masked):
+        """The tokens of all patches at their places, behind those of the representation, and the order of patches."""
         if self.embedding is not None:
             representation, tokens = self.embedding(representation), project(self.embedding, tokens)
         order = None
@@ -193,12 +226,11 @@ class Decoder(BlockNetwork):
             tokens = ops.concatenate([tokens, ops.cast(mask_tokens, tokens.dtype)], axis=1)
             order = ops.concatenate([visible, masked], axis=1)
         tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
-        only_masked = masked is not None and set(read.values()) == {"masked"}
-        num_outputs = masked.shape[1] if only_masked else tokens.shape[1]
         cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
-        tokens = ops.concatenate([cls_tokens, tokens], axis=1)
-        positions = take_positions(self.places, order) if self.block.rope else None
-        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=num_outputs, positions=positions))
+        return ops.concatenate([cls_tokens, tokens], axis=1), order
+
+    def _predictions(self, tokens, of_head, masked, read):
+        """What is read, of the tokens that the last block returns."""
         patches = dict.fromkeys(PATCHES, tokens)
         if masked is not None:
             num_masked = masked.shape[1]
@@ -260,3 +292,11 @@ class Decoder(BlockNetwork):
 
     def get_config(self):
         return {**super().get_config(), "heads": {name: head.units for name, head in self.heads.items()}}
+
+
+def _num_outputs(tokens, masked, read):
+    """How many patches the last block has to return, the last of the sequence, for `tokens` of the visible ones."""
+    if masked is None:
+        return tokens.shape[1]
+    only_masked = set(read.values()) == {"masked"}
+    return masked.shape[1] if only_masked else tokens.shape[1] + masked.shape[1]
