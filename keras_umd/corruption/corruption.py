@@ -252,8 +252,8 @@ class Corruption(Configurable):
         Returns:
             The views, a dictionary with a dictionary of tensors for each view that gets an image: `images` as the
             network sees them; what may have to be predicted, `x0` and, of noisy ones, `noise` and its `level`;
-            `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the indices of the
-            `visible` and of the `masked` ones, of these only those that are decoded.
+            `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the
+            indices of the `visible` and of the `masked` ones, of these only those that are decoded.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])

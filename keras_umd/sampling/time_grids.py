@@ -81,9 +81,15 @@ class Shifted(Configurable):
         noise = 1 / (1 + np.exp(schedule.log_snr(times) / 2))
         share = noise / noise[0]
         noise = noise[0] * self.shift * share / (1 + (self.shift - 1) * share)
-        with np.errstate(divide="ignore"):  # noise alone, at the start
-            shifted = schedule.timesteps_at(2 * (np.log1p(-noise) - np.log(noise)))
-        return np.append(times[0], shifted[1:])
+        shifted = schedule.timesteps_at(2 * (np.log1p(-noise[1:]) - np.log(noise[1:])))
+        shifted = np.append(times[0], shifted)
+        require(
+            np.all(np.diff(shifted) < 0),
+            "`shift` takes several steps to the least noise of the schedule; take fewer steps, or a larger shift.",
+            shift=self.shift,
+            num_times=num_times,
+        )
+        return shifted
 
 
 def is_explicit(timesteps):
