@@ -236,6 +236,7 @@ def test_a_token_too_narrow_for_the_noise_of_a_patch_is_a_warning_with_the_remed
         warnings.simplefilter("error")
         small_model(**wide)
         narrow = small_model(**wide | {"hidden_dim": 48}, corruption=Corruption.mae())  # which sees no noise
+        small_model(**wide | {"hidden_dim": 48}, corruption=Corruption(noisy_losses=["x0"]))  # which predicts none
         UMD.from_preset("umd_tiny_patch4_32", num_layers=1, decoder_layers=1)
     with pytest.warns(UserWarning, match="48 numbers and its token 48"):
         narrow.with_classes(3)  # which does
