@@ -28,7 +28,7 @@ def in_one_program(model, step, keras_function, can_scan):
     """
     if not jax or model.steps_per_execution == 1 or model.run_eagerly or not model.jit_compile:
         return keras_function
-    program = _program(model, step)
+    program = scan_of_steps(model, step)
 
     def run(state, iterator):
         first = next(iterator)  # StopIteration is how Keras learns of the end
@@ -42,8 +42,8 @@ def in_one_program(model, step, keras_function, can_scan):
     return run
 
 
-def _program(model, step):
-    """`(state, batches) -> (logs, state)`, compiled; batches have a leading axis of steps."""
+def scan_of_steps(model, step):
+    """The compiled function `(state, batches) -> (logs, state)`; the arrays of batches have a leading axis of steps."""
     shardings = None
     if keras.distribution.distribution() is not None:
         groups = [model.trainable_variables, model.non_trainable_variables, model.metrics_variables]
