@@ -48,7 +48,7 @@ def scans(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.* steps were left out")
 def test_training_is_that_of_single_steps(small_model, scans):
-    """With all that a step does: a guard, gradient accumulation, averages. (Optimised programs are equal bit for bit.)"""
+    """With all that a step does: a guard, accumulation, averages. (Optimised programs are equal bit for bit.)"""
     ends = []
     for steps in (1, 3):
         model = small_model()
