@@ -106,6 +106,7 @@ class Encoder(BlockNetwork):
         self.cls_tokens = self.add_weight(
             shape=(self.num_cls_tokens, self.hidden_dim),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name="cls_tokens",
         )
         self.patch_embedding.build((None, *images_shape[1:]))

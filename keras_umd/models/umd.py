@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import ensure_shape
+from keras_umd.backend.many_steps import in_one_program
 from keras_umd.backend.programs import Programs
 from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
@@ -432,13 +433,25 @@ class UMD(keras.Model):
         return fit_inputs.predict(self, super().predict, x, args, kwargs)
 
     def make_train_function(self, force=False):
-        """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice."""
+        """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice.
+
+        On JAX with data on the device, the steps of an execution are one program.
+        """
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         is_new = force or self.train_function is None
         super().make_train_function(force)
+        if is_new:
+            self.train_function = in_one_program(self, self.train_step, self.train_function, fit_inputs.is_on_device)
         if is_new and self.guards:
             self.train_function = guarding.keeping_the_batch(self.train_function, self.guards[0])
+
+    def make_test_function(self, force=False):
+        """Keras' own; on JAX with data on the device, its steps as one program."""
+        is_new = force or self.test_function is None
+        super().make_test_function(force)
+        if is_new:
+            self.test_function = in_one_program(self, self.test_step, self.test_function, fit_inputs.is_on_device)
 
     def train_step(self, *args):
         """One step of `fit`, see `keras_umd.models.training`."""

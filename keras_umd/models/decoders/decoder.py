@@ -162,6 +162,7 @@ class Decoder(BlockNetwork):
         self.mask_token = self.add_weight(
             shape=(hidden_dim,),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name="mask_token",
         )
         for layer in (self.position_embedding, self.norm, *self.heads.values()):
