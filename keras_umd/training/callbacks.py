@@ -11,6 +11,7 @@ from keras_umd.backend.processes import any_process, broadcast_from_first, is_fi
 from keras_umd.training.checkpoints import Checkpoints
 from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
+from keras_umd.training.posthoc_ema import SnapshotAverages
 from keras_umd.training.run_directory import RunDirectory, RunLock
 from keras_umd.training.signals import LEAVING, Signals
 from keras_umd.training.state import save_model
@@ -19,7 +20,16 @@ from keras_umd.utils import storage
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_one_of, check_paths, check_positive_integers, is_size, require
 
-__all__ = ["BackupAndRestore", "Guard", "HistoryFile", "ModelFile", "Monitor", "Throughput", "standard"]
+__all__ = [
+    "BackupAndRestore",
+    "Guard",
+    "HistoryFile",
+    "ModelFile",
+    "Monitor",
+    "SnapshotAverages",
+    "Throughput",
+    "standard",
+]
 
 STEPS_BETWEEN_AGREEMENTS = 10  # of several processes, which must save in the same step
 
