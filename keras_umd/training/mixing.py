@@ -20,8 +20,8 @@ class MixedBatches(keras.utils.PyDataset):
     float32 `(batch, num_classes)`, for `keras.losses.CategoricalCrossentropy`.
 
     Args:
-        batches: Pair of arrays, images `(n, height, width, channels)` and labels `(n,)`; or a `keras.utils.PyDataset` of
-            such batches, as one of `keras_umd.data` with `training=True`.
+        batches: Pair of arrays, images `(n, height, width, channels)` and labels `(n,)`; or a `keras.utils.PyDataset`
+            of such batches, as one of `keras_umd.data` with `training=True`.
         num_classes: Integer.
         batch_size: Integer, for arrays, which are shuffled anew in each epoch; the last, smaller batch is left out.
         mixup: Float in [0, 1], the alpha of MixUp: the share of an image is drawn from Beta(alpha, alpha). 0 for none.
@@ -102,7 +102,7 @@ class _ArrayBatches(keras.utils.PyDataset):
 def _images_and_labels(batch, num_classes):
     require(
         isinstance(batch, (tuple, list)) and len(batch) == 2 and hasattr(batch[0], "shape"),
-        "Batches to mix must be pairs of images and labels; data sets whose crops are made on the device can't be mixed.",
+        "Batches to mix must be pairs of images and labels; not those whose crops are made on the device.",
         f"a batch of type {type(batch).__name__}",
     )
     images, labels = np.asarray(batch[0]), np.asarray(batch[1])

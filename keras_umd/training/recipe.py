@@ -84,7 +84,7 @@ def conditional_pretraining(
     guidance=JIT_GUIDANCE,
     interval=JIT_INTERVAL,
 ):
-    """Train with labels from the first step, at a constant rate, with several averages to choose from (JiT, 2511.13720).
+    """Train with labels from the first step, at a constant rate, with several averages (JiT, 2511.13720).
 
     Noisy images carry their label, one in ten has it dropped; clean ones carry none, so that features stay those of
     images alone. The rate stays at its peak: any step may be the last, and averages do what a decay would. Which

@@ -1,4 +1,4 @@
-"""The profile of an average over a training: a power function of time, whose width is a share of the training so far."""
+"""The profile of an average over a training: a power function of time, as wide as a share of the training so far."""
 
 import keras
 import numpy as np
