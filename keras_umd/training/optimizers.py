@@ -32,7 +32,8 @@ class AdamW(keras.optimizers.AdamW):
     Args:
         *args, **kwargs: As of `keras.optimizers.AdamW`.
         ema_decay: Float in [0, 1) or `PowerProfile`, a list of them, or `None` for no average. Read by `UMD.compile`,
-            which keeps the average; unlike Keras' `use_ema`, it leaves the trained weights alone, and is saved with the model.
+            which keeps the average; unlike Keras' `use_ema`, it leaves the trained weights alone, and is saved with the
+            model.
     """
 
     def __init__(self, *args, ema_decay=None, **kwargs):
