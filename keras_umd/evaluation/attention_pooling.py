@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_integers, check_positive_integers, check_tensors, require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -21,7 +21,7 @@ class AttentionPooling(BaseLayer):
 
     Args:
         num_queries: Integer, a divisor of the tokens' width.
-        seed: Integer or `None`, for the weights.
+        seed: Integer of at least 0 or `None`, for the weights.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, patches, dim)`.
@@ -33,6 +33,7 @@ class AttentionPooling(BaseLayer):
     def __init__(self, num_queries=32, seed=None, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(num_queries=num_queries)
+        check_integers(0, optional=True, seed=seed)
         self.num_queries = int(num_queries)
         self.seed = seed
 
@@ -55,6 +56,7 @@ class AttentionPooling(BaseLayer):
 
     def maps(self, tokens):
         """The attention of each query to the patches, `(batch, num_queries, patches)`; each map has the sum 1."""
+        check_tensors(3, types=("float",), tokens=tokens)
         queries = ops.cast(self.queries, tokens.dtype)
         logits = ops.einsum("md,bpd->bmp", queries, tokens) / tokens.shape[-1] ** 0.5
         return ops.softmax(logits, axis=-1)

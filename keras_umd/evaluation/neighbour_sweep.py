@@ -58,22 +58,24 @@ class KNNSweep(Probe):
         held_out, kept = order[:num_held_out], order[num_held_out:]
         scores = self.sweep((features[kept], labels[kept]), (features[held_out], labels[held_out]))
         self.chosen = max(scores, key=scores.get)  # of equals the first: the smaller k
-        return [self.sweep((features, labels), test, [self.chosen])[self.chosen]]
+        return [self._scores((features, labels), test, [self.chosen])[self.chosen]]
 
-    def sweep(self, train, test, settings=None):
+    def sweep(self, train, test):
         """The accuracy of many settings on the test set.
 
         Args:
             train, test: Pairs of features `(n, dim)` and labels `(n,)`.
-            settings: List of pairs `(k, temperature)`. Defaults to all.
 
         Returns:
             Dictionary from pairs `(k, temperature)` to accuracies.
         """
-        (features, labels), (test_features, test_labels) = checked_sets(train, test)
-        settings = itertools.product(self.ks, self.temperatures) if settings is None else settings
-        settings = [(k, temperature) for k, temperature in settings if k <= len(features)]
-        require(settings, f"There are {len(features)} training images.", ks=self.ks)
+        train, test = checked_sets(train, test)
+        settings = [(k, t) for k, t in itertools.product(self.ks, self.temperatures) if k <= len(train[0])]
+        require(settings, f"There are {len(train[0])} training images.", ks=self.ks)
+        return self._scores(train, test, settings)
+
+    def _scores(self, train, test, settings):
+        (features, labels), (test_features, test_labels) = train, test
         most = max(k for k, _ in settings)
         features, test_features = directions(features), directions(test_features)
         num_classes = int(labels.max()) + 1

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from keras_umd.evaluation.features import check_model
 from keras_umd.evaluation.reference import Reference, network_identity
 from keras_umd.evaluation.results import Result, Table
 from keras_umd.evaluation.sample_scores import evaluate_generator
@@ -15,6 +16,7 @@ from keras_umd.sampling.settings import settings_of
 from keras_umd.utils import storage
 from keras_umd.utils.atomic import DamagedFileError, make_folder, read_json, write_json
 from keras_umd.utils.checks import (
+    check_bools,
     check_instances,
     check_integers,
     check_numbers,
@@ -49,6 +51,11 @@ class Selection:
     result: Result
     sweep: Table
     finals: Table
+
+    def __post_init__(self):
+        check_instances(dict, "a dictionary", sampling=self.sampling)
+        check_instances(Result, "a Result", result=self.result)
+        check_instances(Table, "a Table", sweep=self.sweep, finals=self.finals)
 
     def __str__(self):
         return f"{self.sampling}\n\n{self.finals}\n\n{self.sweep}"
@@ -110,6 +117,8 @@ def select(
     """
     check_instances(Reference, "a Reference", reference=reference)
     require(hasattr(model, "weight_values"), "`model` must be a keras_umd.UMD.", model=model)
+    check_model(network=network)
+    check_bools(verbose=verbose)
     check_one_of(METRICS, metric=metric)
     check_positive_integers(num_images=num_images, final_images=final_images, num_finalists=num_finalists)
     check_integers(0, 2**31 - 2, seed=seed)

@@ -19,6 +19,7 @@ from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import (
     check_integers,
+    check_numbers,
     check_one_of,
     check_positive_integers,
     check_timesteps,
@@ -158,6 +159,7 @@ class FeatureExtractor(keras.Model):
             dtype=self.dtype_policy,
             name="encoder",
         )
+        check_numbers("[0, 1)", drop_path=drop_path)
         drop_paths(self.encoder.blocks, drop_path)
         self.drop_path = float(drop_path)
         self.encoder.build((None, *self.image_shape))

@@ -83,14 +83,13 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
     >>> LayerwiseAdamW(1e-3, rates={"patch_embedding": 0.1, "block_0/": 0.5})
 
     Args:
-        learning_rate: As of `keras.optimizers.AdamW`.
+        *args, **kwargs: As of `keras.optimizers.AdamW`.
         rates: Dictionary from regular expressions, looked for in the paths of variables, to factors of at least 0. The
             first that is found counts; 1 where none is.
         undecayed: Regular expression, the paths that weight decay leaves alone.
-        **kwargs: As of `keras.optimizers.AdamW`.
     """
 
-    def __init__(self, learning_rate=1e-3, *, rates=None, undecayed=UNDECAYED, **kwargs):
+    def __init__(self, *args, rates=None, undecayed=UNDECAYED, **kwargs):
         check_instances(dict, "a dictionary from regular expressions to factors", optional=True, rates=rates)
         check_instances(str, "a regular expression", undecayed=undecayed)
         rates = {} if rates is None else dict(rates)
@@ -98,7 +97,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
             _compiled(pattern, "rates")
             check_numbers("[0, 1000]", rates=rate)
         _compiled(undecayed, "undecayed")
-        super().__init__(learning_rate, **kwargs)
+        super().__init__(*args, **kwargs)
         self.rates = rates
         self.undecayed = undecayed
 

@@ -4,11 +4,14 @@ import dataclasses
 import math
 from typing import Any
 
+import keras
+
 from keras_umd.sampling import samplers
 from keras_umd.sampling.guidance import Interval
 from keras_umd.training.optimizers import AdamW, Muon, constant_with_warmup, warn_of_a_tiny_rate
 from keras_umd.utils.checks import (
     check_decays,
+    check_instances,
     check_integers,
     check_numbers,
     check_positive_integers,
@@ -51,6 +54,16 @@ class Recipe:
     source: str = ""
     model: Any = None
     loss: Any = None
+
+    def __post_init__(self):
+        check_instances(str, "a string", name=self.name, source=self.source)
+        check_instances(keras.optimizers.Optimizer, "a Keras optimizer", optimizer=self.optimizer)
+        check_positive_integers(batch_size=self.batch_size, epochs=self.epochs, total_steps=self.total_steps)
+        require(is_list(self.averages), "`averages` must be a tuple of decays.", averages=self.averages)
+        check_decays(averages=self.averages)
+        check_instances(dict, "a dictionary", settings=self.settings, sampling=self.sampling)
+        check_instances(keras.Model, "a Keras model", optional=True, model=self.model)
+        check_instances(keras.losses.Loss, "a Keras loss", optional=True, loss=self.loss)
 
     def __str__(self):
         shown = {
@@ -117,7 +130,11 @@ def conditional_pretraining(
         `Recipe`.
     """
     check_positive_integers(num_images=num_images, num_classes=num_classes, batch_size=batch_size, epochs=epochs)
-    require(optimizer in (AdamW, Muon), "`optimizer` must be recipes.AdamW or recipes.Muon.", optimizer=optimizer)
+    require(
+        any(optimizer is kind for kind in (AdamW, Muon)),
+        "`optimizer` must be recipes.AdamW or recipes.Muon.",
+        optimizer=optimizer,
+    )
     check_numbers("(0, 1000]", optional=True, base_learning_rate=base_learning_rate)
     check_numbers("[0, 1000000]", optional=True, warmup_epochs=warmup_epochs)
     is_right = is_list(averages) and len(averages)

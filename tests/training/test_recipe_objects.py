@@ -47,6 +47,7 @@ def test_a_recipe_trains_and_samples(small_model, images, labels):
     assert model.generate([0, 2], **{**recipe.sampling, "num_steps": 2}).shape == (2, 8, 8, 1)
 
 
+@pytest.mark.host
 def test_classification_starts_from_the_features_and_is_saved(small_model, images, labels, tmp_path):
     model = small_model(num_layers=2)
     recipe = recipes.classification(
