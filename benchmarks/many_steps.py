@@ -47,7 +47,9 @@ def main():
         seconds = common.in_turns(cases, args.repeats)
         for row in rows:
             row["wall"], row["cpu"] = np.median(seconds[row["steps"]], axis=0) / max(args.counts)
-            print(f"{row['steps']:5} steps at once: {1000 * row['wall']:8.2f} ms, {1000 * row['cpu']:8.2f} CPU ms a step")
+            print(
+                f"{row['steps']:5} steps at once: {1000 * row['wall']:8.2f} ms, {1000 * row['cpu']:8.2f} CPU ms a step"
+            )
     common.write_json(args.output, arguments=vars(args), rows=rows)
 
 

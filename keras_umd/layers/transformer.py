@@ -219,6 +219,7 @@ class TransformerBlock(BaseLayer):
         self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
         self.attention = SelfAttention(num_heads, self.block, dtype=self.dtype_policy, name="attention")
         self.mlp_norm = make_norm(self.block, dtype=self.dtype_policy, name="mlp_norm")
+        self.drop_path = None  # a `DropPath`, for fine-tuning
 
     def build(self, tokens_shape, condition_shape=None):
         hidden_dim = tokens_shape[-1]
@@ -262,8 +263,8 @@ class TransformerBlock(BaseLayer):
             tokens, lengths = _with_condition(tokens, condition, lengths)
         x = segments.last(tokens, num_outputs, lengths)
         mixed, *value = self._attend(self.attention_norm(tokens), num_outputs, given, lengths)
-        x = x + mixed
-        x = x + self._mlp(self.mlp_norm(x))
+        x = x + self._kept(mixed)
+        x = x + self._kept(self._mlp(self.mlp_norm(x)))
         return (x, value[0][:, -number:]) if value else x  # without the condition's own
 
     def _modulated(self, x, modulation, num_outputs, given, lengths):
@@ -272,14 +273,18 @@ class TransformerBlock(BaseLayer):
         of, of_outputs = ({}, {}) if lengths is None else ({"lengths": lengths}, {"lengths": num_outputs or lengths})
         tokens, x = x, segments.last(x, num_outputs, lengths)
         mixed, *value = self._attend(self.attention_norm(tokens, shift0, scale0, **of), num_outputs, given, lengths)
-        x = x + segments.spread(gate0, **of_outputs) * mixed
-        x = x + segments.spread(gate1, **of_outputs) * self._mlp(self.mlp_norm(x, shift1, scale1, **of_outputs))
+        x = x + segments.spread(gate0, **of_outputs) * self._kept(mixed)
+        change = self._kept(self._mlp(self.mlp_norm(x, shift1, scale1, **of_outputs)))
+        x = x + segments.spread(gate1, **of_outputs) * change
         return (x, *value) if value else x
 
     def _attend(self, tokens, num_outputs, given, lengths):
         """A tuple of what attention returns."""
         mixed = self.attention(tokens, num_outputs=num_outputs, **given, lengths=lengths)
         return mixed if given["return_value"] else (mixed,)
+
+    def _kept(self, branch):
+        return branch if self.drop_path is None else self.drop_path(branch)
 
     def _mlp(self, x):
         if self.block.mlp == "swiglu":
