@@ -6,7 +6,8 @@ import functools
 import keras
 from keras import ops
 
-from keras_umd.backend.frameworks import jax, torch
+from keras_umd.backend import report
+from keras_umd.backend.frameworks import jax, tf, torch
 
 
 def attention(query, key, value):
@@ -29,6 +30,31 @@ def attention(query, key, value):
     # On TPU, Keras' automatic choice is a splash kernel that is causal when no mask is given.
     mixed = ops.dot_product_attention(query, key, value, flash_attention=False if platform == "tpu" else None)
     return ops.cast(mixed, dtype)
+
+
+def attention_kernel(platform=None, head_dim=64, dtype="bfloat16"):
+    """The kernel that `attention` takes, and why.
+
+    Args:
+        platform: `"cpu"`, `"gpu"` or `"tpu"`. Defaults to the one of this process.
+        head_dim: Integer.
+        dtype: String, that of query, key and value.
+
+    Returns:
+        Pair of strings.
+    """
+    platform = platform or report.platform()
+    if torch:
+        return "scaled_dot_product_attention", "PyTorch's own, which takes a fused kernel where the device has one"
+    if tf:
+        return "products", "TensorFlow has no fused attention; the matrix of weights is in memory"
+    if platform == "cpu":
+        return "products, divided at the end", "the fastest way that XLA compiles for a CPU"
+    if platform == "tpu":
+        return "products", "Keras' kernel for TPUs is causal where no mask is given"
+    if dtype not in ("bfloat16", "float16") or head_dim % 8:
+        return "products", f"cuDNN's takes 16 bits and heads of a multiple of 8, not {dtype} and {head_dim}"
+    return "cuDNN flash", "cuDNN's fused attention takes this type and this width"
 
 
 def _jax_attention_on_cpu(query, key, value):

@@ -180,8 +180,8 @@ def test_a_measured_step_is_compared(small_model):
 
 
 # The model FLOPs' share of the peak, at most: first with elementwise passes one by one, then fused. By hand, for a
-# token and a block: 3 (24 d^2 + 4 N d) FLOPs at 0.7 to 0.92 of the peak, and 18 d or 7 d numbers of two bytes, 3.25 times, at
-# the bandwidth of the data sheet.
+# token and a block: 3 (24 d^2 + 4 N d) FLOPs at 0.7 to 0.92 of the peak, and 18 d or 7 d numbers of two bytes, 3.25
+# times, at the bandwidth of the data sheet.
 CEILINGS = {
     "base": {
         "A100 80GB": (312e12, 0.64, 0.73),
