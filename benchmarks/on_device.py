@@ -22,7 +22,6 @@ import json
 import os
 import sys
 import tempfile
-import tempfile
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

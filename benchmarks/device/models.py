@@ -19,6 +19,8 @@ def make_model(setting, method, size, batch_size, steps_per_execution=1, **optio
     unknown = [name for name in options if name not in known]
     if unknown:
         raise LeftOut(f"this keras_umd has no {' and '.join(unknown)}")
+    if steps_per_execution > 1 and keras.backend.backend() == "torch":
+        raise LeftOut("Keras has no `steps_per_execution` on PyTorch")
     keras.utils.set_random_seed(0)
     if setting.tiny:
         corruption = getattr(keras_umd.Corruption, method)()
