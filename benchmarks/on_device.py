@@ -57,6 +57,14 @@ PARTS = [
         90,
         {"method": "umd", **BASE, "scan_blocks": True, "resident": True, "steps_per_execution": 10},
     ),
+    Part(
+        "plain_torch_whole",
+        "plain_torch.steps",
+        150,
+        {**BASE, "methods": ("dit",), "whole": True},
+        needs=("torch",),
+        framework="torch",
+    ),
     Part("dit_large", STEP, 150, {"method": "dit", **LARGE}),
 ]
 

@@ -102,7 +102,7 @@ class Runner:
         for part in parts:
             missing = [module for module in part.needs if importlib.util.find_spec(module) is None]
             if missing:
-                self.report(part.name, {"status": "left out", "reason": f"{' and '.join(missing)} is not installed"})
+                self.report(part.name, {"status": "left out", "reason": f"not installed: {', '.join(missing)}"})
             else:
                 waiting.append(part)
         while waiting:

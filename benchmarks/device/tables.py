@@ -87,7 +87,7 @@ def _steps(done):
 
 def _plain(done):
     rows = []
-    for framework in ("plain_torch", "plain_flax"):
+    for framework in ("plain_torch", "plain_torch_whole", "plain_flax"):
         for method in ("umd", "dit"):
             found, ours = done.get(framework, {}).get(method), done.get(f"{method}_base")
             if found:

@@ -1,6 +1,7 @@
 """The command that measures a device runs to its end, whatever one of its parts does."""
 
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -9,6 +10,9 @@ import time
 
 import numpy as np
 import pytest
+
+from keras_umd import Corruption
+from keras_umd.planning.network import views_of
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
@@ -46,6 +50,20 @@ def test_it_runs_complete_and_names_what_it_leaves_out(tmp_path):
     tables = (tmp_path / "tables.md").read_text()
     for words in ("bfloat16 products", "plain_torch", "umd_base_scan", "equal pixels", "the profile is JAX's"):
         assert words in tables
+
+
+@pytest.mark.host
+def test_the_plain_network_is_the_same(device, small_model):
+    """Every matrix has its counterpart; the head has a bias for each number of a patch instead of each channel."""
+    from device import models, plain_torch, sizes
+
+    plain = plain_torch.Network(sizes.SIZES["tiny"])
+    ours = small_model(**models.TINY)
+    counts = sum(math.prod(variable.shape) for variable in ours.trainable_variables)
+    assert sum(parameter.numel() for parameter in plain.parameters()) == counts + 2 * (12 - 3)
+    for method, corruption in (("umd", Corruption.umd()), ("dit", Corruption.dit())):
+        views = views_of(small_model(**models.TINY, corruption=corruption), 8)
+        assert sizes.views(method, sizes.SIZES["tiny"], 8) == [(view.num_images, view.visible) for view in views]
 
 
 @pytest.mark.system
@@ -94,7 +112,7 @@ def test_what_hangs_or_dies_costs_its_own_result_alone(device, tmp_path, togethe
         "dies": "died",
         "third": "done",
     }
-    assert outcomes["lacks"]["reason"] == "no_such_package is not installed"
+    assert outcomes["lacks"]["reason"] == "not installed: no_such_package"
     assert "exit status -9" in outcomes["dies"]["reason"] and "begins dies" in outcomes["dies"]["reason"]
 
 
