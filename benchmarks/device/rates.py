@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 import keras_umd
+from device.models import DTYPE
 from keras_umd.backend import full_precision
 from keras_umd.planning.devices import device_of_kind
 
@@ -19,7 +20,10 @@ REPEATS = 10
 
 def rates(setting):
     """Rates of the device, beside its data sheet; and what `keras_umd.doctor` says of the process."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(DTYPE)  # that of the steps
     doctor = keras_umd.doctor()
+    keras.config.set_dtype_policy(policy)
     print(doctor)
     rows, numbers = (512, 2**18) if setting.tiny else (8192, 2**29)
     result = {

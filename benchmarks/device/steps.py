@@ -1,5 +1,7 @@
 """Training steps as `fit` runs them."""
 
+import contextlib
+
 import common
 import keras
 import numpy as np
@@ -26,14 +28,10 @@ def step(setting, method, size, batch_size, resident=False, flash=True, **option
         flash: Bool. Whether a fused attention kernel may be taken.
         **options: Of the model, and `steps_per_execution`.
     """
-    if not flash:
-        switch_off_flash()
-    try:
-        model = make_model(setting, method, size, batch_size, **options)
-        batch_size = batch_that_fits(setting, model, batch_size, memory.limit())
+    model = make_model(setting, method, size, batch_size, **options)
+    batch_size = batch_that_fits(setting, model, batch_size, memory.limit())
+    with contextlib.nullcontext() if flash else without_flash(model):
         seconds, first, loss = fit(setting, model, batch_size, resident)
-    finally:
-        keras.config.enable_flash_attention()
     if not np.isfinite(loss):
         raise ValueError(f"The loss is {loss}.")
     planned = keras_umd.plan(model, batch_size, measured_device(setting))
@@ -52,12 +50,17 @@ def step(setting, method, size, batch_size, resident=False, flash=True, **option
     }
 
 
-def switch_off_flash():
-    before = keras_umd.doctor().attention["kernel"]
+@contextlib.contextmanager
+def without_flash(model):
+    """A context in which the attention of a model that isn't compiled yet is plain products."""
+    before = keras_umd.doctor(model).attention["kernel"]
     keras.config.disable_flash_attention()
-    if keras_umd.doctor().attention["kernel"] == before:
+    try:
+        if keras_umd.doctor(model).attention["kernel"] == before:
+            raise LeftOut(f"{before} is the only attention kernel here")
+        yield
+    finally:
         keras.config.enable_flash_attention()
-        raise LeftOut(f"{before} is the only attention kernel here")
 
 
 def fit(setting, model, batch_size, resident=False):

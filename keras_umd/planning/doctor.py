@@ -43,7 +43,12 @@ def doctor(model=None):
     facts = {
         "versions": _versions(),
         "devices": _devices(),
-        "attention": {"kernel": kernel, "reason": reason, "head_dim": head_dim},
+        "attention": {
+            "kernel": kernel,
+            "reason": reason,
+            "head_dim": head_dim,
+            "is_switched_off": keras.config.is_flash_attention_enabled() is False,
+        },
         "precision": {
             "policy": policy.name,
             "compute_dtype": policy.compute_dtype,
@@ -98,7 +103,7 @@ class Diagnosis:
         devices: Dictionary. `platform`, `"cpu"`, `"gpu"` or `"tpu"`; `kinds`, the name of each device of this process;
             `in_use`, how many of all processes train; `known_as`, their name in `keras_umd.planning.DEVICES` or `None`;
             `on_the_machine`, accelerators whose driver is there, whether the backend sees them or not.
-        attention: Dictionary. The `kernel` that will be taken and the `reason`; `head_dim`.
+        attention: Dictionary. The `kernel` that will be taken and the `reason`; `head_dim`; `is_switched_off`.
         precision: Dictionary. Name of the `policy`, `compute_dtype`, `variable_dtype`; `float32_products`, how the
             device multiplies what is float32.
         compilation: Dictionary. `flags` that are set in the environment; `cache`, a folder or `None`; `slow_modes`.

@@ -79,6 +79,11 @@ def precision(facts):
 
 
 def attention(facts):
+    if facts["attention"]["is_switched_off"]:
+        yield (
+            "Call keras.config.enable_flash_attention().",
+            "keras.config.disable_flash_attention() was called, and the attention matrix goes through memory",
+        )
     if _backend(facts) == "tensorflow" and _is_accelerated(facts):
         yield (
             "Set KERAS_BACKEND=jax, or remat=True of the model if memory runs out.",

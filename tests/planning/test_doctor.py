@@ -69,7 +69,7 @@ GOOD = {  # nothing to change
         "known_as": "A100 80GB",
         "on_the_machine": ["NVIDIA GPU"],
     },
-    "attention": {"kernel": "cuDNN flash", "reason": "it fits", "head_dim": 64},
+    "attention": {"kernel": "cuDNN flash", "reason": "it fits", "head_dim": 64, "is_switched_off": False},
     "precision": {
         "policy": "mixed_bfloat16",
         "compute_dtype": "bfloat16",
@@ -97,6 +97,7 @@ CHANGED = [  # what differs from that, and words of each hint that follows
     ({"devices.platform": "tpu", "precision.compute_dtype": "float16"}, ["bfloat16 instead of float16"]),
     ({"precision.variable_dtype": "bfloat16"}, ["mixed_bfloat16 for training"]),
     ({"versions.backend": "tensorflow 2.21"}, ["KERAS_BACKEND=jax"]),
+    ({"attention.is_switched_off": True}, ["enable_flash_attention"]),
     ({"compilation.cache": None}, ["JAX_COMPILATION_CACHE_DIR"]),
     ({"compilation.slow_modes": ["jax_debug_nans"]}, ["Switch off jax_debug_nans"]),
     ({"compilation.flags": {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}}, ["out of XLA_FLAGS"]),
