@@ -20,6 +20,7 @@ import argparse
 import datetime
 import json
 import os
+import signal
 import sys
 import tempfile
 
@@ -84,6 +85,7 @@ def main():
         work(chosen, Setting(args.output, args.tiny, done), args.exchange)
         return
     results.start(vars(args))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no worker stays behind
     command = [sys.executable, os.path.abspath(__file__), args.output, *(["--tiny"] if args.tiny else [])]
     if args.tiny:  # a loaded machine may take its time, and to optimize would take longer than to run
         args.minutes *= 10
