@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_umd.backend.flash import cudnn_attention, splash_attention
 from keras_umd.backend.frameworks import jax, tf, torch
-from keras_umd.backend.kernels import jax_platform
+from keras_umd.backend.report import platform as _platform
 
 
 def attention(query, key, value, lengths=None):
@@ -76,15 +76,6 @@ def attention_kernel(platform=None, head_dim=64, dtype="bfloat16"):
     name, kernel, description = JAX_KERNELS[platform]
     refusal = SWITCHED_OFF if is_off else _refusal(kernel, head_dim, dtype)
     return (name, description) if refusal is None else ("xla", refusal)
-
-
-def _platform():
-    """The kind of the devices that compute: `"cpu"`, `"gpu"` or `"tpu"`; on JAX whatever it may be."""
-    if jax:
-        return jax_platform()
-    if torch:
-        return "gpu" if torch.cuda.is_available() else "cpu"
-    return next((kind.lower() for kind in ("TPU", "GPU") if tf.config.get_visible_devices(kind)), "cpu")
 
 
 def _kernel_of(query):

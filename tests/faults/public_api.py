@@ -363,6 +363,7 @@ CALLS = {
     # Plans, plots, distribution, weights
     "Device": lambda: {"name": "mine", "bfloat16": 1e12, "float32": 1e12, "memory": 1e9},
     "Device.peak_flops": lambda: {"dtype": "float32"},
+    "doctor": lambda: {"model": model()},
     "plan": lambda: {"model": model(), "batch_size": 8},
     "captioned": lambda: {"cells": [[images(1, 3)[0]]], "row_names": ["a"], "column_names": ["b"]},
     "guidance_grid": lambda: {"model": model(), "labels": [0], "guidance": (1.0,), "num_steps": (1,)},
