@@ -8,7 +8,6 @@ from keras_umd.planning.network import Network, views_of
 # What a block of a transformer moves beside its products, in multiples of its width for each token.
 NORMS = 4  # two LayerNorms with their modulation, each reads and writes the tokens once
 SUMS = 6  # two sums of branch and stream: two are read, one is written
-GELU = 2  # a number of the MLP's hidden layer is read and written
 FUSED = 7  # the norms, and what is left of the sums where they and GELU run at the end of the products
 TRAINING = 3.25  # the passes of a training step over those of its forward pass
 
@@ -46,7 +45,8 @@ def step_traffic(model, batch_size, memory, num_devices=1):
             stack = network.stacks[name]
             passes = TRAINING + stack.remat if stack.is_trained else 1
             numbers = passes * view.num_images * stack.width * sum(queries for _, queries in shapes)
-            unfused += numbers * (NORMS + SUMS + GELU * stack.mlp_ratio)
+            activation = (stack.mlp_inputs + 1) * stack.mlp_width / stack.width  # all are read, one is written
+            unfused += numbers * (NORMS + SUMS + activation)
             fused += numbers * FUSED
     size = size_of_type(model.compute_dtype)
     # Gradients are read; weights, the optimizer's state and averages are read and written.
