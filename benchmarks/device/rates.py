@@ -25,7 +25,7 @@ def rates(setting):
     doctor = keras_umd.doctor()
     keras.config.set_dtype_policy(policy)
     print(doctor)
-    rows, numbers = (512, 2**18) if setting.tiny else (8192, 2**29)
+    rows, numbers = (128, 2**16) if setting.tiny else (8192, 2**29)
     result = {
         "doctor": dataclasses.asdict(doctor),
         "page": str(doctor),

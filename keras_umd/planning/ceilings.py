@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from keras_umd.planning.memory import size_of_type
 from keras_umd.planning.network import Network, views_of
 
 # What a block of a transformer moves beside its products, in multiples of its width for each token.
@@ -48,7 +47,7 @@ def step_traffic(model, batch_size, memory, num_devices=1):
             activation = (stack.mlp_inputs + 1) * stack.mlp_width / stack.width  # all are read, one is written
             unfused += numbers * (NORMS + SUMS + activation)
             fused += numbers * FUSED
-    size = size_of_type(model.compute_dtype)
+    size = {"float64": 8, "float32": 4}.get(model.compute_dtype, 2)
     # Gradients are read; weights, the optimizer's state and averages are read and written.
     weights = memory.gradients + 2 * (memory.weights + memory.optimizer + memory.averages)
     return Traffic(size * unfused, size * fused, num_devices * weights)

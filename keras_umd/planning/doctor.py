@@ -39,16 +39,10 @@ def doctor(model=None):
     require(model is None or hasattr(model, "network_layers"), "`model` must be a keras_umd.UMD or None.", model=model)
     policy = keras.config.dtype_policy() if model is None else model.dtype_policy
     head_dim = HEAD_DIM if model is None else model.hidden_dim // model.encoder.num_heads
-    kernel, reason = attention_kernel(head_dim=head_dim, dtype=policy.compute_dtype)
     facts = {
         "versions": _versions(),
         "devices": _devices(),
-        "attention": {
-            "kernel": kernel,
-            "reason": reason,
-            "head_dim": head_dim,
-            "is_switched_off": keras.config.is_flash_attention_enabled() is False,
-        },
+        "attention": _attention(head_dim, policy.compute_dtype),
         "precision": {
             "policy": policy.name,
             "compute_dtype": policy.compute_dtype,
@@ -85,6 +79,16 @@ def _devices():
         "in_use": training_devices()[1],
         "known_as": None if known is None else known.name,
         "on_the_machine": [name for name, files in ACCELERATORS.items() if glob.glob(files)],
+    }
+
+
+def _attention(head_dim, dtype):
+    kernel, reason = attention_kernel(head_dim=head_dim, dtype=dtype)
+    return {
+        "kernel": kernel,
+        "reason": reason,
+        "head_dim": head_dim,
+        "is_switched_off": keras.config.is_flash_attention_enabled() is False,
     }
 
 

@@ -60,10 +60,10 @@ def step_memory(model, batch_size, weight_shards=1):
 
 def num_bytes(variables):
     """Bytes of a list of Keras variables, without reading them."""
-    return sum(math.prod(variable.shape) * size_of_type(variable.dtype) for variable in variables)
+    return sum(math.prod(variable.shape) * _itemsize(variable.dtype) for variable in variables)
 
 
-def size_of_type(dtype):
+def _itemsize(dtype):
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
@@ -72,7 +72,7 @@ def size_of_type(dtype):
 
 def _saved_bytes(model, batch_size):
     """Bytes that are saved for the backward pass, and those of the attention matrices."""
-    network, itemsize = Network(model), size_of_type(model.compute_dtype)
+    network, itemsize = Network(model), _itemsize(model.compute_dtype)
     activations, attention, rerun = 0, 0, [(0, 0)]
     for view in views_of(model, batch_size):
         activations += view.num_images * _outside_blocks(network, view, itemsize)
@@ -130,7 +130,7 @@ def _outside_blocks(network, view, itemsize):
 
 
 def _weight_copies(model):
-    itemsize = size_of_type(model.compute_dtype) if model.compute_dtype != model.variable_dtype else 0
+    itemsize = _itemsize(model.compute_dtype) if model.compute_dtype != model.variable_dtype else 0
     scanned = [layer for layer in (model.encoder, model.decoder) if layer.scan_blocks and can_scan()]
     stacked = [variable for layer in scanned for block in layer.blocks for variable in block.variables]
     return itemsize * sum(math.prod(weight.shape) for weight in model.network_weights) + 2 * num_bytes(stacked)
