@@ -89,7 +89,7 @@ def _gradients(network):
     before_decoder = condition or encoder
     return {
         "condition": (condition, condition),
-        "patch": (encoder, False),
+        "patch": (encoder, encoder),  # behind a bottleneck
         "encoder": (encoder, before_decoder),
         "decoder's": (decoder, before_decoder),
         "decoder": (decoder, before_decoder or decoder),
