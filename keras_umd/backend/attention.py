@@ -34,9 +34,9 @@ def attention(query, key, value, lengths=None):
     """
     if lengths is None or len(lengths) == 1:
         return _attend(query, key, value)
-    if not sum(lengths) == query.shape[1] == key.shape[1]:
+    if min(lengths, default=0) < 1 or not sum(lengths) == query.shape[1] == key.shape[1]:
         raise ValueError(
-            "`lengths` must sum up to the number of tokens, and there must be a query for each of them. "
+            "`lengths` must be positive and sum up to the number of tokens, with a query for each of them. "
             f"Received: lengths={lengths}, queries={query.shape[1]}, tokens={key.shape[1]}"
         )
     if jax and _kernel_of(query)[0] == "splash":
@@ -64,10 +64,7 @@ def attention_kernel(platform=None, head_dim=64, dtype="bfloat16"):
     if torch and is_off:
         return "products", SWITCHED_OFF
     if torch:
-        return (
-            "sdpa",
-            "PyTorch's own; on GPUs flash attention in 16 bits, memory-efficient attention in float32",
-        )
+        return "sdpa", "PyTorch's own: on GPUs flash attention in 16 bits, otherwise memory-efficient attention"
     if tf and platform == "cpu":
         return "products", "two matrix products, whose attention matrix is kept for the backward pass"
     if tf:

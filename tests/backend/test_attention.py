@@ -54,8 +54,8 @@ def test_tokens_of_a_segment_attend_to_their_segment_only():
 
 
 def test_segments_that_are_not_those_of_the_tokens_are_refused():
-    for tensors, lengths in ((rows(7, 7, 7), (2, 4)), (rows(5, 7, 7), (3, 4))):
-        with pytest.raises(ValueError, match=r"`lengths` must sum up .* Received: lengths=\("):
+    for tensors, lengths in ((rows(7, 7, 7), (2, 4)), (rows(5, 7, 7), (3, 4)), (rows(7, 7, 7), (0, 7))):
+        with pytest.raises(ValueError, match=r"`lengths` must be positive .* Received: lengths=\("):
             attended(tensors, lengths=lengths)
 
 
