@@ -608,6 +608,7 @@ ACCEPTED = {
     **dict.fromkeys(("training", "flip", "shuffle", "drop_remainder", "keep_features", "smallest", "verify"), "True"),
     **dict.fromkeys(("scan_blocks", "remat", "run_eagerly", "normalize", "shard_weights", "tensorboard"), "True"),
     "resume": "True",
+    "pack": "None, True",
     "sweep_features.seed": "None, 0",
     **dict.fromkeys(("y", "validation_data"), "None"),
     "validation_split": "None, 0, 0.5",
