@@ -596,7 +596,6 @@ ACCEPTED = {
     **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
     **dict.fromkeys(("registers", "in_context"), "0"),
     "in_context_from": "0",
-    "for_decoder": "True",
     "conditioning": "None",
     "value_range": "None",
     "pooling": "None",
