@@ -27,7 +27,8 @@ CASES = {
     "scan": {"scan_blocks": True, "remat": True, "num_classes": 3},
     "qk-norm, SwiGLU": {"block": Block(qk_norm=True, mlp="swiglu", bottleneck=8)},
 }
-ONLY = {"labels": None, "token": None, "scan": needs_jax}  # where the cases run; all others on PyTorch
+# Where the cases run; all others on PyTorch.
+ONLY = {"labels": None, "token": pytest.mark.backends("jax", "torch"), "scan": needs_jax}
 
 
 @pytest.fixture
