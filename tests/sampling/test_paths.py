@@ -51,12 +51,12 @@ def start_of(sampler, num_steps, schedule):
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_and_sampler_ends_at_the_law_of_gaussian_data(path, sampler):
-    schedule, num_steps = PATHS[path], 150
+    schedule, num_steps = PATHS[path], 100
     rng = np.random.default_rng(0)
-    noise = rng.normal(size=(1, 4000)) if sampler.is_stochastic else np.array([[-1.0, 1.0]])
+    noise = rng.normal(size=(1, 2000)) if sampler.is_stochastic else np.array([[-1.0, 1.0]])
     x_T = (start_of(sampler, num_steps, schedule) * noise).astype("float32")
     samples = array(sampler.sample(ideal_denoiser(schedule), x_T, schedule, num_steps, seed=0))
-    tolerance = 0.02 if sampler.is_stochastic or "euler" in type(sampler).__name__.lower() else 0.004
+    tolerance = 0.025 if sampler.is_stochastic or "euler" in type(sampler).__name__.lower() else 0.006
     np.testing.assert_allclose(samples.mean(), MEAN, atol=tolerance)
     np.testing.assert_allclose(samples.std(), DEVIATION, atol=tolerance)
 
