@@ -143,7 +143,8 @@ def layer_rates(num_layers, decay):
     check_numbers("(0, 1]", decay=decay)
     before = decay ** (num_layers + 1)
     rates = {f"/block_{i}/": decay ** (num_layers - i) for i in range(num_layers)}
-    return {**rates, "(^|/)(patch_embedding|position_embedding|cls_tokens|condition_embedding|registers|blocks/context)": before}
+    names = "patch_embedding|position_embedding|cls_tokens|condition_embedding|registers|blocks/context"
+    return {**rates, f"(^|/)({names})": before}
 
 
 def _compiled(pattern, name):
