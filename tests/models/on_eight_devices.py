@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 
-from keras_umd import UMD, distribution, recipes
+from keras_umd import UMD, data, distribution, recipes
 
 
 def model_parallel(shape, axes):
@@ -48,6 +48,15 @@ def train(way):
     return {"history": history, "shapes": shapes(model)}
 
 
+def train_in_one_program(way):
+    """Of data on the device."""
+    model = make(way)
+    model.compile(model.optimizer, steps_per_execution=3)
+    images = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 1)).astype("uint8")
+    history = model.fit(data.on_device(images, batch_size=16, seed=0), epochs=2, verbose=0).history
+    return {"history": history, "shapes": shapes(model)}
+
+
 def generate(way):
     return make(way, num_classes=2).generate(np.arange(16) % 2, num_steps=3, guidance=2.0, seed=0).tolist()
 
@@ -71,6 +80,7 @@ def error_of(function):
 if __name__ == "__main__":
     sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
     runs = {way: train(way) for way in WAYS}
+    runs["many steps"] = {way: train_in_one_program(way) for way in ("one device", "data", "fsdp")}
     runs["samples"] = {way: generate(way) for way in ("one device", "fsdp")}
     runs["uneven"] = {"shapes": shapes(make("fsdp", hidden_dim=20, num_classes=3))}
     runs["layers of a user"] = layers_of_a_user()

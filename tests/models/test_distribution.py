@@ -26,7 +26,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eight_devices")
     flags = (
         f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8 "
-        f"--xla_dump_to={folder} --xla_dump_hlo_module_re=jit_(train_step|run)"
+        f"--xla_dump_to={folder} --xla_dump_hlo_module_re=jit_(train_step|many_steps|run)"
     )
     environment = {**os.environ, "XLA_FLAGS": flags}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # what isn't compiled isn't dumped
@@ -38,6 +38,9 @@ def runs(tmp_path_factory):
     programs = sorted(folder.glob("*jit_train_step*after_optimizations.txt"))
     for way, program in zip(WAYS, programs, strict=True):
         runs[way]["collectives"] = set(re.findall(COLLECTIVES, program.read_text()))
+    programs = sorted(folder.glob("*jit_many_steps*after_optimizations.txt"))
+    for run, program in zip(runs["many steps"].values(), programs, strict=True):
+        run["collectives"] = set(re.findall(COLLECTIVES, program.read_text()))
     runs["sampling"] = sorted(folder.glob("*jit_run*after_optimizations.txt"))[-1].read_text()
     return runs
 
@@ -57,6 +60,15 @@ def test_data_parallel_devices_add_up_gradients_and_nothing_else(runs):
 
 def test_fsdp_devices_exchange_weights_and_gradients_and_nothing_else(runs):
     assert runs["fsdp"]["collectives"] <= {"all-gather", "all-reduce", "reduce-scatter"}
+
+
+def test_many_steps_in_one_program_are_distributed_as_single_ones(runs):
+    many = runs["many steps"]
+    for way in ("data", "fsdp"):
+        for name, losses in many["one device"]["history"].items():
+            np.testing.assert_allclose(many[way]["history"][name], losses, rtol=1e-5)
+        assert many[way]["shapes"] == runs[way]["shapes"]
+        assert many[way]["collectives"] <= runs[way]["collectives"]
 
 
 def test_fsdp_devices_sample_as_one_and_gather_the_weights_once(runs):
