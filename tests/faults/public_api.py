@@ -342,6 +342,8 @@ CALLS = {
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
+    "Method": lambda: dict.fromkeys(("name", "paper", "preset", "summary"), "mine"),
     "Term": lambda: {"view": "clean"},
     # Sampling
     "Constant": lambda: {"scale": 2.0},
@@ -369,6 +371,7 @@ CALLS = {
     "guidance_grid": lambda: {"model": model(), "labels": [0], "guidance": (1.0,), "num_steps": (1,)},
     "heatmaps": lambda: {"table": table(), "value": "accuracy", "rows": "timesteps", "columns": "layer"},
     "image_grid": lambda: {"images": images()},
+    "masks": lambda: {"method": keras_umd.corruption.masks.Random(), "grid": (2, 2)},
     "progress": lambda: {"losses": {"loss": [(1, 1.0), (2, 0.5)]}, "scores": {}},
     "reconstruction_grid": lambda: {"images": images(), "result": {"masked": images(), "reconstruction": images()}},
     "save_image": lambda: {"path": "image.png", "image": images(1, 3)[0]},
