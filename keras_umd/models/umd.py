@@ -19,6 +19,7 @@ from keras_umd.models import (
     adaptation,
     compiling,
     features,
+    filling,
     fine_tuning,
     fit_inputs,
     guarding,
@@ -510,6 +511,8 @@ class UMD(keras.Model):
     encode = features.encode
     feature_extractor = features.feature_extractor
     reconstruct = reconstruction.reconstruct
+    impute = filling.impute
+    anomaly_map = filling.anomaly_map
     with_classes = fine_tuning.with_classes
 
     # Sampling

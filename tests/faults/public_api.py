@@ -26,7 +26,7 @@ from keras_umd.training.black_box import write_black_box
 CALLED_BY_THE_LIBRARY = {
     "build call compute_output_shape compute_output_spec compute_loss compute_loss_and_updates",
     "get_config from_config get_compile_config compile_from_config load_own_variables save_own_variables",
-    "train_step test_step make_train_function get_variable_layout copied modulations embed project",
+    "train_step test_step make_train_function make_test_function get_variable_layout copied modulations embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
     "mlp_width replaced",  # of a Block
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
@@ -276,6 +276,8 @@ CALLS = {
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
     "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
+    "UMD.impute": lambda: {"images": floats(), "missing": np.arange(16).reshape(1, 4, 4, 1) < 2, "seed": 0},
+    "UMD.anomaly_map": lambda: {"images": floats(), "num_masks": 2, "seed": 0},
     "UMD.layout_map": lambda: {"mesh": mesh()},
     "UMD.loss_of": lambda: {"images": floats()},
     "UMD.make_views": lambda: {"images": floats()},
@@ -343,7 +345,6 @@ CALLS = {
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
-    "Method": lambda: dict.fromkeys(("name", "paper", "preset", "summary"), "mine"),
     "Term": lambda: {"view": "clean"},
     # Sampling
     "Constant": lambda: {"scale": 2.0},
