@@ -31,7 +31,7 @@ CALLED_BY_THE_LIBRARY = {
     "mlp_width replaced",  # of a Block
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
-    "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
+    "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
     "update_step newest_weight rate_of",  # of optimizers and of averages
@@ -700,6 +700,8 @@ ACCEPTED = {
     # Integers that may be 0
     **dict.fromkeys(("seed", "shard_index", "epoch", "batch", "initial_epoch", "warmup_steps", "padding"), "0"),
     "timesteps": "0",
+    "hint": TEXT,
+    "hints": "None, {}",
     "verbose": "True, 0",  # 0 is Keras' False
     # Optional, with another default
     "UMD.compile.jit_compile": "True",

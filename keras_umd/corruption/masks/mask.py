@@ -29,6 +29,8 @@ class Mask(Configurable):
 
     # Whether masked patches come in random order, so that the first ones are a random subset.
     is_unordered = False
+    # Whether images may have NaN where something is missing, which the mask then hides.
+    hides_gaps = False
 
     def __init__(self, ratio=0.75):
         check_mask_ratio(ratio, "ratio")
@@ -50,6 +52,10 @@ class Mask(Configurable):
             Float32 tensor of shape `(n, num_patches)`, in row-major order.
         """
         raise NotImplementedError
+
+    def missing(self, hints):
+        """Which patches are missing and never count, bool `(n, num_patches)`, or `None` if the mask knows of none."""
+        return
 
     def num_visible(self, grid):
         """The number of patches that stay visible.
