@@ -19,6 +19,7 @@ from keras_umd.models import (
     adaptation,
     compiling,
     features,
+    filling,
     fine_tuning,
     fit_inputs,
     guarding,
@@ -489,11 +490,14 @@ class UMD(keras.Model):
 
     # Data
 
-    def prepare_images(self, images, must_be_finite=True):
-        """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
+    def prepare_images(self, images, must_be_finite=True, may_have_gaps=False):
+        """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`.
+
+        With `may_have_gaps`, NaN says that something is missing, and stays.
+        """
         images = images if hasattr(images, "shape") else np.asarray(images)
         images = ensure_shape(images, (None,) * (len(self.image_shape) + 1))
-        check_images(images, self.image_shape, self.value_range, must_be_finite)
+        check_images(images, self.image_shape, self.value_range, must_be_finite, may_have_gaps)
         images = ensure_shape(images, (None, *self.image_shape))
         return scale_images(ops.convert_to_tensor(images), self.value_range)
 
@@ -510,6 +514,8 @@ class UMD(keras.Model):
     encode = features.encode
     feature_extractor = features.feature_extractor
     reconstruct = reconstruction.reconstruct
+    impute = filling.impute
+    anomaly_map = filling.anomaly_map
     with_classes = fine_tuning.with_classes
 
     # Sampling

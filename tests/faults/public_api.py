@@ -31,7 +31,7 @@ CALLED_BY_THE_LIBRARY = {
     "mlp_width replaced",  # of a Block
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
-    "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
+    "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
     "update_step newest_weight rate_of",  # of optimizers and of averages
@@ -276,6 +276,8 @@ CALLS = {
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
     "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
+    "UMD.impute": lambda: {"images": floats(), "missing": np.arange(16).reshape(1, 4, 4, 1) < 2, "seed": 0},
+    "UMD.anomaly_map": lambda: {"images": floats(), "num_masks": 2, "seed": 0},
     "UMD.layout_map": lambda: {"mesh": mesh()},
     "UMD.loss_of": lambda: {"images": floats()},
     "UMD.make_views": lambda: {"images": floats()},
@@ -342,6 +344,7 @@ CALLS = {
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
     "Term": lambda: {"view": "clean"},
     # Sampling
     "Constant": lambda: {"scale": 2.0},
@@ -369,6 +372,7 @@ CALLS = {
     "guidance_grid": lambda: {"model": model(), "labels": [0], "guidance": (1.0,), "num_steps": (1,)},
     "heatmaps": lambda: {"table": table(), "value": "accuracy", "rows": "timesteps", "columns": "layer"},
     "image_grid": lambda: {"images": images()},
+    "masks": lambda: {"method": keras_umd.corruption.masks.Random(), "grid": (2, 2)},
     "progress": lambda: {"losses": {"loss": [(1, 1.0), (2, 0.5)]}, "scores": {}},
     "reconstruction_grid": lambda: {"images": images(), "result": {"masked": images(), "reconstruction": images()}},
     "save_image": lambda: {"path": "image.png", "image": images(1, 3)[0]},
@@ -696,6 +700,8 @@ ACCEPTED = {
     # Integers that may be 0
     **dict.fromkeys(("seed", "shard_index", "epoch", "batch", "initial_epoch", "warmup_steps", "padding"), "0"),
     "timesteps": "0",
+    "hint": TEXT,
+    "hints": "None, {}",
     "verbose": "True, 0",  # 0 is Keras' False
     # Optional, with another default
     "UMD.compile.jit_compile": "True",
