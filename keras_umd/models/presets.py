@@ -51,7 +51,8 @@ def preset_config(name, methods):
     if match is None:
         raise ValueError(
             f"A preset is named {{{','.join(methods)}}}_{{{','.join(SIZES)}}}_patch{{p}}_{{size}}, with 'latent' "
-            "before the size for latents, for example 'umd_base_patch4_64' or 'umd_large_patch2_latent32'. "
+            "before the size for latents, for example 'umd_base_patch4_64' or 'umd_large_patch2_latent32'; or it is "
+            "'umd_digits', the path of a folder, or 'hf://user/repo'. "
             f"Received: {name!r}"
         )
     method, size, patch_size, latent, image_size = match.groups()

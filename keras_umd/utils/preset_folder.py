@@ -83,12 +83,8 @@ def write_preset(folder, config, values, preprocessing, *, dtype=None, results=(
 
 def _check_arguments(folder, dtype, results, license, description):
     check_paths(folder=folder)
-    name = os.fspath(folder)
-    require(
-        name.strip("./") and not hub.is_hub(name),
-        "`folder` must be a folder; then call `weights.upload`.",
-        folder=folder,
-    )
+    is_local = not hub.is_hub(os.fspath(folder))
+    require(is_local, "`folder` must be a folder; `weights.upload` copies it to a hub.", folder=folder)
     check_one_of((None, *DTYPES), dtype=dtype)
     is_list = isinstance(results, (list, tuple)) and all(isinstance(getattr(r, "card", None), dict) for r in results)
     require(is_list, "`results` must be a list of keras_umd.evaluation.Result.", results=results)
@@ -176,6 +172,10 @@ def read_description(folder):
     """What `metadata.json` holds, after all files were compared with their checksums."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"There is no folder {folder}")
+    if not os.path.exists(os.path.join(folder, MANIFEST)):
+        raise DamagedFileError(
+            f"{folder} is no preset, or an incomplete one: it has no {MANIFEST}, which is written last. {REMEDY}"
+        )
     files = read_manifest(folder)["files"]
     metadata = read_json(os.path.join(folder, METADATA), REMEDY) if METADATA in files else {}
     if set(files) != {CONFIG, METADATA, WEIGHTS} or metadata.get("format") != FORMAT:
