@@ -110,13 +110,18 @@ def _is_folder(preset):
 
 def preset_variables(model):
     """The variables of a preset by name: of the network, of the objective's terms, and of the averages."""
-    names = {id(variable): name for name, variable in by_name(model.network_weights).items()}
+    network = by_name(model.network_weights)
+    names = {id(variable): name for name, variable in network.items()}
     averages = {
         f"averages/{index}/{name}": variable
         for index, average in enumerate(model.averages)
         for name, variable in average.variables_by(names).items()
     }
-    return by_name([*model.network_weights, *model.objective.weights]) | averages
+    return network | _of_objective(model) | averages
+
+
+def _of_objective(model):
+    return {f"objective/{name}": variable for name, variable in model.objective.preset_variables().items()}
 
 
 def save_to_preset(model, folder, *, weights=None, dtype=None, results=(), license=None, description=None):
@@ -148,10 +153,9 @@ def save_to_preset(model, folder, *, weights=None, dtype=None, results=(), licen
     if weights is None:
         values = preset_variables(model)
     else:
-        network = by_name(model.network_weights)
         chosen = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
-        values = {**by_name([*model.network_weights, *model.objective.weights])}
-        values |= {name: chosen[id(variable)] for name, variable in network.items()}
+        network = {name: chosen[id(variable)] for name, variable in by_name(model.network_weights).items()}
+        values = network | _of_objective(model)
         config["config"]["ema_decays"] = []
     preprocessing = {"image_shape": list(model.image_shape), "value_range": model.value_range}
     card = {"results": results, "license": license, "description": description}

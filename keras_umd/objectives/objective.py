@@ -146,8 +146,14 @@ class Objective(keras.layers.Layer):
         return total / ops.cast(ops.maximum(batch_size, 1), "float32")
 
     def preset_variables(self):
-        """The variables of a preset by name: of terms that have layers of their own."""
-        return by_name(self.weights)
+        """The variables of a preset by name: of terms that have layers of their own, by the name of the loss."""
+        of_terms = {
+            f"{term.loss_name}/{name}": variable
+            for term in self.terms
+            for name, variable in by_name(term.weights).items()
+        }
+        known = set(map(id, of_terms.values()))
+        return of_terms | by_name([variable for variable in self.weights if id(variable) not in known])
 
     def save_to_preset(self, folder, *, dtype=None, results=(), license=None, description=None):
         """Save the terms with the weights of their layers as a folder; arguments as of `UMD.save_to_preset`.

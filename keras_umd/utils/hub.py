@@ -4,8 +4,8 @@ import re
 
 from keras_umd.utils.optional import import_optional
 
-HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-KAGGLE = re.compile(r"kaggle://([\w-]+(?:/[\w.-]+){3,4})")
+HUGGING_FACE = re.compile(r"hf://(?!.*\.\.)([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+KAGGLE = re.compile(r"kaggle://(?!.*\.\.)([\w-]+(?:/[\w.-]+){3,4})")
 
 
 def is_hub(uri):
