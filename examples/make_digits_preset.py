@@ -1,4 +1,4 @@
-"""Make the preset `umd_digits`, which comes with the package: the digits of the demo, trained in two minutes.
+"""Make the preset `umd_digits`, which comes with the package: the digits of the demo, trained in three CPU minutes.
 
     python examples/make_digits_preset.py --folder keras_umd/models/shipped/umd_digits
 
@@ -27,7 +27,7 @@ DESCRIPTION = (
     "Handwritten digits of 8x8 pixels, by class or without; 85% of the 1797 images of scikit-learn's `load_digits`, a "
     "copy of the test set of the UCI data set "
     '"Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998, doi.org/10.24432/C50P49, CC BY 4.0), '
-    "scaled to uint8. Made by examples/make_digits_preset.py in {seconds:.0f} s on a CPU; to try things, not to read "
+    "scaled to uint8. Made by examples/make_digits_preset.py in {minutes:.0f} CPU minutes; to try things, not to read "
     "digits with."
 )
 
@@ -39,11 +39,11 @@ def main():
     parser.add_argument("--finetuning-steps", type=int, default=2000)
     args = parser.parse_args()
 
-    started = time.time()
+    started = time.process_time()
     keras.utils.set_random_seed(0)
     train, test = digits()
     model = train_model(train, args.pretraining_steps, args.finetuning_steps)
-    about = {"license": "cc-by-4.0", "description": DESCRIPTION.format(seconds=time.time() - started)}
+    about = {"license": "cc-by-4.0", "description": DESCRIPTION.format(minutes=(time.process_time() - started) / 60)}
     what = {"weights": "average", "dtype": "float16"}
     # Once to measure what a file of float16 is worth, once with these results on its card.
     with tempfile.TemporaryDirectory() as folder:

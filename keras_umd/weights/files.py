@@ -52,7 +52,9 @@ def _read_npz(path, remedy):
 def _read_pth(path, remedy):
     tensors, _ = read_pytorch(path, remedy, TORCH_TYPES)
     with reading(path, remedy):
-        for name in tensors:
+        for name, value in tensors.items():
             check_name(name)
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # by strides of 0
+                raise ValueError(f"{name} of shape {tuple(value.shape)} has more numbers than the file has for it")
         is_bfloat16 = {name: str(value.dtype) == "torch.bfloat16" for name, value in tensors.items()}
         return {name: (value.float() if is_bfloat16[name] else value).numpy() for name, value in tensors.items()}

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import shutil
+import sys
 import types
 
 import keras
@@ -20,10 +21,10 @@ from keras_umd.utils.atomic import DamagedFileError, write_json, write_manifest
 from keras_umd.utils.safetensors import read_safetensors, write_safetensors
 from tests.conftest import array
 
-# Of the model that `everywhere_equal` makes, on JAX, with NumPy's generator; see the test.
-DIGEST = "?"
-# Features of the shipped preset, of JAX: the first four of two images of one value each.
-FEATURES = [[0.0] * 4, [0.0] * 4]
+# Of the file of `everywhere_equal`, whose values are NumPy's.
+DIGEST = "e28a8457336894fe36f84b5a1dccf86755d09c616055ebd4856240c13dca515d"
+# The first features that the shipped preset gives of two images of one grey value each, on JAX, where it was made.
+FEATURES = [[0.02778, 0.18995, -0.1053, -0.68582], [0.34921, -0.81266, 0.73509, 1.96175]]
 
 
 @keras.saving.register_keras_serializable("tests.presets")
@@ -334,7 +335,7 @@ def hub(tmp_path, monkeypatch):
     }.items():
         module = types.ModuleType(library)
         module.__dict__.update({name: getattr(stand_in, name) for name in names})
-        monkeypatch.setitem(__import__("sys").modules, library, module)
+        monkeypatch.setitem(sys.modules, library, module)
     return stand_in
 
 
@@ -367,9 +368,7 @@ def test_a_preset_goes_to_a_hub_and_comes_back(hub, saved, uri):
 
 
 @pytest.mark.host
-@pytest.mark.parametrize(
-    "uri", ["hf://me", "hf://../birds", "kaggle://me/birds", "s3://me/birds", "hf://me/b c", ""]
-)
+@pytest.mark.parametrize("uri", ["hf://me", "hf://../birds", "kaggle://me/birds", "s3://me/birds", "hf://me/b c", ""])
 def test_other_addresses_are_refused(hub, saved, uri):
     with pytest.raises(ValueError, match="A folder on a hub is"):
         weights.upload(saved, uri)
@@ -385,6 +384,6 @@ def test_what_is_no_preset_is_not_uploaded(hub, tmp_path):
 
 @pytest.mark.host
 def test_a_missing_library_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'keras_umd\[hub\]'"):
         UMD.from_preset("hf://me/birds")
