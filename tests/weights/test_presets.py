@@ -106,7 +106,7 @@ def test_the_shipped_preset_makes_digits_at_once_and_is_small():
     assert set(files) == {"README.md", "config.json", "manifest.json", "metadata.json", "weights.safetensors"}
     assert sum(files.values()) < 10**6
     card = (SHIPPED / "umd_digits" / "README.md").read_text()
-    assert all(words in card for words in ("CC BY 4.0", "10-shot accuracy", "cc-by-4.0", "keras_umd", " s on a CPU"))
+    assert all(words in card for words in ("CC BY 4.0", "10-shot accuracy", "cc-by-4.0", "keras_umd", "CPU minutes"))
     assert "umd_digits" in repr(UMD.presets) and "He et al." in UMD.presets.papers()["mae"]
     fresh = UMD.from_preset("umd_digits", load_weights=False)
     assert not np.array_equal(array(fresh.encoder.cls_tokens), array(model.encoder.cls_tokens))
@@ -160,7 +160,7 @@ def test_quantised_models_and_lora_factors_stay_what_they_are(small_model, tmp_p
     assert loaded.encoder.blocks[0].mlp_hidden.lora_enabled
     assert_same(loaded, model)
     other = everywhere_equal(small_model)
-    other.quantize("int8")
+    other.quantize("int8", filters="mlp_hidden")
     other.save_to_preset(tmp_path / "int8")
     loaded = UMD.from_preset(tmp_path / "int8")
     assert_same(loaded, other)
