@@ -34,13 +34,12 @@ from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
-from keras_umd.models.presets import preset_config
+from keras_umd.models.presets import Presets, from_preset, preset_variables, save_to_preset
 from keras_umd.objectives.objective import Objective
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
 from keras_umd.utils.checks import (
     check_decays,
-    check_instances,
     check_integers,
     check_labels,
     check_numbers,
@@ -109,7 +108,7 @@ class UMD(keras.Model):
         Hansen-Estruch et al., "Unified Auto-Encoding with Masked Diffusion", 2024.
     """
 
-    presets = {}  # the methods that `from_preset` knows, filled by keras_umd.methods
+    presets = Presets()  # the methods that `from_preset` knows, filled by keras_umd.methods
 
     def __init__(
         self,
@@ -236,18 +235,9 @@ class UMD(keras.Model):
         self.built = True
         propagate_trainable(self)
 
-    @classmethod
-    def from_preset(cls, preset, **overrides):
-        """A model with fresh weights and a named configuration; see `keras_umd.models.presets`.
-
-        Args:
-            preset: String, `{umd,mae,maskdit,dit}_{tiny,small,base,large}_patch{p}_{size}` for pixels, for example
-                `"umd_base_patch4_64"`; `..._patch{p}_latent{size}` for latents. `UMD.presets` has the methods.
-            **overrides: Constructor arguments that replace those of the preset.
-        """
-        check_instances(str, "the name of a preset, for example 'umd_base_patch4_64'", preset=preset)
-        return cls(**{**preset_config(preset, cls.presets), **overrides})
-
+    from_preset = classmethod(from_preset)
+    save_to_preset = save_to_preset
+    preset_variables = preset_variables
     layout_map = staticmethod(layout.layout_map)
 
     @property

@@ -16,6 +16,7 @@ FILES_OF = {
         "runs/photos/progress.png",
     ),
     ("docs/architecture.md",): ("mine.keras",),
+    ("docs/weights.md",): ("runs/my_digits/README.md", "runs/my_encoder/weights.safetensors", "runs/theirs.npz"),
 }
 
 

@@ -273,6 +273,12 @@ CALLS = {
         "callbacks": None,
     },
     "UMD.from_preset": lambda: {"preset": "umd_tiny_patch2_8", "num_layers": 1, "decoder_layers": 1},
+    "UMD.save_to_preset": lambda: {"folder": new_folder()},
+    "FeatureExtractor.from_preset": lambda: {"preset": saved_preset(encoder())},
+    "FeatureExtractor.save_to_preset": lambda: {"folder": new_folder()},
+    "Objective.from_preset": lambda: {"preset": saved_preset(Objective.denoising(Corruption()))},
+    "Objective.save_to_preset": lambda: {"folder": new_folder()},
+    "read_weights": lambda: {"path": weights_file()},
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
     "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
@@ -580,6 +586,7 @@ CANNOT_WORK_HERE = {
     "from_tfds",
     "StableDiffusionAutoencoder",
     "load_small_vision",  # its arguments are a file of the authors
+    "upload",  # needs a hub
     "UMD.export",  # needs TensorFlow
     "FeatureExtractor.export",
     "ModelParallel",  # changes how every variable after it is made
@@ -609,6 +616,18 @@ def image_folder():
     keras_umd.plots.save_image("photos/a/1.png", images(1, 3)[0])
     keras_umd.plots.save_image("photos/a/2.png", images(1, 3)[0])
     return "photos"
+
+
+def saved_preset(saved):
+    folder = f"preset_of_{type(saved).__name__}"
+    if not pathlib.Path(folder).exists():
+        saved.save_to_preset(folder)
+    return folder
+
+
+def weights_file():
+    np.savez("weights.npz", kernel=np.zeros(2))
+    return "weights.npz"
 
 
 def saved_result():
@@ -683,7 +702,12 @@ TEXT = "'False', '', '../x'"
 ACCEPTED = {
     # Names and paths are free, as far as they can be used; below their folder or not is the user's choice.
     **dict.fromkeys(("name", "view", "title", "x_label", "y_label", "network", "metric", "digest"), TEXT),
-    **dict.fromkeys(("directory", "path", "data_dir"), "'False', '../x'"),
+    **dict.fromkeys(("directory", "path", "data_dir", "folder"), "'False', '../x'"),
+    "augment": "None, lambda",  # judged by what it returns
+    **dict.fromkeys(("license", "description"), f"None, {TEXT}"),
+    "load_weights": "None, True",
+    "results": "[]",
+    **{f"{name}.save_to_preset.dtype": "None" for name in ("UMD", "FeatureExtractor", "Objective")},
     # Shares, rates and factors
     **dict.fromkeys(("clean_ratio", "clean_mask_ratio", "noisy_mask_ratio", "ratio", "mask_ratio"), NUMBERS),
     **dict.fromkeys(("label_dropout", "dropout", "max_bad_share", "eta", "sampler"), NUMBERS),
