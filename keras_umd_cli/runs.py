@@ -8,6 +8,7 @@ from keras_umd_cli.options import UsageError
 
 SMALLEST_IS_BEST = ("fid", "distance", "kid", "loss")
 SHOWN = 5  # digits
+KERAS_OWN = ("module", "registered_name")  # beside the name of a class, they say nothing
 
 
 def add_arguments(parser):
@@ -177,7 +178,7 @@ def leaves(values, prefix=""):
     for name, value in items:
         if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
             yield from leaves(value, f"{prefix}{name}.")
-        else:
+        elif name not in KERAS_OWN and value is not None:
             yield f"{prefix}{name}", value
 
 

@@ -52,9 +52,11 @@ RUN = (
     Option("keep", int, "how many of the last checkpoints to keep", 3),
     Option("resume", str, "whether to go on with a run in the folder; force: also with other settings", "true", YES),
     Option("monitor", bool, "whether to draw samples, reconstructions and curves while it trains", True),
+    Option("tensorboard", bool, "whether to write all that for TensorBoard, too", False),
     SEED,
 )
 NETWORK = (
+    Option("method", str, "a published method, such as umd, mae or dit, where no preset names it", "umd"),
     Option("preset", str, "a named configuration, such as umd_small_patch4_64", CHOSEN),
     Option("patch_size", int, "height and width of a patch", CHOSEN),
     Option("hidden_dim", int, "width of the encoder", CHOSEN),
@@ -130,7 +132,7 @@ COMMANDS = {
             Option("num_images", int, "how many images of the folder", 8),
             Option("labels", [str], "names or numbers of classes, which the images take in turn", "none"),
             *SAMPLING,
-            BATCH,
+            dataclasses.replace(BATCH, default="all"),
             SEED,
             DIRECTORY,
         ),

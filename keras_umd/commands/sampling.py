@@ -74,7 +74,7 @@ def inpaint(settings, dry_run=False):
         dry_run: Bool.
     """
     directory = str(run_folder(settings["model"]) / "inpainted")
-    settings = {"num_images": 8, "batch_size": 64, "seed": 0, "directory": directory, **settings}
+    settings = {"num_images": 8, "seed": 0, "directory": directory, **settings}
     require(("mask" in settings) != ("box" in settings), "Either `mask` or `box` says what to generate.", **settings)
     options = sampling_options(settings)
     if tell("inpaint", {**settings, **options}, dry_run):
@@ -84,6 +84,8 @@ def inpaint(settings, dry_run=False):
     images = next(iter(images_of(settings["images"], model, settings["num_images"])))
     mask = _mask(settings, model.image_shape[:2])
     labels = label_indices(model, settings, len(images))
+    if labels is None and "guidance" not in settings:
+        options.pop("guidance", None)  # the run's is towards labels
     options |= chosen(settings, "batch_size", "seed")
     completed = model.inpaint(images, mask, labels, **options)
     folder = pathlib.Path(settings["directory"])

@@ -11,9 +11,10 @@ from keras_umd.commands import choices
 from keras_umd.commands.common import chosen, enlargement, images_of, load_model, run_folder, tell
 from keras_umd.evaluation.tracking import DrawReconstructions, DrawSamples
 from keras_umd.models import UMD
+from keras_umd.models.presets import preset_config
 from keras_umd.training import callbacks, recipes
 from keras_umd.training.report import write_report
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_one_of, require
 from keras_umd_cli import config
 
 DATA = ("batch_size", "labels", "area_range", "flip", "loader", "workers", "on_error", "max_bad_share", "seed")
@@ -43,10 +44,7 @@ def pretrain(settings, dry_run=False):
     if tell("pretrain", settings, dry_run):
         return
     keras.utils.set_random_seed(settings["seed"])
-    make = UMD if "preset" not in settings else lambda **rest: UMD.from_preset(settings["preset"], **rest)
-    model = make(**model_arguments)
-    optimizer = recipes.pretraining_optimizer
-    _train("pretrain", model, optimizer, settings)
+    _train("pretrain", _new_model(settings, model_arguments), recipes.pretraining_optimizer, settings)
 
 
 def finetune(settings, dry_run=False):
@@ -101,10 +99,16 @@ def _model_arguments(settings, folder):
     channels = settings.get("channels", 3)
     size = settings.get("image_size")
     if size is None:
-        from keras_umd.models.presets import preset_config
-
         size = preset_config(settings["preset"], UMD.presets)["image_shape"][0]
     return {**arguments, "image_shape": (size, size, channels)}
+
+
+def _new_model(settings, arguments):
+    if "preset" in settings:
+        return UMD.from_preset(settings["preset"], **arguments)
+    method = settings.get("method", "umd")
+    check_one_of(tuple(UMD.presets), method=method)
+    return UMD(**{**UMD.presets[method](), **arguments})
 
 
 def _with_steps(settings, folder):
@@ -189,5 +193,6 @@ def _monitor(model, settings):
     first = next(iter(images_of(settings["images"], model, RECONSTRUCTED, shuffle=True)))
     draw = {"num_images": 16, "scale": scale, **settings["sampling"]}
     evaluations = [DrawSamples(**draw), DrawReconstructions(first, scale=scale)]
-    has_tensorboard = importlib.util.find_spec("tensorboard") is not None
-    return [callbacks.Monitor(settings["directory"], evaluations, tensorboard=has_tensorboard)]
+    # Not by default as in Python: it imports TensorFlow, where that is installed, which takes seconds.
+    tensorboard = settings.get("tensorboard", False)
+    return [callbacks.Monitor(settings["directory"], evaluations, tensorboard=tensorboard)]

@@ -12,15 +12,15 @@ from keras_umd.utils.atomic import write_whole
 
 REPORT = "report.html"
 MAX_PICTURES = 40  # of a kind, spread over the run
-WIDTH, HEIGHT, MARGIN = 640, 220, 46
+WIDTH, HEIGHT, MARGIN = 640, 220, 62
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:0 auto;padding:1rem}
 .panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1.5rem}
 figure{margin:0}svg,img{width:100%;height:auto}img{image-rendering:pixelated;max-width:44rem}
-svg text{font:12px system-ui,sans-serif;fill:currentColor}svg .axis{stroke:currentColor;opacity:.35}
-figcaption span{margin-right:1rem;white-space:nowrap}input{width:100%;max-width:44rem}
+svg text{font:15px system-ui,sans-serif;fill:currentColor}svg .axis{stroke:currentColor;opacity:.35}
+figcaption{display:flex;flex-wrap:wrap;gap:0 1rem}figcaption span{white-space:nowrap}input{width:100%;max-width:44rem}
 table{border-collapse:collapse}td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}
 td:last-child{overflow-wrap:anywhere}summary{cursor:pointer}
 """
