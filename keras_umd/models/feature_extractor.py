@@ -285,7 +285,7 @@ class FeatureExtractor(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = {**config, "schedule": revive(config["schedule"]), "block": revive(config.get("block"))}
+        config = {**config, "schedule": revive(config["schedule"])}
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         extractor = cls(**config)
         adaptation.adapt(extractor._parts(), lora, quantized)

@@ -598,8 +598,7 @@ class UMD(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = {
-            name: revive(value) if name in ("corruption", "objective", "block") else value
-            for name, value in config.items()
+            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
         }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
