@@ -8,8 +8,6 @@ import sys
 from keras_umd.commands import COMMANDS
 from keras_umd_cli import main
 
-__all__ = ["main", "run"]
-
 
 def run(command, settings, dry_run=False):
     """Run a command.

@@ -6,6 +6,7 @@ import inspect
 import json
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,25 @@ def test_help_imports_no_backend():
         "assert not {'keras', 'numpy', 'keras_umd'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.host
+def test_every_command_has_a_place_in_the_documentation():
+    text = (ROOT / "docs" / "command_line.md").read_text()
+    assert all(f"`keras-umd {name} " in text for name in (*COMMANDS, "runs"))
+
+
+@pytest.mark.host
+def test_the_documentation_shows_arguments_that_there_are(tmp_path):
+    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "command_line.md").read_text(), re.DOTALL)
+    lines = [line for kind, text in blocks if kind == "bash" for line in text.splitlines()]
+    commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("keras-umd ")]
+    assert len(commands) > 10
+    for command in commands:
+        program.make_parser().parse_args(command)
+    (toml,) = (text for kind, text in blocks if kind == "toml")
+    (tmp_path / "a.toml").write_text(toml)
+    config.read(tmp_path / "a.toml", "pretrain", COMMANDS["pretrain"].by_name(), ("sampling",))
 
 
 def parameters(path):
