@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 
+import keras
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ from keras_umd.commands import choices
 from keras_umd.plots import save_image
 from keras_umd.training.report import write_report
 from keras_umd_cli import config, main, program
-from keras_umd_cli.options import CHOSEN, UsageError
+from keras_umd_cli.options import UsageError
 from keras_umd_cli.tables import COMMANDS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -277,6 +278,14 @@ def test_from_a_folder_to_samples_and_scores(folder, monkeypatch, capsys):
     run("inpaint runs/pets-finetuned pets --box 0 0.5 1 0.5 --num-images 2 --num-steps 2")
     assert len(list(pathlib.Path("runs/pets-finetuned/inpainted").glob("0*.png"))) == 2
     assert "shots 7, not 10" in run("probe runs/pets-finetuned pets")
+    network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
+    network.save("network.keras")
+    scored = "--network network.keras --num-images 8 --num-steps 2 --metrics frechet"
+    assert "frechet_distance" in run(f"evaluate runs/pets-finetuned pets {scored}")
     assert "7-shot accuracy" in run("runs ls")
+    assert "frechet_distance" in run("runs best frechet_distance")
     assert "decay_steps" in run("runs diff pets pets-finetuned")
-    assert CHOSEN not in run("doctor runs/pets")
+    assert "versions" in run("doctor runs/pets") and "GFLOP" in run("plan runs/pets --batch-size 4")
+    assert "image_size = 256" in run("cache-latents pets --dry-run")
+    assert main(["pretrain", "pets/cat", "--directory", "runs/pets"]) == 1
+    assert "has other images: pets" in capsys.readouterr().err

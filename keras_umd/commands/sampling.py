@@ -19,7 +19,7 @@ from keras_umd.commands.common import (
 from keras_umd.sampling.files import generate_to
 from keras_umd.utils.checks import require
 
-SHOWN = 100  # images in a picture
+SHOWN, MAX_COLUMNS = 100, 20  # images in a picture
 
 
 def generate(settings, dry_run=False):
@@ -46,7 +46,13 @@ def generate(settings, dry_run=False):
     )
     print(f"{settings['num_images']} images are in {path}")
     if not model.is_latent and model.image_shape[-1] in (1, 3):
-        _draw(settings["directory"], _first(path, model), model)
+        _draw(settings["directory"], _first(path, model), model, _columns(settings, model))
+
+
+def _columns(settings, model):
+    """A column for each class, where they are few; `None` for a square."""
+    columns = len(settings.get("labels", range(model.num_classes or 1)))
+    return columns if 1 < columns <= min(MAX_COLUMNS, settings["num_images"]) else None
 
 
 def _first(path, model):
@@ -75,7 +81,8 @@ def inpaint(settings, dry_run=False):
     """
     directory = str(run_folder(settings["model"]) / "inpainted")
     settings = {"num_images": 8, "seed": 0, "directory": directory, **settings}
-    require(("mask" in settings) != ("box" in settings), "Either `mask` or `box` says what to generate.", **settings)
+    parts = chosen(settings, "mask", "box")
+    require(len(parts) == 1, "Either `mask` or `box` says what to generate.", parts or "neither")
     options = sampling_options(settings)
     if tell("inpaint", {**settings, **options}, dry_run):
         return

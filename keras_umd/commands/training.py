@@ -86,6 +86,11 @@ def _of_run(command, settings, directory):
     settings = {"directory": directory, "seed": 0, **settings}
     before = config.of_run(settings["directory"])
     if before.pop("command", None) == command and settings.get("resume", "true") == "true":
+        # Few images are repeated, and then the run itself doesn't know its data.
+        same = os.path.abspath(settings.get("images", before["images"])) == os.path.abspath(before["images"])
+        require(
+            same, f"The run in {settings['directory']} has other images: {before['images']}.", images=settings["images"]
+        )
         print(f"{settings['directory']} holds a run: what isn't said now is as in its {config.CONFIG_FILE}")
         settings = {**before, **settings}
     return settings
