@@ -108,7 +108,7 @@ class UMD(keras.Model):
         Hansen-Estruch et al., "Unified Auto-Encoding with Masked Diffusion", 2024.
     """
 
-    presets = {}  # the methods that `from_preset` knows, filled by keras_umd.methods
+    presets: dict = {}  # the methods that `from_preset` knows, filled by keras_umd.methods
 
     def __init__(
         self,
