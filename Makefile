@@ -26,10 +26,11 @@ test-jax test-tensorflow test-torch: test-%: .venv/ready-test
 	@echo "== $*"
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
-# What README and docs show, run block by block, and the examples.
+# What README and docs show, run block by block; the examples; and the site, in build/site, where no link may be broken.
 docs: .venv/ready-test
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m docs tests $(ARGS)
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m docs tests/examples $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Several devices and processes on this machine, and torch.compile.
 devices: .venv/ready-test
@@ -74,7 +75,7 @@ clean:
 
 # Without the torchvision that torch-fidelity asks for; what the tests compare with doesn't need it.
 .venv/ready-test: .venv/bin/uv $(SETTINGS)
-	$(INSTALL) -e '.[jax,tensorflow,torch,data,latents,distributed,eval,plots,dev]'
+	$(INSTALL) -e '.[jax,tensorflow,torch,data,latents,distributed,eval,plots,docs,dev]'
 	$(INSTALL) --no-deps torch-fidelity
 	@touch $@ .venv/ready-jax .venv/ready-tensorflow .venv/ready-torch
 
