@@ -1,14 +1,16 @@
-"""For the reference: examples in docstrings become code, which Markdown would take for quotations."""
+"""For the reference: examples and call arguments in docstrings, which Markdown would take for quotations and for prose."""
+
+import re
 
 import griffe
 
 
 class Examples(griffe.Extension):
-    """Puts a fence around each group of lines that starts with `>>>`."""
+    """Puts a fence around each group of lines that starts with `>>>`, and makes a list of the call arguments."""
 
     def on_object(self, *, obj, **kwargs):
         if obj.docstring:
-            obj.docstring.value = "\n".join(fenced(obj.docstring.value.splitlines()))
+            obj.docstring.value = "\n".join(fenced(listed(obj.docstring.value.splitlines())))
 
 
 def fenced(lines):
@@ -23,3 +25,10 @@ def fenced(lines):
         yield line
     if is_code:
         yield f"{indent}```"
+
+
+def listed(lines):
+    is_inside = False
+    for line in lines:
+        is_inside = line == "Call arguments:" or (is_inside and (not line or line.startswith(" ")))
+        yield re.sub(r"^    (\w[\w, ]*): ", r"    - `\1`: ", line) if is_inside else line
