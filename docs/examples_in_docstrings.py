@@ -1,4 +1,4 @@
-"""For the reference: examples and call arguments in docstrings, which Markdown would take for quotations and for prose."""
+"""For the reference: examples and call arguments in docstrings, which Markdown would take for quotations and prose."""
 
 import re
 
