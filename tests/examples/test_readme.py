@@ -31,7 +31,7 @@ FILES_OF = {
         "docs/guides/latents.md",
         "docs/guides/layers.md",
         "docs/guides/move_here.md",
-        "docs/methods/index.md",
+        "docs/methods/overview.md",
     ): (),
 }
 

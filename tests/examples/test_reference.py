@@ -22,8 +22,8 @@ DIRECTIVES = {
 
 
 def public_modules():
-    """The package, its public folders, and the modules among their public names."""
-    todo = [keras_umd, *(importlib.import_module(f"keras_umd.{folder}") for folder in FOLDERS)]
+    """The package, its public folders, and the modules among their public names; commands have a page of their own."""
+    todo = [keras_umd, *(importlib.import_module(f"keras_umd.{folder}") for folder in FOLDERS if folder != "commands")]
     found = {}
     while todo:
         module = todo.pop()
