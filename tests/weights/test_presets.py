@@ -18,6 +18,7 @@ from keras_umd.evaluation import Result
 from keras_umd.models.presets import SHIPPED
 from keras_umd.objectives import Term
 from keras_umd.utils.atomic import DamagedFileError, write_json, write_manifest
+from keras_umd.utils.preset_folder import check_is_safe
 from keras_umd.utils.safetensors import read_safetensors, write_safetensors
 from tests.conftest import array
 
@@ -282,6 +283,20 @@ def test_a_config_that_names_code_is_refused(saved, bad, monkeypatch):
     with pytest.raises(ValueError, match="names a class that isn't registered"):
         UMD.from_preset(saved)
     assert not (saved.parent / "exploited").exists()
+
+
+@pytest.mark.host
+def test_plain_layers_of_keras_are_taken_and_no_class_that_cannot_be_loaded_is_saved(small_model, tmp_path):
+    layers = [keras.layers.Dense(2, kernel_initializer="zeros", activation="relu"), keras.layers.LayerNormalization()]
+    check_is_safe([keras.saving.serialize_keras_object(layer) for layer in layers], "x")
+
+    class Unregistered(Towards):
+        pass
+
+    terms = [*Objective.denoising(Corruption()).terms, Unregistered("clean", 16)]
+    with pytest.raises(ValueError, match="isn't registered.*Unregistered"):
+        small_model(objective=Objective(terms)).save_to_preset(tmp_path / "preset")
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.host
