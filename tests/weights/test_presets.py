@@ -402,3 +402,13 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'keras_umd\[hub\]'"):
         UMD.from_preset("hf://me/birds")
+
+
+@pytest.mark.host
+def test_a_remote_folder_holds_a_preset_as_well(small_model):
+    pytest.importorskip("fsspec")
+    model = small_model()
+    model.save_to_preset("memory://presets/birds/")
+    assert_same(UMD.from_preset("memory://presets/birds"), model)
+    with pytest.raises(FileExistsError, match="birds"):
+        model.save_to_preset("memory://presets/birds")
