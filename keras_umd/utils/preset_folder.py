@@ -193,8 +193,8 @@ def _made(cls, config, overrides, folder):
     kind = keras.saving.get_registered_object(name) if isinstance(name, str) else None
     if not (isinstance(kind, type) and issubclass(kind, cls)) or not isinstance(config.get("config"), dict):
         raise ValueError(
-            f"The preset {folder} holds {config.get('class_name')}, and {cls.__name__}.from_preset loads {cls.__name__}. "
-            "Load it by its own class; of a UMD's folder, `UMD.from_preset(folder).feature_extractor()` is the extractor."
+            f"The preset {folder} holds {config.get('class_name')}; {cls.__name__}.from_preset loads {cls.__name__}. "
+            "Load it by its own class; of a UMD's folder, `UMD.from_preset(folder).feature_extractor()` is one."
         )
     return kind.from_config({**config["config"], **overrides})
 
