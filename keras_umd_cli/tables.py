@@ -22,7 +22,7 @@ def _without(options, *names):
     return tuple(option for option in options if option.name not in names)
 
 
-MODEL = Option("model", str, "a run's folder, or a .keras file", is_positional=True)
+MODEL = Option("model", str, "a run's folder, a .keras file, or a preset with weights", is_positional=True)
 IMAGES = Option("images", str, "a folder of images; its sub-folders, if any, are classes", is_positional=True)
 DIRECTORY = Option("directory", str, "the folder to write into", CHOSEN)
 SEED = Option("seed", int, "for everything that is drawn", 0)

@@ -1,5 +1,6 @@
 """The command line: options as in Python, files of TOML, errors in one line; and one run from a folder to scores."""
 
+import dataclasses
 import functools
 import html.parser
 import inspect
@@ -141,7 +142,7 @@ def test_errors_are_lines_unless_asked_otherwise(capsys):
 
 
 @pytest.mark.host
-def test_a_folder_decides_what_is_not_said(folder):
+def test_a_folder_decides_what_is_not_said(folder, monkeypatch):
     pets = choices.look_at(str(folder))
     assert (pets.num_images, pets.class_names, pets.side) == (30, ["cat", "dog", "owl"], 16)
     assert choices.look_at(str(folder), labels=False).class_names is None
@@ -149,6 +150,10 @@ def test_a_folder_decides_what_is_not_said(folder):
     chosen = choices.for_pretraining(pets, {"batch_size": 7})
     assert (chosen["image_size"], chosen["patch_size"], chosen["batch_size"]) == (16, 2, 7)
     assert "image_size" not in choices.for_pretraining(pets, {"preset": "umd_tiny_patch4_32"})
+    monkeypatch.setattr(choices, "has_accelerator", lambda: True)
+    many = dataclasses.replace(pets, num_images=30_000, side=256)
+    assert choices.for_pretraining(many, {})["preset"] == "umd_small_patch4_64"
+    assert "preset" not in choices.for_pretraining(many, {"method": "mae"})
     assert choices.epochs_and_steps({"epochs": 5}, 3) == (5, 3)
     assert choices.epochs_and_steps({"steps": 500}, 3) == (5, 100)  # few images are repeated
     assert choices.epochs_and_steps({"steps": 500}, 250) == (2, 250)
@@ -277,7 +282,7 @@ def test_from_a_folder_to_samples_and_scores(folder, monkeypatch, capsys):
     assert (samples / "grid.png").is_file() and len(list(samples.glob("0*.png"))) == 3
     run("inpaint runs/pets-finetuned pets --box 0 0.5 1 0.5 --num-images 2 --num-steps 2")
     assert len(list(pathlib.Path("runs/pets-finetuned/inpainted").glob("0*.png"))) == 2
-    assert "shots 7, not 10" in run("probe runs/pets-finetuned pets")
+    assert "shots 7, not 10" in run(f"probe {pathlib.Path('runs/pets-finetuned').absolute()} pets")
     network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
     network.save("network.keras")
     scored = "--network network.keras --num-images 8 --num-steps 2 --metrics frechet"
@@ -285,6 +290,8 @@ def test_from_a_folder_to_samples_and_scores(folder, monkeypatch, capsys):
     assert "7-shot accuracy" in run("runs ls")
     assert "frechet_distance" in run("runs best frechet_distance")
     assert "decay_steps" in run("runs diff pets pets-finetuned")
+    run("generate umd_digits --num-images 2 --num-steps 2")
+    assert pathlib.Path("runs/umd_digits/samples/grid.png").is_file()
     assert "versions" in run("doctor runs/pets") and "GFLOP" in run("plan runs/pets --batch-size 4")
     assert "image_size = 256" in run("cache-latents pets --dry-run")
     assert main(["pretrain", "pets/cat", "--directory", "runs/pets"]) == 1

@@ -98,12 +98,12 @@ def for_pretraining(folder, settings):
     if "preset" in settings:
         return chosen
     size = settings.get("image_size", _image_size(folder.side))
-    chosen |= {"image_size": size, "patch_size": _patch_size(size)}
-    own_network = any(name in settings for name in (*SMALL_NETWORK, "patch_size"))
-    if is_large and not own_network:
+    patch_size = settings.get("patch_size", _patch_size(size))
+    chosen["image_size"] = size
+    if is_large and not any(name in settings for name in ("method", *SMALL_NETWORK)):
         name = next(name for num_images, name in PRESETS if folder.num_images >= num_images)
-        return {**chosen, "preset": f"umd_{name}_patch{chosen.pop('patch_size')}_{size}"}
-    return {**chosen, **SMALL_NETWORK}
+        return {**chosen, "preset": f"umd_{name}_patch{patch_size}_{size}"}
+    return {**chosen, "patch_size": patch_size, **SMALL_NETWORK}
 
 
 def _image_size(side):

@@ -1,13 +1,15 @@
 """What several commands need: models from runs, labels by name, folders of images, telling instead of doing."""
 
-import os
 import pathlib
 
 import keras
 
 from keras_umd import data
 from keras_umd.data.image_dataset import ImageDataset
+from keras_umd.models import UMD
+from keras_umd.models.presets import SHIPPED
 from keras_umd.utils.checks import require
+from keras_umd.utils.preset_folder import CONFIG
 from keras_umd_cli import config
 
 MODEL_FILE = "model.keras"
@@ -27,18 +29,24 @@ def tell(command, settings, dry_run):
 
 
 def run_folder(path):
-    """The folder of the run that a model is of: the folder itself, or that of the file."""
+    """The folder of the run that a model is of: itself, or that of the file; of a preset, one of its name."""
     path = pathlib.Path(path)
+    if not path.exists():
+        return pathlib.Path("runs", path.name)
     return path if path.is_dir() else path.parent
 
 
 def load_model(path):
-    """The model in a run's folder, or in a `.keras` file."""
+    """The model in a run's folder, in a `.keras` file, or of a preset with weights."""
     file = pathlib.Path(path)
+    is_shipped = not file.exists() and path.isidentifier() and (SHIPPED / path).is_dir()
+    if (file / CONFIG).is_file() or is_shipped or "://" in path:
+        return UMD.from_preset(path, load_weights=True)
     file = file / MODEL_FILE if file.is_dir() else file
-    require(file.is_file(), f"A model is a .keras file, or a run's folder with {MODEL_FILE}.", model=os.fspath(path))
+    rule = f"A model is a .keras file, a run's folder with {MODEL_FILE}, or a preset with weights, such as umd_digits."
+    require(file.is_file(), rule, model=path)
     model = keras.models.load_model(file, compile=False)
-    require(hasattr(model, "network_layers"), "The model must be a keras_umd.UMD.", model=model)
+    require(isinstance(model, UMD), "The model must be a keras_umd.UMD.", model=model)
     return model
 
 

@@ -132,8 +132,13 @@ def finetuned(views):
     kept = min(clean_share, 0.05)
     shares = [(view.share or 1.0) / total for view in views]
     return [
-        View(view.name, None, view.mask, share * kept / clean_share, view.decoded_ratio)
+        View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio)
         if view.noise is None
         else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
         for view, share in zip(views, shares, strict=True)
     ]
+
+
+def _of_whole_images(mask):
+    """A mask for images of which nothing is missing, as noisy ones that lose no patch must be."""
+    return mask.mask if mask is not None and mask.hides_gaps else mask

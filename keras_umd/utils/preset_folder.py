@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from keras_umd.backend.devices import backend_version
-from keras_umd.backend.processes import is_first_process, to_numpy, wait_for_all
+from keras_umd.backend.processes import broadcast_from_first, is_first_process, to_numpy, wait_for_all
 from keras_umd.utils import hub, storage
 from keras_umd.utils.atomic import (
     MANIFEST,
@@ -42,6 +42,26 @@ CONFIG, METADATA, WEIGHTS, CARD = "config.json", "metadata.json", "weights.safet
 FILES = (CONFIG, METADATA, WEIGHTS, MANIFEST, CARD)
 FORMAT = 1
 DTYPES = {"float32": np.dtype("float32"), "float16": np.dtype("float16"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+# Of Keras' own classes, those that compute with their weights and do nothing else: others run code that a config holds,
+# or load files that it names.
+PLAIN_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints", "keras.quantizers")
+PLAIN_LAYERS = [
+    "Activation",
+    "Add",
+    "BatchNormalization",
+    "Concatenate",
+    "Dense",
+    "Dropout",
+    "EinsumDense",
+    "Embedding",
+    "Flatten",
+    "GroupNormalization",
+    "InputLayer",
+    "LayerNormalization",
+    "ReLU",
+    "RMSNormalization",
+    "Reshape",
+]
 REMEDY = "Take a copy of the preset from elsewhere, or save it again"
 
 
@@ -63,7 +83,9 @@ def write_preset(folder, config, values, preprocessing, *, dtype=None, results=(
     """
     _check_arguments(folder, dtype, results, license, description)
     folder = os.fspath(folder)
-    _check_is_new(folder)
+    check_is_safe(config, "The settings")
+    if broadcast_from_first(is_first_process() and _is_taken(folder)):
+        raise FileExistsError(f"{folder} exists, and isn't an empty folder; choose another, or remove it")
     arrays = {name: _stored(name, to_numpy(value), dtype) for name, value in values.items()}
     if is_first_process():
         metadata = {
@@ -93,9 +115,8 @@ def _check_arguments(folder, dtype, results, license, description):
     require(is_identifier, "`license` must be the identifier of a licence, as 'apache-2.0'.", license=license)
 
 
-def _check_is_new(folder):
-    if os.path.isfile(folder) or storage.names(folder):
-        raise FileExistsError(f"{folder} exists, and isn't an empty folder; choose another, or remove it")
+def _is_taken(folder):
+    return os.path.isfile(folder) or bool(storage.names(folder))
 
 
 def _stored(name, array, dtype):
@@ -193,8 +214,9 @@ def _made(cls, config, overrides, folder):
     kind = keras.saving.get_registered_object(name) if isinstance(name, str) else None
     if not (isinstance(kind, type) and issubclass(kind, cls)) or not isinstance(config.get("config"), dict):
         raise ValueError(
-            f"The preset {folder} holds {config.get('class_name')}; {cls.__name__}.from_preset loads {cls.__name__}. "
-            "Load it by its own class; of a UMD's folder, `UMD.from_preset(folder).feature_extractor()` is one."
+            f"The preset {folder} holds {config.get('class_name')}, and {cls.__name__}.from_preset loads "
+            f"{cls.__name__}. Load it by its own class; of a UMD's folder, "
+            "`UMD.from_preset(folder).feature_extractor()` is the extractor."
         )
     return kind.from_config({**config["config"], **overrides})
 
@@ -212,18 +234,25 @@ def check_is_safe(config, source):
     if not isinstance(config, dict):
         return
     if "class_name" in config:
-        name, module = config.get("registered_name"), config.get("module")
+        name = config.get("registered_name")
         is_registered = isinstance(name, str) and keras.saving.get_registered_object(name) is not None
-        is_policy = module == "keras" and "DTypePolicy" in str(config["class_name"])
-        is_quantizer = module == "keras.quantizers" or str(module).startswith("keras.quantizers.")
-        if not (is_registered or is_policy or is_quantizer or config["class_name"] == "__tuple__"):
+        if not (is_registered or _is_plain(str(config["class_name"]), str(config.get("module")))):
             raise ValueError(
-                f"{source} names a class that isn't registered, and isn't imported from a file; import its module "
-                "before, which registers it by `keras.saving.register_keras_serializable`. "
+                f"{source} names a class that isn't registered, which a preset's folder can't bring along; register it "
+                "by `keras.saving.register_keras_serializable`, and import its module before. "
                 f"Received: {json.dumps({key: config.get(key) for key in ('module', 'class_name', 'registered_name')})}"
             )
     for value in config.values():
         check_is_safe(value, source)
+
+
+def _is_plain(name, module):
+    """Whether a class of Keras computes with its weights and does nothing else."""
+    if module in PLAIN_MODULES or name == "__tuple__":
+        return name != "function"
+    if module == "keras":
+        return name in ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy", "QuantizedDTypePolicy", "Sequential")
+    return module == "keras.layers" and name in PLAIN_LAYERS
 
 
 def _assign(variables, arrays, folder):

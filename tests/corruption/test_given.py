@@ -8,9 +8,10 @@ from keras import ops
 from keras_umd import Corruption, View
 from keras_umd.corruption import masks
 from keras_umd.corruption.masks.given import GAPS
+from keras_umd.corruption.noise import Gaussian
 from keras_umd.objectives import Reconstruction
 from keras_umd.objectives.targets import X0
-from tests.conftest import QUICK, array
+from tests.conftest import array
 
 RNG = np.random.default_rng(0)
 DRAWS = RNG.uniform(size=(3, 16)).astype("float32")
@@ -60,6 +61,21 @@ def test_missing_patches_do_not_count(where):
     np.testing.assert_allclose(array(term.image_losses({"x0": prediction}, target)), expected, rtol=1e-5)
 
 
+def test_no_gap_reaches_the_network():
+    images = RNG.uniform(-1, 1, (4, 4, 8, 2)).astype("float32")
+    images[:, 2, 5, 1] = images[1, 0, 0, 0] = np.nan
+    mask = masks.Given(masks.Random(0.5))
+    corruption = Corruption(views=[View("clean", None, mask, 0.5), View("noisy", Gaussian(), mask, 0.5, 0.5)])
+    views = corruption.corrupt(ops.convert_to_tensor(images), corruption.draw(images.shape, 2, seed=0), 2)
+    gaps = np.any(np.isnan(images).reshape(4, 2, 2, 4, 2, 2), axis=(2, 4, 5)).reshape(4, 8)
+    for name, rows in (("clean", [1, 3]), ("noisy", [0, 2])):
+        view = {key: array(x) for key, x in views[name].items() if key != "level"}
+        assert all(np.all(np.isfinite(x)) for x in view.values())
+        np.testing.assert_array_equal(view["missing"], gaps[rows])
+        assert not np.any(np.take_along_axis(gaps[rows], view["visible"], axis=1))
+
+
+@pytest.mark.host
 def test_a_model_trains_on_images_with_gaps(small_model, images):
     mask = masks.Given(masks.Random(0.5))
     model = small_model(corruption=Corruption(views=[View("clean", mask=mask, decoded_ratio=0.5)]))
@@ -73,7 +89,7 @@ def test_a_model_trains_on_images_with_gaps(small_model, images):
         assert all(np.all(np.isfinite(array(tensor))) for tensor in keras.tree.flatten(x))
         losses.append(float(array(model.compute_loss(x, y, model(x)))))
     assert losses[0] == losses[1] and np.isfinite(losses[0])
-    model.compile("sgd", **QUICK)
+    model.compile("sgd")
     history = model.fit(scaled, batch_size=4, validation_data=(scaled,), verbose=0).history
     assert np.isfinite(history["loss"][0]) and np.isfinite(history["val_loss"][0])
     with pytest.raises(ValueError, match="must be finite"):
@@ -83,7 +99,7 @@ def test_a_model_trains_on_images_with_gaps(small_model, images):
 
 
 @pytest.mark.host
-def test_what_goes_wrong_is_said():
+def test_settings_of_a_given_mask():
     with pytest.raises(ValueError, match="must mask what is missing"):
         Corruption(views=[View("clean", mask=masks.Given()), View("other", mask=masks.Random())])
     with pytest.raises(ValueError, match="reads NaN in images"):
@@ -92,5 +108,7 @@ def test_what_goes_wrong_is_said():
         masks.Given(hint="motion")(ops.convert_to_tensor(DRAWS), (4, 4), {GAPS: None})
     with pytest.raises(ValueError, match="mask='random'"):
         masks.Given("random")
+    clean, _ = Corruption(views=[View("clean", mask=masks.Given(masks.Random(0.5)))]).for_finetuning().views
+    assert repr(clean.mask) == "Random(ratio=0.5)"  # noisy images are seen whole
     config = keras.saving.serialize_keras_object(masks.Given(masks.Random(0.5), "motion"))
     assert repr(keras.saving.deserialize_keras_object(config)) == "Given(mask=Random(ratio=0.5), hint='motion')"

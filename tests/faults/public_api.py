@@ -26,7 +26,7 @@ from keras_umd.training.black_box import write_black_box
 CALLED_BY_THE_LIBRARY = {
     "build call compute_output_shape compute_output_spec compute_loss compute_loss_and_updates",
     "get_config from_config get_compile_config compile_from_config load_own_variables save_own_variables",
-    "train_step test_step make_train_function make_test_function get_variable_layout copied modulations embed project",
+    "train_step test_step make_train_function get_variable_layout make_test_function copied modulations embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
     "mlp_width replaced",  # of a Block
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms

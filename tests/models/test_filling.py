@@ -78,6 +78,7 @@ def test_an_anomaly_map_is_the_error_of_parts_that_were_hidden(small_model, imag
     np.testing.assert_array_equal(np.sort(np.concatenate(asked, axis=1)), np.tile(np.arange(16), (3, 1)))  # once each
 
 
+@pytest.mark.host
 def test_an_anomaly_map_adds_the_error_of_removing_noise(small_model, images):
     model, images = trained_like(small_model()), images[:2]
     masked = model.anomaly_map(images, timestep=0, seed=0)

@@ -18,6 +18,7 @@ from keras_umd.evaluation import Result
 from keras_umd.models.presets import SHIPPED
 from keras_umd.objectives import Term
 from keras_umd.utils.atomic import DamagedFileError, write_json, write_manifest
+from keras_umd.utils.preset_folder import check_is_safe
 from keras_umd.utils.safetensors import read_safetensors, write_safetensors
 from tests.conftest import array
 
@@ -285,6 +286,20 @@ def test_a_config_that_names_code_is_refused(saved, bad, monkeypatch):
 
 
 @pytest.mark.host
+def test_plain_layers_of_keras_are_taken_and_no_class_that_cannot_be_loaded_is_saved(small_model, tmp_path):
+    layers = [keras.layers.Dense(2, kernel_initializer="zeros", activation="relu"), keras.layers.LayerNormalization()]
+    check_is_safe([keras.saving.serialize_keras_object(layer) for layer in layers], "x")
+
+    class Unregistered(Towards):
+        pass
+
+    terms = [*Objective.denoising(Corruption()).terms, Unregistered("clean", 16)]
+    with pytest.raises(ValueError, match="isn't registered.*Unregistered"):
+        small_model(objective=Objective(terms)).save_to_preset(tmp_path / "preset")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.host
 def test_weights_that_are_anothers_are_refused_by_name(saved):
     arrays = read_safetensors(saved / "weights.safetensors", "")
     arrays["encoder/cls_tokens"] = arrays["encoder/cls_tokens"].astype("int64")
@@ -387,3 +402,13 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'keras_umd\[hub\]'"):
         UMD.from_preset("hf://me/birds")
+
+
+@pytest.mark.host
+def test_a_remote_folder_holds_a_preset_as_well(small_model):
+    pytest.importorskip("fsspec")
+    model = small_model()
+    model.save_to_preset("memory://presets/birds/")
+    assert_same(UMD.from_preset("memory://presets/birds"), model)
+    with pytest.raises(FileExistsError, match="birds"):
+        model.save_to_preset("memory://presets/birds")

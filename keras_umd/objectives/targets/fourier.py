@@ -19,7 +19,7 @@ class Fourier(Target):
     """The Fourier coefficients of each patch, channel by channel.
 
     The error is the mean over the frequencies of |difference|^gamma (Xie et al., "Masked Frequency Modeling", 2023,
-    section 3.2, where it is that of whole images). With gamma = 2 it is half of the squared error of the pixels; 1
+    section 3.2, where it is that of whole images). With gamma = 2 it is the squared error of the pixels; 1
     counts large differences, those of low frequencies, less. A prediction has real parts first, then imaginary ones.
 
     Args:
