@@ -6,19 +6,20 @@ import keras
 from keras import ops
 
 from keras_umd.backend.sharding import replica_rows
-from keras_umd.corruption import schedules
+from keras_umd.corruption import schedules, weightings
 from keras_umd.corruption.batch_split import split_batch
-from keras_umd.corruption.levels import Uniform
+from keras_umd.corruption.levels import Levels, Uniform
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.view import View
 from keras_umd.layers.masking import check_mask_ratio
 from keras_umd.layers.patches import patch_grid
-from keras_umd.utils.checks import check_numbers, require
+from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
 from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
-NOISY_LOSSES = ("x0", "eps")
+NOISY_LOSSES = ("x0", "eps", "v")
+OPTIONAL = {"noisy_patches": None, "levels": None, "weighting": None, "masked_weight": 1.0}
 RATIOS = {"clean_ratio": 0.5, "clean_mask_ratio": 0.75, "noisy_mask_ratio": 0.375, "decoded_ratio": 1.0}  # the paper's
 
 
@@ -36,6 +37,7 @@ class Corruption(Configurable):
 
     >>> Corruption(clean_ratio=0.25, schedule="linear")
     >>> Corruption(views=[View("clean", mask=masks.ColorNoise("green", ratio=0.75))])
+    >>> Corruption(noisy_losses=["x0"], noisy_patches="all", weighting=weightings.V(max_weight=400))
 
     Args:
         schedule: `"cosine"`, `"linear"` or a `NoiseSchedule`.
@@ -47,7 +49,17 @@ class Corruption(Configurable):
             subset (Fu et al., "CrossMAE", 2024). Half of them takes a sixth off a training step;
             `benchmarks/cheaper_settings.py` has what it costs. `reconstruct` and `generate` decode all.
         noisy_losses: Which errors `Objective.denoising` counts in noisy images, of `"x0"`, over the masked patches, and
-            `"eps"`, over the visible ones; both by default (Eq. 4). `generate` can only read what was trained.
+            `"eps"` and `"v"`, the velocity, over the visible ones; the first two by default (Eq. 4). `generate` can
+            only read what was trained.
+        noisy_patches: `"all"` for one head, as wide as a patch: the one loss that `noisy_losses` names is that of all
+            patches of noisy images, masked and visible, which only x_0 can be where patches are masked. `None` is the
+            paper's two heads.
+        levels: `Levels`, the law of the noise levels in training. Defaults to `Uniform()`.
+        weighting: How much errors of noisy images count by their noise level: `"x"`, `"eps"` or `"v"`, the loss of
+            that prediction whatever the network predicts; an object from `keras_umd.corruption.weightings`; or a
+            function of the log-SNR. Weights have mean 1 under `levels`, and don't apply to masked patches, of which
+            the noise hides nothing. `None` is the error of the prediction as it is.
+        masked_weight: Float of at least 0, the weight of masked patches of noisy images with `noisy_patches="all"`.
         views: List of `View`, instead of the two that the ratios describe.
     """
 
@@ -60,8 +72,12 @@ class Corruption(Configurable):
         clean_mask_ratio=0.75,
         noisy_mask_ratio=0.375,
         decoded_ratio=1.0,
-        noisy_losses=NOISY_LOSSES,
+        noisy_losses=("x0", "eps"),
         views=None,
+        noisy_patches=None,
+        levels=None,
+        weighting=None,
+        masked_weight=1.0,
     ):
         check_numbers("[0, 1]", clean_ratio=clean_ratio)
         check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")
@@ -70,7 +86,7 @@ class Corruption(Configurable):
         is_list = isinstance(noisy_losses, (list, tuple, set)) and noisy_losses
         require(
             is_list and all(isinstance(name, str) and name in NOISY_LOSSES for name in noisy_losses),
-            f"`noisy_losses` must be one or both of {NOISY_LOSSES}.",
+            f"`noisy_losses` must be one or more of {NOISY_LOSSES}.",
             noisy_losses=noisy_losses,
         )
         self.noise_schedule = schedules.get(schedule, num_timesteps)
@@ -86,14 +102,38 @@ class Corruption(Configurable):
             "`views` have their own ratios; leave out the others.",
             self._ratios,
         )
+        check_one_of((None, "all"), noisy_patches=noisy_patches)
+        check_instances(Levels, "a Levels, as LogitNormal(),", optional=True, levels=levels)
+        check_numbers("[0, 1e6]", masked_weight=masked_weight)
+        require(views is None or levels is None, "`views` have their own levels, those of their noise.", levels=levels)
+        self.noisy_patches = noisy_patches
+        self.levels = levels
+        self.weighting = weightings.get(weighting)
+        self.masked_weight = masked_weight
         self._given_views = views
         if views is None:
             views = []
             if clean_ratio > 0:
                 views.append(View("clean", None, Random(clean_mask_ratio), clean_ratio, decoded_ratio))
             if clean_ratio < 1:
-                views.append(View("noisy", Gaussian(), Random(noisy_mask_ratio), 1 - clean_ratio, decoded_ratio))
+                views.append(View("noisy", Gaussian(levels), Random(noisy_mask_ratio), 1 - clean_ratio, decoded_ratio))
         self.views = check_views(views)
+        self._check_one_head()
+
+    def _check_one_head(self):
+        """One head for all patches predicts what can be known of all of them."""
+        if self.noisy_patches is None:
+            require(
+                self.masked_weight == 1, "`masked_weight` needs noisy_patches='all'.", masked_weight=self.masked_weight
+            )
+            return
+        has_masks = any(view.noise is not None and view.mask is not None for view in self.views)
+        require(
+            self.noisy_losses == ("x0",) or (len(self.noisy_losses) == 1 and not has_masks),
+            "With `noisy_patches`='all', `noisy_losses` must be ['x0'], or one of the others where no noisy image is "
+            "masked: nothing tells the noise of masked patches.",
+            noisy_losses=self.noisy_losses,
+        )
 
     @classmethod
     def umd(cls, **overrides):
@@ -211,9 +251,9 @@ class Corruption(Configurable):
 
         Returns:
             The views, a dictionary with a dictionary of tensors for each view that gets an image: `images` as the
-            network sees them; what may have to be predicted, `x0` and, of noisy ones, `noise`; `timesteps`; of noisy
-            ones `labels` and `label_drop` where there are labels; where patches are masked, the indices of the
-            `visible` and of the `masked` ones, of these only those that are decoded.
+            network sees them; what may have to be predicted, `x0` and, of noisy ones, `noise` and its `level`;
+            `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the
+            indices of the `visible` and of the `masked` ones, of these only those that are decoded.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])
@@ -236,6 +276,7 @@ class Corruption(Configurable):
                     "x0": x0,
                     "noise": noise,
                     "timesteps": timesteps,
+                    "level": view.noise.level(timesteps, self.noise_schedule, len(x0.shape)),
                 }
                 if labels is not None:
                     tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
@@ -257,7 +298,9 @@ class Corruption(Configurable):
 
     def get_config(self):
         views = self._ratios if self._given_views is None else {"views": self.views}
-        return {**schedules.schedule_config(self.noise_schedule), "noisy_losses": self.noisy_losses, **views}
+        # What is set: settings of before are described as before, and so are the samples that go on from them.
+        own = {name: getattr(self, name) for name, default in OPTIONAL.items() if getattr(self, name) != default}
+        return {**schedules.schedule_config(self.noise_schedule), "noisy_losses": self.noisy_losses, **views, **own}
 
     def __repr__(self):
         return f"{type(self).__name__}(schedule={self.noise_schedule!r}, views={self.views!r})"

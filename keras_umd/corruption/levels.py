@@ -1,12 +1,22 @@
 """The law of the noise levels in training."""
 
 import keras
+import numpy as np
+from keras import ops
 
+from keras_umd.utils.checks import check_instances, check_numbers
 from keras_umd.utils.configurable import Configurable
+
+NUM_NODES = 4001  # of sums that stand for an expectation
+MAX_DEVIATIONS = 6.0  # of a normal law: beyond it lie 2e-9
 
 
 class Levels(Configurable):
-    """A law from which each noisy image gets its noise level."""
+    """A law from which each noisy image gets its noise level.
+
+    A subclass has `draw`, or `draw_log_snr` where it is a law of the log-SNR; `support`, where the weights of a
+    weighting must be divided by their mean more exactly than by 2^14 draws.
+    """
 
     def draw(self, batch_size, schedule, seed):
         """Draw the levels of a batch.
@@ -21,6 +31,23 @@ class Levels(Configurable):
         """
         raise NotImplementedError
 
+    def draw_log_snr(self, batch_size, schedule, seed):
+        """The log-SNRs of levels that are drawn, a float32 tensor; arguments as of `draw`."""
+        return schedule.to_log_snr(self.draw(batch_size, schedule, seed))
+
+    def support(self, schedule):
+        """Levels that stand for the law, to compute an expectation on the host.
+
+        Args:
+            schedule: `NoiseSchedule`.
+
+        Returns:
+            Pair of float64 arrays of one shape: timesteps in [1, T], and their probabilities, which add up to 1.
+        """
+        timesteps = self.draw(2**14, schedule, keras.random.SeedGenerator(0))
+        timesteps = ops.convert_to_numpy(timesteps).astype("float64")
+        return timesteps, np.full(len(timesteps), 1 / len(timesteps))
+
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Uniform(Levels):
@@ -28,3 +55,137 @@ class Uniform(Levels):
 
     def draw(self, batch_size, schedule, seed):
         return keras.random.randint((batch_size,), 1, schedule.num_timesteps + 1, dtype="int32", seed=seed)
+
+    def support(self, schedule):
+        timesteps = np.arange(1, schedule.num_timesteps + 1, dtype="float64")
+        return timesteps, np.full(len(timesteps), 1 / len(timesteps))
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class ContinuousUniform(Levels):
+    """Uniform between 1 and T, integers or not (SiT)."""
+
+    def draw(self, batch_size, schedule, seed):
+        return keras.random.uniform(
+            (batch_size,), 1.0, max(float(schedule.num_timesteps), 1.0 + 1e-6), dtype="float32", seed=seed
+        )
+
+    def support(self, schedule):
+        # Even in the logarithm: weights such as 1 / tau^2 change most where there is little noise.
+        logs = np.linspace(0, np.log(schedule.num_timesteps), NUM_NODES)
+        return np.exp(logs), _normalized(np.exp(logs))
+
+
+class LogSNRLevels(Levels):
+    """A law of the log-SNR, l = log(signal^2 / sigma^2), whatever the path: a subclass has `draw_log_snr`.
+
+    What lies outside of the schedule gets the nearer of its ends.
+    """
+
+    def draw(self, batch_size, schedule, seed):
+        return schedule.to_timesteps(self.draw_log_snr(batch_size, schedule, seed))
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class LogSNRNormal(LogSNRLevels):
+    """A normal log-SNR.
+
+    Args:
+        mean: Float. 0 is as much noise as image; the larger, the less noise.
+        deviation: Positive float.
+    """
+
+    def __init__(self, mean=0.0, deviation=2.0):
+        check_numbers("[-30, 30]", mean=mean)
+        check_numbers("(0, 30]", deviation=deviation)
+        self.mean, self.deviation = float(mean), float(deviation)
+
+    @property
+    def moments(self):
+        """Mean and deviation of the log-SNR."""
+        return self.mean, self.deviation
+
+    def draw_log_snr(self, batch_size, schedule, seed):
+        mean, deviation = self.moments
+        return mean + deviation * keras.random.normal((batch_size,), dtype="float32", seed=seed)
+
+    def support(self, schedule):
+        mean, deviation = self.moments
+        z = np.linspace(-MAX_DEVIATIONS, MAX_DEVIATIONS, NUM_NODES)
+        return schedule.timesteps_at(mean + deviation * z), _normalized(np.exp(-(z**2) / 2))
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class LogitNormal(LogSNRNormal):
+    """A normal logit of the noise's share, sigma / (signal + sigma): of tau in a rectified flow (Esser et al., 2024).
+
+    JiT's is `LogitNormal(0.8, 0.8)` (it writes -0.8, for the image's share), RAE's and SD3's `LogitNormal(0, 1)`.
+
+    Args:
+        mean: Float. The larger, the more noise.
+        deviation: Positive float.
+    """
+
+    def __init__(self, mean=0.0, deviation=1.0):
+        super().__init__(mean, deviation)
+
+    @property
+    def moments(self):
+        return -2 * self.mean, 2 * self.deviation
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class LogNormal(LogSNRNormal):
+    """A normal logarithm of noise over signal: of EDM's sigma (Karras et al., 2022, section 5).
+
+    EDM's is `LogNormal(-1.2, 1.2)`, EDM2's at 64 pixels `LogNormal(-0.8, 1.6)`.
+
+    Args:
+        mean: Float. The larger, the more noise.
+        deviation: Positive float.
+    """
+
+    def __init__(self, mean=-1.2, deviation=1.2):
+        super().__init__(mean, deviation)
+
+    @property
+    def moments(self):
+        return -2 * self.mean, 2 * self.deviation
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Shifted(Levels):
+    """Another law, shifted to more noise, as larger images need (Esser et al., 2024, section 5.3.2).
+
+    A share tau of noise becomes shift * tau / (1 + (shift - 1) * tau), so 2 log(shift) is taken off the log-SNR; two
+    shifts act as their product. SD3 takes 3 at 1024 pixels, RAE the square root of (the numbers in an image) / 4096.
+
+    Args:
+        levels: `Levels`.
+        shift: Float in [0.01, 100]. Above 1 is more noise, below 1 less.
+    """
+
+    def __init__(self, levels, shift):
+        check_instances(Levels, "a Levels, as LogitNormal(),", levels=levels)
+        check_numbers("[0.01, 100]", shift=shift)
+        self.levels, self.shift = levels, float(shift)
+
+    @property
+    def _change(self):
+        return -2 * np.log(self.shift).item()
+
+    def draw(self, batch_size, schedule, seed):
+        return schedule.to_timesteps(self.draw_log_snr(batch_size, schedule, seed))
+
+    def draw_log_snr(self, batch_size, schedule, seed):
+        return self.levels.draw_log_snr(batch_size, schedule, seed) + self._change
+
+    def support(self, schedule):
+        timesteps, probabilities = self.levels.support(schedule)
+        return schedule.timesteps_at(schedule.log_snr(timesteps) + self._change), probabilities
+
+
+def _normalized(densities):
+    """Probabilities of nodes at even distances, by the trapezoid rule."""
+    densities = densities * np.where(np.isin(np.arange(len(densities)), (0, len(densities) - 1)), 0.5, 1.0)
+    return densities / densities.sum()

@@ -4,87 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.utils.checks import as_numbers, check_integers, check_tensors, require
-from keras_umd.utils.configurable import Configurable
+from keras_umd.corruption.continuous import EDM, RectifiedFlow, Trigonometric
+from keras_umd.corruption.schedule import MAX_TIMESTEPS, NoiseSchedule
+from keras_umd.utils.checks import as_numbers, check_integers, require
 
-MAX_TIMESTEPS = 1_000_000  # a thousand times the paper's; the tables of many more would fill the memory
-
-
-class NoiseSchedule(Configurable):
-    """The factors of image and noise at each timestep: x_t = signal * x_0 + sigma * noise.
-
-    Timestep 0 is the clean image, T = `num_timesteps` the most noise. `Cosine` and `Linear` are the paper's. Another
-    one comes from its betas, by `NoiseSchedule.from_betas`, or from a subclass that says what `levels` and
-    `signal_and_sigma` are.
-
-    Args:
-        num_timesteps: Integer, T.
-    """
-
-    name = None  # by which `Corruption(schedule=...)` knows it
-
-    def __init__(self, num_timesteps=1000):
-        check_integers(1, MAX_TIMESTEPS, num_timesteps=num_timesteps)
-        self.num_timesteps = int(num_timesteps)
-
-    @staticmethod
-    def from_betas(betas):
-        """A variance-preserving schedule from its betas, see `VariancePreserving`."""
-        return VariancePreserving(betas)
-
-    def levels(self, timesteps):
-        """The noise levels at timesteps that may lie between two integers, on the host.
-
-        Args:
-            timesteps: Array of numbers, each 0 or in [1, T].
-
-        Returns:
-            Dictionary of float64 arrays of their shape: `timestep`, `signal`, `sigma`.
-        """
-        raise NotImplementedError
-
-    def signal_and_sigma(self, timesteps, rank=4):
-        """Factors of the image and of the noise at `timesteps`, each of shape `(batch, 1, 1, 1)` for rank 4.
-
-        Args:
-            timesteps: Tensor of shape `(batch,)`: integers in [0, T], or floats, 0 or in [1, T].
-            rank: Integer, that of the images.
-        """
-        raise NotImplementedError
-
-    def log_snr(self, timesteps):
-        """log(signal^2 / sigma^2) at `timesteps`, as of `levels`; infinite at 0."""
-        levels = self.levels(timesteps)
-        with np.errstate(divide="ignore"):
-            return 2 * (np.log(levels["signal"]) - np.log(levels["sigma"]))
-
-    def timesteps_at(self, log_snr):
-        """The timesteps in [1, T] of given log-SNRs: the inverse of `log_snr`."""
-        steps = np.arange(self.num_timesteps, 0, -1)
-        return np.interp(as_numbers(log_snr=log_snr, finite=False), self.log_snr(steps), steps)
-
-    def add_noise(self, images, noise, timesteps):
-        """x_t from x_0 (Eq. 1).
-
-        Args:
-            images, noise: Float tensors of one shape, `(batch, ...)`.
-            timesteps: Tensor of shape `(batch,)`, as of `signal_and_sigma`.
-        """
-        images, noise, timesteps = _tensors(images=images, noise=noise, timesteps=timesteps)
-        signal, sigma = self.signal_and_sigma(timesteps, len(images.shape))
-        return signal * images + sigma * noise
-
-    def predict_x0(self, x_t, noise, timesteps):
-        """The x_0 that `noise` implies at `x_t`: Eq. 1 solved for the image, where there is a signal."""
-        x_t, noise, timesteps = _tensors(x_t=x_t, noise=noise, timesteps=timesteps)
-        signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
-        return (x_t - sigma * noise) / signal
-
-    def predict_noise(self, x_t, x0, timesteps):
-        """The noise that `x0` implies at `x_t`, for `timesteps` of at least 1: Eq. 1 solved for the noise."""
-        x_t, x0, timesteps = _tensors(x_t=x_t, x0=x0, timesteps=timesteps)
-        signal, sigma = self.signal_and_sigma(timesteps, len(x_t.shape))
-        return (x_t - signal * x0) / sigma
+__all__ = ["EDM", "Cosine", "Linear", "NoiseSchedule", "RectifiedFlow", "Trigonometric", "VariancePreserving"]
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -195,22 +119,6 @@ class Linear(VariancePreserving):
         super().__init__(betas)
 
 
-def _tensors(*, timesteps, **images):
-    """Images, noise and timesteps as tensors, or a ValueError for other things and shapes."""
-    check_tensors(1, timesteps=timesteps)
-    require(timesteps.shape[0] != 0, "`timesteps` must be one for each image.", "timesteps of shape (0,)")
-    ranks = set()
-    for name, x in images.items():
-        check_tensors(None, types=("float",), **{name: x})
-        ranks.add(len(x.shape))
-    require(
-        len(ranks) == 1 and min(ranks) >= 2,
-        f"`{'` and `'.join(images)}` must be of one shape (batch, ...).",
-        ", ".join(f"{name} of shape {tuple(x.shape)}" for name, x in images.items()),
-    )
-    return [ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x for x in (*images.values(), timesteps)]
-
-
 SCHEDULES = {schedule.name: schedule for schedule in (Cosine, Linear)}
 
 
@@ -232,7 +140,7 @@ def get(schedule, num_timesteps=None):
     require(
         isinstance(schedule, str) and schedule in SCHEDULES,
         f"`schedule` must be one of {', '.join(map(repr, SCHEDULES))}, or a NoiseSchedule, for example "
-        "NoiseSchedule.from_betas(betas).",
+        "NoiseSchedule.from_betas(betas) or schedules.RectifiedFlow().",
         schedule=schedule,
     )
     return SCHEDULES[schedule](1000 if num_timesteps is None else num_timesteps)

@@ -11,7 +11,7 @@ from keras_umd.utils.checks import check_instances, check_numbers
 from keras_umd.utils.configurable import Configurable
 
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
-TRUTH = ("x0", "noise")
+TRUTH = ("x0", "noise", "level")
 
 
 @keras.saving.register_keras_serializable("keras_umd")

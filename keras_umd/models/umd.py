@@ -32,7 +32,6 @@ from keras_umd.models.encoder import Encoder
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import preset_config
 from keras_umd.objectives.objective import Objective
-from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
 from keras_umd.utils.checks import (
@@ -187,7 +186,7 @@ class UMD(keras.Model):
         heads = {
             name: target.num_values(patch_dim)
             for name, target in self.objective.heads().items()
-            if name not in PIXEL_PREDICTIONS
+            if name not in self.objective.pixel_predictions
         }
         self.decoder = Decoder(
             self.patch_size,
@@ -198,7 +197,7 @@ class UMD(keras.Model):
             self.conditioning,
             **how,
             hidden_dim=hidden_dim,
-            pixel_predictions=PIXEL_PREDICTIONS,
+            pixel_predictions=self.objective.pixel_predictions,
             heads=heads,
             name="decoder",
         )
@@ -206,7 +205,7 @@ class UMD(keras.Model):
         # Where nothing is ever masked, the mask token gets no gradient, and where no pixels are read, their head gets
         # none; some backends warn of that.
         self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
-        self.decoder.head.trainable = not set(PIXEL_PREDICTIONS).isdisjoint(self.objective.heads())
+        self.decoder.head.trainable = not set(self.objective.pixel_predictions).isdisjoint(self.objective.heads())
 
     def _prepare_training(self, seed):
         self.seed_generator = seed_generator(seed)

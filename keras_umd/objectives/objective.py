@@ -1,13 +1,16 @@
 """The loss of a model: a weighted sum of terms."""
 
+import functools
+
 import keras
 from keras import ops
 
-from keras_umd.objectives.prediction import Prediction, Velocity
-from keras_umd.objectives.reconstruction import Reconstruction
-from keras_umd.objectives.targets.denoising import X0, DenoisingTarget, Eps
+from keras_umd.corruption.weightings import mean_weight
+from keras_umd.objectives.prediction import Both, Prediction
+from keras_umd.objectives.reconstruction import Reconstruction, weight_of_error
+from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS, X0, DenoisingTarget, Eps, Velocity
 from keras_umd.objectives.term import Term
-from keras_umd.utils.checks import check_instances, require
+from keras_umd.utils.checks import check_instances, check_names, require
 from keras_umd.utils.configurable import revive
 
 
@@ -21,16 +24,21 @@ class Objective(keras.layers.Layer):
 
     Args:
         terms: List of `Term`.
+        pixel_predictions: Tuple of names, the targets of the size of a patch that the decoder's head predicts, in the
+            order of its channels; others get a head of their own. Defaults to x_0 and the noise, also where only one
+            of them is trained, so that the other can be learned later.
     """
 
-    def __init__(self, terms, **kwargs):
+    def __init__(self, terms, pixel_predictions=PIXEL_PREDICTIONS, **kwargs):
         super().__init__(**{"autocast": False, "name": "objective", **kwargs})
         require(
             isinstance(terms, (list, tuple)) and terms and all(isinstance(term, Term) for term in terms),
             "`terms` must be a list of Term, at least one.",
             terms=terms,
         )
+        check_names(pixel_predictions=pixel_predictions)
         self.terms = list(terms)
+        self.pixel_predictions = tuple(pixel_predictions)
         names = self.loss_names
         require(len(set(names)) == len(names), "`terms` must have different names.", names)
         _check_heads(self.terms)
@@ -41,17 +49,15 @@ class Objective(keras.layers.Layer):
         """The paper's objective (Eq. 4 to 6) for the views of a corruption.
 
         A clean image counts its x_0 error over the masked patches (MAE); a noisy one the mean of its errors: that of
-        x_0 over the masked patches and that of the noise over the visible ones, or one of them alone, as the
-        corruption's `noisy_losses` say.
+        x_0 over the masked patches and that of the noise over the visible ones, or others, as the corruption's
+        `noisy_losses`, `noisy_patches` and `weighting` say.
         """
         has_views = hasattr(corruption, "views")
         require(has_views, "`corruption` must be a keras_umd.Corruption, as Corruption.mae().", corruption=corruption)
-        terms = []
-        for view in corruption.views:
-            kinds = {"x0": (X0(), "masked"), "eps": (Eps(), "visible")}
-            names = ("x0",) if view.noise is None else corruption.noisy_losses
-            terms += [Reconstruction(view.name, *kinds[name], weight=1.0 / len(names)) for name in names]
-        return cls(terms)
+        terms = [term for view in corruption.views for term in _denoising_terms(view, corruption)]
+        predicted = tuple(dict.fromkeys(term.target.name for term in terms))
+        is_papers = corruption.noisy_patches is None and set(predicted) <= set(PIXEL_PREDICTIONS)
+        return cls(terms, PIXEL_PREDICTIONS if is_papers else predicted)
 
     @property
     def loss_names(self):
@@ -69,11 +75,11 @@ class Objective(keras.layers.Layer):
         return {name: target for term in self.terms for name, target in term.heads().items()}
 
     def prediction(self, name, views):
-        """The reading of the network from which a sampler gets x_0 and noise, a `Prediction` or `Velocity`.
+        """The reading of the network from which a sampler gets x_0 and noise, a `Prediction` or `Both`.
 
         Args:
-            name: The name of a denoising target (`"eps"`, `"x0"`), `"both"` for the v of both, or `None` for the noise
-                where it is trained, else x_0.
+            name: The name of a denoising target (`"eps"`, `"v"`, `"x0"`), `"both"` for the v of noise and x_0, or
+                `None` for the first of these that is trained.
             views: Names of the views whose terms have trained the model for noisy images.
 
         Raises:
@@ -95,13 +101,13 @@ class Objective(keras.layers.Layer):
             f"a model with the losses {self.loss_names}",
         )
         if name is None:
-            name = "eps" if "eps" in trained else choices[0]
+            name = next((name for name in ("eps", "v") if name in trained), choices[0])
         require(
             name in choices,
             f"`predict_from` must be one of {choices}: the model has learned no other prediction of noisy images.",
             predict_from=name,
         )
-        return Velocity(trained["x0"], trained["eps"]) if name == "both" else Prediction(trained[name])
+        return Both(trained["x0"], trained["eps"]) if name == "both" else Prediction(trained[name])
 
     def targets(self, views, patch_size, teacher=None):
         """The targets of all terms, by the name of their loss. No gradient passes here.
@@ -138,11 +144,33 @@ class Objective(keras.layers.Layer):
         return total / ops.cast(ops.maximum(batch_size, 1), "float32")
 
     def get_config(self):
-        return {**super().get_config(), "terms": [keras.saving.serialize_keras_object(term) for term in self.terms]}
+        terms = [keras.saving.serialize_keras_object(term) for term in self.terms]
+        is_papers = self.pixel_predictions == PIXEL_PREDICTIONS
+        own = {} if is_papers else {"pixel_predictions": self.pixel_predictions}
+        return {**super().get_config(), "terms": terms, **own}
 
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "terms": revive(list(config["terms"]))})
+
+
+def _denoising_terms(view, corruption):
+    """The terms of one view in `Objective.denoising`."""
+    kinds = {"x0": (X0(), "masked"), "eps": (Eps(), "visible"), "v": (Velocity(), "visible")}
+    if view.noise is None:
+        return [Reconstruction(view.name, *kinds["x0"])]
+    terms = []
+    for name in corruption.noisy_losses:
+        (target, where), options = kinds[name], {}
+        if corruption.noisy_patches is not None:
+            where, options = corruption.noisy_patches, {"masked_weight": corruption.masked_weight}
+        # What is masked has no noise that a weighting could judge.
+        if corruption.weighting is not None and (where != "masked" or view.mask is None):
+            levels, schedule = view.noise.levels, corruption.noise_schedule
+            of_error = functools.partial(weight_of_error, corruption.weighting, target)
+            options.update(weighting=corruption.weighting, mean_weight=mean_weight(of_error, levels, schedule))
+        terms.append(Reconstruction(view.name, target, where, weight=1.0 / len(corruption.noisy_losses), **options))
+    return terms
 
 
 def _check_heads(terms):

@@ -1,5 +1,7 @@
 """Readings of the network from which a sampler gets x_0 and noise."""
 
+from keras import ops
+
 
 class Prediction:
     """x_0 and noise from one prediction.
@@ -19,12 +21,12 @@ class Prediction:
         Args:
             outputs: Dictionary with a prediction of the shape of `x_t` for each of `names`.
             x_t: Float tensor, the noisy images.
-            level: Dictionary of scalars, `signal` and `sigma`.
+            level: Dictionary of scalars, `signal` and `sigma`, and the slopes that `NoiseSchedule.levels` gives.
         """
         return self.target.estimate(outputs[self.target.name], x_t, level)
 
 
-class Velocity:
+class Both:
     """x_0 and noise by the v of both predictions, v = signal * eps - sigma * x_0 (Salimans and Ho, 2022).
 
     It is mostly x_0 where there is much noise and eps where there is little, and divides by neither.
@@ -39,8 +41,11 @@ class Velocity:
         self.names = (x0.name, eps.name)
 
     def estimate(self, outputs, x_t, level):
-        """As of `Prediction`; the schedule must be variance-preserving."""
+        """As of `Prediction`. A path that has slopes of its own is scaled to one that preserves variance."""
         x0, eps = (outputs[name] for name in self.names)
         signal, sigma = level["signal"], level["sigma"]
+        if "signal_slope" in level:
+            scale = ops.sqrt(signal**2 + sigma**2)
+            x_t, signal, sigma = x_t / scale, signal / scale, sigma / scale
         v = signal * eps - sigma * x0
         return signal * x_t - sigma * v, sigma * x_t + signal * v

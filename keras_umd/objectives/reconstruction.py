@@ -3,11 +3,14 @@
 import keras
 from keras import ops
 
+from keras_umd.corruption.weightings import Weighting
 from keras_umd.layers.masking import take_tokens
+from keras_umd.objectives.targets.denoising import DenoisingTarget
 from keras_umd.objectives.targets.target import Target
 from keras_umd.objectives.term import Term
-from keras_umd.utils.checks import check_one_of, require
+from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
 
+OPTIONAL = {"weighting": None, "mean_weight": 1.0, "masked_weight": 1.0}
 PLACES = ("masked", "visible", "all")
 
 
@@ -23,14 +26,42 @@ class Reconstruction(Term):
         where: `"masked"`, `"visible"` or `"all"`.
         weight: Float.
         name: String. Defaults to the target's name.
+        weighting: `Weighting`, how much errors count by the noise level of their image, or `None`. The view must be
+            noisy, and the target a denoising one. Where all patches of a masked view count, those that are masked
+            have `masked_weight` instead.
+        mean_weight: Positive float that weights are divided by; `Objective.denoising` takes their mean under the levels
+            that are drawn, so that views keep their shares of the loss.
+        masked_weight: Float of at least 0.
     """
 
-    def __init__(self, view, target, where="masked", weight=1.0, name=None, **kwargs):
+    def __init__(
+        self,
+        view,
+        target,
+        where="masked",
+        weight=1.0,
+        name=None,
+        weighting=None,
+        mean_weight=1.0,
+        masked_weight=1.0,
+        **kwargs,
+    ):
         check_one_of(PLACES, where=where)
+        check_instances(Weighting, "a Weighting, as weightings.V(),", optional=True, weighting=weighting)
+        check_numbers("(0, inf)", mean_weight=mean_weight)
+        check_numbers("[0, 1e6]", masked_weight=masked_weight)
         require(isinstance(target, Target) and target.name, "`target` must be a Target with a `name`.", target=target)
         super().__init__(view, weight, name=target.name if name is None else name, **kwargs)
         self.target = target
+        require(
+            weighting is None or isinstance(target, DenoisingTarget),
+            "`weighting` needs a denoising target, as X0().",
+            target=target,
+        )
         self.where = where
+        self.weighting = weighting
+        self.mean_weight = mean_weight
+        self.masked_weight = masked_weight
         self.built = True
 
     def reads(self):
@@ -41,16 +72,42 @@ class Reconstruction(Term):
 
     def targets(self, view, patch_size, teacher=None):
         target = self.target(view, patch_size, teacher)  # (n, num_patches, values)
-        if "masked" not in view:
+        if "masked" in view:
+            indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
+            target = take_tokens(target, indices[0] if len(indices) == 1 else ops.concatenate(indices, axis=1))
+        if self.weighting is None and self.masked_weight == 1:
             return target
-        indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
-        return take_tokens(target, indices[0] if len(indices) == 1 else ops.concatenate(indices, axis=1))
+        return {"values": target, "weights": self._weights(view)}
+
+    def _weights(self, view):
+        """The weight of each image, `(n, 1)`, or of each of its patches, `(n, patches)`."""
+        if self.weighting is None:
+            weights = ops.ones((1, 1))
+        else:
+            require("level" in view, "`weighting` needs a noisy view.", f"a view of {sorted(view)}")
+            weights = ops.reshape(weight_of_error(self.weighting, self.target, view["level"]), (-1, 1))
+            weights = ops.cast(weights, "float32") / self.mean_weight
+        if self.where != "all" or "masked" not in view:
+            return weights
+        of_masked = ops.full_like(ops.cast(view["masked"], "float32"), self.masked_weight)
+        of_visible = ops.broadcast_to(weights, ops.shape(view["visible"]))
+        return ops.concatenate([of_visible, of_masked], axis=1)
 
     def image_losses(self, outputs, target):
+        weights = None
+        if isinstance(target, dict):
+            target, weights = target["values"], target["weights"]
         prediction, num_patches = outputs[self.target.name], target.shape[1]
         if prediction.shape[1] != num_patches:  # another term reads the other patches, too: visible ones come first
             prediction = prediction[:, -num_patches:] if self.where == "masked" else prediction[:, :num_patches]
-        return ops.mean(self.target.errors(prediction, target), axis=1)  # (n,)
+        errors = self.target.errors(prediction, target)
+        return ops.mean(errors if weights is None else errors * weights, axis=1)  # (n,)
 
     def get_config(self):
-        return {**super().get_config(), "target": self.target, "where": self.where}
+        own = {name: getattr(self, name) for name, default in OPTIONAL.items() if getattr(self, name) != default}
+        return {**super().get_config(), "target": self.target, "where": self.where, **own}
+
+
+def weight_of_error(weighting, target, level):
+    """The weight of the squared error of a prediction: that of x_0, times what the error is worth as one of x_0."""
+    return weighting(level) * target.x0_share(level)

@@ -34,11 +34,12 @@ def generate(model, labels=None, num_images=None, **options):
             only, or away from another model. It acts on the predicted noise (Eq. 3), from which x_0 follows.
         initial_noise: Float array `(num_images, *image_shape)` from N(0, 1), to start from.
         seed: Integer, `keras.random.SeedGenerator` or `None`, for everything that is drawn.
-        predict_from: `"eps"` or `"x0"`, the head to read, or `"both"`: by the v that they give together (Salimans
-            and Ho, 2022), mostly x_0 where there is much noise and eps where there is little. The paper's ablation
-            finds x_0 better after fine-tuning; `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0
-            nearer to the labels. In pre-training with masks, x_0 of visible patches isn't trained. Where a schedule
-            leaves no signal, eps can't be read.
+        predict_from: `"eps"`, `"v"` or `"x0"`, the head to read, by default the first of these that was trained, or
+            `"both"`: by the v that eps and x_0 give together (Salimans and Ho, 2022), mostly x_0 where there is much
+            noise and eps where there is little. The paper's ablation finds x_0 better after fine-tuning;
+            `benchmarks/sampling_quality.py` finds eps nearer to the data, x_0 nearer to the labels. In pre-training
+            with two heads and masks, x_0 of visible patches isn't trained. Where a schedule leaves no signal, eps
+            can't be read.
         weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
         image_indices: Int array `(num_images,)`, the places of the images in the seed's sequence. Defaults to 0, 1,
             2 and so on.
@@ -114,7 +115,7 @@ def denoise(model, images, timestep, labels=None, **options):
     One step gives one guess at them all, blurred where the noise hides what was there (with much noise that of
     `predict_from="x0"` is the better one); more steps draw one of the possible images. A picture with noise of
     deviation s, in the model's range, belongs to `timestep = schedule.timesteps_at(-2 * np.log(s))` of the model's
-    `schedule = corruption.noise_schedule`, and must be divided by `np.sqrt(1 + s**2)`.
+    `schedule = corruption.noise_schedule`, and must be multiplied by `schedule.levels(timestep)["signal"]`.
 
     Args:
         images: Float array `(batch, *image_shape)`, x_t as `NoiseSchedule.add_noise` makes it. Its
@@ -135,7 +136,7 @@ def denoise(model, images, timestep, labels=None, **options):
 
 
 def estimate(model, x_t, timesteps, labels=None):
-    """The network's estimates of x_0 and of the noise of noisy images, nothing masked.
+    """The network's predictions for noisy images, nothing masked.
 
     Args:
         x_t: Float tensor of shape `(batch, *image_shape)`.
@@ -143,7 +144,7 @@ def estimate(model, x_t, timesteps, labels=None):
         labels: Int tensor of shape `(batch,)`, `num_classes` for the null label; `None` for the null label of all.
 
     Returns:
-        Dictionary of float tensors of the shape of `x_t`, `x0` and `eps`.
+        Dictionary of float tensors of the shape of `x_t`, by name: `x0` and `eps` of the paper's model.
     """
     check_tensors(len(model.image_shape) + 1, types=("float",), x_t=x_t)
     check_tensors(1, timesteps=timesteps)
@@ -176,6 +177,8 @@ def _batches(model, labels, num_images, settings, start=None, extra=None, num_fr
     models = _models(model, settings, rows, labels)
     values = sum((weak_model.weight_values() for weak_model in models[1:]), model.weight_values(settings.weights))
     shared = {"rows": rows, "key": noise_key(seed_generator(settings.seed))}
+    if start is None and "signal_slope" in rows:  # a variance-preserving path starts from noise of deviation 1
+        shared["noise_scale"] = rows["sigma"][0]
     each = {
         "image_indices": np.arange(num_images) if settings.image_indices is None else settings.image_indices,
         "labels": None if labels is None else ops.convert_to_numpy(labels),

@@ -41,10 +41,13 @@ class SamplingProgram:
             denoise = guided(denoise, weak, inputs.get("label_rows"), null_row, self.always_guided)
         if "known" in inputs:
             denoise = with_known_pixels(denoise, inputs["known"], inputs["mask"])
+        x_T = inputs["x_t"] if "x_t" in inputs else draw_noise(0)
+        if "noise_scale" in inputs:
+            x_T = inputs["noise_scale"] * x_T
         return self.sampler.loop(
             denoise,
             lambda i: draw_noise(i + 1),
-            inputs["x_t"] if "x_t" in inputs else draw_noise(0),
+            x_T,
             inputs["rows"],
             model.value_range,
             self.num_frames,

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.sampling.image_noise import image_noise, noise_key
-from keras_umd.sampling.time_grids import check_timesteps, time_grid
+from keras_umd.sampling.time_grids import check_timesteps, is_explicit, time_grid
 from keras_umd.utils.checks import as_integers, as_numbers, check_numbers, is_between, is_pair, require
 from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
@@ -33,7 +33,8 @@ class Sampler(Configurable):
 
     Args:
         timesteps: Where to look: `"uniform"`, `"quadratic"`, `"log_snr"`, `"karras"` (see
-            `keras_umd.sampling.time_grids`) or a falling list of numbers in [1, T]. After the last one comes 0.
+            `keras_umd.sampling.time_grids`), a grid that `Shifted` makes of these, or a falling list of numbers in
+            [1, T]. After the last one comes 0.
     """
 
     is_stochastic = False
@@ -189,7 +190,7 @@ class Sampler(Configurable):
         return frames[0] if frames else samples
 
     def _times(self, num_steps, schedule, start):
-        explicit = not isinstance(self.timesteps, str)
+        explicit = is_explicit(self.timesteps)
         if num_steps is None and explicit:
             num_steps = self.num_calls(len(self.timesteps))
         T = schedule.num_timesteps

@@ -5,9 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_umd.sampling.sampler import Sampler
+from keras_umd.sampling.time_grids import Shifted, is_explicit
 from keras_umd.utils.checks import check_numbers, require
 
-__all__ = ["DDIM", "DPMSolverPP2M", "Heun", "Sampler"]
+__all__ = ["DDIM", "DPMSolverPP2M", "Euler", "Heun", "Sampler", "Shifted"]
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -47,6 +48,20 @@ class DDIM(Sampler):
 
 
 @keras.saving.register_keras_serializable("keras_umd")
+class Euler(DDIM):
+    """Euler's method for the probability flow: `DDIM` without fresh noise.
+
+    On a rectified flow it is Euler's method in its own time, x + (tau' - tau) * v; on EDM's path that in sigma.
+
+    Args:
+        timesteps: As of `Sampler`.
+    """
+
+    def __init__(self, timesteps="uniform"):
+        super().__init__(0.0, timesteps)
+
+
+@keras.saving.register_keras_serializable("keras_umd")
 class DPMSolverPP2M(Sampler):
     """DPM-Solver++ (2M): second order from one call a step, by the x_0 of the step before (Lu et al., 2022, Alg. 2).
 
@@ -60,7 +75,7 @@ class DPMSolverPP2M(Sampler):
     def __init__(self, timesteps="log_snr"):
         super().__init__(timesteps)
         require(
-            isinstance(self.timesteps, str) or np.all(np.diff(self.timesteps) != 0),
+            not is_explicit(self.timesteps) or np.all(np.diff(self.timesteps) != 0),
             "`timesteps` must fall in every step.",
             timesteps=timesteps,
         )
@@ -92,7 +107,8 @@ class Heun(Sampler):
     Deterministic. The last step, which goes to the image, is one of Euler's with one call; with an even number of calls
     the first step is too, so that `num_steps` is exactly what the network is called. Explicit timesteps are those of
     the steps: k of them take 2 k - 1 calls. The time is noise over signal and the slope the noise; a step that starts
-    from no signal has signal over noise as the time and x_0 as the slope.
+    from no signal has signal over noise as the time and x_0 as the slope. A rectified flow is followed in its own time,
+    with the velocity as the slope (SiT, JiT).
 
     Args:
         timesteps: As of `Sampler`.
@@ -111,16 +127,18 @@ class Heun(Sampler):
         """Two calls a step, predictor (Euler) and corrector (trapezoid); one for the steps in `of_one_call`."""
         last = self.num_times(num_calls) - 1
         of_one_call = (last,) if num_calls % 2 else (0, last)
-        calls = [(step, 0) for step in range(last + 1)] + [(s, 1) for s in range(last + 1) if s not in of_one_call]
-        step, is_second = np.array(sorted(calls)).T
+        pairs = [(step, 0) for step in range(last + 1)] + [(s, 1) for s in range(last + 1) if s not in of_one_call]
+        step, is_second = np.array(sorted(pairs)).T
         signal, sigma = levels["signal"], levels["sigma"]
+        calls = {**{name: column[step + is_second] for name, column in levels.items()}, "is_second": is_second}
+        if "time" in levels:
+            return {**calls, "x_weight": np.ones(len(step)), "slope_weight": np.diff(levels["time"])[step]}
         with np.errstate(divide="ignore", invalid="ignore"):  # where there is no signal, and `by_x0` chooses
             ratio = sigma / signal
             by_eps = signal[step + 1] / signal[step], signal[step + 1] * (ratio[step + 1] - ratio[step])
         by_x0 = signal[step] == 0
         return {
-            **{name: column[step + is_second] for name, column in levels.items()},
-            "is_second": is_second,
+            **calls,
             "by_x0": by_x0,
             "x_weight": np.where(by_x0, sigma[step + 1] / sigma[step], by_eps[0]),
             "slope_weight": np.where(by_x0, signal[step + 1], by_eps[1]),
@@ -132,7 +150,10 @@ class Heun(Sampler):
     def step(self, x_t, memory, x0, eps, fresh_noise, row):
         is_second = row["is_second"] > 0
         start = ops.where(is_second, memory[0], x_t)  # of the step
-        slope = ops.where(row["by_x0"] > 0, x0, eps)
+        if "time" in row:
+            slope = row["signal_slope"] * x0 + row["sigma_slope"] * eps
+        else:
+            slope = ops.where(row["by_x0"] > 0, x0, eps)
         mean_slope = ops.where(is_second, (memory[1] + slope) / 2, slope)
         return row["x_weight"] * start + row["slope_weight"] * mean_slope, (start, slope)
 

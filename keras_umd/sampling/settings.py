@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_umd.sampling import guidance, samplers
+from keras_umd.sampling.time_grids import is_explicit
 from keras_umd.utils.checks import check_integers, require
 
 PAPER_STEPS = 250
@@ -60,13 +61,13 @@ class Settings:
             ValueError: if the prediction that is read `needs_signal` and the schedule leaves none somewhere.
         """
         num_steps = self.num_steps
-        if num_steps is None and isinstance(self.sampler.timesteps, str):
+        if num_steps is None and not is_explicit(self.sampler.timesteps):
             num_steps = min(PAPER_STEPS, schedule.num_timesteps) if start is None else 1
         rows = self.sampler.rows(num_steps, schedule, start)
         require(
             not needs_signal or np.all(rows["signal"] != 0),
             f"At timestep {rows['timestep'][0]:g} the schedule leaves no signal, and the noise tells nothing of "
-            "the image; read another prediction, or give the sampler `timesteps` that start lower.",
+            "the image; read another prediction, or give the sampler `timesteps` that start lower, as 'karras' do.",
             predict_from=self.predict_from,
         )
         scales = np.asarray(self.guidance.scales(rows["timestep"], schedule), "float32")

@@ -29,3 +29,12 @@ class Noise(Configurable):
             Float32 tensor of the shape of `x0`, what the network sees.
         """
         raise NotImplementedError
+
+    def level(self, timesteps, schedule, rank):
+        """The noise level of each image, for targets and weightings, as of `NoiseSchedule.level`.
+
+        Args:
+            timesteps, schedule: As of a call.
+            rank: Integer, that of the images.
+        """
+        return schedule.level(timesteps, rank)

@@ -1,11 +1,13 @@
 """Targets that a sampler can read: each gives x_0 and noise at a noise level."""
 
 import keras
+from keras import ops
 
+from keras_umd.corruption.weightings import MIN_RATIO, turn
 from keras_umd.layers.patches import patchify
 from keras_umd.objectives.targets.target import Target
 
-# What the head for pixels predicts, in the order of its channels.
+# What the head for pixels predicts in the paper's model, in the order of its channels.
 PIXEL_PREDICTIONS = ("x0", "eps")
 
 
@@ -23,10 +25,18 @@ class DenoisingTarget(Target):
         Args:
             output, x_t: Float tensors of one shape, the prediction and the noisy image.
             level: Dictionary of scalars or tensors that broadcast: `signal` and `sigma`, the factors of the image and
-                of the noise.
+                of the noise; `signal_slope` and `sigma_slope` where the path isn't variance-preserving.
 
         Returns:
             Pair of float tensors of the shape of `x_t`, `(x0, eps)`.
+        """
+        raise NotImplementedError
+
+    def x0_share(self, level):
+        """What a squared error of this prediction is worth as one of x_0, for weightings: (dx_0 / dprediction)^2.
+
+        Args:
+            level: Dictionary of float tensors, as `NoiseSchedule.level` returns it.
         """
         raise NotImplementedError
 
@@ -43,6 +53,9 @@ class X0(DenoisingTarget):
 
     def estimate(self, output, x_t, level):
         return output, (x_t - level["signal"] * output) / level["sigma"]
+
+    def x0_share(self, level):
+        return ops.ones_like(level["signal"])
 
     def as_pixels(self, prediction, patches):
         return prediction
@@ -62,3 +75,35 @@ class Eps(DenoisingTarget):
 
     def estimate(self, output, x_t, level):
         return (x_t - level["sigma"] * output) / level["signal"], output
+
+    def x0_share(self, level):
+        return ops.square(1 / ops.maximum(level["signal"] / level["sigma"], MIN_RATIO))
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Velocity(DenoisingTarget):
+    """The velocity of the noisy image along the schedule's path.
+
+        v = signal' x_0 + sigma' noise
+
+    On a variance-preserving path that is signal * noise - sigma * x_0 (Salimans and Ho, 2022), on a rectified flow
+    noise - x_0. It gives both, and divides by neither factor.
+    """
+
+    name = "v"
+
+    def __call__(self, view, patch_size, teacher=None):
+        if "noise" not in view:
+            raise ValueError(f"A clean view has no velocity; take X0(). Received: a view of {sorted(view)}")
+        level = view["level"]
+        return patchify(level["signal_slope"] * view["x0"] + level["sigma_slope"] * view["noise"], patch_size)
+
+    def estimate(self, output, x_t, level):
+        signal, sigma = level["signal"], level["sigma"]
+        if "signal_slope" not in level:
+            return signal * x_t - sigma * output, sigma * x_t + signal * output
+        x0 = (level["sigma_slope"] * x_t - sigma * output) / turn(level)
+        return x0, (signal * output - level["signal_slope"] * x_t) / turn(level)
+
+    def x0_share(self, level):
+        return ops.square(level["sigma"] / turn(level))
