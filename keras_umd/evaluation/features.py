@@ -19,7 +19,7 @@ class FeatureSet:
     """The features of a data set.
 
     Attributes:
-        features: Float array of shape `(n, dim)`.
+        features: Float array of shape `(n, dim)`; of `extract_tokens`, `(n, patches, dim)`.
         labels: Int array of shape `(n,)`, or `None`.
         digest: String, a hash of the images and labels in their order.
     """
@@ -29,7 +29,7 @@ class FeatureSet:
     digest: str
 
     def __post_init__(self):
-        check_tensors(2, types=("float",), features=self.features)
+        check_tensors(3 if np.ndim(self.features) == 3 else 2, types=("float",), features=self.features)
         if self.labels is not None:
             check_tensors(1, types=("int",), labels=self.labels)
         check_instances(str, "a string", digest=self.digest)

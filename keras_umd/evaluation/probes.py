@@ -231,7 +231,7 @@ class KNNProbe(Probe):
         """The accuracy on the test set, a list of one: nothing is random."""
         (features, labels), (test_features, test_labels) = checked_sets(train, test)
         require(self.k <= len(features), f"There are {len(features)} training images.", f"k={self.k}")
-        features, test_features = _directions(features), _directions(test_features)
+        features, test_features = directions(features), directions(test_features)
         num_classes = int(labels.max()) + 1
         num_right = 0
         for start in range(0, len(test_features), TEST_BLOCK):
@@ -239,14 +239,20 @@ class KNNProbe(Probe):
             cosines = test_features[part] @ features.T  # (block, n)
             nearest = np.argpartition(-cosines, self.k - 1, axis=1)[:, : self.k]
             cosines = np.take_along_axis(cosines, nearest, axis=1)
-            votes = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / self.temperature)
-            places = np.arange(len(votes))[:, None] * num_classes + labels[nearest]
-            sums = np.bincount(places.ravel(), votes.ravel(), minlength=len(votes) * num_classes)
-            num_right += np.sum(sums.reshape(-1, num_classes).argmax(axis=1) == test_labels[part])
+            sums = votes_of(cosines, labels[nearest], self.temperature, num_classes)
+            num_right += np.sum(sums.argmax(axis=1) == test_labels[part])
         return [float(num_right / len(test_features))]
 
 
-def _directions(features):
+def votes_of(cosines, labels, temperature, num_classes):
+    """The votes for each class, `(n, num_classes)`, of neighbours with `cosines` and `labels` `(n, k)`."""
+    votes = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / temperature)
+    places = np.arange(len(votes))[:, None] * num_classes + labels
+    sums = np.bincount(places.ravel(), votes.ravel(), minlength=len(votes) * num_classes)
+    return sums.reshape(-1, num_classes)
+
+
+def directions(features):
     """Features of length 1, in float64."""
     features = features.astype("float64")
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

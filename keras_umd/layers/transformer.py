@@ -163,6 +163,7 @@ class TransformerBlock(BaseLayer):
         self.attention_norm = LayerNorm(dtype=self.dtype_policy, name="attention_norm")
         self.attention = SelfAttention(num_heads, dtype=self.dtype_policy, name="attention")
         self.mlp_norm = LayerNorm(dtype=self.dtype_policy, name="mlp_norm")
+        self.drop_path = None  # a `DropPath`, for fine-tuning
 
     def build(self, tokens_shape, condition_shape=None):
         hidden_dim = tokens_shape[-1]
@@ -188,16 +189,21 @@ class TransformerBlock(BaseLayer):
             num_outputs = num_outputs or tokens.shape[1]
             condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
             tokens = ops.concatenate([condition, tokens], axis=1)
-        x = _last(tokens, num_outputs) + self.attention(self.attention_norm(tokens), num_outputs=num_outputs)
-        return x + self._mlp(self.mlp_norm(x))
+        x = _last(tokens, num_outputs) + self._kept(
+            self.attention(self.attention_norm(tokens), num_outputs=num_outputs)
+        )
+        return x + self._kept(self._mlp(self.mlp_norm(x)))
 
     def _modulated(self, x, modulation, num_outputs):
         # (batch, 1, hidden_dim) each
         shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation[:, None], 6, axis=-1)
-        x = _last(x, num_outputs) + gate0 * self.attention(
-            self.attention_norm(x, shift0, scale0), num_outputs=num_outputs
+        x = _last(x, num_outputs) + gate0 * self._kept(
+            self.attention(self.attention_norm(x, shift0, scale0), num_outputs=num_outputs)
         )
-        return x + gate1 * self._mlp(self.mlp_norm(x, shift1, scale1))
+        return x + gate1 * self._kept(self._mlp(self.mlp_norm(x, shift1, scale1)))
+
+    def _kept(self, branch):
+        return branch if self.drop_path is None else self.drop_path(branch)
 
     def _mlp(self, x):
         return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))

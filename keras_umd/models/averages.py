@@ -7,7 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.utils.checks import check_numbers
+from keras_umd.utils.checks import check_numbers, is_list
+
+
+def as_decays(decays):
+    """A list of decays, floats and profiles, from one or several."""
+    decays = decays if is_list(decays) else [decays]
+    return [decay if hasattr(decay, "newest_weight") else float(decay) for decay in decays]
 
 
 class WeightAverage(keras.layers.Layer):
@@ -19,13 +25,14 @@ class WeightAverage(keras.layers.Layer):
     It is kept in float32, whatever the weights are: in bfloat16 it would soon stand still.
 
     Args:
-        decay: Float in [0, 1).
+        decay: Float in [0, 1); or a `PowerProfile`, by which the weights of the updates follow a power of time instead.
         variables: list of Keras variables to average.
     """
 
     def __init__(self, decay, variables, **kwargs):
         super().__init__(trainable=False, autocast=False, **kwargs)
-        check_numbers("[0, 1)", decay=decay)
+        if not hasattr(decay, "newest_weight"):
+            check_numbers("[0, 1)", decay=decay)
         self.decay = decay
         # A tuple of variables that belong to other layers must not become weights of this one.
         self._sources = lambda variables=tuple(variables): variables
@@ -43,12 +50,19 @@ class WeightAverage(keras.layers.Layer):
             counts: Bool scalar, whether the weights have been updated since the last time; `None` for yes.
         """
         self.num_updates.assign_add(1.0 if counts is None else ops.cast(counts, "float32"))
-        # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits.
-        weight = (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay)) if self.decay else 1.0
+        weight = self._newest_weight()
         if counts is not None:
             weight = ops.where(counts, weight, 0.0)
         for average, variable in zip(self.averages, self._sources(), strict=True):
             average.assign(average + weight * (ops.cast(variable, "float32") - average))
+
+    def _newest_weight(self):
+        """The weight of the value that is taken in now, in the average with those of before."""
+        if hasattr(self.decay, "newest_weight"):
+            # At least 1: before the first update, the weight of a step that doesn't count would be NaN.
+            return self.decay.newest_weight(ops.maximum(self.num_updates.value, 1.0))
+        # 1 - decay^n by expm1: for decays close to 1 the difference would lose its digits.
+        return (1 - self.decay) / -ops.expm1(self.num_updates.value * math.log(self.decay)) if self.decay else 1.0
 
     def is_of(self, variables):
         """Whether it averages exactly these variables."""

@@ -1,9 +1,9 @@
 """Settings of `compile` beside Keras' own: weight decay, and the averages that an optimizer asks for."""
 
 import keras
-import numpy as np
 
 from keras_umd.backend.steps import supported_steps_per_execution
+from keras_umd.models.averages import as_decays
 from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_one_of, require
 
 # Adam divides by the root of a mean square, which float16 rounds to 0 for gradients below 2e-4. At epsilon=1e-7 a loss
@@ -38,7 +38,7 @@ def settle_optimizer(optimizer, variables):
     """Exclude biases and tokens from the weight decay of an optimizer.
 
     Returns:
-        List of floats, the decays of the averages that the optimizer asks for (see `keras_umd.recipes`).
+        List, the decays of the averages that the optimizer asks for (see `keras_umd.recipes`).
     """
     while hasattr(optimizer, "inner_optimizer"):  # of a LossScaleOptimizer
         optimizer = optimizer.inner_optimizer
@@ -47,7 +47,7 @@ def settle_optimizer(optimizer, variables):
         excluded = [v for v in variables if not optimizer._use_weight_decay(v)]  # by the user
         optimizer.exclude_from_weight_decay(var_list=[*excluded, *undecayed_variables(variables)])
     decay = getattr(optimizer, "ema_decay", None)
-    return [] if decay is None else [float(d) for d in np.atleast_1d(decay)]
+    return [] if decay is None else as_decays(decay)
 
 
 def check_epsilon(optimizer, variables):

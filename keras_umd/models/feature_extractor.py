@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.corruption import schedules
+from keras_umd.layers.drop_path import drop_paths
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.layers.transformer import CONDITIONINGS
@@ -18,6 +19,7 @@ from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import (
     check_integers,
+    check_numbers,
     check_one_of,
     check_positive_integers,
     check_timesteps,
@@ -70,6 +72,8 @@ class FeatureExtractor(keras.Model):
         schedule: `NoiseSchedule`, or its name.
         num_timesteps: Integer, T, of a schedule that is given by name.
         seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
+        drop_path: Float in [0, 1). In training, the share of the images for which the branches of the last block are
+            left out; from 0 in the first it grows block by block (stochastic depth). For fine-tuning.
 
     Call arguments:
         images: uint8 or float tensor of shape `(batch, *space, channels)`. Float images lie in `value_range`. A
@@ -103,6 +107,7 @@ class FeatureExtractor(keras.Model):
         num_timesteps=None,
         seed=None,
         model_range=None,
+        drop_path=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -154,6 +159,9 @@ class FeatureExtractor(keras.Model):
             dtype=self.dtype_policy,
             name="encoder",
         )
+        check_numbers("[0, 1)", drop_path=drop_path)
+        drop_paths(self.encoder.blocks, drop_path)
+        self.drop_path = float(drop_path)
         self.encoder.build((None, *self.image_shape))
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self.built = True
@@ -264,6 +272,7 @@ class FeatureExtractor(keras.Model):
             **keras.saving.serialize_keras_object(schedules.schedule_config(self.noise_schedule)),
             "seed": self.seed,
             "model_range": None if self.model_range == self.value_range else self.model_range,
+            "drop_path": self.drop_path,
             **adaptation.adaptations(self._parts()),
         }
 

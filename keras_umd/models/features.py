@@ -49,7 +49,15 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
 
 
 def feature_extractor(
-    model, image_shape=None, pooling="cls", layer=None, timesteps=0, weights="average", seed=None, value_range=None
+    model,
+    image_shape=None,
+    pooling="cls",
+    layer=None,
+    timesteps=0,
+    weights="average",
+    seed=None,
+    value_range=None,
+    drop_path=0.0,
 ):
     """The encoder, with a copy of its weights, as a Keras model to embed in others.
 
@@ -64,6 +72,7 @@ def feature_extractor(
         seed: Integer, `keras.random.SeedGenerator` or `None`, for the noise.
         value_range: Pair of floats, the range of the float images that it will get, for example (0, 255): they are
             scaled inside. Defaults to the model's.
+        drop_path: Float in [0, 1), the stochastic depth of a fine-tuning, see `FeatureExtractor`.
 
     Returns:
         `FeatureExtractor`.
@@ -101,6 +110,7 @@ def feature_extractor(
         layer=layer,
         timesteps=timesteps,
         seed=seed,
+        drop_path=drop_path,
     )
     extractor.copy_weights(model, weights)
     return extractor

@@ -24,7 +24,7 @@ from keras_umd.models import (
     training,
 )
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
-from keras_umd.models.averages import WeightAverage
+from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
@@ -305,7 +305,7 @@ class UMD(keras.Model):
 
         Args:
             weights: `"average"`, the first average that a training has updated, or the raw weights of a model without;
-                `"raw"`; or a float, the decay of one of the model's averages.
+                `"raw"`; or the decay of one of the model's averages, a float or a `PowerProfile`.
         """
         decays = [average.decay for average in self.averages]
         if isinstance(weights, str) and weights == "average":
@@ -313,7 +313,7 @@ class UMD(keras.Model):
         if isinstance(weights, str) and weights == "raw":
             return [variable.value for variable in self.network_weights]
         require(
-            is_number(weights) and weights in decays,
+            (is_number(weights) or hasattr(weights, "newest_weight")) and weights in decays,
             "`weights` must be 'average', 'raw' or the decay of one of the model's averages, which `track_average` "
             f"starts before training: {decays}.",
             weights=weights,
@@ -365,10 +365,10 @@ class UMD(keras.Model):
         LoRA has added weights since (`compile` asks for all again); one that is not is dropped.
 
         Args:
-            decays: Float in [0, 1) or a list of them, one average each.
+            decays: Float in [0, 1), `recipes.PowerProfile`, or a list of them, one average each.
         """
         check_decays(decays=decays)
-        decays, weights = [float(decay) for decay in np.atleast_1d(decays)], self.network_weights
+        decays, weights = as_decays(decays), self.network_weights
         if decays == [average.decay for average in self.averages] and all(a.is_of(weights) for a in self.averages):
             return
         kept = {a.decay: a if a.is_of(weights) else a.renewed(weights) for a in self.averages if a.decay in decays}
@@ -562,7 +562,7 @@ class UMD(keras.Model):
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
             "objective": keras.saving.serialize_keras_object(self.objective),
-            "ema_decays": [average.decay for average in self.averages],
+            "ema_decays": [keras.saving.serialize_keras_object(average.decay) for average in self.averages],
             "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
             **adaptation.adaptations(self.network_layers()),
         }
@@ -576,7 +576,7 @@ class UMD(keras.Model):
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         model = cls(**config)
         adaptation.adapt(model.network_layers(), lora, quantized)
-        model.track_average(ema_decays)
+        model.track_average(revive(ema_decays))
         for layer in model._layers_of_network():
             if layer.path in frozen:
                 layer.trainable = False

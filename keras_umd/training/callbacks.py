@@ -9,13 +9,23 @@ from keras_umd.backend.processes import is_first_process
 from keras_umd.training.backup import BackupAndRestore
 from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
+from keras_umd.training.posthoc_ema import SnapshotAverages
 from keras_umd.training.state import save_model
 from keras_umd.training.throughput import Throughput
 from keras_umd.utils import storage
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_paths, require
 
-__all__ = ["BackupAndRestore", "Guard", "HistoryFile", "ModelFile", "Monitor", "Throughput", "standard"]
+__all__ = [
+    "BackupAndRestore",
+    "Guard",
+    "HistoryFile",
+    "ModelFile",
+    "Monitor",
+    "SnapshotAverages",
+    "Throughput",
+    "standard",
+]
 
 
 class ModelFile(keras.callbacks.Callback):

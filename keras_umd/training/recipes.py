@@ -1,63 +1,37 @@
-"""The paper's optimizers: tables 4 and 5."""
+"""Recipes: the paper's optimizers (tables 4 and 5), and those of later work (docs/recipes.md)."""
 
-import warnings
+from keras_umd.training.classification import classification
+from keras_umd.training.mixing import MixedBatches
+from keras_umd.training.optimizers import (
+    AdamW,
+    LayerwiseAdamW,
+    Muon,
+    constant_with_warmup,
+    cosine_with_warmup,
+    warn_of_a_tiny_rate,
+)
+from keras_umd.training.posthoc_ema import posthoc_average
+from keras_umd.training.recipe import Recipe, conditional_pretraining
+from keras_umd.utils.checks import check_numbers, check_positive_integers
+from keras_umd.utils.power_profile import PowerProfile
 
-import keras
-
-from keras_umd.utils.checks import check_decays, check_integers, check_numbers, check_positive_integers, require
-
-__all__ = ["AdamW", "cosine_with_warmup", "finetuning_optimizer", "pretraining_optimizer"]
+__all__ = [
+    "AdamW",
+    "LayerwiseAdamW",
+    "MixedBatches",
+    "Muon",
+    "PowerProfile",
+    "Recipe",
+    "classification",
+    "conditional_pretraining",
+    "constant_with_warmup",
+    "cosine_with_warmup",
+    "finetuning_optimizer",
+    "posthoc_average",
+    "pretraining_optimizer",
+]
 
 PAPERS_BASE_RATE = 1.5e-4  # at batch size 256
-# Below both, models hardly learn: after 354 steps that peaked at 1.9e-5, the eps loss was 0.98, at 1e-3 it was 0.21.
-SMALL_PEAK, FEW_STEPS = 1e-4, 50_000
-
-
-@keras.saving.register_keras_serializable("keras_umd")
-class AdamW(keras.optimizers.AdamW):
-    """Keras' AdamW, with a moving average of the weights that the model keeps.
-
-    Args:
-        *args, **kwargs: As of `keras.optimizers.AdamW`.
-        ema_decay: Float in [0, 1), a list of them, or `None` for no average. Read by `UMD.compile`, which keeps the
-            average; unlike Keras' `use_ema`, it leaves the trained weights alone, and is saved with the model.
-    """
-
-    def __init__(self, *args, ema_decay=None, **kwargs):
-        check_decays(optional=True, ema_decay=ema_decay)
-        super().__init__(*args, **kwargs)
-        self.ema_decay = ema_decay
-
-    def get_config(self):
-        return {**super().get_config(), "ema_decay": self.ema_decay}
-
-
-def cosine_with_warmup(peak_learning_rate, *, total_steps, warmup_steps):
-    """A learning rate: linear from 0 to the peak in `warmup_steps`, then half a cosine down to 0 at `total_steps`.
-
-    Args:
-        peak_learning_rate: Float.
-        total_steps: Integer, updates of the optimizer.
-        warmup_steps: Integer, below `total_steps`; 0 for none.
-
-    Returns:
-        `keras.optimizers.schedules.CosineDecay`.
-    """
-    check_numbers("(0, 1000]", peak_learning_rate=peak_learning_rate)
-    check_positive_integers(total_steps=total_steps)
-    check_integers(0, warmup_steps=warmup_steps)
-    total_steps, warmup_steps = int(total_steps), int(warmup_steps)
-    require(
-        warmup_steps < total_steps,
-        "`total_steps` must be longer than `warmup_steps`.",
-        total_steps=total_steps,
-        warmup_steps=warmup_steps,
-    )
-    if not warmup_steps:
-        return keras.optimizers.schedules.CosineDecay(peak_learning_rate, total_steps)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, total_steps - warmup_steps, warmup_target=peak_learning_rate, warmup_steps=warmup_steps
-    )
 
 
 def pretraining_optimizer(total_steps, batch_size, *, base_learning_rate=None, weight_decay=0.05, **kwargs):
@@ -83,12 +57,13 @@ def pretraining_optimizer(total_steps, batch_size, *, base_learning_rate=None, w
     check_numbers("(0, 1000]", optional=True, base_learning_rate=base_learning_rate)
     peak = PAPERS_BASE_RATE * batch_size / 256
     uses_papers_rate = base_learning_rate is None and "learning_rate" not in kwargs
-    if uses_papers_rate and peak < SMALL_PEAK and total_steps < FEW_STEPS:
-        warnings.warn(
-            f"The paper's learning rate, for batches of 1024 and 800 epochs, peaks at {peak:.1e} for "
-            f"batch_size={batch_size}: too low to learn much in total_steps={total_steps}. Pass a higher one, for "
-            f"example base_learning_rate=8e-3, or base_learning_rate={PAPERS_BASE_RATE} to keep the paper's.",
-            stacklevel=2,
+    if uses_papers_rate:
+        warn_of_a_tiny_rate(
+            peak,
+            batch_size,
+            total_steps,
+            "The paper's learning rate, for batches of 1024 and 800 epochs",
+            PAPERS_BASE_RATE,
         )
     rate = PAPERS_BASE_RATE if base_learning_rate is None else base_learning_rate
     return _adamw(total_steps, batch_size, rate, beta_2=0.95, weight_decay=weight_decay, **kwargs)

@@ -118,9 +118,14 @@ def check_numbers(interval, /, *, optional=False, **values):
 
 
 def check_decays(*, optional=False, **values):
-    """Raise a ValueError that names the first argument that is no decay of an average in [0, 1), nor a list of them."""
+    """Raise a ValueError that names the first argument that is no decay of an average, nor a list of them.
+
+    A decay is a number in [0, 1), or a profile such as `PowerProfile`.
+    """
     for name, value in values.items():
         for decay in value if is_list(value) else [value]:
+            if hasattr(decay, "newest_weight"):
+                continue
             check_numbers("[0, 1)", optional=optional and not is_list(value), **{name: decay})
 
 

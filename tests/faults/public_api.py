@@ -32,6 +32,7 @@ CALLED_BY_THE_LIBRARY = {
     "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
+    "update_step newest_weight rate_of",  # of optimizers and of averages
     "set_model set_params step_inputs check_bytes check_pixels check_records check_label check_classes",
 }
 CALLED_BY_THE_LIBRARY = {name for names in CALLED_BY_THE_LIBRARY for name in names.split()}
@@ -229,6 +230,8 @@ INSTANCES = {
     "ConditionEmbedding": lambda: model().condition_embedding,
     "PositionEmbedding": lambda: model().encoder.position_embedding,
     "FIDInception": lambda: evaluation.FIDInception(),
+    "AttentionPooling": lambda: built_pooling(),
+    "EfficientProbe": lambda: trained_probe(),
 }
 SAMPLING = {"num_steps": 2, "seed": 0}
 
@@ -499,6 +502,57 @@ CALLS |= {
 CALLS |= {
     "Corruption.views_without_images": lambda: {"batch_size": 8},
     "ImageDataset.go_to": lambda: {"epoch": 0},
+    "AttentionPooling": lambda: {"num_queries": 2},
+    "AttentionPooling.maps": lambda: {"tokens": tokens()},
+    "EfficientProbe": lambda: {"num_queries": 2, "epochs": 1, "batch_size": 4},
+    "EfficientProbe.accuracies": lambda: probed_tokens(),
+    "EfficientProbe.attention_maps": lambda: {"tokens": tokens()},
+    "KNNSweep": lambda: {"ks": (1, 3), "temperatures": (0.1,)},
+    "KNNSweep.accuracies": lambda: probed(),
+    "KNNSweep.sweep": lambda: probed(),
+    "MixedBatches": lambda: {"batches": labelled(), "num_classes": 3, "batch_size": 2},
+    "PowerProfile": lambda: {"std": 0.1},
+    "Recipe": lambda: {
+        "name": "mine",
+        "optimizer": keras.optimizers.SGD(),
+        "batch_size": 2,
+        "epochs": 1,
+        "total_steps": 4,
+    },
+    "Selection": lambda: {"sampling": {}, "result": result(), "sweep": table(), "finals": table()},
+    "SnapshotAverages": lambda: {"directory": "averages"},
+    "attention_grid": lambda: {"images": images(), "maps": np.ones((len(images()), 2, 4)), "grid": (2, 2)},
+    "classification": lambda: {"model": model(), "num_images": 8, "num_classes": 3, "batch_size": 2, "epochs": 1},
+    "conditional_pretraining": lambda: {
+        "num_images": 8,
+        "num_classes": 3,
+        "batch_size": 2,
+        "epochs": 1,
+        "base_learning_rate": 1e-3,
+    },
+    "constant_with_warmup": lambda: {"peak_learning_rate": 1e-3, "warmup_steps": 1},
+    "evaluate_representation": lambda: {
+        "model": model(),
+        "data": (labelled(), labelled()),
+        "neighbours": evaluation.KNNSweep(ks=(1,)),
+        "linear": evaluation.LinearProbe(epochs=1),
+        "efficient": evaluation.EfficientProbe(2, epochs=1),
+        "verbose": False,
+    },
+    "extract_tokens": lambda: {"encoder": model().feature_extractor(pooling=None), "dataset": images()},
+    "load_tokens": lambda: {"directory": token_folder()},
+    "posthoc_average": lambda: {"model": averaging_model(), "directory": snapshot_folder(), "std": 0.15},
+    "select": lambda: {
+        "model": model(),
+        "reference": reference(),
+        "network": feature_network(),
+        "guidance": (1.0,),
+        "num_images": 2,
+        "final_images": 2,
+        "num_finalists": 1,
+        "num_steps": 2,
+        "verbose": False,
+    },
     "read_idx": lambda: dict(zip(("images", "labels"), idx_files(), strict=True)),
     "replay": lambda: {"path": black_box()},
 }
@@ -554,6 +608,47 @@ def probed():
     return {"train": (features(), labels(12)), "test": (features(), labels(12))}
 
 
+def probed_tokens():
+    made = np.random.default_rng(0).normal(size=(12, 4, 8)).astype("float32")
+    return {"train": (made, labels(12)), "test": (made, labels(12))}
+
+
+@functools.cache
+def trained_probe():
+    probe = evaluation.EfficientProbe(2, epochs=1, batch_size=4)
+    probe.accuracies(**probed_tokens())
+    return probe
+
+
+@functools.cache
+def built_pooling():
+    pooling = evaluation.AttentionPooling(2)
+    pooling.build(tokens().shape)
+    return pooling
+
+
+@functools.cache
+def token_folder():
+    evaluation.extract_tokens(model().feature_extractor(pooling=None), images(), "tokens")
+    return "tokens"
+
+
+@functools.cache
+def averaging_model():
+    made = small_umd()
+    made.track_average(keras_umd.recipes.PowerProfile(0.1))
+    made.averages[0].update()
+    return made
+
+
+@functools.cache
+def snapshot_folder():
+    snapshots = keras_umd.callbacks.SnapshotAverages("snapshots")
+    snapshots.set_model(averaging_model())
+    snapshots.on_train_end()
+    return "snapshots"
+
+
 def sampled():
     zeros = np.zeros((1, 2), "float32")
     return {"denoise": lambda x, t: (x, x), "x_T": zeros, "schedule": schedule(), "num_steps": 2, "seed": 0}
@@ -601,6 +696,17 @@ ACCEPTED = {
     **dict.fromkeys(("training", "flip", "shuffle", "drop_remainder", "keep_features", "smallest", "verify"), "True"),
     **dict.fromkeys(("scan_blocks", "remat", "run_eagerly", "normalize", "shard_weights", "tensorboard"), "True"),
     "resume": "True",
+    # Recipes
+    **dict.fromkeys(("drop_path", "mixup", "cutmix", "label_smoothing", "warmup_epochs"), NUMBERS),
+    "layer_decay": "0.5",
+    "rates": "{}",
+    **dict.fromkeys(("undecayed", "source"), TEXT),
+    **dict.fromkeys(("settings", "sampling"), "{}"),
+    "averages": "[], empty array",
+    "conditional_pretraining.averages": "",
+    "conditional_pretraining.guidance": "0, 0.5, 1e300, 2**63",
+    "select.guidance": "",
+    "intervals": "[None]",
     "sweep_features.seed": "None, 0",
     **dict.fromkeys(("y", "validation_data"), "None"),
     "validation_split": "None, 0, 0.5",
@@ -645,4 +751,4 @@ ALIASES = {
     "Objective.prediction.views": "model",
 }
 # Good values among the bad ones, whose call takes long or fails for what the value is: a function that returns nothing.
-SKIPPED = {("jit_compile", "True"), ("denoise", "lambda"), ("optimizer", "lambda")}
+SKIPPED = {("jit_compile", "True"), ("denoise", "lambda"), ("optimizer", "lambda"), ("select.num_steps", "None")}

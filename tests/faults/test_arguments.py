@@ -102,7 +102,8 @@ def is_tried(target, argument, label):
     parameters = inspect.signature(function).parameters
     defaults = [parameters[argument].default] if argument in parameters else []
     defaults += [values[argument]] if argument in values else []
-    return label not in map(repr, defaults) and (argument, label) not in SKIPPED
+    is_skipped = {(argument, label), (f"{target.name}.{argument}", label)} & SKIPPED
+    return label not in map(repr, defaults) and not is_skipped
 
 
 def all_cases():
