@@ -11,7 +11,7 @@ from keras_umd.corruption.batch_split import split_batch
 from keras_umd.corruption.levels import Levels, Uniform
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.gaussian import Gaussian
-from keras_umd.corruption.view import View
+from keras_umd.corruption.view import View, check_views, finetuned
 from keras_umd.layers.masking import check_mask_ratio
 from keras_umd.layers.patches import patch_grid
 from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
@@ -165,20 +165,7 @@ class Corruption(Configurable):
         if self._given_views is None:
             config.update(clean_ratio=min(config["clean_ratio"], 0.05), noisy_mask_ratio=0.0)
             return type(self).from_config(config)
-        views = list(self.views)
-        if all(view.noise is None for view in views):
-            views.append(View("noisy", Gaussian()))
-        total = sum(view.share or 1.0 for view in views)
-        clean_share = sum(view.share or 1.0 for view in views if view.noise is None) / total
-        kept = min(clean_share, 0.05)
-        shares = [(view.share or 1.0) / total for view in views]
-        finetuned = [
-            View(view.name, None, view.mask, share * kept / clean_share, view.decoded_ratio)
-            if view.noise is None
-            else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
-            for view, share in zip(views, shares, strict=True)
-        ]
-        return type(self).from_config({**config, "views": finetuned})
+        return type(self).from_config({**config, "views": finetuned(self.views)})
 
     @property
     def clean_ratio(self):
@@ -186,6 +173,11 @@ class Corruption(Configurable):
         if self.views[0].share is None:
             return float(all(view.noise is None for view in self.views))
         return sum(view.share for view in self.views if view.noise is None)
+
+    @property
+    def predicts_noise(self):
+        """Whether the network must carry the noise: of noisy images, other losses than that of x_0 count."""
+        return self.noisy_losses != ("x0",) and any(view.noise is not None for view in self.views)
 
     @property
     def num_timesteps(self):
@@ -304,23 +296,3 @@ class Corruption(Configurable):
 
     def __repr__(self):
         return f"{type(self).__name__}(schedule={self.noise_schedule!r}, views={self.views!r})"
-
-
-def check_views(views):
-    """The views as a list, checked: different names, and shares that add up to 1 or none at all."""
-    views = list(views) if isinstance(views, (list, tuple)) else views
-    require(
-        isinstance(views, list) and views and all(isinstance(view, View) for view in views),
-        "`views` must be a list of View.",
-        views=views,
-    )
-    names = [view.name for view in views]
-    require(len(set(names)) == len(names), "The names of `views` must differ.", names)
-    shares = [view.share for view in views]
-    if any(share is None for share in shares):
-        require(set(shares) == {None}, "Either all `views` have a share, or none has.", shares)
-        levels = {repr(view.noise.levels) for view in views if view.noise is not None}
-        require(len(levels) <= 1, "Noisy views of the same images must have the same levels.", levels)
-    else:
-        require(abs(sum(shares) - 1) <= 1e-6, "The shares of all `views` must add up to 1.", shares)
-    return views

@@ -7,6 +7,16 @@ from keras import ops
 from keras_umd.utils.checks import check_instances, check_numbers
 from keras_umd.utils.configurable import Configurable
 
+__all__ = [
+    "ContinuousUniform",
+    "Levels",
+    "LogNormal",
+    "LogSNRLevels",
+    "LogSNRNormal",
+    "LogitNormal",
+    "Shifted",
+    "Uniform",
+]
 NUM_NODES = 4001  # of sums that stand for an expectation
 MAX_DEVIATIONS = 6.0  # of a normal law: beyond it lie 2e-9
 

@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise
-from keras_umd.utils.checks import check_instances, check_numbers
+from keras_umd.utils.checks import check_instances, check_numbers, require
 from keras_umd.utils.configurable import Configurable
 
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
@@ -84,3 +85,40 @@ class View(Configurable):
 def network_inputs(view):
     """The view's tensors that the network reads, without what it must predict."""
     return {name: x for name, x in view.items() if name not in TRUTH}
+
+
+def check_views(views):
+    """The views as a list, checked: different names, and shares that add up to 1 or none at all."""
+    views = list(views) if isinstance(views, (list, tuple)) else views
+    require(
+        isinstance(views, list) and views and all(isinstance(view, View) for view in views),
+        "`views` must be a list of View.",
+        views=views,
+    )
+    names = [view.name for view in views]
+    require(len(set(names)) == len(names), "The names of `views` must differ.", names)
+    shares = [view.share for view in views]
+    if any(share is None for share in shares):
+        require(set(shares) == {None}, "Either all `views` have a share, or none has.", shares)
+        levels = {repr(view.noise.levels) for view in views if view.noise is not None}
+        require(len(levels) <= 1, "Noisy views of the same images must have the same levels.", levels)
+    else:
+        require(abs(sum(shares) - 1) <= 1e-6, "The shares of all `views` must add up to 1.", shares)
+    return views
+
+
+def finetuned(views):
+    """The views of the paper's fine-tuning: at most 5% of the batch clean, no patch of a noisy image masked."""
+    views = list(views)
+    if all(view.noise is None for view in views):
+        views.append(View("noisy", Gaussian()))
+    total = sum(view.share or 1.0 for view in views)
+    clean_share = sum(view.share or 1.0 for view in views if view.noise is None) / total
+    kept = min(clean_share, 0.05)
+    shares = [(view.share or 1.0) / total for view in views]
+    return [
+        View(view.name, None, view.mask, share * kept / clean_share, view.decoded_ratio)
+        if view.noise is None
+        else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
+        for view, share in zip(views, shares, strict=True)
+    ]

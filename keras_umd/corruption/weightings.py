@@ -29,7 +29,7 @@ class Weighting(Configurable):
     """
 
     def __init__(self, max_weight=None):
-        check_numbers("(0, inf)", optional=True, max_weight=max_weight)
+        check_numbers("(0, 1e12]", optional=True, max_weight=max_weight)
         self.max_weight = max_weight
 
     def weight(self, level):
@@ -83,7 +83,7 @@ class MinSNR(Weighting):
     """
 
     def __init__(self, gamma=5.0):
-        check_numbers("(0, inf)", gamma=gamma)
+        check_numbers("(0, 1e12]", gamma=gamma)
         super().__init__()
         self.gamma = gamma
 

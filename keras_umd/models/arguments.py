@@ -66,12 +66,12 @@ def is_shape(image_shape):
 
 
 def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
-    """Warn where noise is trained and a patch has more numbers than its token can carry.
+    """Warn where noise is predicted and a patch has more numbers than its token can carry.
 
     The samples of such a model are noise, while its reconstructions look fine. 192 numbers in tokens of 192 left 64% of
     the noise unexplained on emoji, in tokens of 384 33%; 48 numbers in tokens of 96 left 17%.
     """
-    if 2 * patch_dim > hidden_dim and any(view.noise is not None for view in corruption.views):
+    if 2 * patch_dim > hidden_dim and corruption.predicts_noise:
         warnings.warn(
             f"A patch has {patch_dim} numbers and its token {hidden_dim}, too few to carry noise: `generate` will give "
             f"noise. Take a smaller `patch_size`, or a `hidden_dim` of at least {2 * patch_dim}.",

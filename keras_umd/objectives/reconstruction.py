@@ -48,7 +48,7 @@ class Reconstruction(Term):
     ):
         check_one_of(PLACES, where=where)
         check_instances(Weighting, "a Weighting, as weightings.V(),", optional=True, weighting=weighting)
-        check_numbers("(0, inf)", mean_weight=mean_weight)
+        check_numbers("(0, 1e12]", mean_weight=mean_weight)
         check_numbers("[0, 1e6]", masked_weight=masked_weight)
         require(isinstance(target, Target) and target.name, "`target` must be a Target with a `name`.", target=target)
         super().__init__(view, weight, name=target.name if name is None else name, **kwargs)

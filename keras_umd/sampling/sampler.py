@@ -33,7 +33,7 @@ class Sampler(Configurable):
 
     Args:
         timesteps: Where to look: `"uniform"`, `"quadratic"`, `"log_snr"`, `"karras"` (see
-            `keras_umd.sampling.time_grids`), a grid that `Shifted` makes of these, or a falling list of numbers in
+            `keras_umd.sampling.time_grids`), a grid that `ShiftedGrid` makes of these, or a falling list of numbers in
             [1, T]. After the last one comes 0.
     """
 

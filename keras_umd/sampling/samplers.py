@@ -5,10 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_umd.sampling.sampler import Sampler
-from keras_umd.sampling.time_grids import Shifted, is_explicit
+from keras_umd.sampling.time_grids import ShiftedGrid, is_explicit
 from keras_umd.utils.checks import check_numbers, require
 
-__all__ = ["DDIM", "DPMSolverPP2M", "Euler", "Heun", "Sampler", "Shifted"]
+__all__ = ["DDIM", "DPMSolverPP2M", "Euler", "Heun", "Sampler", "ShiftedGrid"]
 
 
 @keras.saving.register_keras_serializable("keras_umd")

@@ -44,7 +44,7 @@ def time_grid(timesteps, num_times, schedule, start=None):
     """The timesteps of a sampler, from the first to the last before 0.
 
     Args:
-        timesteps: `"uniform"`, `"quadratic"`, `"log_snr"` or `"karras"`, or `Shifted`.
+        timesteps: `"uniform"`, `"quadratic"`, `"log_snr"` or `"karras"`, or `ShiftedGrid`.
         num_times: Integer from 1 to `start`.
         schedule: `NoiseSchedule`.
         start: Number in [1, T], the timestep to start from. Defaults to T.
@@ -56,15 +56,15 @@ def time_grid(timesteps, num_times, schedule, start=None):
     return (GRIDS[timesteps] if isinstance(timesteps, str) else timesteps)(num_times, schedule, start)
 
 
-@keras.saving.register_keras_serializable("keras_umd", "ShiftedGrid")  # there is a law of training of this name
-class Shifted(Configurable):
+@keras.saving.register_keras_serializable("keras_umd")
+class ShiftedGrid(Configurable):
     """A grid shifted to more noise, as larger images need (Esser et al., 2024): for `timesteps` of samplers.
 
     A share tau of noise, sigma / (signal + sigma), becomes shift * tau / (1 + (shift - 1) * tau), with the start as 1.
 
     Example:
 
-    >>> model.generate(num_images=4, num_steps=50, sampler=samplers.Euler(samplers.Shifted(3.0)))
+    >>> model.generate(num_images=4, num_steps=50, sampler=samplers.Euler(samplers.ShiftedGrid(3.0)))
 
     Args:
         shift: Float in [0.01, 100]. Above 1 is more noise, below 1 less.
@@ -99,7 +99,7 @@ def is_explicit(timesteps):
 
 def check_timesteps(timesteps):
     """A grid, or an explicit list of numbers as a tuple of floats."""
-    if isinstance(timesteps, Shifted):
+    if isinstance(timesteps, ShiftedGrid):
         return timesteps
     if isinstance(timesteps, str):
         require(

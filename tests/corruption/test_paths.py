@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from keras_umd import Corruption, Objective
+from keras_umd.backend import compile_function
 from keras_umd.corruption import levels, schedules, weightings
 from keras_umd.objectives import Reconstruction
 from keras_umd.objectives.reconstruction import weight_of_error
@@ -65,6 +66,8 @@ def test_tensors_and_host_agree_and_the_log_snr_has_an_inverse(name):
     np.testing.assert_allclose(array(schedule.to_timesteps(tensor)), timesteps[1:], rtol=1e-4)
     as_float32 = ops.convert_to_tensor(timesteps[1:].astype("float32"))
     np.testing.assert_allclose(array(schedule.to_log_snr(as_float32)), log_snr, rtol=1e-4, atol=1e-4)
+    compiled = compile_function(lambda x: schedule.to_timesteps(x), [], jit_compile=True)  # as in a training step
+    np.testing.assert_allclose(array(compiled([], tensor)), timesteps[1:], rtol=1e-4)
     beyond = array(schedule.to_timesteps(ops.convert_to_tensor(np.array([-1e9, 1e9], "float32"))))
     np.testing.assert_allclose(beyond, [1000, 1], rtol=1e-6)
 

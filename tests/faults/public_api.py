@@ -29,6 +29,7 @@ CALLED_BY_THE_LIBRARY = {
     "train_step test_step make_train_function get_variable_layout copied modulations embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
+    "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
     "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
@@ -207,6 +208,9 @@ def cache_folder():
     return "latents"
 
 
+PATHS = ("EDM", "Cosine", "RectifiedFlow", "Trigonometric")  # each has methods of its own, or the first of them
+
+
 @functools.cache
 def schedule():
     return keras_umd.corruption.schedules.Cosine(10)
@@ -326,6 +330,13 @@ CALLS = {
     "NoiseSchedule.timesteps_at": lambda: {"log_snr": [0.0, 1.0]},
     "View": lambda: {"name": "clean"},
     "Objective": lambda: {"terms": [objectives.Reconstruction("clean", objectives.targets.X0())]},
+    "VariancePreserving": lambda: {"betas": [0.1, 0.2]},
+    **{f"{name}.levels": lambda: {"timesteps": [1, 2]} for name in PATHS},
+    **{f"{name}.log_snr": lambda: {"timesteps": [1, 2]} for name in PATHS},
+    **{f"{name}.timesteps_at": lambda: {"log_snr": [0.0, 1.0]} for name in PATHS},
+    "Shifted": lambda: {"levels": keras_umd.corruption.levels.Uniform(), "shift": 2.0},
+    "ShiftedGrid": lambda: {"shift": 2.0},
+    "Function": lambda: {"function": keras.ops.exp},
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
@@ -731,6 +742,15 @@ ACCEPTED = {
     # Values on a device aren't read
     **dict.fromkeys(("scores", "NoiseSchedule.timesteps_at.log_snr"), ANY),
     **{f"NoiseSchedule.{name}.timesteps": "array of -1" for name in ("add_noise", "predict_noise", "predict_x0")},
+    **{f"{name}.levels.timesteps": "0, 0.5, [], empty array" for name in PATHS},
+    **{f"{name}.log_snr.timesteps": "0, 0.5, [], empty array" for name in PATHS},
+    **{f"{name}.timesteps_at.log_snr": ANY for name in PATHS},
+    **dict.fromkeys((f"{name}.mean" for name in ("LogNormal", "LogSNRNormal", "LogitNormal")), "-1, 0, 0.5"),
+    **dict.fromkeys(("EDM.sigma_min", "EDM.sigma_max", "Shifted.shift", "ShiftedGrid.shift"), "0.5"),
+    **dict.fromkeys(("max_weight", "gamma", "mean_weight"), "0.5"),
+    "masked_weight": NUMBERS,
+    **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
+    "Objective.pixel_predictions": "array of strings",
     "NoiseSchedule.levels.timesteps": "0, [], empty array",
     "NoiseSchedule.log_snr.timesteps": "0, [], empty array",
     **dict.fromkeys(("strong", "weak"), "-1, 0, 0.5, -1e300, 1e300, 2**63, empty array, array of -1, array of nan"),

@@ -36,10 +36,10 @@ IMAGES = np.full((24, 8, 8, 1), 255, "uint8")
 @pytest.mark.parametrize("name", ["x0 by the loss of v", "edm", "v beside x0"])
 def test_every_path_and_prediction_is_trained(small_model, name):
     model = small_model(num_classes=3, corruption=Corruption(**SETTINGS[name]))
-    model.compile(keras.optimizers.Adam(5e-3), **QUICK)
-    losses = model.fit(IMAGES, np.arange(24) % 3, batch_size=24, epochs=12, verbose=0).history["loss"]
+    model.compile(keras.optimizers.Adam(2e-2), **QUICK)
+    losses = model.fit(IMAGES, np.arange(24) % 3, batch_size=24, epochs=5, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
-    assert np.mean(losses[-2:]) < 0.8 * np.mean(losses[:2])
+    assert losses[-1] < 0.8 * losses[0]
 
 
 @pytest.mark.host
@@ -69,7 +69,7 @@ def test_one_head_is_half_as_wide_and_other_grids_need_no_other_program(small_mo
     model = small_model(corruption=Corruption(**SETTINGS["x0 by the loss of v"]))
     widths = [m.decoder.head.projection.units for m in (model, small_model())]
     assert widths[1] == 2 * widths[0] == 2 * 4
-    for grid in ("uniform", "karras", samplers.Shifted(2.0), samplers.Shifted(0.5)):
+    for grid in ("uniform", "karras", samplers.ShiftedGrid(2.0), samplers.ShiftedGrid(0.5)):
         model.generate(num_images=2, num_steps=4, seed=0, sampler=samplers.Euler(grid))
     assert len(model.programs) == 1
 

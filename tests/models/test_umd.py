@@ -166,6 +166,10 @@ def test_presets_of_each_method_and_of_latents(monkeypatch):
     assert (latent["hidden_dim"], latent["num_layers"], latent["decoder_layers"]) == (1024, 24, 8)
     model = UMD.from_preset("maskdit_tiny_patch4_16", num_layers=1)
     assert (model.hidden_dim, model.encoder.num_layers, model.decoder.num_layers) == (192, 1, 4)
+    for name, prediction in (("sit", "v"), ("jit", "x0")):  # one head, and the path of the method whatever the data
+        model = UMD.from_preset(f"{name}_tiny_patch4_latent8", num_layers=1, decoder_layers=1)
+        assert type(model.corruption.noise_schedule).__name__ == "RectifiedFlow"
+        assert model.decoder.pixel_predictions == model.prediction().names == (prediction,)
 
 
 @pytest.mark.host

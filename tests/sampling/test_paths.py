@@ -8,7 +8,7 @@ from keras_umd import Corruption, Objective
 from keras_umd.corruption import schedules
 from keras_umd.objectives.prediction import Both
 from keras_umd.objectives.targets import X0, Eps, Velocity
-from keras_umd.sampling.samplers import DDIM, DPMSolverPP2M, Euler, Heun, Shifted
+from keras_umd.sampling.samplers import DDIM, DPMSolverPP2M, Euler, Heun, ShiftedGrid
 from keras_umd.sampling.settings import Settings
 from keras_umd.sampling.time_grids import time_grid
 from tests.conftest import array
@@ -23,7 +23,7 @@ PATHS = {
 }
 SAMPLERS = {
     "euler": Euler(),
-    "euler shifted": Euler(Shifted(2.0)),
+    "euler shifted": Euler(ShiftedGrid(2.0)),
     "ddim 1": DDIM(1.0),
     "dpmpp_2m": DPMSolverPP2M(),
     "heun": Heun(),
@@ -192,15 +192,15 @@ def test_a_shifted_grid_has_the_shares_of_noise_shifted():
     schedule = schedules.RectifiedFlow()
     for shift in (0.3, 3.0):
         expected = 1000 * shift * tau / (1 + (shift - 1) * tau)
-        np.testing.assert_allclose(time_grid(Shifted(shift), 10, schedule), expected, rtol=1e-6)
+        np.testing.assert_allclose(time_grid(ShiftedGrid(shift), 10, schedule), expected, rtol=1e-6)
     for path in PATHS.values():
         for start in (None, 700):
-            for grid in (Shifted(4.0), Shifted(0.7), Shifted(3.0, "karras"), Shifted(3.0, "log_snr")):
+            for grid in (ShiftedGrid(4.0), ShiftedGrid(0.7), ShiftedGrid(3.0, "karras"), ShiftedGrid(3.0, "log_snr")):
                 times = time_grid(grid, 20, path, start)
                 assert times[0] == time_grid(grid.timesteps, 20, path, start)[0]
                 assert np.all(np.diff(times) < 0) and times[-1] >= 1
     with pytest.raises(ValueError, match="fewer steps, or a larger shift.*shift=0.05"):
-        time_grid(Shifted(0.05), 20, schedules.EDM())
+        time_grid(ShiftedGrid(0.05), 20, schedules.EDM())
 
 
 def test_the_noise_alone_is_refused_where_a_path_starts_without_image():
