@@ -92,7 +92,7 @@ def posthoc_average(model, directory, std, num_updates=None):
         model: `UMD` with the weights that the snapshots are of. It is given the average as if it had tracked it; a
             `track_average` or a file without it drops it again.
         directory: String or path, of `callbacks.SnapshotAverages`.
-        std: Float in (0, 0.28], see `PowerProfile`. From snapshots of 0.05 and 0.10, widths of 0.02 to 0.25 are good.
+        std: Float in (0, 0.28], see `PowerProfile`. From snapshots of 0.05 and 0.10, widths of 0.03 to 0.2 are good.
         num_updates: Integer, the updates after which the average is wanted, at most those of the last snapshot, which
             is the default.
 
