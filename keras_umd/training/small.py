@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 from keras.optimizers.schedules import CosineDecay
 
-from keras_umd.methods.denoising import umd_x0
 from keras_umd.models.arguments import is_shape
 from keras_umd.models.umd import UMD
 from keras_umd.training.optimizers import AdamW
@@ -95,7 +94,7 @@ def small(num_images, minutes=None, *, steps=None, image_shape=(32, 32, 3), num_
     num_images, image_shape = int(num_images), tuple(map(int, image_shape))
     batch_size = min(BATCH_SIZE, num_images)
     patch_size = choose_patch(image_shape)
-    task = {"image_shape": image_shape, "patch_size": patch_size, "num_classes": num_classes, **umd_x0()}
+    task = {"image_shape": image_shape, "patch_size": patch_size, "num_classes": num_classes, **UMD.presets["umd_x0"]()}
     if steps is None:
         size, steps = _fitting(task, num_images, 60.0 * minutes, batch_size)
     else:
