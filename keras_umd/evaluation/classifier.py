@@ -9,6 +9,7 @@ from keras_umd.utils.checks import as_integers, check_bools, check_integers, che
 
 PEAK = 2e-3
 SMALLEST = 4  # side of the last maps
+MOMENTUM = 0.9  # of means and variances: Keras' 0.99 would know little after an epoch of few images
 SHIFT = 8  # images are shifted by up to an eighth of their side
 
 
@@ -120,11 +121,13 @@ class Builder:
         if strides > 1:
             direct = self.convolution(keras.layers.AveragePooling2D(2, padding="same")(x), width, kernel_size=1)
         x = self.convolved(x, width, strides)
-        x = keras.layers.BatchNormalization()(self.convolution(x, width))
+        x = keras.layers.BatchNormalization(momentum=MOMENTUM)(self.convolution(x, width))
         return keras.layers.ReLU()(keras.layers.Add()([x, direct]))
 
     def convolved(self, x, width, strides=1):
-        return keras.layers.ReLU()(keras.layers.BatchNormalization()(self.convolution(x, width, strides=strides)))
+        return keras.layers.ReLU()(
+            keras.layers.BatchNormalization(momentum=MOMENTUM)(self.convolution(x, width, strides=strides))
+        )
 
     def convolution(self, x, width, kernel_size=3, strides=1):
         initializer = self.initializer()

@@ -532,6 +532,7 @@ CALLS |= {
     },
     "Selection": lambda: {"sampling": {}, "result": result(), "sweep": table(), "finals": table()},
     "SnapshotAverages": lambda: {"directory": "averages"},
+    "StopAfter": lambda: {"minutes": 1},
     "attention_grid": lambda: {"images": images(), "maps": np.ones((len(images()), 2, 4)), "grid": (2, 2)},
     "classification": lambda: {"model": model(), "num_images": 8, "num_classes": 3, "batch_size": 2, "epochs": 1},
     "conditional_pretraining": lambda: {
@@ -552,6 +553,7 @@ CALLS |= {
     },
     "extract_tokens": lambda: {"encoder": model().feature_extractor(pooling=None), "dataset": images()},
     "load_tokens": lambda: {"directory": token_folder()},
+    "label_agreement": lambda: {"probabilities": np.full((6, 3), 1 / 3), "labels": labels()},
     "posthoc_average": lambda: {"model": averaging_model(), "directory": snapshot_folder(), "std": 0.15},
     "select": lambda: {
         "model": model(),
@@ -562,6 +564,15 @@ CALLS |= {
         "final_images": 2,
         "num_finalists": 1,
         "num_steps": 2,
+        "verbose": False,
+    },
+    "small": lambda: {"num_images": 6, "steps": 10, "image_shape": (8, 8, 1), "num_classes": 3},
+    "train_classifier": lambda: {
+        "images": images(),
+        "labels": labels(),
+        "width": 2,
+        "epochs": 1,
+        "batch_size": 4,
         "verbose": False,
     },
     "read_idx": lambda: dict(zip(("images", "labels"), idx_files(), strict=True)),
