@@ -121,13 +121,14 @@ class Builder:
         if strides > 1:
             direct = self.convolution(keras.layers.AveragePooling2D(2, padding="same")(x), width, kernel_size=1)
         x = self.convolved(x, width, strides)
-        x = keras.layers.BatchNormalization(momentum=MOMENTUM)(self.convolution(x, width))
+        x = self.normalized(self.convolution(x, width))
         return keras.layers.ReLU()(keras.layers.Add()([x, direct]))
 
     def convolved(self, x, width, strides=1):
-        return keras.layers.ReLU()(
-            keras.layers.BatchNormalization(momentum=MOMENTUM)(self.convolution(x, width, strides=strides))
-        )
+        return keras.layers.ReLU()(self.normalized(self.convolution(x, width, strides=strides)))
+
+    def normalized(self, x):
+        return keras.layers.BatchNormalization(momentum=MOMENTUM)(x)
 
     def convolution(self, x, width, kernel_size=3, strides=1):
         initializer = self.initializer()
