@@ -760,6 +760,8 @@ ACCEPTED = {
     **dict.fromkeys(("EDM.sigma_min", "EDM.sigma_max", "Shifted.shift", "ShiftedGrid.shift"), "0.5"),
     **dict.fromkeys(("max_weight", "gamma", "mean_weight"), "0.5"),
     "masked_weight": NUMBERS,
+    "StopAfter.minutes": "0.5, 1e300, 2**63",
+    "StopAfter.cpu": "True",
     **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
     "Objective.pixel_predictions": "array of strings",
     "NoiseSchedule.levels.timesteps": "0, [], empty array",
