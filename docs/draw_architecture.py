@@ -21,7 +21,8 @@ COLORS = {
 FOLDERS = [
     ["backend", "utils"],
     ["layers", "data", "plots", "distribution"],
-    ["corruption", "objectives", "sampling"],
+    ["corruption"],
+    ["objectives", "sampling"],
     ["models", "latents", "planning"],
     ["methods", "training", "weights"],
     ["evaluation"],
@@ -111,11 +112,11 @@ def draw_folders(axes, top):
         3.05, top, "each imports only from columns further left (utils: from backend, too)", fontsize=9, va="center"
     )
     for column, names in enumerate(FOLDERS):
-        x = 1.25 + column * 1.98
+        x = 1.15 + column * 1.72
         for row, name in enumerate(names):
-            draw_box(axes, x, top - 0.5 - row * 0.62, 1.4, 0.46, name, COLORS.get(name, "white"), 10.5)
+            draw_box(axes, x, top - 0.5 - row * 0.62, 1.32, 0.46, name, COLORS.get(name, "white"), 10.5)
         if column:
-            draw_arrow(axes, (x - 0.74, top - 0.5), (x - 1.24, top - 0.5))
+            draw_arrow(axes, (x - 0.68, top - 0.5), (x - 1.04, top - 0.5))
 
 
 def draw_box(axes, x, y, width, height, text, color, size):

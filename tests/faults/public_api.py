@@ -698,6 +698,7 @@ ACCEPTED = {
     **dict.fromkeys(("watts", "scale"), "0, 0.5, 1e300, 2**63"),
     "deviations": "0, 0.5, 1e300, 2**63",
     "high": "inf, 1e300, 2**63",
+    **dict.fromkeys(("max_pixels", "max_bytes", "max_records", "max_classes"), "2**63"),  # limits may be out of reach
     "weight": "-1, 0, 0.5",
     **dict.fromkeys(("decays", "ema_decay"), "0, 0.5, [], empty array"),
     # Integers that may be 0
