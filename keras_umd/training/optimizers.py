@@ -22,7 +22,7 @@ SMALL_PEAK, FEW_STEPS = 1e-4, 50_000
 # positions are vectors one below the other. Orthogonal updates have no meaning for them.
 NOT_FOR_MUON = ("modulation", "/head", "cls_token", "mask_token", "register", "positions")
 # What MAE's fine-tuning doesn't decay: vectors, class tokens and positions.
-UNDECAYED = r"(bias|beta|gamma|cls_tokens|mask_token|positions)$"
+UNDECAYED = r"(bias|beta|gamma|scale|value_mix|cls_tokens|mask_token|registers|positions)$"
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -143,7 +143,8 @@ def layer_rates(num_layers, decay):
     check_numbers("(0, 1]", decay=decay)
     before = decay ** (num_layers + 1)
     rates = {f"/block_{i}/": decay ** (num_layers - i) for i in range(num_layers)}
-    return {**rates, "(^|/)(patch_embedding|position_embedding|cls_tokens|condition_embedding|registers)": before}
+    names = "patch_embedding|position_embedding|cls_tokens|condition_embedding|registers|blocks/context"
+    return {**rates, f"(^|/)({names})": before}
 
 
 def _compiled(pattern, name):

@@ -124,7 +124,7 @@ def check_decays(*, optional=False, **values):
     """
     for name, value in values.items():
         for decay in value if is_list(value) else [value]:
-            if hasattr(decay, "newest_weight"):
+            if hasattr(decay, "newest_weight") and not isinstance(decay, type):
                 continue
             check_numbers("[0, 1)", optional=optional and not is_list(value), **{name: decay})
 
