@@ -146,9 +146,9 @@ def run(args, name, seed, train, test, judge):
     shape = train[0].shape[1:]
     pretrains = name == "UMD, then labels"
     started = time.process_time()
-    seconds = cpu_seconds_of_step(name, shape, num_classes, train)
+    compiling, seconds = cpu_seconds_of_steps(name, shape, num_classes, train)
     timing = time.process_time() - started
-    steps = max(2, int(60 * args.cpu_minutes / seconds))
+    steps = max(2, int((60 * args.cpu_minutes - (1 + pretrains) * compiling) / seconds))
     keras.utils.set_random_seed(seed)
     if pretrains:
         model, spent, _ = fit(args, name, seed, train[0], None, None, 2 * steps // 3, 2 / 3)
@@ -157,6 +157,8 @@ def run(args, name, seed, train, test, judge):
         spent += more
     else:
         model, spent, losses = fit(args, name, seed, *train, None, steps, 1.0)
+    if args.keep_models:
+        model.save(args.work / f"{row_path(args, name, seed).stem}.keras")
     row = {
         "setting": name,
         "data": args.data.name,
@@ -168,7 +170,7 @@ def run(args, name, seed, train, test, judge):
         "cpu_seconds": round(spent, 1),
         "cpu_seconds_of_timing": round(timing, 1),
         "gigaflops_per_image": round(keras_umd.plan(model, 32).model_flops / 32e9, 4),
-        "weights": model.count_params(),
+        "weights": sum(int(np.prod(variable.shape)) for variable in model.network_weights),
         "losses": losses,
         "guidance": args.guidance,
         "num_images": args.num_images,
@@ -177,8 +179,6 @@ def run(args, name, seed, train, test, judge):
         **probe(model, train, test),
         **provenance(),
     }
-    if args.keep_models:
-        model.save(args.work / f"{row_path(args, name, seed).stem}.keras")
     if model.corruption.clean_ratio == 1:
         return row, plots.image_grid(model.reconstruct(test[0][:64])["reconstruction"], PICTURED, scale=3)
     network, reference, _ = judge
@@ -207,18 +207,19 @@ def recipe_of(steps, shape, num_classes, num_images):
     return recipes.small(num_images, steps=min(steps, 9_999), image_shape=shape, num_classes=num_classes)
 
 
-def cpu_seconds_of_step(name, shape, num_classes, train):
-    """CPU seconds of a step; where two kinds of steps are trained, of the dearer one."""
+def cpu_seconds_of_steps(name, shape, num_classes, train):
+    """CPU seconds of compilation and of a step; where two kinds of steps are trained, of the dearer one."""
     recipe = recipe_of(100, shape, num_classes, len(train[0]))
     model = build(name, shape, num_classes, 0, recipe)
     model.compile(recipe.optimizer)
     batch = [x[: recipe.batch_size] for x in train]
+    began = time.process_time()
     for _ in range(2):
         model.train_on_batch(*batch)
     started = time.process_time()
     for _ in range(TIMED_STEPS):
         model.train_on_batch(*batch)
-    return (time.process_time() - started) / TIMED_STEPS
+    return started - began, (time.process_time() - started) / TIMED_STEPS
 
 
 def fit(args, name, seed, images, labels, model, steps, share):
@@ -227,7 +228,7 @@ def fit(args, name, seed, images, labels, model, steps, share):
     recipe = recipe_of(steps, images.shape[1:], num_classes, len(images))
     model = build(name, images.shape[1:], num_classes, seed, recipe) if model is None else model
     model.compile(recipe.optimizer)
-    batches = data.on_device(images, labels, batch_size=recipe.batch_size, seed=seed)
+    batches = data.on_device(images, labels, batch_size=recipe.batch_size, area_range=(1.0, 1.0), seed=seed)
     clock = callbacks.StopAfter(share * args.cpu_minutes, cpu=True)
     stop = StopAtStep(steps)
     history = model.fit(batches, epochs=1 + steps // len(batches), callbacks=[clock, stop], verbose=0)
