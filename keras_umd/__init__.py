@@ -6,7 +6,7 @@ from keras_umd import corruption, data, distribution, evaluation, latents, layer
 from keras_umd.corruption import Corruption, NoiseSchedule, View
 from keras_umd.models import UMD, FeatureExtractor
 from keras_umd.objectives import Objective
-from keras_umd.planning import Device, plan
+from keras_umd.planning import Device, doctor, plan
 from keras_umd.sampling import generate_to, guidance, samplers
 from keras_umd.training import callbacks, recipes
 from keras_umd.training.black_box import replay
@@ -24,6 +24,7 @@ __all__ = [
     "corruption",
     "data",
     "distribution",
+    "doctor",
     "evaluation",
     "generate_to",
     "guidance",

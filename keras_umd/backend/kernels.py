@@ -1,4 +1,5 @@
-"""The inner operations of a transformer, and the loop over its blocks, in the fastest form of backend and device."""
+"""The inner operations of a transformer beside attention, and the loop over its blocks, in the fastest form of backend
+and device."""
 
 import contextlib
 import functools
@@ -7,40 +8,6 @@ import keras
 from keras import ops
 
 from keras_umd.backend.frameworks import jax, torch
-
-
-def attention(query, key, value):
-    """Scaled dot-product attention over all tokens, through the best kernel of the device.
-
-    Args:
-        query: Float tensor of shape `(batch, queries, heads, head_dim)`.
-        key, value: Float tensors of shape `(batch, tokens, heads, head_dim)`.
-
-    Returns:
-        Float tensor of the shape of `query`.
-    """
-    platform = jax_platform()
-    dtype = query.dtype
-    if platform in ("cpu", "tpu") and dtype == "float16":
-        # JAX asks for float16 products with float32 sums, which only GPUs have.
-        query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
-    if platform == "cpu":
-        return ops.cast(_jax_attention_on_cpu(query, key, value), dtype)
-    # On TPU, Keras' automatic choice is a splash kernel that is causal when no mask is given.
-    mixed = ops.dot_product_attention(query, key, value, flash_attention=False if platform == "tpu" else None)
-    return ops.cast(mixed, dtype)
-
-
-def _jax_attention_on_cpu(query, key, value):
-    """The sum of the weights is divided by at the end, on `head_dim` numbers a query instead of one for each token.
-
-    With its gradient it takes 0.65 of the CPU time of `jax.nn.dot_product_attention` (257 tokens, 6 heads of 64).
-    """
-    query = query * query.shape[-1] ** -0.5
-    logits = jax.numpy.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type="float32")
-    weights = jax.numpy.exp(logits - jax.lax.stop_gradient(jax.numpy.max(logits, axis=-1, keepdims=True)))
-    mixed = jax.numpy.einsum("bhqk,bkhd->bhqd", weights.astype(value.dtype), value, preferred_element_type="float32")
-    return jax.numpy.transpose(mixed / jax.numpy.sum(weights, axis=-1, keepdims=True), (0, 2, 1, 3))
 
 
 def layer_norm(x, gamma, beta, epsilon):

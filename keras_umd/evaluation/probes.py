@@ -68,6 +68,7 @@ def checked_sets(train, test):
     """The features and labels of training and of test data, as arrays."""
     for name, pair in (("train", train), ("test", test)):
         is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+        is_pair = is_pair and all(hasattr(part, "__len__") and not isinstance(part, (str, bytes)) for part in pair)
         require(is_pair, f"`{name}` must be a pair of features (n, dim) and labels (n,).", f"{name}={pair!r:.200}")
     (features, labels), (test_features, test_labels) = check_labelled(*train), check_labelled(*test)
     require(

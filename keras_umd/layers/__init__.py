@@ -1,12 +1,15 @@
 """Building blocks, each usable alone in any Keras model."""
 
+from keras_umd.layers.block import Block
 from keras_umd.layers.embeddings import LabelEmbedding, PositionEmbedding, TimestepEmbedding
 from keras_umd.layers.masking import RandomMasking, restore, split_by_score, take_tokens
+from keras_umd.layers.norms import RMSNorm
 from keras_umd.layers.patches import PatchEmbedding, PatchHead, patchify, unpatchify
 from keras_umd.layers.stack import BlockStack
 from keras_umd.layers.transformer import LayerNorm, Modulations, SelfAttention, TransformerBlock
 
 __all__ = [
+    "Block",
     "BlockStack",
     "LabelEmbedding",
     "LayerNorm",
@@ -14,6 +17,7 @@ __all__ = [
     "PatchEmbedding",
     "PatchHead",
     "PositionEmbedding",
+    "RMSNorm",
     "RandomMasking",
     "SelfAttention",
     "TimestepEmbedding",

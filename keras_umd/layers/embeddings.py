@@ -53,6 +53,7 @@ class PositionEmbedding(BaseLayer):
             shape=(self.num_patches, tokens_shape[-1]),
             # The authors' choice: the spread follows the number of patches, not the width.
             initializer=keras.initializers.RandomNormal(stddev=self.num_patches**-0.5),
+            autocast=False,
             name="positions",
         )
 
@@ -63,7 +64,10 @@ class PositionEmbedding(BaseLayer):
             f"{self.grid}.",
             f"tokens of shape {tuple(tokens.shape)}",
         )
-        return tokens + (self.positions if indices is None else ops.take(self.positions, indices, axis=0))
+        # Cast after they are gathered: the gradient of a place is a sum over the images, and would end in bfloat16
+        # where each is less than 2^-8 of it.
+        positions = self.positions if indices is None else ops.take(self.positions, indices, axis=0)
+        return tokens + ops.cast(positions, self.compute_dtype)
 
     def interpolated(self, grid, positions=None):
         """Positions, by default the learned ones, resized bicubically to another grid of as many axes.
@@ -197,6 +201,7 @@ class LabelEmbedding(_TwoLayerEmbedding):
         self.table = self.add_weight(
             shape=(self.num_classes + 1, self.hidden_dim),
             initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+            autocast=False,  # as for positions
             name="table",
         )
         super().build(labels_shape)

@@ -6,10 +6,19 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.block import MAX_WIDTH
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import Modulations, build_modulation, modulation_of
-from keras_umd.utils.checks import check_one_of, check_positive_integers, check_tensors, is_list, is_size, require
+from keras_umd.utils.checks import (
+    check_integers,
+    check_one_of,
+    check_positive_integers,
+    check_tensors,
+    is_list,
+    is_size,
+    require,
+)
 
 MAX_AXES = 4
 
@@ -116,6 +125,8 @@ class PatchEmbedding(BaseLayer):
     Args:
         patch_size: Integer or a tuple of integers, one for each space axis.
         hidden_dim: Integer. Width of the tokens.
+        bottleneck: Integer or `None`. Patches are first projected to so many numbers, without bias (JiT; Li and He,
+            2025).
 
     Call arguments:
         inputs: Float tensor, images `(batch, *space, channels)` or the patches that `patchify` makes of them,
@@ -126,10 +137,12 @@ class PatchEmbedding(BaseLayer):
         Float tensor of shape `(batch, num_patches, hidden_dim)`.
     """
 
-    def __init__(self, patch_size, hidden_dim, **kwargs):
+    def __init__(self, patch_size, hidden_dim, bottleneck=None, **kwargs):
         super().__init__(**kwargs)
         self.patch_size = as_tuple(patch_size)
         check_positive_integers(hidden_dim=hidden_dim)
+        check_integers(1, MAX_WIDTH, optional=True, bottleneck=bottleneck)
+        self.bottleneck = None if bottleneck is None else int(bottleneck)
         hidden_dim = self.hidden_dim = int(hidden_dim)
         self.projection = Dense(
             hidden_dim, kernel_initializer="lecun_normal", dtype=self.dtype_policy, name="projection"
@@ -141,6 +154,11 @@ class PatchEmbedding(BaseLayer):
             sizes = as_tuple(self.patch_size, len(input_shape) - 2)
             patch_grid(input_shape[1:], sizes)
             patch_dim *= math.prod(sizes)
+        if self.bottleneck is not None:
+            options = {"kernel_initializer": "lecun_normal", "dtype": self.dtype_policy}
+            self.reduction = Dense(self.bottleneck, use_bias=False, name="reduction", **options)
+            self.reduction.build((None, None, patch_dim))
+            patch_dim = self.bottleneck
         self.projection.build((None, None, patch_dim))
 
     def call(self, inputs):
@@ -148,7 +166,7 @@ class PatchEmbedding(BaseLayer):
 
     def embed(self, patches):
         """Tokens `(batch, n, hidden_dim)` of patches `(batch, n, patch_dim)`, whatever the number of axes."""
-        return self.projection(patches)
+        return self.projection(patches if self.bottleneck is None else self.reduction(patches))
 
     def _takes_images(self, input_shape):
         rank = len(input_shape)

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import can_scan, scan_layers
+from keras_umd.layers.block import as_block
+from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import Modulations, TransformerBlock
 from keras_umd.utils.checks import check_bools, check_integers, require
@@ -27,6 +29,10 @@ class BlockStack(BaseLayer):
         scan_blocks: Bool. On JAX, run the blocks as one `jax.lax.scan` over their stacked weights. No effect on the
             other backends. As `remat`, the attribute may be changed before `compile`.
         remat: Bool. Keep only each block's input for the backward pass, and run the block once more there.
+        block: `Block`, whose settings of blocks and stacks are read, the first two groups. Registers and tokens in
+            context are put in front of the tokens, and are not among those that are returned. Defaults to the paper's.
+        in_context_from: Integer in [0, num_layers), the number of blocks that run before the tokens in context join.
+            Defaults to a third of the depth.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -34,6 +40,8 @@ class BlockStack(BaseLayer):
         num_outputs: As of `TransformerBlock`, for the last block.
         collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first.
         depth: Integer in [1, num_layers], how many of the blocks to run. Defaults to all.
+        lengths: As of `TransformerBlock`.
+        positions: Int tensor of shape `(batch or 1, m, axes)`, the places of the last m tokens, which `rope` needs.
 
     Returns:
         Float tensor of shape `(batch, num_outputs or n, hidden_dim)`. With `collect`, a pair of it and a list with the
@@ -41,7 +49,16 @@ class BlockStack(BaseLayer):
     """
 
     def __init__(
-        self, num_layers, num_heads, mlp_ratio=4, conditioning="adaln_zero", scan_blocks=False, remat=False, **kwargs
+        self,
+        num_layers,
+        num_heads,
+        mlp_ratio=4,
+        conditioning="adaln_zero",
+        scan_blocks=False,
+        remat=False,
+        block=None,
+        in_context_from=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         check_integers(1, MAX_LAYERS, num_layers=num_layers)
@@ -52,13 +69,32 @@ class BlockStack(BaseLayer):
         self.conditioning = conditioning
         self.scan_blocks = scan_blocks
         self.remat = remat
+        self.block = as_block(block)
+        check_integers(0, num_layers - 1, optional=True, in_context_from=in_context_from)
+        self.in_context_from = num_layers // 3 if in_context_from is None else int(in_context_from)
+        require(
+            conditioning is not None or not self.block.in_context,
+            "Tokens in context are copies of the condition: they need conditioning 'adaln_zero' or 'token'. Without a "
+            "condition take `registers`.",
+            conditioning=conditioning,
+            block=self.block,
+        )
+        # The values of the first block are mixed with no others: a weight there would never have a gradient.
+        firsts = self.block.replaced(value_residual=False)
         for i in range(num_layers):
             # No list of blocks: Keras would save them under the list's name, and files have `blocks/transformer_block`,
             # `blocks/transformer_block_1`, ..., as they were written when `Encoder.blocks` was a list itself.
             setattr(
                 self,
                 _attribute(i),
-                TransformerBlock(num_heads, mlp_ratio, conditioning, dtype=self.dtype_policy, name=f"block_{i}"),
+                TransformerBlock(
+                    num_heads,
+                    mlp_ratio,
+                    conditioning,
+                    self.block if i else firsts,
+                    dtype=self.dtype_policy,
+                    name=f"block_{i}",
+                ),
             )
 
     def __len__(self):
@@ -74,12 +110,28 @@ class BlockStack(BaseLayer):
         for block in self:
             if not block.built:
                 block.build(tokens_shape, condition_shape)
+        hidden_dim = tokens_shape[-1]
+        if self.block.registers:
+            self.registers = self._tokens(self.block.registers, hidden_dim, "registers")
+        if self.block.in_context:
+            self.context_positions = self._tokens(self.block.in_context, hidden_dim, "context_positions")
+            is_given = self.conditioning == "adaln_zero" and condition_shape is not None
+            condition_dim = condition_shape[-1] if is_given else hidden_dim
+            self.context_projection = None
+            if condition_dim != hidden_dim:
+                self.context_projection = Dense(hidden_dim, dtype=self.dtype_policy, name="context_projection")
+                self.context_projection.build((None, condition_dim))
+
+    def _tokens(self, number, hidden_dim, name):
+        # An initializer draws its seed when it is made: one for nothing would change the weights of later layers.
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        return self.add_weight(shape=(number, hidden_dim), initializer=initializer, name=name)
 
     def modulations(self, condition):
         """The `Modulations` `(..., 6 * hidden_dim)` of all blocks for a condition `(..., dim)`, with AdaLN."""
         return Modulations(tuple(block.modulation(condition) for block in self))
 
-    def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None):
+    def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None, positions=None, lengths=None):
         depth = self.num_layers if depth is None else depth
         require(
             1 <= depth <= self.num_layers and all(1 <= number <= depth for number in collect),
@@ -87,41 +139,74 @@ class BlockStack(BaseLayer):
             depth=depth,
             collect=tuple(collect),
         )
-        after = {}
-        edges = sorted({0, *collect, depth})
+        number, after = tokens.shape[1], {}
+        reads = {} if positions is None else {"positions": positions}
+        if num_outputs is None and self.block.extra_tokens:
+            num_outputs = number
+        edges = sorted({0, *collect, depth, *(cut for cut in self._cuts() if cut < depth)})
         for first, last in zip(edges, edges[1:], strict=False):
-            tokens = self._run(first, last, tokens, condition, num_outputs if last == depth else None)
-            after[last] = tokens
+            tokens = self._with_joining(first, tokens, condition)
+            outputs = num_outputs if last == depth else None
+            if first == 0 and self.block.value_residual:
+                given = {"condition": self._conditions(condition, 0, 1)[0], **reads}
+                tokens, reads["first_value"] = self._run_block(self[0], tokens, given, outputs, return_value=True)
+            else:
+                tokens = self._run(first, last, tokens, condition, outputs, reads, lengths)
+            after[last] = tokens[:, -number:] if self.block.extra_tokens and last < depth else tokens
         return (tokens, [after[number] for number in collect]) if len(collect) else tokens
 
-    def _run(self, first, last, tokens, condition, num_outputs):
-        """Blocks `first` to `last - 1`, counted from 0."""
-        blocks, conditions = self[first:last], [condition] * (last - first)
+    def _cuts(self):
+        """Numbers of blocks between which nothing can be equal: the first gives its values, tokens join before one."""
+        return [1] * self.block.value_residual + [self.in_context_from] * (self.block.in_context > 0)
+
+    def _with_joining(self, number, tokens, condition):
+        """`tokens` behind those that join before block `number`."""
+        if number == 0 and self.block.registers:
+            tokens = _in_front(self.registers[None], tokens)
+        if number == self.in_context_from and self.block.in_context:
+            require(
+                not isinstance(condition, Modulations),
+                "Tokens in context are copies of the condition: `Modulations` alone don't do.",
+                "Modulations",
+            )
+            vectors = condition if self.context_projection is None else self.context_projection(condition)
+            tokens = _in_front(vectors[:, None] + self.context_positions, tokens)
+        return tokens
+
+    def _conditions(self, condition, first, last):
+        """The condition of each of the blocks `first` to `last - 1`."""
         if isinstance(condition, Modulations):
-            conditions = [Modulations((modulation,)) for modulation in condition.of_layers[first:last]]
+            return [Modulations((modulation,)) for modulation in condition.of_layers[first:last]]
+        return [condition] * (last - first)
+
+    def _run(self, first, last, tokens, condition, num_outputs, reads, lengths=None):
+        """Blocks `first` to `last - 1`, counted from 0; `reads` are the tensors that all of them read."""
+        blocks, conditions = self[first:last], self._conditions(condition, first, last)
         if self.scan_blocks and can_scan():
             # The last block returns fewer tokens with `num_outputs`, so it can't be part of the scan.
             whole = len(blocks) - (num_outputs is not None)
             if _are_alike(blocks[:whole]):
-                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole])
+                tokens = self._scanned(blocks[:whole], tokens, conditions[:whole], reads, lengths)
                 blocks, conditions = blocks[whole:], conditions[whole:]
         for i, (block, given) in enumerate(zip(blocks, conditions, strict=True), start=1):
-            tokens = self._run_block(block, tokens, given, num_outputs if i == len(blocks) else None)
+            outputs = num_outputs if i == len(blocks) else None
+            tokens = self._run_block(block, tokens, {"condition": given, **reads}, outputs, lengths=lengths)
         return tokens
 
-    def _run_block(self, block, tokens, condition, num_outputs):
+    def _run_block(self, block, tokens, given, num_outputs, **options):
+        """One block; `given` are the tensors that it gets by name."""
         if not self.remat:
-            return block(tokens, condition=condition, num_outputs=num_outputs)
+            return block(tokens, **given, num_outputs=num_outputs, **options)
         # Tensors as positional arguments only: with keywords, remat breaks on some backends.
-        values = [] if condition is None else keras.tree.flatten(condition)
+        given = {name: value for name, value in given.items() if value is not None}
 
         def rerun(tokens, *values):
-            given = keras.tree.pack_sequence_as(condition, list(values)) if values else None
-            return block(tokens, condition=given, num_outputs=num_outputs)
+            named = keras.tree.pack_sequence_as(given, list(values)) if values else {}
+            return block(tokens, **named, num_outputs=num_outputs, **options)
 
-        return keras.remat(rerun)(tokens, *values)
+        return keras.remat(rerun)(tokens, *keras.tree.flatten(given))
 
-    def _scanned(self, blocks, tokens, conditions):
+    def _scanned(self, blocks, tokens, conditions, reads, lengths):
         if not blocks:
             return tokens
         condition, modulations = conditions[0], None
@@ -131,7 +216,8 @@ class BlockStack(BaseLayer):
             modulations = _all_modulations(blocks, condition)
 
         def call(block, tokens, modulation):
-            return block(tokens, condition=condition if modulation is None else Modulations((modulation,)))
+            given = condition if modulation is None else Modulations((modulation,))
+            return block(tokens, condition=given, **reads, lengths=lengths)
 
         return scan_layers(call, blocks, tokens, modulations, self.remat)
 
@@ -146,6 +232,17 @@ class BlockNetwork(BaseLayer):
     @property
     def remat(self):
         return self.blocks.remat
+
+    @property
+    def needs_condition(self):
+        """Whether it reads the condition itself, so that its `Modulations` aren't enough."""
+        return self.block.in_context > 0
+
+
+def _in_front(added, tokens):
+    """`added` `(batch or 1, k, hidden_dim)` in front of `tokens` `(batch, n, hidden_dim)`."""
+    added = ops.broadcast_to(added, (ops.shape(tokens)[0], *added.shape[1:]))
+    return ops.concatenate([ops.cast(added, tokens.dtype), tokens], axis=1)
 
 
 def _attribute(i):

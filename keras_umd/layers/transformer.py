@@ -5,8 +5,13 @@ import typing
 import keras
 from keras import ops
 
-from keras_umd.backend.kernels import attention, layer_norm, project
+from keras_umd.backend.attention import attention
+from keras_umd.backend.kernels import layer_norm, project
+from keras_umd.layers import segments
+from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
+from keras_umd.layers.norms import RMSNorm
+from keras_umd.layers.rotary import rotate, rotation
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
 
@@ -51,7 +56,9 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
-        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither.
+        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither. Of rows of several images,
+            `(batch, segments, hidden_dim)`.
+        lengths: As of `TransformerBlock`, for shift and scale.
 
     Returns:
         Float tensor of the shape of `tokens`.
@@ -64,15 +71,21 @@ class LayerNorm(keras.layers.LayerNormalization):
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):
         super().build(tokens_shape)
 
-    def call(self, tokens, shift=None, scale=None):
+    def call(self, tokens, shift=None, scale=None, lengths=None):
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         if scale is not None:
             scale = 1 + ops.cast(scale, "float32")
             gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
+            gamma, beta = segments.spread(gamma, lengths), segments.spread(beta, lengths)
         return ops.cast(layer_norm(tokens, gamma, beta, self.epsilon), self.compute_dtype)
 
     def compute_output_shape(self, tokens_shape, shift_shape=None, scale_shape=None):
         return tokens_shape
+
+
+def make_norm(block, **kwargs):
+    """The normalisation of tokens that a `Block` asks for."""
+    return RMSNorm(**kwargs) if block.norm == "rms" else LayerNorm(**kwargs)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -84,19 +97,27 @@ class SelfAttention(BaseLayer):
 
     Args:
         num_heads: Integer, a divisor of the tokens' width.
+        block: `Block`, whose `qk_norm`, `rope` and `value_residual` are read. Defaults to none of them.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
+        lengths, with a tuple as `num_outputs`: As of `TransformerBlock`.
+        positions: Int tensor of shape `(batch or 1, m, axes)`, the places of the last m tokens, which `rope` needs.
+        first_value: Float tensor `(batch, m, heads, head_dim)`, the values of the last m tokens in the first block, for
+            `value_residual`; tokens before them have joined since, and keep their own.
+        return_value: Bool. Whether to return the values, too.
 
     Returns:
-        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
+        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`; with `return_value` a pair of it and of the
+        values `(batch, n, heads, head_dim)`.
     """
 
-    def __init__(self, num_heads, **kwargs):
+    def __init__(self, num_heads, block=None, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(num_heads=num_heads)
         self.num_heads = int(num_heads)
+        self.block = as_block(block)
 
     def build(self, tokens_shape):
         hidden_dim = tokens_shape[-1]
@@ -110,13 +131,41 @@ class SelfAttention(BaseLayer):
             projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
             projection.build(tokens_shape)
             setattr(self, name, projection)
+        if self.block.qk_norm:
+            self.query_norm = RMSNorm(dtype=self.dtype_policy, name="query_norm")
+            self.key_norm = RMSNorm(dtype=self.dtype_policy, name="key_norm")
+            for norm in (self.query_norm, self.key_norm):
+                norm.build((hidden_dim // self.num_heads,))
+        if self.block.value_residual:
+            self.value_mix = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.5), name="value_mix")
 
-    def call(self, tokens, num_outputs=None):
-        query = self._heads(project(self.query, _last(tokens, num_outputs)))  # (batch, num_outputs, heads, head_dim)
+    def call(self, tokens, num_outputs=None, positions=None, first_value=None, return_value=False, lengths=None):
+        last = segments.last(tokens, num_outputs, lengths)
+        query = self._heads(project(self.query, last))  # (batch, num_outputs, heads, head_dim)
         key = self._heads(project(self.key, tokens))  # (batch, n, heads, head_dim)
         value = self._heads(project(self.value, tokens))
-        mixed = ops.reshape(attention(query, key, value), (-1, query.shape[1], tokens.shape[-1]))
-        return project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
+        if self.block.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if self.block.rope:
+            query, key = self._rotated(query, key, positions)
+        if first_value is not None:
+            value = self._mixed(value, first_value)
+        mixed = ops.reshape(_attended(query, key, value, num_outputs, lengths), (-1, query.shape[1], tokens.shape[-1]))
+        mixed = project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
+        return (mixed, value) if return_value else mixed
+
+    def _rotated(self, query, key, positions):
+        require(positions is not None, "Attention with `rope` needs the `positions` of the tokens.", "None")
+        cosines, sines = rotation(positions, key.shape[1], key.shape[-1], self.block.rope_theta)
+        queries = query.shape[1]
+        return rotate(query, cosines[:, -queries:], sines[:, -queries:]), rotate(key, cosines, sines)
+
+    def _mixed(self, value, first_value):
+        """`a v_1 + (1 - a) v` (Zhou et al., 2024) for the tokens that were there in the first block."""
+        joined = value.shape[1] - first_value.shape[1]
+        share = ops.cast(self.value_mix, value.dtype)
+        mixed = share * first_value + (1 - share) * value[:, joined:]
+        return ops.concatenate([value[:, :joined], mixed], axis=1) if joined else mixed
 
     def _heads(self, x):
         return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
@@ -140,6 +189,7 @@ class TransformerBlock(BaseLayer):
         num_heads: Integer, a divisor of the tokens' width.
         mlp_ratio: Number. Width of the MLP as a multiple of the tokens' width.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
+        block: `Block`, whose settings of a block are read, the first group. Defaults to the paper's block.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -147,12 +197,17 @@ class TransformerBlock(BaseLayer):
             applied once for all blocks, and the width may be another). Not used where `conditioning` is `None`. With
             `"adaln_zero"` it may be `Modulations`, with what the block's `modulation` layer makes of the condition.
         num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
+        lengths: Tuple of positive integers, for rows that hold several images: the numbers of their tokens, in every
+            row alike. Tokens attend to those of their own image. Then `num_outputs` is a tuple, too, and the condition
+            has the shape `(batch * images, hidden_dim)`, the images of a row one after the other.
+        positions, first_value, return_value: As of `SelfAttention`.
 
     Returns:
-        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`.
+        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`; with `return_value` a pair of it and of the
+        values of attention `(batch, n, heads, head_dim)`.
     """
 
-    def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", **kwargs):
+    def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", block=None, **kwargs):
         super().__init__(**kwargs)
         check_one_of(CONDITIONINGS, conditioning=conditioning)
         check_positive_integers(num_heads=num_heads)
@@ -160,55 +215,97 @@ class TransformerBlock(BaseLayer):
         self.num_heads = int(num_heads)
         self.mlp_ratio = mlp_ratio
         self.conditioning = conditioning
-        self.attention_norm = LayerNorm(dtype=self.dtype_policy, name="attention_norm")
-        self.attention = SelfAttention(num_heads, dtype=self.dtype_policy, name="attention")
-        self.mlp_norm = LayerNorm(dtype=self.dtype_policy, name="mlp_norm")
+        self.block = as_block(block)
+        self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
+        self.attention = SelfAttention(num_heads, self.block, dtype=self.dtype_policy, name="attention")
+        self.mlp_norm = make_norm(self.block, dtype=self.dtype_policy, name="mlp_norm")
         self.drop_path = None  # a `DropPath`, for fine-tuning
 
     def build(self, tokens_shape, condition_shape=None):
         hidden_dim = tokens_shape[-1]
-        mlp_dim = int(hidden_dim * self.mlp_ratio)
+        mlp_dim = self.block.mlp_width(hidden_dim, self.mlp_ratio)
         options = {"dtype": self.dtype_policy, "bias_initializer": keras.initializers.RandomNormal(stddev=1e-6)}
         self.mlp_hidden = Dense(mlp_dim, name="mlp_hidden", **options)
         self.mlp_output = Dense(hidden_dim, name="mlp_output", **options)
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_hidden):
             layer.build((*tokens_shape[:-1], hidden_dim))
         self.mlp_output.build((*tokens_shape[:-1], mlp_dim))
+        if self.block.mlp == "swiglu":
+            self.mlp_gate = Dense(mlp_dim, name="mlp_gate", **options)
+            self.mlp_gate.build((*tokens_shape[:-1], hidden_dim))
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
-    def call(self, tokens, condition=None, num_outputs=None):
+    def call(
+        self,
+        tokens,
+        condition=None,
+        num_outputs=None,
+        positions=None,
+        first_value=None,
+        return_value=False,
+        lengths=None,
+    ):
         require(
             self.conditioning is None or condition is not None,
             f"A block with conditioning={self.conditioning!r} needs a `condition`.",
             "None",
         )
+        if segments.have_one_length(lengths, num_outputs):  # then nothing has to be spread over tokens
+            images = segments.as_images(tokens, lengths)
+            return segments.as_rows(self.call(images, condition, num_outputs and num_outputs[0]), lengths)
+        number = tokens.shape[1]
+        given = {"positions": positions, "first_value": first_value, "return_value": return_value}
         if self.conditioning == "adaln_zero":
-            return self._modulated(tokens, modulation_of(self, condition), num_outputs)
+            return self._modulated(tokens, modulation_of(self, condition), num_outputs, given, lengths)
         if self.conditioning == "token":
-            num_outputs = num_outputs or tokens.shape[1]
-            condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
-            tokens = ops.concatenate([condition, tokens], axis=1)
-        x = _last(tokens, num_outputs) + self._kept(
-            self.attention(self.attention_norm(tokens), num_outputs=num_outputs)
-        )
-        return x + self._kept(self._mlp(self.mlp_norm(x)))
+            num_outputs = num_outputs or lengths or number
+            tokens, lengths = _with_condition(tokens, condition, lengths)
+        x = segments.last(tokens, num_outputs, lengths)
+        mixed, *value = self._attend(self.attention_norm(tokens), num_outputs, given, lengths)
+        x = x + self._kept(mixed)
+        x = x + self._kept(self._mlp(self.mlp_norm(x)))
+        return (x, value[0][:, -number:]) if value else x  # without the condition's own
 
-    def _modulated(self, x, modulation, num_outputs):
-        # (batch, 1, hidden_dim) each
-        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(modulation[:, None], 6, axis=-1)
-        x = _last(x, num_outputs) + gate0 * self._kept(
-            self.attention(self.attention_norm(x, shift0, scale0), num_outputs=num_outputs)
-        )
-        return x + gate1 * self._kept(self._mlp(self.mlp_norm(x, shift1, scale1)))
+    def _modulated(self, x, modulation, num_outputs, given, lengths):
+        # (batch, 1 or segments, hidden_dim) each
+        shift0, scale0, gate0, shift1, scale1, gate1 = ops.split(segments.of_segments(modulation, lengths), 6, axis=-1)
+        of, of_outputs = ({}, {}) if lengths is None else ({"lengths": lengths}, {"lengths": num_outputs or lengths})
+        tokens, x = x, segments.last(x, num_outputs, lengths)
+        mixed, *value = self._attend(self.attention_norm(tokens, shift0, scale0, **of), num_outputs, given, lengths)
+        x = x + segments.spread(gate0, **of_outputs) * self._kept(mixed)
+        change = self._kept(self._mlp(self.mlp_norm(x, shift1, scale1, **of_outputs)))
+        x = x + segments.spread(gate1, **of_outputs) * change
+        return (x, *value) if value else x
+
+    def _attend(self, tokens, num_outputs, given, lengths):
+        """A tuple of what attention returns."""
+        mixed = self.attention(tokens, num_outputs=num_outputs, **given, lengths=lengths)
+        return mixed if given["return_value"] else (mixed,)
 
     def _kept(self, branch):
         return branch if self.drop_path is None else self.drop_path(branch)
 
     def _mlp(self, x):
+        if self.block.mlp == "swiglu":
+            gate = keras.activations.silu(project(self.mlp_gate, x))
+            return project(self.mlp_output, gate * project(self.mlp_hidden, x))
         return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
 
 
-def _last(tokens, number):
-    """The last `number` tokens; all of them, and no slice to take a gradient of, for `None`."""
-    return tokens if number is None else tokens[:, -number:]
+def _with_condition(tokens, condition, lengths):
+    """Tokens with the condition as one more in front, of each image in a row, and the lengths with it."""
+    if lengths is None:
+        condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
+        return ops.concatenate([condition, tokens], axis=1), None
+    conditions = ops.split(segments.of_segments(condition, lengths), len(lengths), axis=1)
+    pairs = zip(conditions, segments.split(tokens, lengths), strict=True)
+    return ops.concatenate([x for pair in pairs for x in pair], axis=1), tuple(n + 1 for n in lengths)
+
+
+def _attended(query, key, value, num_outputs, lengths):
+    """Attention in rows of several images, whose queries may be fewer than their keys, or in rows of one."""
+    if lengths is None or num_outputs is None:
+        return attention(query, key, value, lengths)
+    parts = segments.split(query, num_outputs), segments.split(key, lengths), segments.split(value, lengths)
+    return ops.concatenate([attention(*part) for part in zip(*parts, strict=True)], axis=1)

@@ -10,10 +10,12 @@ from keras_umd.utils.checks import check_bools, check_instances, check_integers,
 # that began at 0.5 was 25 after four steps; at 1e-5 it fell as in float32.
 LEAST_FLOAT16_EPSILON = 1e-5
 UNDECAYED_NAMES = ("bias", "beta", "cls_tokens", "mask_token")
+# Of a `Block`'s settings: a weight of RMSNorm that decays to 0 would take the tokens, or queries and keys, with it.
+UNDECAYED_NAMES += ("scale", "value_mix", "registers", "context_positions")
 
 
 def undecayed_variables(variables):
-    """Those that weight decay leaves alone: every bias (LayerNorm's, `beta`, too), class tokens and the mask token."""
+    """Those that weight decay leaves alone: every bias (LayerNorm's, `beta`, too), class tokens, the mask token etc."""
     return [variable for variable in variables if variable.name in UNDECAYED_NAMES]
 
 

@@ -5,12 +5,20 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.layers import segments
+from keras_umd.layers.block import as_block
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
+from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack
-from keras_umd.layers.transformer import LayerNorm
+from keras_umd.layers.transformer import make_norm
 from keras_umd.utils.checks import check_positive_integers
+
+
+def pooled(representation):
+    """The representation `(batch, hidden_dim)`, also where it is given as the class tokens whose mean it is."""
+    return ops.mean(representation, axis=1) if len(representation.shape) == 3 else representation
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -28,6 +36,7 @@ class Encoder(BlockNetwork):
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
+        block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
 
     Call arguments:
         images: Float tensor of shape `(batch, *space, channels)`, with one to four space axes.
@@ -38,10 +47,16 @@ class Encoder(BlockNetwork):
             `num_layers` the last with the LayerNorm behind it.
         depth: Integer in [1, num_layers], how many of the blocks to run; the LayerNorm follows the last only. Defaults
             to all.
+        for_decoder: Bool. Whether the first output is what the decoder takes: with `cls_to_decoder="all"` the class
+            tokens `(batch, num_cls_tokens, hidden_dim)`, whose mean is the representation.
+
+    `images` may be a list of tensors, and `visible` then is one, too: image k of each of them is in row k, through
+    which the dense layers run once, while tokens attend to those of their own image. Then the condition has the shape
+    `(batch * images, hidden_dim)`, the images of a row one after the other, and there is no `collect`.
 
     Returns:
         The representation `(batch, hidden_dim)` and the patches' tokens `(batch, visible, hidden_dim)`; with `collect`,
-        also a list of such pairs, one for each of these blocks.
+        also a list of such pairs, one for each of these blocks. Of rows, a list of pairs, one for each of `images`.
     """
 
     def __init__(
@@ -54,6 +69,7 @@ class Encoder(BlockNetwork):
         conditioning="adaln_zero",
         scan_blocks=False,
         remat=False,
+        block=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -64,8 +80,9 @@ class Encoder(BlockNetwork):
         self.num_heads = int(num_heads)
         self.num_cls_tokens = int(num_cls_tokens)
         self.conditioning = conditioning
+        self.block = as_block(block)
         self.patch_embedding = PatchEmbedding(
-            self.patch_size, hidden_dim, dtype=self.dtype_policy, name="patch_embedding"
+            self.patch_size, hidden_dim, self.block.bottleneck, dtype=self.dtype_policy, name="patch_embedding"
         )
         self.blocks = BlockStack(
             num_layers,
@@ -73,19 +90,23 @@ class Encoder(BlockNetwork):
             conditioning=conditioning,
             scan_blocks=scan_blocks,
             remat=remat,
+            block=self.block,
             dtype=self.dtype_policy,
             name="blocks",
         )
-        self.norm = LayerNorm(dtype=self.dtype_policy, name="norm")
+        self.norm = make_norm(self.block, dtype=self.dtype_policy, name="norm")
 
     def build(self, images_shape, condition_shape=None, visible_shape=None):
-        self.position_embedding = PositionEmbedding(
-            patch_grid(images_shape[1:], self.patch_size), dtype=self.dtype_policy, name="position_embedding"
-        )
+        grid = patch_grid(images_shape[1:], self.patch_size)
+        self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
+        if self.block.rope:
+            check_rotation(self.hidden_dim // self.num_heads, len(grid))
+            self.places = grid_positions(grid)
         # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
         self.cls_tokens = self.add_weight(
             shape=(self.num_cls_tokens, self.hidden_dim),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name="cls_tokens",
         )
         self.patch_embedding.build((None, *images_shape[1:]))
@@ -97,14 +118,30 @@ class Encoder(BlockNetwork):
         """The `Modulations` of the blocks for a condition `(..., hidden_dim)`, with AdaLN."""
         return self.blocks.modulations(condition)
 
-    def call(self, images, condition=None, visible=None, collect=(), depth=None):
-        tokens = self.blocks(self._embedded(images, visible), condition=condition, collect=collect, depth=depth)
+    def call(self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False):
+        if isinstance(images, (list, tuple)):
+            return self._rows(images, condition, visible, depth)
+        tokens = self.blocks(
+            self._embedded(images, visible),
+            condition=condition,
+            collect=collect,
+            depth=depth,
+            positions=take_positions(self.places, visible) if self.block.rope else None,
+        )
         tokens, collected = tokens if len(collect) else (tokens, [])
-        outputs = self._split(self.norm(tokens) if depth in (None, self.num_layers) else tokens)
+        tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
+        outputs = self._split(tokens, is_pooled=not for_decoder or self.block.cls_to_decoder == "mean")
         if not len(collect):
             return outputs
         pairs = zip(collect, collected, strict=True)
         return *outputs, [outputs if number == self.num_layers else self._split(tokens) for number, tokens in pairs]
+
+    def _rows(self, images, condition, visible, depth):
+        embedded = [self._embedded(*given) for given in zip(images, visible, strict=True)]
+        lengths = tuple(tokens.shape[1] for tokens in embedded)
+        tokens = self.blocks(ops.concatenate(embedded, axis=1), condition=condition, depth=depth, lengths=lengths)
+        tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
+        return [self._split(part) for part in segments.split(tokens, lengths)]
 
     def _embedded(self, images, visible=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
@@ -114,8 +151,9 @@ class Encoder(BlockNetwork):
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
-    def _split(self, tokens):
-        return ops.mean(tokens[:, : self.num_cls_tokens], axis=1), tokens[:, self.num_cls_tokens :]
+    def _split(self, tokens, is_pooled=True):
+        cls_tokens = tokens[:, : self.num_cls_tokens]
+        return pooled(cls_tokens) if is_pooled else cls_tokens, tokens[:, self.num_cls_tokens :]
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)

@@ -61,6 +61,7 @@ class FeatureExtractor(keras.Model):
         patch_size: Integer or a tuple of integers, one for each space axis.
         hidden_dim, num_layers, num_heads, num_cls_tokens, conditioning: Of the encoder.
         num_classes: Integer or `None`. Classes of the model that the weights are from.
+        block: `keras_umd.layers.Block`, of the encoder. Defaults to the paper's.
         value_range: Pair of floats, the range of float images; `None` for latents.
         model_range: Pair of floats, the range that the encoder was trained on, to which images are scaled. Defaults to
             `value_range`.
@@ -107,6 +108,7 @@ class FeatureExtractor(keras.Model):
         num_timesteps=None,
         seed=None,
         model_range=None,
+        block=None,
         drop_path=0.0,
         **kwargs,
     ):
@@ -156,6 +158,7 @@ class FeatureExtractor(keras.Model):
             num_heads,
             num_cls_tokens,
             conditioning,
+            block=block,
             dtype=self.dtype_policy,
             name="encoder",
         )
@@ -264,6 +267,7 @@ class FeatureExtractor(keras.Model):
             "num_heads": self.encoder.num_heads,
             "num_cls_tokens": self.encoder.num_cls_tokens,
             "conditioning": self.encoder.conditioning,
+            "block": keras.saving.serialize_keras_object(self.encoder.block),
             "num_classes": self.num_classes,
             "value_range": self.value_range,
             "pooling": self.pooling,
@@ -281,7 +285,7 @@ class FeatureExtractor(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = {**config, "schedule": revive(config["schedule"])}
+        config = {**config, "schedule": revive(config["schedule"]), "block": revive(config.get("block"))}
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         extractor = cls(**config)
         adaptation.adapt(extractor._parts(), lora, quantized)

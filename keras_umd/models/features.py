@@ -100,6 +100,7 @@ def feature_extractor(
         num_layers=model.encoder.num_layers,
         num_heads=model.encoder.num_heads,
         num_cls_tokens=model.encoder.num_cls_tokens,
+        block=model.block,
         conditioning=model.conditioning,
         num_classes=model.num_classes,
         value_range=model.value_range if value_range is None else value_range,

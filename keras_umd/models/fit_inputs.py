@@ -249,6 +249,11 @@ def resident_data(model, steps, *datasets):
         _set_device_layers(model, outer)
 
 
+def is_on_device(batch):
+    """Whether the images of a batch lie on the device: then it is a dictionary of indices and crops, a few bytes."""
+    return isinstance(keras.utils.unpack_x_y_sample_weight(batch)[0], dict)
+
+
 def _set_device_layers(model, layers):
     if layers != model._device_layers:
         model.predict_function = None  # on several devices, JAX' is compiled for this number of variables

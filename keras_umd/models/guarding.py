@@ -2,9 +2,9 @@
 
 `UMD.guard_steps` puts `GuardedOptimizer` around the model's own, inside of a `LossScaleOptimizer`; Keras' step stays as
 it is. `compute_loss` hands the loss over, the optimizer sees the norm of the gradients, and `GuardState.judge` compares
-both with the steps before. On TensorFlow and PyTorch the inner optimizer runs only if the step is accepted. JAX knows
-the loss of a step only behind Keras' own part of it: there the inner optimizer always runs, and the old values are put
-back, a choice that XLA fuses into the update.
+both with the steps before. The inner optimizer runs only if the step is accepted. JAX knows the loss of a step only
+behind Keras' own part of it: there the gradients are put aside, and the inner optimizer runs behind that part. Within a
+`LossScaleOptimizer` it has to run in its place; then the old values are put back, for which XLA copies some of them.
 """
 
 import types
@@ -46,6 +46,7 @@ class GuardState(keras.metrics.Metric):
         self.in_a_row = variable("in_a_row")  # steps left out since the last that was accepted
         self.rejected = variable("rejected")  # 1 if the last step was left out
         self.last = types.SimpleNamespace(batch=None)  # images, labels and draws of the last step
+        self.deferred = types.SimpleNamespace(is_wanted=False, gradients=None)  # on JAX, while a step is traced
 
     def reset_state(self):
         """Nothing is reset, or each epoch would begin without a window."""
@@ -154,6 +155,15 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
             lambda: None,
         )
 
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        """On JAX, of Keras' step: as the outermost optimizer, leaves the update to `GuardedStep`."""
+        state = self._state()
+        if not state.deferred.is_wanted:
+            return super().stateless_apply(optimizer_variables, grads, trainable_variables)
+        state.deferred.gradients = grads
+        norm = global_norm([gradient for gradient in grads if gradient is not None])
+        return trainable_variables, [*optimizer_variables[:-1], norm]
+
     @property
     def iterations(self):
         return self.inner_optimizer.iterations
@@ -250,7 +260,8 @@ class GuardedStep:
         kept = [variable for variable in model.metrics_variables if id(variable) not in own]
         # Statistics, such as those of a BatchNormalization in a term's head; the network itself has none.
         kept += model.objective.non_trainable_variables
-        if STATE_IS_VALUES:
+        self.state.deferred.is_wanted = STATE_IS_VALUES and isinstance(model.optimizer, GuardedOptimizer)
+        if STATE_IS_VALUES and not self.state.deferred.is_wanted:
             kept += model.trainable_variables + self.optimizer.variables
         self.kept = [(variable, value_now(variable)) for variable in kept]
         self.iterations = value_now(self.optimizer._iterations)
@@ -263,17 +274,32 @@ class GuardedStep:
             Dictionary, the logs of the step.
         """
         state = self.state
-        is_applied = ops.not_equal(self.optimizer._iterations, self.iterations)
-        # Else a LossScaleOptimizer has found gradients that aren't finite, and has not handed the step on.
-        is_judged = ops.logical_or(is_applied, state.rejected > 0)
-        if STATE_IS_VALUES:
-            self._judge(is_judged)
-        state.count_unjudged(ops.logical_not(is_judged))
+        if state.deferred.is_wanted:
+            self._apply_deferred()
+        else:
+            is_applied = ops.not_equal(self.optimizer._iterations, self.iterations)
+            # Else a LossScaleOptimizer has found gradients that aren't finite, and has not handed the step on.
+            is_judged = ops.logical_or(is_applied, state.rejected > 0)
+            if STATE_IS_VALUES:
+                self._judge(is_judged)
+            state.count_unjudged(ops.logical_not(is_judged))
         is_rejected = state.rejected > 0
         for variable, value in self.kept:
             variable.assign(ops.where(is_rejected, value, ops.convert_to_tensor(variable)))
         skipped = ops.cast(state.num_skipped, "int32")
         return {**self.model.get_metrics_result(), "skipped_steps": skipped, "batch": self.batch}
+
+    def _apply_deferred(self):
+        """Run the inner optimizer on the gradients that Keras' step has handed over, if the step is accepted."""
+        state, optimizer, weights = self.state, self.optimizer, self.model.trainable_variables
+        gradients = state.deferred.gradients
+        state.deferred.is_wanted, state.deferred.gradients = False, None  # a loop of one's own gets its update at once
+        accepted = state.judge(value_now(state.loss), value_now(self.model.optimizer.gradient_norm))
+        old = [[value_now(variable) for variable in group] for group in (weights, optimizer.variables)]
+        new = ops.cond(accepted, lambda: optimizer.stateless_apply(old[1], gradients, old[0]), lambda: tuple(old))
+        for group, values in zip((weights, optimizer.variables), new, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
 
     def _judge(self, condition):
         norm = next(variable for variable in self.model.optimizer.variables if variable.name == "gradient_norm")

@@ -18,7 +18,7 @@ from keras_umd.backend.steps import run_step, value_now
 from keras_umd.corruption.view import network_inputs
 from keras_umd.models.fit_inputs import refuse_weights
 from keras_umd.models.guarding import GuardedStep, innermost
-from keras_umd.utils.checks import check_instances, check_numbers, require
+from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 
 
 def train_step(model, keras_step, args):
@@ -84,6 +84,7 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
         Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
     """
     check_numbers("[0, 1)", label_dropout=label_dropout)
+    check_bools(must_be_finite=must_be_finite)
     check_instances(dict, "a dictionary, as of `Corruption.draw`,", optional=True, draws=draws)
     if draws is not None:
         needed = {"timesteps", "noise", "mask_noise", "label_drop"}

@@ -7,10 +7,12 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import ensure_shape
+from keras_umd.backend.many_steps import in_one_program
 from keras_umd.backend.programs import Programs
 from keras_umd.backend.sharding import gathered
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.distribution import layout
+from keras_umd.layers.block import as_block
 from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.models import (
@@ -20,6 +22,7 @@ from keras_umd.models import (
     fine_tuning,
     fit_inputs,
     guarding,
+    packing,
     reconstruction,
     training,
 )
@@ -28,7 +31,7 @@ from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
-from keras_umd.models.encoder import Encoder
+from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import preset_config
 from keras_umd.objectives.objective import Objective
@@ -91,6 +94,13 @@ class UMD(keras.Model):
             on the other backends.
         remat: Bool. Keep only the input of each block for the backward pass and compute the rest there once more:
             less memory for a third more work in the blocks. Weights and results are the same.
+        pack: Bool or `None`. In training, run views of equal shares of the batch, such as the clean and the noisy half,
+            as rows of several images: dense layers run once over a row, attention within each image. Weights, losses
+            and files are the same. `None` packs where the device has less to compute so: on TPUs, whose attention
+            pads each row of tokens to a multiple of 128, if the padded rows are shorter. It goes with the paper's
+            block, also with `qk_norm` and SwiGLU; other settings of `block` add tokens or places.
+        block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
+            example. Defaults to the paper's.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -118,8 +128,10 @@ class UMD(keras.Model):
         decoder_hidden_dim=None,
         scan_blocks=False,
         remat=False,
+        pack=None,
         seed=None,
         objective=None,
+        block=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
@@ -162,7 +174,9 @@ class UMD(keras.Model):
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
         self.patch_size = patch_size
         self.objective = objective
-        how = {"scan_blocks": scan_blocks, "remat": remat, "dtype": self.dtype_policy}
+        self.block = as_block(block)
+        self.pack = packing.checked(pack, self.block)
+        how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
@@ -262,8 +276,7 @@ class UMD(keras.Model):
             # added for the one before.
             self._get_call_context()
             try:
-                read = self.objective.reads
-                return {name: self.predict_view(view, read(name)) for name, view in inputs["views"].items()}
+                return packing.predict_views(self, inputs["views"])
             finally:
                 self._maybe_reset_call_context()
         return self.encoder(self.prepare_images(inputs), condition=self.condition(ops.zeros((1,), "int32")))[0]
@@ -291,8 +304,9 @@ class UMD(keras.Model):
         """
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
-        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible)
-        outputs = {"representation": representation, "tokens": tokens}
+        # The representation, or all class tokens, as the decoder takes them.
+        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible, for_decoder=True)
+        outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
             return outputs
         predictions = self.decoder(
@@ -419,13 +433,25 @@ class UMD(keras.Model):
         return fit_inputs.predict(self, super().predict, x, args, kwargs)
 
     def make_train_function(self, force=False):
-        """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice."""
+        """Keras' own, with the optimizer's variables made first: for these, TensorFlow would trace the step twice.
+
+        On JAX with data on the device, the steps of an execution are one program.
+        """
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         is_new = force or self.train_function is None
         super().make_train_function(force)
+        if is_new:
+            self.train_function = in_one_program(self, self.train_step, self.train_function, fit_inputs.is_on_device)
         if is_new and self.guards:
             self.train_function = guarding.keeping_the_batch(self.train_function, self.guards[0])
+
+    def make_test_function(self, force=False):
+        """Keras' own; on JAX with data on the device, its steps as one program."""
+        is_new = force or self.test_function is None
+        super().make_test_function(force)
+        if is_new:
+            self.test_function = in_one_program(self, self.test_step, self.test_function, fit_inputs.is_on_device)
 
     def train_step(self, *args):
         """One step of `fit`, see `keras_umd.models.training`."""
@@ -559,6 +585,8 @@ class UMD(keras.Model):
             "decoder_hidden_dim": self.decoder.hidden_dim,
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
+            "pack": self.pack,
+            "block": keras.saving.serialize_keras_object(self.block),
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
             "objective": keras.saving.serialize_keras_object(self.objective),
@@ -570,7 +598,8 @@ class UMD(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = {
-            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
+            name: revive(value) if name in ("corruption", "objective", "block") else value
+            for name, value in config.items()
         }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)

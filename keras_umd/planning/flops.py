@@ -89,7 +89,7 @@ def _gradients(network):
     before_decoder = condition or encoder
     return {
         "condition": (condition, condition),
-        "patch": (encoder, False),
+        "patch": (encoder, encoder),  # behind a bottleneck
         "encoder": (encoder, before_decoder),
         "decoder's": (decoder, before_decoder),
         "decoder": (decoder, before_decoder or decoder),
@@ -104,15 +104,26 @@ def _products(network, view):
     layer = 0 if network.condition_is_trained is None else 4 * width**2
     labels = network.has_labels * (n if view.is_noisy else 1)  # clean images share one null label
     # To a decoder of another width, tokens and condition token are projected.
-    projected = 0 if width == decoder_width else 1 + view.visible + network.condition_tokens
+    is_other = width != decoder_width
+    projected = is_other * (network.num_decoder_cls_tokens + view.visible + network.condition_tokens)
+    projected += network.decoder.projects_context
+    before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
     head = 2 * network.patch_size * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
     return {
         "condition embedding": Products(of_inputs=n * layer, of_weights=(n + 2 * labels) * layer),
-        "patch embedding": Products(of_inputs=2 * n * view.visible * network.patch_size * width),
-        "decoder's embedding": Products(of_weights=2 * n * width * decoder_width * projected),
+        "patch embedding": _patch_embedding(network, n * view.visible),
+        "decoder's embedding": Products(of_weights=n * before_decoder),
         **_blocks(network, view),
         "head": Products(of_weights=n * head),
     }
+
+
+def _patch_embedding(network, patches):
+    width, bottleneck = network.encoder.width, network.bottleneck
+    if bottleneck is None:
+        return Products(of_inputs=2 * patches * network.patch_size * width)
+    first, second = (2 * patches * bottleneck * units for units in (network.patch_size, width))
+    return Products(of_inputs=first, of_weights=second)
 
 
 def _blocks(network, view):
@@ -124,8 +135,8 @@ def _blocks(network, view):
     for name, stack in network.stacks.items():
         weights, attention = 0, 0
         for tokens, queries in network.block_shapes(view)[name]:
-            layers = 2 * tokens + (2 + 2 * stack.mlp_ratio) * queries
-            weights += int(2 * stack.width**2 * layers) + _modulation(network, 6, stack.width)
+            mlp = 2 * stack.width * stack.mlp_width * (stack.mlp_inputs + 1) * queries
+            weights += 2 * stack.width**2 * (2 * tokens + 2 * queries) + mlp + _modulation(network, 6, stack.width)
             attention += 2 * 2 * tokens * queries * stack.width
         products[f"{name} blocks"] = Products(of_weights=view.num_images * weights)
         products[f"{name} attention"] = Products(of_activations=view.num_images * attention)
@@ -143,7 +154,7 @@ def _recomputed(network, view):
             recomputed |= {part: products[part].forward for part in (f"{name} blocks", f"{name} attention")}
             if not network.adaln:  # a gate's gradient would read the output of the MLP's last layer
                 shapes = network.block_shapes(view)[name]
-                last = sum(int(2 * queries * stack.width**2 * stack.mlp_ratio) for _, queries in shapes)
+                last = sum(2 * queries * stack.width * stack.mlp_width for _, queries in shapes)
                 recomputed[f"{name} blocks"] -= view.num_images * last
     return recomputed
 

@@ -23,7 +23,8 @@ class Memory:
         weight_copies: Integer, weights in the compute type, where that is another; with `scan_blocks` the stacked
             weights and gradients.
         activations: Integer.
-        attention: Integer, attention matrices. Fused kernels (PyTorch, JAX on GPUs in 16 bits) never make them.
+        attention: Integer, attention matrices. Fused kernels (PyTorch; JAX on TPUs, and on GPUs in 16 bits) never make
+            them, TensorFlow on GPUs keeps none.
     """
 
     weights: int
@@ -90,7 +91,8 @@ def _saved_bytes(model, batch_size):
 
 def _saved_by_block(network, stack, tokens, queries):
     """Numbers that a block saves for its backward pass, without the attention matrix (Korthikanti et al., 2022)."""
-    adaln, mlp = network.adaln, stack.mlp_ratio
+    adaln, mlp, has_gate = network.adaln, stack.mlp_width / stack.width, stack.mlp_inputs - 1
+    turned = stack.block.qk_norm + stack.block.rope
     saved = {  # rows, and the width of each over the block's
         "input": (tokens, 1),
         "normalized": (tokens, 1),
@@ -98,6 +100,8 @@ def _saved_by_block(network, stack, tokens, queries):
         "keys": (tokens, 1),
         "values": (tokens, 1),
         "queries": (queries, 1),
+        "queries and keys, normalized, turned": (tokens + queries, turned),
+        "values, mixed": (tokens, stack.block.value_residual),
         "attended": (queries, 1),
         "projected, before the gate": (queries, adaln),
         "first sum": (queries, 1),
@@ -106,6 +110,7 @@ def _saved_by_block(network, stack, tokens, queries):
         "MLP, before GELU": (queries, mlp),
         "MLP, tanh in GELU": (queries, mlp),
         "MLP, after GELU": (queries, mlp),
+        "MLP, before the product with the gate": (queries, mlp * has_gate),
         "MLP, before the gate": (queries, adaln),
         "modulations": (6, adaln),
     }

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from keras_umd.corruption.batch_split import BatchSplit
+from keras_umd.layers.block import Block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +32,45 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-    """The blocks of an encoder or a decoder."""
+    """The blocks of an encoder or a decoder.
+
+    Args:
+        width, num_layers, num_heads: Integers.
+        mlp_width: Integer, the hidden width of the MLP.
+        mlp_inputs: Integer, matrices of the MLP that make it: 2 with a gate.
+        registers, in_context: Integers, tokens that the blocks add.
+        in_context_from: Integer, the blocks that run before those in context join.
+        projects_context: Bool. Whether tokens in context have another width than the condition.
+        block: `Block`.
+        remat: Bool.
+        is_trained: Bool. Whether one of the weights is.
+    """
 
     width: int
     num_layers: int
     num_heads: int
-    mlp_ratio: float
+    mlp_width: int
+    mlp_inputs: int
+    registers: int
+    in_context: int
+    in_context_from: int
+    projects_context: bool
+    block: Block
     remat: bool
-    is_trained: bool  # whether one of the weights is
+    is_trained: bool
+
+    def shapes(self, tokens, outputs, alone):
+        """Of each block the tokens attended to and returned, where `tokens` go in and `outputs` come out.
+
+        Args:
+            tokens, outputs: Integers.
+            alone: Integer, tokens that each block makes for itself.
+        """
+        numbers = [
+            tokens + self.registers + self.in_context * (number >= self.in_context_from)
+            for number in range(self.num_layers)
+        ]
+        return list(zip([number + alone for number in numbers], [*numbers[:-1], outputs], strict=True))
 
 
 class Network:
@@ -48,6 +80,9 @@ class Network:
         image_size: Integer, numbers in an image.
         patch_size: Integer, numbers in a patch.
         num_cls_tokens: Integer.
+        num_decoder_cls_tokens: Integer, those that reach the decoder.
+        bottleneck: Integer or `None`, numbers to which patches are projected first.
+        self_conditioning: Bool.
         encoder, decoder: `Stack`s.
         has_labels: Bool.
         adaln, condition_tokens: 1 where the condition modulates the blocks or is a token of each, else 0.
@@ -59,6 +94,9 @@ class Network:
         self.image_size = math.prod(model.image_shape)
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
         self.num_cls_tokens = model.encoder.num_cls_tokens
+        self.num_decoder_cls_tokens = self.num_cls_tokens if model.block.cls_to_decoder == "all" else 1
+        self.bottleneck = model.block.bottleneck
+        self.self_conditioning = model.block.self_conditioning
         self.encoder = _stack(model.encoder, model.hidden_dim)
         self.decoder = _stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim)
         self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
@@ -70,14 +108,14 @@ class Network:
     def block_shapes(self, view):
         """Sizes of every block, by stack: lists of pairs of the tokens attended to and of the tokens returned.
 
-        Each block attends to a condition's token and returns none. The decoder has one class token; its last block
-        returns only what a loss reads.
+        Each block attends to a condition's token and returns none. The decoder's last block returns only what a loss
+        reads.
         """
-        seen, placed = self.num_cls_tokens + view.visible, 1 + view.visible + view.decoded
-        attended = placed + self.condition_tokens
+        seen = self.num_cls_tokens + view.visible
+        placed = self.num_decoder_cls_tokens + view.visible + view.decoded
         return {
-            "encoder": [(seen + self.condition_tokens, seen)] * self.encoder.num_layers,
-            "decoder": [*[(attended, placed)] * (self.decoder.num_layers - 1), (attended, view.read)],
+            "encoder": self.encoder.shapes(seen, seen, self.condition_tokens),
+            "decoder": self.decoder.shapes(placed, view.read, self.condition_tokens),
         }
 
 
@@ -86,7 +124,13 @@ def _stack(layer, width):
         width=width,
         num_layers=layer.num_layers,
         num_heads=layer.num_heads,
-        mlp_ratio=layer.blocks[0].mlp_ratio,
+        mlp_width=layer.block.mlp_width(width, layer.blocks.mlp_ratio),
+        mlp_inputs=2 if layer.block.mlp == "swiglu" else 1,
+        registers=layer.block.registers,
+        in_context=layer.block.in_context,
+        in_context_from=layer.blocks.in_context_from,
+        projects_context=getattr(layer.blocks, "context_projection", None) is not None,
+        block=layer.block,
         remat=layer.remat,
         is_trained=bool(layer.trainable_variables),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_umd.planning.ceilings import Ceiling, Traffic, ceiling, step_traffic
 from keras_umd.planning.devices import Device, as_device
 from keras_umd.planning.flops import PartFlops, step_flops
 from keras_umd.planning.memory import Memory, step_memory
@@ -27,7 +28,8 @@ def plan(
         shard_weights: Bool. Whether each device holds only its share of weights, optimizer and averages (FSDP), as by
             `UMD.layout_map` of a mesh of one axis.
         utilization: Float in (0, 1], the assumed share of the device's peak that the step's matrix products reach. By
-            this count, the paper's pre-trainings on pixels reached 0.41 to 0.46 on TPU v4.
+            this count, the paper's pre-trainings on pixels reached 0.41 to 0.46 on TPU v4. Or `None`, for what the
+            device's bandwidth leaves of it where elementwise passes run one by one, `Plan.unfused_ceiling`.
         num_images: Integer, the images of the data set, for the time of the whole training.
         epochs: Integer, passes over the data set.
 
@@ -47,13 +49,21 @@ def plan(
         "`batch_size` must be divisible by `num_devices`.",
         f"batch_size={batch_size}, num_devices={num_devices}",
     )
-    check_numbers("(0, 1]", utilization=utilization)
+    check_numbers("(0, 1]", optional=True, utilization=utilization)
+    device = as_device(device)
+    require(
+        utilization is not None or device is None or device.bandwidth is not None,
+        "`utilization=None` needs a device with a `bandwidth`.",
+        device=device,
+    )
+    memory = step_memory(model, batch_size // num_devices, num_devices if shard_weights else 1)
     return Plan(
         batch_size=batch_size,
         dtype=model.compute_dtype,
         parts=tuple(step_flops(model, batch_size)),
-        memory=step_memory(model, batch_size // num_devices, num_devices if shard_weights else 1),
-        device=as_device(device),
+        memory=memory,
+        traffic=step_traffic(model, batch_size, memory, num_devices),
+        device=device,
         num_devices=num_devices,
         utilization=utilization,
         num_images=None if num_images is None else num_images * epochs,
@@ -69,9 +79,10 @@ class Plan:
         dtype: String, the type in which the layers compute.
         parts: Tuple of `PartFlops`, the FLOPs of matrix products by view of the batch and part of the network.
         memory: `Memory`, the bytes on each device.
+        traffic: `Traffic`, the bytes that are moved beside the products.
         device: `Device` or `None`.
         num_devices: Integer.
-        utilization: Float, the assumed share of the peak.
+        utilization: Float, the assumed share of the peak, or `None` for that of `unfused_ceiling`.
         num_images: Integer or `None`, the images of the whole training, those of all epochs.
     """
 
@@ -79,9 +90,10 @@ class Plan:
     dtype: str
     parts: tuple[PartFlops, ...]
     memory: Memory
+    traffic: Traffic
     device: Device | None
     num_devices: int
-    utilization: float
+    utilization: float | None
     num_images: int | None
 
     @property
@@ -101,7 +113,21 @@ class Plan:
 
     @property
     def step_seconds(self):
-        return None if self.device is None else self.hardware_flops / (self.utilization * self.peak_flops)
+        if self.device is None:
+            return None
+        if self.utilization is None:
+            return self.unfused_ceiling.seconds
+        return self.hardware_flops / (self.utilization * self.peak_flops)
+
+    @property
+    def unfused_ceiling(self) -> Ceiling | None:
+        """The best with LayerNorms, GELU and sums one by one; `None` without the bandwidth of a device."""
+        return ceiling(self, self.traffic.unfused)
+
+    @property
+    def fused_ceiling(self) -> Ceiling | None:
+        """The best with GELU and the sums at the end of the products."""
+        return ceiling(self, self.traffic.fused)
 
     @property
     def images_per_second(self):
@@ -170,14 +196,29 @@ class Plan:
     def _time_lines(self):
         if self.device is None:
             return []
+        share = (
+            "its ceiling" if self.utilization is None else f"{self.utilization:.0%} of {self.dtype}'s peak (assumed)"
+        )
         lines = [
-            f"{self.num_devices} x {self.device.name} at {self.utilization:.0%} of {self.dtype}'s peak (assumed): "
-            f"{self.step_seconds:.3g} s a step, {self.images_per_second:,.0f} images/s"
+            f"{self.num_devices} x {self.device.name} at {share}: "
+            f"{self.step_seconds:.3g} s a step, {self.images_per_second:,.0f} images/s",
+            *self._ceiling_lines(),
         ]
         if self.hours is not None:
             energy = "" if self.kilowatt_hours is None else f", {self.kilowatt_hours:,.1f} kWh (boards alone)"
             lines.append(f"{self.num_images / 1e6:,.1f} million images: {self.hours:,.1f} hours{energy}")
         return lines
+
+    def _ceiling_lines(self):
+        if self.unfused_ceiling is None:
+            return []
+        unfused, fused = self.unfused_ceiling, self.fused_ceiling
+        return [
+            f"at most {unfused.utilization:.0%}, {unfused.images_per_second:,.0f} images/s, where LayerNorm, GELU and "
+            f"sums pass through memory one by one at {self.device.bandwidth / 1e12:.3g} TB/s and products reach "
+            f"{self.device.product_share:.0%}; {fused.utilization:.0%}, {fused.images_per_second:,.0f} images/s, where "
+            "products end with GELU and the sums"
+        ]
 
 
 def _names(parts, field):

@@ -29,7 +29,7 @@ def predict(model, x_t, names, of_encoder=None, of_decoder=None):
     Returns:
         Dictionary of float tensors of the shape of `x_t`.
     """
-    representation, tokens = model.encoder(x_t, condition=of_encoder)
+    representation, tokens = model.encoder(x_t, condition=of_encoder, for_decoder=True)
     patches = model.decoder(representation, tokens, condition=of_decoder, read=dict.fromkeys(names, "all"))
     return {name: unpatchify(patches[name], model.patch_size, model.grid) for name in names}
 
@@ -46,9 +46,10 @@ def condition_tables(model, timesteps, labels):
     modulations = 6 * (model.encoder.num_layers + model.decoder.num_layers) + 2
     if model.conditioning != "adaln_zero" or 4 * steps * rows * modulations * hidden_dim > MAX_MODULATIONS:
         return {"of_encoder": conditions, "of_decoder": conditions}
+    networks = {"of_encoder": model.encoder, "of_decoder": model.decoder}
     return {
-        "of_encoder": model.encoder.modulations(conditions),
-        "of_decoder": model.decoder.modulations(conditions),
+        name: conditions if network.needs_condition else network.modulations(conditions)
+        for name, network in networks.items()
     }
 
 

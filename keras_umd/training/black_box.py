@@ -17,6 +17,7 @@ from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_paths
 
 FORMAT = 1
+FLOAT16_MAX = 65504.0
 MEMBERS = ("about.json", "arrays.npz")
 
 
@@ -78,6 +79,8 @@ class Replay:
             the order in which gradients are computed, from the last layer to the first. `None` where everything is
             finite.
         kind: `"weights"`, `"output"`, `"loss"` or `"gradient"`, what of it; `None` where everything is finite.
+        overflows: Dictionary of floats, of a model that computes in float16: the layers whose outputs reach beyond its
+            65504 when the step is run in float32, in the order in which they run, and how far. Train in bfloat16.
         bad_images: Integers, the places in the batch of images that aren't finite.
         gradient_norms: Dictionary of floats, the norm of the gradient of each weight, by its path.
         about: Dictionary, what the training knew of the step: its number, loss, window, versions.
@@ -87,6 +90,7 @@ class Replay:
     gradient_norm: float
     layer: str | None
     kind: str | None
+    overflows: dict
     bad_images: list
     gradient_norms: dict = dataclasses.field(repr=False)
     about: dict = dataclasses.field(repr=False)
@@ -100,6 +104,9 @@ class Replay:
             if self.layer is None
             else f"the first that isn't finite: {self.kind} of {self.layer}"
         )
+        if self.overflows:
+            reached = ", ".join(f"{path} {largest:.3g}" for path, largest in list(self.overflows.items())[:3])
+            lines.append(f"float16 ends at {FLOAT16_MAX:g}; in float32 it is exceeded by the output of {reached}")
         largest = sorted(self.gradient_norms.items(), key=lambda item: -np.nan_to_num(item[1], nan=np.inf))[:3]
         lines.append("largest gradients: " + ", ".join(f"{path} {norm:.3g}" for path, norm in largest))
         return "\n".join(lines)
@@ -127,12 +134,10 @@ def replay(path):
     """
     check_paths(path=path)
     about, arrays = read_black_box(path)
-    model = _model(about.pop("model"), arrays)
+    config = about.pop("model")
+    model = _model(config, arrays)
     weights = [variable for variable in _weights(model) if variable.trainable]
-    images, draws = arrays["images"], _part(arrays, "draws/")
-    draws = {name: ops.convert_to_tensor(value) for name, value in draws.items()}
-    labels = None if "labels" not in arrays else ops.convert_to_tensor(arrays["labels"])
-    x, y = model.step_inputs(ops.convert_to_tensor(images), labels, draws)
+    images, (x, y) = arrays["images"], _step_inputs(model, arrays)
     bad_weights = [v.path for v in _weights(model) if not np.isfinite(_numpy(v.value)).all()]
     with _watched(model) as outputs:
         losses = model.objective.image_losses(model(x), y)
@@ -146,8 +151,8 @@ def replay(path):
     layer, kind = None, None
     if bad_weights:
         layer, kind = bad_weights[0].rpartition("/")[0], "weights"
-    elif not all(is_finite for _, is_finite in outputs):
-        layer, kind = next(path for path, is_finite in outputs if not is_finite), "output"
+    elif not np.isfinite([largest for _, largest in outputs]).all():
+        layer, kind = next(path for path, largest in outputs if not np.isfinite(largest)), "output"
     elif bad_losses:
         layer, kind = bad_losses[0], "loss"
     elif not np.isfinite(list(norms.values())).all():
@@ -158,10 +163,30 @@ def replay(path):
         gradient_norm=float(np.sqrt(sum(norm**2 for norm in norms.values()))),
         layer=layer,
         kind=kind,
+        overflows=_overflows(config, arrays) if model.compute_dtype == "float16" and kind == "output" else {},
         bad_images=np.flatnonzero(is_bad).tolist(),
         gradient_norms=norms,
         about=about,
     )
+
+
+def _step_inputs(model, arrays):
+    """What the network gets in the step, and what it must predict."""
+    draws = {name: ops.convert_to_tensor(value) for name, value in _part(arrays, "draws/").items()}
+    labels = None if "labels" not in arrays else ops.convert_to_tensor(arrays["labels"])
+    return model.step_inputs(ops.convert_to_tensor(arrays["images"]), labels, draws)
+
+
+def _overflows(config, arrays):
+    """The largest number in the outputs of those layers that exceed float16 where the step is run in float32."""
+    model = _model({**config, "config": {**config["config"], "dtype": "float32"}}, arrays)
+    x, _ = _step_inputs(model, arrays)
+    with _watched(model) as outputs:
+        model(x)
+    largest = {}
+    for path, value in outputs:
+        largest[path] = max(largest.get(path, 0.0), value)
+    return {path: value for path, value in largest.items() if FLOAT16_MAX < value < np.inf}
 
 
 def _weights(model):
@@ -190,14 +215,18 @@ def _part(arrays, prefix):
 
 @contextlib.contextmanager
 def _watched(model):
-    """A context that gives a list; each layer that runs in it adds its path, and whether its output is finite."""
+    """A context that gives a list; each layer that runs in it adds its path, and the largest number in its output.
+
+    It is NaN or infinite where the output isn't finite.
+    """
     seen, layers = [], [layer for layer in model._flatten_layers(include_self=False) if layer.built]
 
     def watch(layer, call):
         def run(*args, **kwargs):
             outputs = call(*args, **kwargs)
             tensors = [x for x in keras.tree.flatten(outputs) if hasattr(x, "dtype")]
-            seen.append((layer.path, all(np.isfinite(_numpy(x)).all() for x in tensors)))
+            largest = [np.abs(_numpy(x)).max(initial=0.0) for x in tensors]
+            seen.append((layer.path, float(np.max(largest, initial=0.0))))  # NaN, if one is
             return outputs
 
         return run

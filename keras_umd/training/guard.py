@@ -97,6 +97,8 @@ class Guard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self._state is None:
             return
+        if self.params["steps"] is not None:  # `steps_per_execution` counts on behind the epoch's last batch
+            batch = min(batch, self.params["steps"] - 1)
         self._of_fit[0] += batch - self._last_batch
         self._last_batch = batch
         new = int(logs["skipped_steps"]) - self._num_skipped

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from keras_umd.layers.block import Block
 from keras_umd.models.adaptation import adaptations
 from keras_umd.utils.arrays import read_arrays
 from keras_umd.utils.checks import require
@@ -37,6 +38,7 @@ def load_small_vision(model, params):
         "The authors' models are of images, with two space axes.",
         f"a model with patch_size={model.patch_size}",
     )
+    require(model.block == Block(), "The authors' models have the default `block`.", block=model.block)
     require(not adaptations(model.network_layers()), "Load the parameters before LoRA or quantisation.", f"{model!r}")
     if isinstance(params, (str, os.PathLike)):
         params = read_arrays(params, "Take a copy of it from elsewhere")

@@ -22,7 +22,7 @@ def images():
     return np.round(127.5 + 127.5 * np.stack(waves)[..., None]).astype("uint8")
 
 
-def losses(optimizer, num_steps):
+def losses(optimizer, num_steps, dtype=None):
     """The loss of each of `num_steps` steps, all of the same batch."""
     keras.utils.set_random_seed(0)
     model = UMD(
@@ -33,11 +33,20 @@ def losses(optimizer, num_steps):
         num_heads=2,
         decoder_layers=1,
         seed=0,
+        dtype=dtype,
     )
     model.compile(optimizer)
     batch = images()
     history = model.fit(batch, batch_size=len(batch), epochs=num_steps, shuffle=False, verbose=0)
     return history.history["loss"]
+
+
+def precisions():
+    """The mean of the last 50 of 300 steps with AdamW, in bfloat16 and in float32: of the same images and draws."""
+    runs = {
+        dtype: losses(recipes.AdamW(1e-3, weight_decay=0.05), 300, dtype) for dtype in ("float32", "mixed_bfloat16")
+    }
+    return {dtype: float(np.mean(run[-50:])) for dtype, run in runs.items()}
 
 
 def curves():

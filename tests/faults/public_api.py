@@ -28,6 +28,7 @@ CALLED_BY_THE_LIBRARY = {
     "get_config from_config get_compile_config compile_from_config load_own_variables save_own_variables",
     "train_step test_step make_train_function get_variable_layout copied modulations embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
+    "mlp_width replaced",  # of a Block
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
     "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
@@ -304,6 +305,7 @@ CALLS = {
     "ConditionEmbedding": lambda: {"hidden_dim": 8},
     "ConditionEmbedding.table": lambda: {"timesteps": np.array([1]), "labels": np.array([0])},
     # Layers
+    "Block.modern": lambda: {"registers": 2},
     "BlockStack": lambda: {"num_layers": 1, "num_heads": 2},
     "LabelEmbedding": lambda: {"num_classes": 3, "hidden_dim": 8},
     "Modulations": lambda: {"of_layers": ()},
@@ -361,6 +363,7 @@ CALLS = {
     # Plans, plots, distribution, weights
     "Device": lambda: {"name": "mine", "bfloat16": 1e12, "float32": 1e12, "memory": 1e9},
     "Device.peak_flops": lambda: {"dtype": "float32"},
+    "doctor": lambda: {"model": model()},
     "plan": lambda: {"model": model(), "batch_size": 8},
     "captioned": lambda: {"cells": [[images(1, 3)[0]]], "row_names": ["a"], "column_names": ["b"]},
     "guidance_grid": lambda: {"model": model(), "labels": [0], "guidance": (1.0,), "num_steps": (1,)},
@@ -708,6 +711,10 @@ ACCEPTED = {
     # Optional, with another default
     "UMD.compile.jit_compile": "True",
     "num_classes": "None",
+    "block": "None",
+    **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
+    **dict.fromkeys(("registers", "in_context"), "0"),
+    "in_context_from": "0",
     "conditioning": "None",
     "value_range": "None",
     "pooling": "None",
@@ -730,6 +737,7 @@ ACCEPTED = {
     "conditional_pretraining.guidance": "0, 0.5, 1e300, 2**63",
     "select.guidance": "",
     "intervals": "[None]",
+    "pack": "None, True",
     "sweep_features.seed": "None, 0",
     **dict.fromkeys(("y", "validation_data"), "None"),
     "validation_split": "None, 0, 0.5",

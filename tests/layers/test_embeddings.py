@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from keras import ops
 
+from keras_umd.backend.gradients import value_and_gradients
 from keras_umd.layers import LabelEmbedding, PositionEmbedding, TimestepEmbedding
 from tests.conftest import array
 
@@ -16,6 +18,24 @@ def test_sinusoid_reaches_from_frequency_one_to_one_in_ten_thousand():
     sinusoid = array(TimestepEmbedding(8).sinusoid(np.array([7])))[0]
     frequencies = np.array([1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3), 1e-4])
     np.testing.assert_allclose(sinusoid, [*np.sin(7 * frequencies), *np.cos(7 * frequencies)], atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [PositionEmbedding((2, 2), dtype="mixed_bfloat16"), None])
+def test_gradients_of_tables_count_all_images_in_bfloat16(layer):
+    """In bfloat16 a sum of ones ends at 256."""
+    rows = np.random.default_rng(0).integers(0, 4, (2000, 1))
+    if layer is None:
+        layer = LabelEmbedding(num_classes=4, hidden_dim=4, dtype="mixed_bfloat16")
+        layer.build((None,))
+        layer.project = lambda vectors: ops.cast(vectors, "bfloat16")  # what follows the table
+        table, call = layer.table, lambda: layer(rows[:, 0])
+    else:
+        tokens = np.zeros((2000, 1, 4), "float32")
+        layer.build(tokens.shape)
+        table, call = layer.positions, lambda: layer(tokens, indices=rows)
+    _, (gradient,) = value_and_gradients(lambda: ops.sum(ops.cast(call(), "float32")), [table])
+    dense = array(ops.convert_to_tensor(gradient))[:4]
+    np.testing.assert_array_equal(dense, np.bincount(rows[:, 0])[:, None] * np.ones(4))
 
 
 def test_dropped_labels_are_the_null_label():

@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd.backend.kernels import attention
 from keras_umd.layers import TransformerBlock
 from keras_umd.layers.transformer import LayerNorm
 from tests.conftest import array, trained_like
@@ -59,17 +58,6 @@ def test_only_the_last_tokens_may_be_computed(conditioning):
     trained_like(block)
     last = array(block(TOKENS, CONDITION, num_outputs=2))
     np.testing.assert_allclose(last, array(block(TOKENS, CONDITION))[:, -2:], atol=1e-5)
-
-
-def test_attention_equals_its_formula():
-    rng = np.random.default_rng(2)
-    query, key, value = (rng.normal(size=(2, n, 3, 4)).astype("float32") for n in (5, 7, 7))
-    key *= 30  # logits whose exponentials overflow
-    logits = np.einsum("bqhd,bkhd->bhqk", query.astype("float64"), key) / 2
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    mixed = attention(*(keras.ops.convert_to_tensor(x) for x in (query, key, value)))
-    np.testing.assert_allclose(array(mixed), np.einsum("bhqk,bkhd->bqhd", weights, value), atol=1e-5)
 
 
 @pytest.mark.parametrize("is_adaptive", [False, True])

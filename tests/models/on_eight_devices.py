@@ -6,10 +6,12 @@ XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.models.on_eig
 import json
 import sys
 
+import jax
 import keras
 import numpy as np
 
 from keras_umd import UMD, distribution, recipes
+from keras_umd.backend.flash import splash_attention
 
 
 def model_parallel(shape, axes):
@@ -20,6 +22,7 @@ def model_parallel(shape, axes):
 WAYS = {
     "one device": lambda: None,
     "data": keras.distribution.DataParallel,
+    "rows": keras.distribution.DataParallel,  # of a clean and a noisy image each
     "fsdp": lambda: model_parallel((8,), ["batch"]),
     "tensor": lambda: model_parallel((4, 2), ["batch", "model"]),
 }
@@ -30,7 +33,7 @@ def make(way, hidden_dim=16, num_classes=None):
     keras.distribution.set_distribution(WAYS[way]())
     keras.utils.set_random_seed(0)
     sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": hidden_dim, "num_heads": 2}
-    model = UMD(**sizes, num_layers=1, decoder_layers=1, num_classes=num_classes, seed=0)
+    model = UMD(**sizes, num_layers=1, decoder_layers=1, num_classes=num_classes, seed=0, pack=way == "rows")
     model.compile(recipes.finetuning_optimizer(total_steps=4, batch_size=4096, ema_decay=0.9))
     return model
 
@@ -61,6 +64,23 @@ def layers_of_a_user():
     return {layer.name: [layer.kernel.shape, layer.kernel.value.addressable_shards[0].data.shape] for layer in layers}
 
 
+def attend(way):
+    """Splash attention and its gradients for 8 images of two heads, and the program of one of the devices."""
+    keras.distribution.set_distribution(WAYS[way]())
+
+    def loss(*row):
+        return jax.numpy.sum(splash_attention(*row, interpret=True) ** 2)
+
+    row = [np.random.default_rng(i).normal(size=(8, 5, 2, 8)).astype("float32") for i in range(3)]
+    if way != "one device":
+        axes = ("batch", None, "model" if way == "tensor" else None, None)
+        mesh = keras.distribution.distribution().device_mesh
+        row = [keras.distribution.distribute_tensor(x, keras.distribution.TensorLayout(axes, mesh)) for x in row]
+    program = jax.jit(jax.value_and_grad(loss, (0, 1, 2))).lower(*row).compile()
+    value, gradients = program(*row)
+    return {"loss": float(value), "gradients": [x.tolist() for x in gradients], "program": program.as_text()}
+
+
 def error_of(function):
     try:
         function()
@@ -72,6 +92,7 @@ if __name__ == "__main__":
     sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
     runs = {way: train(way) for way in WAYS}
     runs["samples"] = {way: generate(way) for way in ("one device", "fsdp")}
+    runs["splash"] = {way: attend(way) for way in ("one device", "data", "tensor")}
     runs["uneven"] = {"shapes": shapes(make("fsdp", hidden_dim=20, num_classes=3))}
     runs["layers of a user"] = layers_of_a_user()
     runs["shares"] = [distribution.share(batch_size=16), error_of(lambda: distribution.share(batch_size=12))]

@@ -38,12 +38,13 @@ def runs(tmp_path_factory):
     runs = json.loads((folder / "runs.json").read_text())
     programs = sorted(folder.glob("*jit_train_step*after_optimizations.txt"))
     for way, program in zip(WAYS, programs, strict=True):
-        runs[way]["collectives"] = set(re.findall(COLLECTIVES, program.read_text()))
+        runs[way]["program"] = program.read_text()
+        runs[way]["collectives"] = set(re.findall(COLLECTIVES, runs[way]["program"]))
     runs["sampling"] = sorted(folder.glob("*jit_run*after_optimizations.txt"))[-1].read_text()
     return runs
 
 
-@pytest.mark.parametrize("way", ["data", "fsdp", "tensor"])
+@pytest.mark.parametrize("way", ["data", "rows", "fsdp", "tensor"])
 def test_eight_devices_have_the_losses_of_one(runs, way):
     assert set(runs[way]["history"]) == set(runs["one device"]["history"])
     for name, losses in runs["one device"]["history"].items():
@@ -53,11 +54,31 @@ def test_eight_devices_have_the_losses_of_one(runs, way):
 def test_data_parallel_devices_add_up_gradients_and_nothing_else(runs):
     """Neither does the split into clean and noisy images move any, nor do random numbers come from elsewhere."""
     assert runs["data"]["collectives"] == {"all-reduce"}
+    assert runs["rows"]["collectives"] == {"all-reduce"}
     assert not runs["one device"]["collectives"]
 
 
 def test_fsdp_devices_exchange_weights_and_gradients_and_nothing_else(runs):
     assert runs["fsdp"]["collectives"] <= {"all-gather", "all-reduce", "reduce-scatter"}
+
+
+def test_fsdp_devices_gather_each_weight_once_and_no_activations(runs):
+    gathered = re.findall(r" = (.*?) all-gather(?:-start)?\(", runs["fsdp"]["program"])
+    sizes = [json.loads(size) for shape in gathered for size in re.findall(r"f32(\[[\d,]*\])", shape)]
+    network = ("condition_embedding", "encoder", "decoder")
+    of_network = {path: sizes for path, sizes in runs["fsdp"]["shapes"].items() if path.split("/")[0] in network}
+    assert sorted(sizes) == sorted(whole for whole, shard in of_network.values() if whole != shard)
+
+
+@pytest.mark.parametrize(("way", "images", "heads"), [("data", 1, 2), ("tensor", 2, 1)])
+def test_a_kernel_of_tpus_runs_on_its_devices_own_images_and_heads(runs, way, images, heads):
+    one, eight = runs["splash"]["one device"], runs["splash"][way]
+    np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-5)
+    for actual, expected in zip(eight["gradients"], one["gradients"], strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+    assert set(re.findall(COLLECTIVES, eight["program"])) == {"all-reduce"}  # the sum that is the loss
+    rows = set(re.findall(r"f32\[(\d+),(\d+),128,8\]", eight["program"]))
+    assert max(rows) == (str(images), str(heads))
 
 
 def test_fsdp_devices_sample_as_one_and_gather_the_weights_once(runs):

@@ -8,6 +8,7 @@ import pytest
 
 import keras_umd
 from keras_umd import Corruption
+from keras_umd.layers import Block
 from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
 from tests.conftest import array
@@ -47,6 +48,9 @@ def counted_flops(model, batch_size):
     return dot_flops(forward.jaxpr), dot_flops(jax.make_jaxpr(model.train_step)(tuple(state), data).jaxpr)
 
 
+EVERYTHING = Block.modern(
+    registers=2, in_context=3, bottleneck=5, value_residual=True, cls_to_decoder="all", self_conditioning=True
+)
 CASES = {
     "umd": {},
     "four class tokens": {"num_cls_tokens": 4, "num_layers": 2, "decoder_layers": 2},
@@ -64,6 +68,8 @@ CASES = {
     "half decoded": {"corruption": Corruption(decoded_ratio=0.5), "decoder_hidden_dim": 8},
     "narrower decoder, token, remat": {"conditioning": "token", "decoder_hidden_dim": 8, "remat": True},
     "scan, remat, token": {"scan_blocks": True, "remat": True, "decoder_layers": 3, "conditioning": "token"},
+    "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
+    "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
 
 
@@ -179,10 +185,60 @@ def test_a_measured_step_is_compared(small_model):
         plan.compare(0)
 
 
+# The model FLOPs' share of the peak, at most: first with elementwise passes one by one, then fused. By hand, for a
+# token and a block: 3 (24 d^2 + 4 N d) FLOPs at 0.7 to 0.92 of the peak, and 18 d or 7 d numbers of two bytes, 3.25
+# times, at the bandwidth of the data sheet.
+CEILINGS = {
+    "base": {
+        "A100 80GB": (312e12, 0.64, 0.73),
+        "H100 SXM": (989e12, 0.49, 0.60),
+        "TPU v4": (275e12, 0.64, 0.79),
+        "TPU v5e": (197e12, 0.63, 0.78),
+        "TPU v5p": (459e12, 0.70, 0.82),
+        "TPU v6e": (918e12, 0.44, 0.64),
+    },
+    "small": {"H100 SXM": (989e12, 0.39, 0.53)},
+}
+GFLOP_AN_IMAGE = {"base": 104.5, "small": 27.2}
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("size", GFLOP_AN_IMAGE)
+def test_memory_sets_a_ceiling_of_its_own(size):
+    model, gflop = keras_umd.UMD.from_preset(f"umd_{size}_patch4_64", dtype="mixed_bfloat16"), GFLOP_AN_IMAGE[size]
+    for device, (peak, unfused, fused) in CEILINGS[size].items():
+        plan = keras_umd.plan(model, 1024, device, utilization=None)
+        np.testing.assert_allclose(plan.unfused_ceiling.utilization, unfused, atol=0.01)
+        np.testing.assert_allclose(plan.fused_ceiling.utilization, fused, atol=0.01)
+        np.testing.assert_allclose(plan.images_per_second, unfused * peak / (gflop * 1e9), rtol=0.02)
+    assert "at its ceiling" in str(plan)
+    assert f"at most {plan.unfused_ceiling.utilization:.0%}" in str(plan)
+
+
+@pytest.mark.host
+def test_a_ceiling_counts_what_a_step_moves(small_model):
+    """Two devices, a frozen encoder, an MLP of 4, no averages: every summand by hand."""
+    model = small_model(num_layers=2, decoder_layers=1, dtype="bfloat16", corruption=Corruption.dit())
+    model.encoder.trainable = False
+    device = keras_umd.Device("mine", 2e12, 1e12, 8e9, bandwidth=1e9, product_share=0.5)
+    plan = keras_umd.plan(model, 8, device, num_devices=2)
+    patches = math.prod(model.grid)
+    # Two blocks of the frozen encoder go forward alone; the decoder's one block is trained and returns patches.
+    tokens = 8 * (2 * (1 + patches) + 3.25 * patches)
+    trained, weights = nbytes(model.trainable_variables), nbytes(model.network_weights)
+    updated = 2 * weights + 5 * trained  # weights and two moments are read and written, gradients are read
+    for ceiling, numbers in ((plan.unfused_ceiling, 18), (plan.fused_ceiling, 7)):
+        moved = 2 * numbers * model.hidden_dim * tokens / 2 + updated  # by each device
+        np.testing.assert_allclose(ceiling.seconds, plan.hardware_flops / (0.5 * 4e12) + moved / 1e9)
+        np.testing.assert_allclose(ceiling.images_per_second, 8 / ceiling.seconds)
+        np.testing.assert_allclose(ceiling.utilization, plan.model_flops / (ceiling.seconds * 4e12))
+
+
 @pytest.mark.host
 def test_what_is_not_known_is_none(small_model):
     plan = keras_umd.plan(small_model(), 8)
     assert (plan.step_seconds, plan.hours, plan.fits, plan.compare(1.0).model_utilization) == (None,) * 4
+    assert plan.unfused_ceiling is None and keras_umd.plan(small_model(), 8, DEVICE).unfused_ceiling is None
     assert keras_umd.plan(small_model(), 8, "TPU v5e", num_images=1000).kilowatt_hours is None
     print(plan, plan.compare(1.0))
 
@@ -203,8 +259,9 @@ def test_wrong_arguments_are_named(small_model):
     for arguments, message in (
         ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
         ({"num_devices": 3}, "divisible by `num_devices`. Received: batch_size=8, num_devices=3"),
-        ({"utilization": 40}, r"`utilization` must lie in \(0, 1\]. Received: utilization=40"),
+        ({"utilization": 40}, r"`utilization` must lie in \(0, 1\] or be None. Received: utilization=40"),
         ({"num_images": 0.5}, "num_images=0.5"),
+        ({"utilization": None, "device": DEVICE}, "`utilization=None` needs a device with a `bandwidth`"),
         ({"device": "H100"}, "`device` must be one of .*'H100 SXM'.* Received: device='H100'"),
     ):
         with pytest.raises(ValueError, match=message):

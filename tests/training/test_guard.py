@@ -277,7 +277,7 @@ def box_of(model, data, tmp_path):
 
 def test_a_replay_names_the_images_and_the_layer_that_saw_them(small_model, tmp_path):
     replay = box_of(small_model(), Batches(spoilt=[2]), tmp_path)
-    assert (replay.layer, replay.kind) == ("encoder/patch_embedding/projection", "output")
+    assert (replay.layer, replay.kind, replay.overflows) == ("encoder/patch_embedding/projection", "output", {})
     assert replay.bad_images == list(range(8))
     assert np.isnan(replay.loss)
     assert "first that isn't finite: output of encoder/patch_embedding" in str(replay)
@@ -306,6 +306,17 @@ def replay_of_failure(model, directory):
     with pytest.raises(FloatingPointError, match="All steps"):
         model.fit(Batches(1), verbose=0, callbacks=[guard])
     return keras_umd.replay(guard.black_boxes[0])
+
+
+def test_a_replay_names_what_overflows_float16(small_model, tmp_path):
+    model = small_model(dtype="mixed_float16")
+    hidden = model.encoder.blocks[0].mlp_hidden
+    hidden.kernel.assign(2e5 * array(hidden.kernel))  # up to 5e4: finite in float16, and its products are not
+    replay = replay_of_failure(model, tmp_path)
+    assert (replay.layer, replay.kind) == (hidden.path, "output")
+    assert not replay.bad_images
+    assert next(iter(replay.overflows)) == hidden.path and 65504 < replay.overflows[hidden.path] < 1e7
+    assert f"exceeded by the output of {hidden.path}" in str(replay)
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -6,11 +6,15 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import project
+from keras_umd.layers import segments
+from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding, checked_grid
 from keras_umd.layers.patches import PatchHead, as_tuple
+from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack
-from keras_umd.layers.transformer import LayerNorm, Modulations
+from keras_umd.layers.transformer import LayerNorm, Modulations, make_norm
+from keras_umd.models.encoder import pooled
 from keras_umd.utils.checks import check_instances, check_integers, check_positive_integers, is_size, require
 
 PATCHES = ("masked", "visible", "all")
@@ -36,17 +40,21 @@ class Decoder(BlockNetwork):
         pixel_predictions: Tuple of names. For each, one head predicts `channels` values for each pixel of a patch.
         heads: Dictionary of names and widths. Each other prediction has a linear map of its own, to so many values for
             a patch.
+        block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
 
     Call arguments:
-        representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder.
+        representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder; or the class tokens whose mean it
+            is, `(batch, num_cls_tokens, hidden_dim)`, for a `block` with `cls_to_decoder="all"`.
         tokens: Float tensor of shape `(batch, visible, hidden_dim)`, from the encoder.
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, or the `Modulations` that `modulations(condition)`
-            makes of it.
+            makes of it, where the network doesn't need the condition itself (`needs_condition`).
         visible, masked: Int tensors, the patches that `tokens` stand for `(batch, visible)`, and the others
             `(batch, masked)`. Without them: all patches, in row-major order.
         read: Dictionary of names of predictions and of the patches that they are wanted for, `"masked"`, `"visible"`
             or `"all"`; only that is computed. All patches are meant where none is masked. Defaults to the pixel
             predictions of all patches.
+
+    Rows of several images are lists of all these, but for the condition, as of `Encoder`; it returns a list, too.
 
     Returns:
         Dictionary of float tensors `(batch, n, values)`, for all patches in the order visible, masked. The values of
@@ -67,6 +75,7 @@ class Decoder(BlockNetwork):
         *,
         pixel_predictions,
         heads=None,
+        block=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -94,6 +103,14 @@ class Decoder(BlockNetwork):
             pixel_predictions=self.pixel_predictions,
             heads=heads,
         )
+        self.block = as_block(block)
+        require(
+            conditioning is not None or not self.block.self_conditioning,
+            "With `self_conditioning` the representation is added to the condition: it needs conditioning 'adaln_zero' "
+            "or 'token'.",
+            conditioning=conditioning,
+            block=self.block,
+        )
         dtype = self.dtype_policy
         self.embedding = self.condition_projection = None
         self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
@@ -103,10 +120,12 @@ class Decoder(BlockNetwork):
             conditioning=conditioning,
             scan_blocks=scan_blocks,
             remat=remat,
+            block=self.block,
+            in_context_from=0,  # a third of the depth lies behind it
             dtype=dtype,
             name="blocks",
         )
-        self.norm = LayerNorm(dtype=dtype, name="norm")
+        self.norm = make_norm(self.block, dtype=dtype, name="norm")
         self.head = PatchHead(
             self.patch_size,
             channels * len(self.pixel_predictions),
@@ -131,9 +150,19 @@ class Decoder(BlockNetwork):
             self.embedding = self._dense(encoder_dim, hidden_dim, "embedding")
             if self.conditioning == "token":
                 self.condition_projection = self._dense(encoder_dim, hidden_dim, "condition_projection")
+        if self.block.rope:
+            check_rotation(hidden_dim // self.num_heads, len(self.grid))
+            self.places = grid_positions(self.grid)
+        if self.block.self_conditioning:
+            self.self_conditioning_norm = LayerNorm(dtype=self.dtype_policy, name="self_conditioning_norm")
+            self.self_conditioning_norm.build((None, encoder_dim))
+            self.self_conditioning = self._dense(
+                encoder_dim, encoder_dim, "self_conditioning", kernel_initializer="zeros", use_bias=False
+            )
         self.mask_token = self.add_weight(
             shape=(hidden_dim,),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name="mask_token",
         )
         for layer in (self.position_embedding, self.norm, *self.heads.values()):
@@ -142,8 +171,8 @@ class Decoder(BlockNetwork):
         for layer in (*self.blocks, self.blocks, self.head):
             layer.build((None, None, hidden_dim), (None, encoder_dim))
 
-    def _dense(self, input_dim, units, name):
-        dense = Dense(units, dtype=self.dtype_policy, name=name)
+    def _dense(self, input_dim, units, name, **options):
+        dense = Dense(units, dtype=self.dtype_policy, name=name, **options)
         dense.build((None, input_dim))
         return dense
 
@@ -152,6 +181,33 @@ class Decoder(BlockNetwork):
         return Modulations(self.blocks.modulations(condition).of_layers + self.head.modulations(condition).of_layers)
 
     def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None):
+        if isinstance(tokens, (list, tuple)):
+            return self._rows(representation, tokens, condition, visible, masked, read)
+        read = self._checked(read)
+        of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
+        num_outputs = _num_outputs(tokens, masked, read)
+        tokens, order = self._placed(representation, tokens, visible, masked)  # (batch, 1 + num_patches, hidden_dim)
+        positions = take_positions(self.places, order) if self.block.rope else None
+        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=num_outputs, positions=positions))
+        return self._predictions(tokens, of_head, masked, read)
+
+    def _rows(self, representation, tokens, condition, visible, masked, read):
+        read = [self._checked(wanted) for wanted in read]
+        of_blocks, of_head = self._conditions(condition)
+        numbers = tuple(_num_outputs(*given) for given in zip(tokens, masked, read, strict=True))
+        placed = [self._placed(*given)[0] for given in zip(representation, tokens, visible, masked, strict=True)]
+        lengths = tuple(part.shape[1] for part in placed)
+        tokens = ops.concatenate(placed, axis=1)
+        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=numbers, lengths=lengths))
+        heads = [None] * len(lengths)
+        if of_head is not None:
+            modulations = segments.of_segments(of_head.of_layers[0], lengths)  # (batch, images, 2 * hidden_dim)
+            heads = [Modulations((modulations[:, i],)) for i in range(len(lengths))]
+        parts = zip(segments.split(tokens, numbers), heads, masked, read, strict=True)
+        return [self._predictions(*part) for part in parts]
+
+    def _checked(self, read):
+        """What is read, as given or by default."""
         read = dict.fromkeys(self.pixel_predictions, "all") if read is None else read
         names = (*self.pixel_predictions, *self.heads)
         require(
@@ -159,7 +215,10 @@ class Decoder(BlockNetwork):
             f"`read` must be a dictionary with some of the predictions {names} as keys, and one of {PATCHES} for each.",
             read=read,
         )
-        of_blocks, of_head = self._conditions(condition)
+        return read
+
+    def _placed(self, representation, tokens, visible, masked):
+        """The tokens of all patches at their places, behind those of the representation, and the order of patches."""
         if self.embedding is not None:
             representation, tokens = self.embedding(representation), project(self.embedding, tokens)
         order = None
@@ -168,10 +227,11 @@ class Decoder(BlockNetwork):
             tokens = ops.concatenate([tokens, ops.cast(mask_tokens, tokens.dtype)], axis=1)
             order = ops.concatenate([visible, masked], axis=1)
         tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
-        only_masked = masked is not None and set(read.values()) == {"masked"}
-        num_outputs = masked.shape[1] if only_masked else tokens.shape[1]
-        tokens = ops.concatenate([representation[:, None], tokens], axis=1)
-        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=num_outputs))
+        cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
+        return ops.concatenate([cls_tokens, tokens], axis=1), order
+
+    def _predictions(self, tokens, of_head, masked, read):
+        """What is read, of the tokens that the last block returns."""
         patches = dict.fromkeys(PATCHES, tokens)
         if masked is not None:
             num_masked = masked.shape[1]
@@ -184,6 +244,21 @@ class Decoder(BlockNetwork):
             name: predictions[name] if name in predictions else project(self.heads[name], patches[where])
             for name, where in read.items()
         }
+
+    @property
+    def needs_condition(self):
+        return super().needs_condition or self.block.self_conditioning
+
+    def _self_conditioned(self, condition, representation):
+        """`condition + W LN(representation)`, where the block says so (DDAE++)."""
+        if not self.block.self_conditioning:
+            return condition
+        require(
+            condition is not None and not isinstance(condition, Modulations),
+            "A decoder with `self_conditioning` needs the `condition` itself.",
+            type(condition).__name__,
+        )
+        return condition + self.self_conditioning(self.self_conditioning_norm(pooled(representation)))
 
     def _conditions(self, condition):
         """The condition of the blocks and that of the head, whose modulation serves all pixel predictions."""
@@ -218,3 +293,11 @@ class Decoder(BlockNetwork):
 
     def get_config(self):
         return {**super().get_config(), "heads": {name: head.units for name, head in self.heads.items()}}
+
+
+def _num_outputs(tokens, masked, read):
+    """How many patches the last block has to return, the last of the sequence, for `tokens` of the visible ones."""
+    if masked is None:
+        return tokens.shape[1]
+    only_masked = set(read.values()) == {"masked"}
+    return masked.shape[1] if only_masked else tokens.shape[1] + masked.shape[1]
