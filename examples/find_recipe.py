@@ -74,6 +74,7 @@ def main():
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="instead of a round's")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of a round's")
     parser.add_argument("--cpu-minutes", type=float, default=10, help="of training, for each run")
+    parser.add_argument("--wall-minutes", type=float, help="which end a training on a busy machine, too")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--num-images", type=int, default=450, help="samples to judge")
     parser.add_argument("--guidance", type=float, default=2.0)
@@ -230,8 +231,10 @@ def fit(args, name, seed, images, labels, model, steps, share):
     model.compile(recipe.optimizer)
     batches = data.on_device(images, labels, batch_size=recipe.batch_size, area_range=(1.0, 1.0), seed=seed)
     clock = callbacks.StopAfter(share * args.cpu_minutes, cpu=True)
-    stop = StopAtStep(steps)
-    history = model.fit(batches, epochs=1 + steps // len(batches), callbacks=[clock, stop], verbose=0)
+    stops = [clock, StopAtStep(steps)]
+    if args.wall_minutes:
+        stops.append(callbacks.StopAfter(share * args.wall_minutes))
+    history = model.fit(batches, epochs=1 + steps // len(batches), callbacks=stops, verbose=0)
     return model, clock.seconds, {key: round(values[-1], 5) for key, values in history.history.items()}
 
 
