@@ -9,7 +9,10 @@ LOCAL_WHEELS = $${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/
 INSTALL = UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt
 SETTINGS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-jax test-tensorflow test-torch docs devices faults lint format clean
+PACKAGE := build/package
+BACKENDS := jax tensorflow torch
+
+.PHONY: demo test test-jax test-tensorflow test-torch docs devices faults package lint format clean
 
 demo: .venv/ready-$(KERAS_BACKEND)
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -23,10 +26,11 @@ test-jax test-tensorflow test-torch: test-%: .venv/ready-test
 	@echo "== $*"
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
-# What README and docs show, run block by block, and the examples.
+# What README and docs show, run block by block; the examples; and the site, in build/site, where no link may be broken.
 docs: .venv/ready-test
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m docs tests $(ARGS)
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m docs tests/examples $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Several devices and processes on this machine, and torch.compile.
 devices: .venv/ready-test
@@ -38,8 +42,24 @@ devices: .venv/ready-test
 faults: .venv/ready-test
 	KERAS_UMD_FAULTS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -rP tests/faults $(ARGS)
 
+# The sdist, the wheel from it, and the wheel in empty environments: one without a backend, and one for each.
+package: .venv/bin/uv
+	rm -rf $(PACKAGE)
+	$(BIN)/uv build --quiet --python $(BIN)/python --out-dir $(PACKAGE)/dist
+	@failed=; for backend in none $(BACKENDS); do $(MAKE) --no-print-directory package-$$backend || failed="$$failed $$backend"; done; \
+	if [ -n "$$failed" ]; then echo "failed with:$$failed"; exit 1; fi
+	@echo "$$(ls $(PACKAGE)/dist) in $(PACKAGE)/dist"
+
+package-%:
+	@$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(PACKAGE)/$*
+	@wheel=$$(ls $(PACKAGE)/dist/*.whl); extra=$(if $(filter none,$*),,'[$*]'); \
+	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(PACKAGE)/$*/bin/python -c constraints.txt "$$wheel$$extra"
+	$(PACKAGE)/$*/bin/pip check
+	@cd $$(mktemp -d) && OMP_NUM_THREADS=1 $(CURDIR)/$(PACKAGE)/$*/bin/python -I $(CURDIR)/tests/package/try_it.py $*
+
 lint: .venv/ready-test
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/ruff format --check .
 
 format: .venv/ready-test
@@ -55,7 +75,7 @@ clean:
 
 # Without the torchvision that torch-fidelity asks for; what the tests compare with doesn't need it.
 .venv/ready-test: .venv/bin/uv $(SETTINGS)
-	$(INSTALL) -e '.[jax,tensorflow,torch,data,latents,distributed,eval,plots,dev]'
+	$(INSTALL) -e '.[jax,tensorflow,torch,data,latents,distributed,eval,plots,docs,dev]'
 	$(INSTALL) --no-deps torch-fidelity
 	@touch $@ .venv/ready-jax .venv/ready-tensorflow .venv/ready-torch
 

@@ -3,9 +3,9 @@
     python benchmarks/many_steps.py                                  # a small model
     python benchmarks/many_steps.py --size small_patch4_64 --counts 1 16
 
-Data lie on the device. For each number of steps: CPU seconds to trace, lower and compile the program of an execution (for
-one, the step as Keras compiles it), its lines, its memory; and CPU and wall time of a step in `fit`, in turns. Nothing is
-read from the compilation cache. Prints a table, writes JSON.
+Data lie on the device. For each number of steps: CPU seconds to trace, lower and compile the program of an execution
+(for one, the step as Keras compiles it), its lines, its memory; and CPU and wall time of a step in `fit`, in turns.
+Nothing is read from the compilation cache. Prints a table, writes JSON.
 """
 
 import time
@@ -47,9 +47,8 @@ def main():
         seconds = common.in_turns(cases, args.repeats)
         for row in rows:
             row["wall"], row["cpu"] = np.median(seconds[row["steps"]], axis=0) / max(args.counts)
-            print(
-                f"{row['steps']:5} steps at once: {1000 * row['wall']:8.2f} ms, {1000 * row['cpu']:8.2f} CPU ms a step"
-            )
+            wall, cpu = 1000 * row["wall"], 1000 * row["cpu"]
+            print(f"{row['steps']:5} steps at once: {wall:8.2f} ms, {cpu:8.2f} CPU ms a step")
     common.write_json(args.output, arguments=vars(args), rows=rows)
 
 

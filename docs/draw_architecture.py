@@ -26,6 +26,7 @@ FOLDERS = [
     ["models", "latents", "planning"],
     ["methods", "training", "weights"],
     ["evaluation"],
+    ["commands"],
 ]
 TRAINING = [
     ("check", "models", "images\nuint8"),
@@ -112,11 +113,11 @@ def draw_folders(axes, top):
         3.05, top, "each imports only from columns further left (utils: from backend, too)", fontsize=9, va="center"
     )
     for column, names in enumerate(FOLDERS):
-        x = 1.15 + column * 1.72
+        x = station_x(column)
         for row, name in enumerate(names):
-            draw_box(axes, x, top - 0.5 - row * 0.62, 1.32, 0.46, name, COLORS.get(name, "white"), 10.5)
+            draw_box(axes, x, top - 0.5 - row * 0.62, 1.2, 0.46, name, COLORS.get(name, "white"), 10.5)
         if column:
-            draw_arrow(axes, (x - 0.68, top - 0.5), (x - 1.04, top - 0.5))
+            draw_arrow(axes, (x - 0.6, top - 0.5), (x - 0.91, top - 0.5))
 
 
 def draw_box(axes, x, y, width, height, text, color, size):

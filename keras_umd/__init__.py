@@ -2,7 +2,20 @@
 
 import sys
 
-from keras_umd import corruption, data, distribution, evaluation, latents, layers, methods, objectives, plots, weights
+# The backend first: where none is installed, it says what to install.
+from keras_umd import (
+    backend,
+    corruption,
+    data,
+    distribution,
+    evaluation,
+    latents,
+    layers,
+    methods,
+    objectives,
+    plots,
+    weights,
+)
 from keras_umd.corruption import Corruption, NoiseSchedule, View
 from keras_umd.models import UMD, FeatureExtractor
 from keras_umd.objectives import Objective

@@ -29,6 +29,7 @@ RESTS_ON = {
     "data": ["utils"],
     "latents": ["data", "sampling"],
     "evaluation": ["data", "models", "training"],
+    "commands": ["latents", "evaluation", "methods"],
 }
 VIEWS_AND_TARGETS = {"clean", "noisy", "x0", "eps"}
 

@@ -43,3 +43,26 @@ def test_import_brings_no_other_framework():
     code = "import sys, keras; before = set(sys.modules); import keras_umd; print(*(set(sys.modules) - before))"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {name.split(".")[0] for name in finished.stdout.split()} & {*FRAMEWORKS, *EXTRAS}
+
+
+@pytest.mark.parametrize(
+    ("missing", "backend", "words"),
+    [
+        (FRAMEWORKS, "tensorflow", ["pip install 'keras-umd[jax]'", "'keras-umd[tensorflow]'", "'keras-umd[torch]'"]),
+        (("jax", "torch"), "jax", ["KERAS_BACKEND to 'tensorflow', which is", "pip install 'keras-umd[jax]'"]),
+    ],
+)
+def test_without_the_backend_it_says_what_to_install(missing, backend, words):
+    code = f"""
+import importlib.machinery
+
+finder = importlib.machinery.PathFinder
+found = finder.find_spec
+finder.find_spec = lambda name, *args: None if name.split(".")[0] in {missing} else found(name, *args)
+import keras_umd
+"""
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert finished.returncode == 1
+    error = finished.stderr.strip().splitlines()[-1]
+    assert error.startswith("ImportError: ") and all(word in error for word in words), error

@@ -2,7 +2,12 @@
 
 import functools
 
-import keras
+try:
+    import keras
+except ModuleNotFoundError as error:
+    from keras_umd.backend.installed import missing_backend
+
+    raise missing_backend(error) from error
 
 from keras_umd.backend.frameworks import jax, tf, torch
 from keras_umd.backend.host import host_values, isolated_evaluation

@@ -51,7 +51,7 @@ def scan_of_steps(model, step):
             groups.insert(2, model.optimizer.variables)
         shardings = tuple([variable.value.sharding for variable in group] for group in groups)
 
-    def run(state, batches):
+    def many_steps(state, batches):
         one_step = jax.jit(step, inline=True)  # traced once for its shapes and for the loop
         one_batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches)
         logs, _ = jax.eval_shape(one_step, state, one_batch)
@@ -66,7 +66,7 @@ def scan_of_steps(model, step):
         (state, logs), _ = jax.lax.scan(body, (state, logs), batches)
         return logs, state
 
-    return jax.jit(run, donate_argnums=0, out_shardings=None if shardings is None else (None, shardings))
+    return jax.jit(many_steps, donate_argnums=0, out_shardings=None if shardings is None else (None, shardings))
 
 
 def _shapes(batch):

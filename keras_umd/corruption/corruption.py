@@ -11,7 +11,7 @@ from keras_umd.corruption.batch_split import split_batch
 from keras_umd.corruption.levels import Levels, Uniform
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.gaussian import Gaussian
-from keras_umd.corruption.view import View, check_views, finetuned
+from keras_umd.corruption.view import View, check_views, finetuned, without_gaps
 from keras_umd.layers.masking import check_mask_ratio
 from keras_umd.layers.patches import patch_grid
 from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
@@ -180,6 +180,11 @@ class Corruption(Configurable):
         return self.noisy_losses != ("x0",) and any(view.noise is not None for view in self.views)
 
     @property
+    def hides_gaps(self):
+        """Whether images may have NaN where something is missing."""
+        return any(view.mask is not None and view.mask.hides_gaps for view in self.views)
+
+    @property
     def num_timesteps(self):
         return self.noise_schedule.num_timesteps
 
@@ -245,10 +250,13 @@ class Corruption(Configurable):
             The views, a dictionary with a dictionary of tensors for each view that gets an image: `images` as the
             network sees them; what may have to be predicted, `x0` and, of noisy ones, `noise` and its `level`;
             `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the
-            indices of the `visible` and of the `masked` ones, of these only those that are decoded.
+            indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
+            the mask knows of missing patches.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])
+        if self.hides_gaps:
+            images, hints = without_gaps(images, patch_size, hints)
         views = {}
         for index, view in enumerate(self.views):
             if split is not None and not split.has(index):

@@ -24,7 +24,7 @@ class NoiseSchedule(Configurable):
         num_timesteps: Integer, T.
     """
 
-    name = None  # by which `Corruption(schedule=...)` knows it
+    name: str | None = None  # by which `Corruption(schedule=...)` knows it
     is_continuous = False  # whether networks are trained between the integers, and even grids needn't be rounded
 
     def __init__(self, num_timesteps=1000):

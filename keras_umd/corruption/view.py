@@ -5,14 +5,16 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.corruption.masks.given import GAPS
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise
+from keras_umd.layers.patches import patchify
 from keras_umd.utils.checks import check_instances, check_numbers, require
 from keras_umd.utils.configurable import Configurable
 
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
-TRUTH = ("x0", "noise", "level")
+TRUTH = ("x0", "noise", "level", "missing")
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -63,6 +65,8 @@ class View(Configurable):
     def split(self, draws, grid, hints=None):
         """The indices of visible and of decoded patches, `{"visible": (n, v), "masked": (n, d)}`; `{}` for all.
 
+        Of a mask that knows of missing patches, with `missing`, bool `(n, num_patches)`.
+
         Args:
             draws: Float32 tensor of shape `(n, num_draws(grid))` or wider, uniform in [0, 1).
             grid, hints: As of `Mask.scores`.
@@ -75,7 +79,9 @@ class View(Configurable):
             # The first of the masked patches would be those with the lowest scores, not a random subset.
             order = ops.argsort(draws[:, width : width + masked.shape[1]], axis=1)
             masked = ops.take_along_axis(masked, order, axis=1)
-        return {"visible": visible, "masked": masked[:, : self.num_decoded(grid)]}
+        chosen = {"visible": visible, "masked": masked[:, : self.num_decoded(grid)]}
+        missing = self.mask.missing(hints)
+        return chosen if missing is None else {**chosen, "missing": missing}
 
     @property
     def _shuffles_again(self):
@@ -85,6 +91,13 @@ class View(Configurable):
 def network_inputs(view):
     """The view's tensors that the network reads, without what it must predict."""
     return {name: x for name, x in view.items() if name not in TRUTH}
+
+
+def without_gaps(images, patch_size, hints):
+    """The images with 0 in place of NaN, and the hints with the patches of which something is missing."""
+    is_missing = ops.isnan(images)
+    patches = ops.any(patchify(is_missing, patch_size), axis=-1)
+    return ops.where(is_missing, 0.0, images), {**(hints or {}), GAPS: patches}
 
 
 def check_views(views):
@@ -97,6 +110,8 @@ def check_views(views):
     )
     names = [view.name for view in views]
     require(len(set(names)) == len(names), "The names of `views` must differ.", names)
+    hide_gaps = {view.mask is not None and view.mask.hides_gaps for view in views}
+    require(len(hide_gaps) == 1, "All `views` must mask what is missing of images, as Given(), or none.", views)
     shares = [view.share for view in views]
     if any(share is None for share in shares):
         require(set(shares) == {None}, "Either all `views` have a share, or none has.", shares)
@@ -117,8 +132,13 @@ def finetuned(views):
     kept = min(clean_share, 0.05)
     shares = [(view.share or 1.0) / total for view in views]
     return [
-        View(view.name, None, view.mask, share * kept / clean_share, view.decoded_ratio)
+        View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio)
         if view.noise is None
         else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
         for view, share in zip(views, shares, strict=True)
     ]
+
+
+def _of_whole_images(mask):
+    """A mask for images of which nothing is missing, as noisy ones that lose no patch must be."""
+    return mask.mask if mask is not None and mask.hides_gaps else mask

@@ -22,7 +22,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, 1024, "uint8").tobytes()  # no
 SCAN, END, TABLES, INTERVAL, EXIF = 0xDA, 0xD9, 0xC4, 0xDD, 0xE1
 SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2
 MAX_WHOLE = 2**20
-_whole = set()  # progressive files whose last scan is known to be whole
+_whole: set[tuple] = set()  # progressive files whose last scan is known to be whole
 
 
 @dataclasses.dataclass

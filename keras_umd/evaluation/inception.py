@@ -6,9 +6,6 @@ out the padding, and a max pool in the last block.
 
 import functools
 import os
-import pickle
-import re
-import zipfile
 
 import keras
 import numpy as np
@@ -17,11 +14,11 @@ from keras import ops
 from keras_umd.backend import full_precision
 from keras_umd.evaluation.inception_blocks import NETWORK, Convolution, path_of
 from keras_umd.evaluation.resize import RESIZE_MODES, resize_images
-from keras_umd.utils.arrays import check_sizes, read_arrays, reading
-from keras_umd.utils.atomic import DamagedFileError, checksum
+from keras_umd.utils.arrays import read_arrays
+from keras_umd.utils.atomic import DamagedFileError
 from keras_umd.utils.checks import check_instances, check_one_of, check_paths, require
 from keras_umd.utils.fingerprint import fingerprint
-from keras_umd.utils.optional import import_optional
+from keras_umd.utils.torch_files import read_pytorch
 
 IMAGE_SIZE = 299
 NUM_LOGITS = 1008
@@ -238,7 +235,7 @@ def _read(path):
         arrays = read_arrays(path, REMEDY)
         source_sha256 = str(arrays.pop("source_sha256", "")) or None
     elif path.endswith((".pth", ".pt")):
-        arrays, source_sha256 = _read_pytorch(path)
+        arrays, source_sha256 = read_pytorch(path, REMEDY)
     else:
         raise ValueError(
             "`weights` must be the path of a .pth or .npz file, or None; keras.models.load_model reads a .keras file. "
@@ -246,34 +243,3 @@ def _read(path):
         )
     arrays = {name: value for name, value in arrays.items() if not name.endswith(".num_batches_tracked")}
     return arrays, source_sha256
-
-
-def _read_pytorch(path):
-    """The tensors of a PyTorch file, and its sha256.
-
-    PyTorch itself doesn't look at the checksums of its files, and makes tensors of what it finds.
-    """
-    torch = import_optional("torch", f"PyTorch must read {path!r}: pip install 'keras_umd[torch]'")
-    with reading(path, REMEDY):
-        sha256 = checksum(path)
-        promised = re.search(r"-([0-9a-f]{8,64})\.pth?$", path)  # as PyTorch's own download compares it
-        if promised and not sha256.startswith(promised[1]):
-            raise ValueError(f"its SHA-256 begins with {sha256[:8]}, and must begin with {promised[1]}")
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                check_sizes(path, archive)
-                if damaged := archive.testzip():
-                    raise ValueError(f"{damaged} has another checksum than it should")
-        try:
-            tensors = torch.load(path, "cpu", weights_only=True)
-        except pickle.UnpicklingError as error:  # its message tells how to run what is in the file
-            raise ValueError(
-                "it holds something else than tensors, which isn't loaded, since it could run code"
-            ) from error
-        if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-            raise ValueError("it must hold a dictionary of tensors, and nothing else")
-        types = torch.float16, torch.float32, torch.float64, torch.int64
-        for name, value in tensors.items():
-            if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in types:
-                raise ValueError(f"its tensors must be dense, of floats or integers, not as {name!r}: {value.dtype}")
-        return {str(name): value.detach() for name, value in tensors.items()}, sha256

@@ -26,7 +26,7 @@ class Probe(Configurable):
     `get_config` has all settings that influence the result: the arguments, which subclasses keep as attributes.
     """
 
-    name = None
+    name: str | None = None
 
     def accuracies(self, train, test):
         """Train and judge the classifier.

@@ -125,7 +125,7 @@ class Result:
         return f"{self.metric} {self} | " + ", ".join(f"{name}: {_short(value)}" for name, value in parts)
 
 
-def mean_of(results):
+def mean_of(results) -> Result:
     """Average results of equal protocol, such as those of several seeds.
 
     Example:

@@ -3,7 +3,7 @@
 import keras
 
 from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_numbers, check_one_of
-from keras_umd.utils.configurable import Configurable
+from keras_umd.utils.configurable import Configurable, revive
 
 NORMS = ("layer", "rms")
 MLPS = ("gelu", "swiglu")
@@ -114,6 +114,7 @@ class Block(Configurable):
 
 
 def as_block(block):
-    """The `Block` that an argument of this name stands for; `None` is the default."""
+    """The `Block` that an argument stands for: one, Keras' description of one, or `None` for the default."""
+    block = revive(block)
     check_instances(Block, "a keras_umd.layers.Block", optional=True, block=block)
     return Block() if block is None else block

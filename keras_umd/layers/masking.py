@@ -40,7 +40,11 @@ def split_by_score(scores, mask_ratio):
         ValueError: if the ratio is out of range or leaves no patch visible.
     """
     check_tensors(2, scores=scores)
-    visible = num_visible(scores.shape[1], mask_ratio)
+    return split_at(scores, num_visible(scores.shape[1], mask_ratio))
+
+
+def split_at(scores, visible):
+    """As `split_by_score`, for a number of visible patches, an integer."""
     order = ops.cast(ops.argsort(scores, axis=1), "int32")
     return order[:, :visible], order[:, visible:]
 

@@ -112,9 +112,9 @@ class BlockStack(BaseLayer):
                 block.build(tokens_shape, condition_shape)
         hidden_dim = tokens_shape[-1]
         if self.block.registers:
-            self.registers = self._tokens(self.block.registers, hidden_dim, "registers")
+            self.registers = self._vectors(self.block.registers, hidden_dim, "registers")
         if self.block.in_context:
-            self.context_positions = self._tokens(self.block.in_context, hidden_dim, "context_positions")
+            self.context_positions = self._vectors(self.block.in_context, hidden_dim, "context_positions")
             is_given = self.conditioning == "adaln_zero" and condition_shape is not None
             condition_dim = condition_shape[-1] if is_given else hidden_dim
             self.context_projection = None
@@ -122,8 +122,8 @@ class BlockStack(BaseLayer):
                 self.context_projection = Dense(hidden_dim, dtype=self.dtype_policy, name="context_projection")
                 self.context_projection.build((None, condition_dim))
 
-    def _tokens(self, number, hidden_dim, name):
-        # An initializer draws its seed when it is made: one for nothing would change the weights of later layers.
+    def _vectors(self, number, hidden_dim, name):
+        # An initializer takes a seed when it is made: none may be made in vain, or all later weights would be others.
         initializer = keras.initializers.RandomNormal(stddev=0.02)
         return self.add_weight(shape=(number, hidden_dim), initializer=initializer, name=name)
 

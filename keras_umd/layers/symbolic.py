@@ -5,7 +5,7 @@ import functools
 import keras
 import numpy as np
 
-from keras_umd.utils.configurable import Configurable, revive
+from keras_umd.utils.configurable import Configurable
 
 
 def output_spec_by_tracing(layer, *args, **kwargs):
@@ -32,10 +32,6 @@ class BaseLayer(keras.layers.Layer):
 
     def compute_output_shape(self, tokens_shape, *other_shapes, **named_shapes):
         return tokens_shape
-
-    @classmethod
-    def from_config(cls, config):
-        return super().from_config({name: revive(x) if name == "block" else x for name, x in config.items()})
 
     def get_config(self):
         return {**super().get_config(), **Configurable.get_config(self)}

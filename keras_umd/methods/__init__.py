@@ -2,6 +2,23 @@
 
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
+from keras_umd.methods.masked import colormae, fgmae, pixio, video_mae_random, videomae
+from keras_umd.methods.method import list_methods as list  # keras_umd.methods.list()
 from keras_umd.methods.method import method
 
-__all__ = ["dit", "jit", "mae", "maskdit", "method", "sit", "umd", "umd_x0"]
+__all__ = [
+    "colormae",
+    "dit",
+    "fgmae",
+    "jit",
+    "list",
+    "mae",
+    "maskdit",
+    "method",
+    "pixio",
+    "sit",
+    "umd",
+    "umd_x0",
+    "video_mae_random",
+    "videomae",
+]

@@ -4,7 +4,7 @@ from keras_umd.corruption.corruption import Corruption
 from keras_umd.methods.method import method
 
 
-@method("Hansen-Estruch et al., Unified Auto-Encoding with Masked Diffusion, 2024")
+@method("Hansen-Estruch et al., Unified Auto-Encoding with Masked Diffusion, 2024", preset="umd_base_patch4_64")
 def umd(**corruption):
     """Half of the batch clean and masked, half of it noisy and masked."""
     return {"corruption": Corruption.umd(**corruption)}
@@ -27,13 +27,16 @@ def mae(**corruption):
     return {"corruption": Corruption.mae(**corruption), "conditioning": "token"}
 
 
-@method("Zheng et al., Fast Training of Diffusion Models with Masked Transformers, 2023")
+@method(
+    "Zheng et al., Fast Training of Diffusion Models with Masked Transformers, 2023",
+    preset="maskdit_large_patch2_latent32",
+)
 def maskdit(**corruption):
     """All images noisy, 50% masked."""
     return {"corruption": Corruption.maskdit(**corruption)}
 
 
-@method("Peebles and Xie, Scalable Diffusion Models with Transformers, 2023")
+@method("Peebles and Xie, Scalable Diffusion Models with Transformers, 2023", preset="dit_base_patch2_latent32")
 def dit(**corruption):
     """All images noisy, nothing masked."""
     return {"corruption": Corruption.dit(**corruption)}

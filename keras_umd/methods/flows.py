@@ -6,14 +6,14 @@ from keras_umd.corruption.schedules import RectifiedFlow
 from keras_umd.methods.method import method
 
 
-@method("Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models, 2024")
+@method("Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models, 2024", preset="sit_base_patch2_latent32")
 def sit(**corruption):
     """DiT's network and batch, on a rectified flow: the velocity, at levels that are uniform in time."""
     flow = {"schedule": RectifiedFlow(), "levels": levels.ContinuousUniform(), "noisy_losses": ["v"]}
     return {"corruption": Corruption.dit(**{**corruption, "noisy_patches": "all", **flow})}
 
 
-@method("Li and He, Back to Basics: Let Denoising Generative Models Denoise (JiT), 2025")
+@method("Li and He, Back to Basics: Let Denoising Generative Models Denoise (JiT), 2025", preset="jit_base_patch16_256")
 def jit(**corruption):
     """All images noisy, nothing masked; x_0 by the loss of the velocity on a rectified flow.
 

@@ -69,6 +69,25 @@ class WeightAverage(keras.layers.Layer):
         sources = self._sources()
         return len(sources) == len(variables) and all(a is b for a, b in zip(sources, variables, strict=True))
 
+    def variables_by(self, names):
+        """Its own variables by name, those of the averages by the names of what they average.
+
+        Args:
+            names: Dictionary from the identity of a variable to its name.
+
+        Raises:
+            ValueError: for averages of variables that aren't the model's any more.
+        """
+        sources = self._sources()
+        lost = [source.path for source in sources if id(source) not in names]
+        if lost or len(sources) != len(names):
+            raise ValueError(
+                "Weights were added or replaced since the average was begun; call `compile` again, and it goes on with "
+                f"them, or `track_average([])`. Received: averages of {len(sources)} weights, of which {lost} are gone"
+            )
+        named = {names[id(source)]: average for source, average in zip(sources, self.averages, strict=True)}
+        return {"num_updates": self.num_updates, **named}
+
     def renewed(self, variables):
         """An average of other variables that goes on with those that this one knows; the others begin as they are now.
 

@@ -51,7 +51,10 @@ class BatchChecks(keras.metrics.Metric):
         """
         if hasattr(images, "dtype") and "float" in keras.backend.standardize_dtype(images.dtype):
             axes = tuple(range(1, len(images.shape)))
-            is_finite = ops.all(ops.isfinite(images), axis=axes)
+            is_right = ops.isfinite(images)
+            if model.corruption.hides_gaps:
+                is_right = ops.logical_or(is_right, ops.isnan(images))
+            is_finite = ops.all(is_right, axis=axes)
             self._count("not_finite", ops.logical_not(is_finite))
             if model.value_range is not None:
                 low, high = model.value_range

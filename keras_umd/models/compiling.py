@@ -9,7 +9,7 @@ from keras_umd.utils.checks import check_bools, check_instances, check_integers,
 # Adam divides by the root of a mean square, which float16 rounds to 0 for gradients below 2e-4. At epsilon=1e-7 a loss
 # that began at 0.5 was 25 after four steps; at 1e-5 it fell as in float32.
 LEAST_FLOAT16_EPSILON = 1e-5
-UNDECAYED_NAMES = ("bias", "beta", "cls_tokens", "mask_token")
+UNDECAYED_NAMES: tuple[str, ...] = ("bias", "beta", "cls_tokens", "mask_token")
 # Of a `Block`'s settings: a weight of RMSNorm that decays to 0 would take the tokens, or queries and keys, with it.
 UNDECAYED_NAMES += ("scale", "value_mix", "registers", "context_positions")
 

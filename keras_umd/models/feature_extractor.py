@@ -18,9 +18,11 @@ from keras_umd.models.arguments import is_shape
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import (
+    check_bools,
     check_integers,
     check_numbers,
     check_one_of,
+    check_paths,
     check_positive_integers,
     check_timesteps,
     is_between,
@@ -32,7 +34,9 @@ from keras_umd.utils.configurable import revive
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.images import are_in_range, check_images, scale_images
+from keras_umd.utils.preset_folder import config_of, read_preset, write_preset
 from keras_umd.utils.seeds import seed_generator
+from keras_umd.utils.variable_names import by_name
 
 POOLINGS = ("cls", "mean", "cls+mean", None)
 
@@ -280,12 +284,35 @@ class FeatureExtractor(keras.Model):
             **adaptation.adaptations(self._parts()),
         }
 
+    def preset_variables(self):
+        """The variables of a preset by name."""
+        return by_name([variable for part in self._parts() for variable in part.weights])
+
+    def save_to_preset(self, folder, *, dtype=None, results=(), license=None, description=None):
+        """Save the extractor with its weights as a folder; arguments as of `UMD.save_to_preset`."""
+        preprocessing = {"image_shape": list(self.image_shape), "value_range": self.value_range}
+        card = {"results": results, "license": license, "description": description}
+        write_preset(folder, config_of(self), self.preset_variables(), preprocessing, dtype=dtype, **card)
+
+    @classmethod
+    def from_preset(cls, preset, load_weights=None, **overrides):
+        """The extractor that `save_to_preset` wrote.
+
+        Args:
+            preset: String or path, of a folder, or an address on a hub, as of `UMD.from_preset`.
+            load_weights: Bool or `None`. `False` is for fresh weights.
+            **overrides: Constructor arguments that replace those of the preset, as `pooling` or `layer`.
+        """
+        check_paths(preset=preset)
+        check_bools(optional=True, load_weights=load_weights)
+        return read_preset(cls, preset, load_weights is not False, overrides)
+
     def _parts(self):
         return [part for part in (self.encoder, self.condition_embedding) if part is not None]
 
     @classmethod
     def from_config(cls, config):
-        config = {**config, "schedule": revive(config["schedule"]), "block": revive(config.get("block"))}
+        config = {**config, "schedule": revive(config["schedule"])}
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         extractor = cls(**config)
         adaptation.adapt(extractor._parts(), lora, quantized)

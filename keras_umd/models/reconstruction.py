@@ -32,7 +32,7 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
     images = images if hasattr(images, "shape") else np.asarray(images)
     x0 = model.prepare_images(images)
     mask_noise = keras.random.uniform((x0.shape[0], model.num_patches), dtype="float32", seed=seed_generator(seed))
-    target = _pixel_target(model)
+    target = pixel_target(model)
 
     def fill_in(model, x0, mask_noise):
         visible, masked = split_by_score(mask_noise, mask_ratio)
@@ -59,7 +59,7 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
     }
 
 
-def _pixel_target(model):
+def pixel_target(model):
     """The first target of the objective that is a picture, one of clean images before others: those are given here."""
     clean = {view.name for view in model.corruption.views if view.noise is None}
     terms = sorted(model.objective.terms, key=lambda term: term.view not in clean)

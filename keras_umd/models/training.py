@@ -67,7 +67,7 @@ def test_step(model, keras_step, args):
     )
 
 
-def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=None, must_be_finite=True):
+def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=None, must_be_finite=True, hints=None):
     """A batch as the network sees it in training, and what it must predict.
 
     With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
@@ -79,6 +79,7 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
         label_dropout: Float in [0, 1). Share of the labels that are dropped.
         draws: Dictionary of all random numbers, as `Corruption.draw` returns it. Drawn where it is not given.
         must_be_finite: Bool. Whether images with NaN or infinities raise.
+        hints: Dictionary of tensors about the images `(batch, ...)`, for masks that read them, or `None`.
 
     Returns:
         Pair `(x, y)` of dictionaries of tensors: the views, and the targets by the name of their loss.
@@ -89,9 +90,11 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
     if draws is not None:
         needed = {"timesteps", "noise", "mask_noise", "label_drop"}
         require(needed <= set(draws), f"`draws` must have {sorted(needed)}.", f"draws with {sorted(draws)}")
-    images, labels = model.prepare_images(images, must_be_finite), model.prepare_labels(labels)
+    check_instances(dict, "a dictionary of tensors", optional=True, hints=hints)
+    images = model.prepare_images(images, must_be_finite, may_have_gaps=model.corruption.hides_gaps)
+    labels = model.prepare_labels(labels)
     draws = draw(model, images, seed, label_dropout) if draws is None else draws
-    views = model.corruption.corrupt(images, draws, model.patch_size, labels)
+    views = model.corruption.corrupt(images, draws, model.patch_size, labels, hints)
     targets = model.objective.targets(views, model.patch_size)
     # Keras weighs the logged loss by the size of the first leaf of x, keys sorted: it must be that of the whole batch.
     return {"batch": draws["timesteps"], "views": {name: network_inputs(view) for name, view in views.items()}}, targets

@@ -19,6 +19,7 @@ from keras_umd.models import (
     adaptation,
     compiling,
     features,
+    filling,
     fine_tuning,
     fit_inputs,
     guarding,
@@ -33,13 +34,12 @@ from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
-from keras_umd.models.presets import preset_config
+from keras_umd.models.presets import Presets, from_preset, preset_variables, save_to_preset
 from keras_umd.objectives.objective import Objective
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
 from keras_umd.utils.checks import (
     check_decays,
-    check_instances,
     check_integers,
     check_labels,
     check_numbers,
@@ -108,7 +108,7 @@ class UMD(keras.Model):
         Hansen-Estruch et al., "Unified Auto-Encoding with Masked Diffusion", 2024.
     """
 
-    presets = {}  # the methods that `from_preset` knows, filled by keras_umd.methods
+    presets = Presets()  # the methods that `from_preset` knows, filled by keras_umd.methods
 
     def __init__(
         self,
@@ -235,18 +235,9 @@ class UMD(keras.Model):
         self.built = True
         propagate_trainable(self)
 
-    @classmethod
-    def from_preset(cls, preset, **overrides):
-        """A model with fresh weights and a named configuration; see `keras_umd.models.presets`.
-
-        Args:
-            preset: String, `{umd,mae,maskdit,dit}_{tiny,small,base,large}_patch{p}_{size}` for pixels, for example
-                `"umd_base_patch4_64"`; `..._patch{p}_latent{size}` for latents. `UMD.presets` has the methods.
-            **overrides: Constructor arguments that replace those of the preset.
-        """
-        check_instances(str, "the name of a preset, for example 'umd_base_patch4_64'", preset=preset)
-        return cls(**{**preset_config(preset, cls.presets), **overrides})
-
+    from_preset = classmethod(from_preset)
+    save_to_preset = save_to_preset
+    preset_variables = preset_variables
     layout_map = staticmethod(layout.layout_map)
 
     @property
@@ -489,11 +480,14 @@ class UMD(keras.Model):
 
     # Data
 
-    def prepare_images(self, images, must_be_finite=True):
-        """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`."""
+    def prepare_images(self, images, must_be_finite=True, may_have_gaps=False):
+        """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`.
+
+        With `may_have_gaps`, NaN says that something is missing, and stays.
+        """
         images = images if hasattr(images, "shape") else np.asarray(images)
         images = ensure_shape(images, (None,) * (len(self.image_shape) + 1))
-        check_images(images, self.image_shape, self.value_range, must_be_finite)
+        check_images(images, self.image_shape, self.value_range, must_be_finite, may_have_gaps)
         images = ensure_shape(images, (None, *self.image_shape))
         return scale_images(ops.convert_to_tensor(images), self.value_range)
 
@@ -510,6 +504,8 @@ class UMD(keras.Model):
     encode = features.encode
     feature_extractor = features.feature_extractor
     reconstruct = reconstruction.reconstruct
+    impute = filling.impute
+    anomaly_map = filling.anomaly_map
     with_classes = fine_tuning.with_classes
 
     # Sampling
@@ -598,8 +594,7 @@ class UMD(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = {
-            name: revive(value) if name in ("corruption", "objective", "block") else value
-            for name, value in config.items()
+            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
         }
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)

@@ -10,8 +10,10 @@ from keras_umd.objectives.prediction import Both, Prediction
 from keras_umd.objectives.reconstruction import Reconstruction, weight_of_error
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS, X0, DenoisingTarget, Eps, Velocity
 from keras_umd.objectives.term import Term
-from keras_umd.utils.checks import check_instances, check_names, require
+from keras_umd.utils.checks import check_bools, check_instances, check_names, check_paths, require
 from keras_umd.utils.configurable import revive
+from keras_umd.utils.preset_folder import config_of, read_preset, write_preset
+from keras_umd.utils.variable_names import by_name
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -142,6 +144,37 @@ class Objective(keras.layers.Layer):
         total = sum(weights[name] * ops.sum(loss) for name, loss in losses.items())
         # tf.distribute: the last batch can leave a replica empty; avoid 0/0.
         return total / ops.cast(ops.maximum(batch_size, 1), "float32")
+
+    def preset_variables(self):
+        """The variables of a preset by name: of terms that have layers of their own, by the name of the loss."""
+        of_terms = {
+            f"{term.loss_name}/{name}": variable
+            for term in self.terms
+            for name, variable in by_name(term.weights).items()
+        }
+        known = set(map(id, of_terms.values()))
+        return of_terms | by_name([variable for variable in self.weights if id(variable) not in known])
+
+    def save_to_preset(self, folder, *, dtype=None, results=(), license=None, description=None):
+        """Save the terms with the weights of their layers as a folder; arguments as of `UMD.save_to_preset`.
+
+        Heads of the decoder are the model's, and saved with it.
+        """
+        card = {"results": results, "license": license, "description": description}
+        write_preset(folder, config_of(self), self.preset_variables(), {}, dtype=dtype, **card)
+
+    @classmethod
+    def from_preset(cls, preset, load_weights=None, **overrides):
+        """The objective that `save_to_preset` wrote; the classes of its terms must be registered with Keras.
+
+        Args:
+            preset: String or path, of a folder, or an address on a hub, as of `UMD.from_preset`.
+            load_weights: Bool or `None`. `False` is for fresh weights.
+            **overrides: Constructor arguments that replace those of the preset.
+        """
+        check_paths(preset=preset)
+        check_bools(optional=True, load_weights=load_weights)
+        return read_preset(cls, preset, load_weights is not False, overrides)
 
     def get_config(self):
         terms = [keras.saving.serialize_keras_object(term) for term in self.terms]

@@ -75,9 +75,17 @@ class Reconstruction(Term):
         if "masked" in view:
             indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
             target = take_tokens(target, indices[0] if len(indices) == 1 else ops.concatenate(indices, axis=1))
-        if self.weighting is None and self.masked_weight == 1:
+        if self.weighting is None and self.masked_weight == 1 and "missing" not in view:
             return target
-        return {"values": target, "weights": self._weights(view)}
+        weights = self._weights(view)
+        return {"values": target, "weights": weights if "missing" not in view else weights * self._counted(view)}
+
+    def _counted(self, view):
+        """0 for patches that are missing, and as much more for the others, `(n, patches)`: the loss is their mean."""
+        indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
+        missing = ops.take_along_axis(view["missing"], ops.concatenate(indices, axis=1), axis=1)
+        counted = ops.cast(ops.logical_not(missing), "float32")
+        return counted * (counted.shape[1] / ops.maximum(ops.sum(counted, axis=1, keepdims=True), 1.0))
 
     def _weights(self, view):
         """The weight of each image, `(n, 1)`, or of each of its patches, `(n, patches)`."""

@@ -20,7 +20,7 @@ HEAD_DIM = 64  # of all presets
 ACCELERATORS = {"NVIDIA GPU": "/dev/nvidia[0-9]*", "TPU": "/dev/accel[0-9]*"}  # what drivers put there
 
 
-def doctor(model=None):
+def doctor(model=None) -> "Diagnosis":
     """Describe what decides the speed of a training in this process, and what to change.
 
     Nothing is measured, compiled or imported; `benchmarks/on_device.py` measures.

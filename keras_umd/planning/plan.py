@@ -11,7 +11,7 @@ from keras_umd.utils.checks import check_bools, check_integers, check_numbers, c
 
 def plan(
     model, batch_size, device=None, *, num_devices=1, shard_weights=False, utilization=0.4, num_images=None, epochs=1
-):
+) -> "Plan":
     """Count the FLOPs and the memory of one training step, and estimate the time of many on given devices.
 
     Example:

@@ -4,6 +4,7 @@ from keras_umd.plots.attention import attention_grid
 from keras_umd.plots.charts import captioned, guidance_grid, heatmaps, scatter
 from keras_umd.plots.figures import save_image, show
 from keras_umd.plots.grids import image_grid, reconstruction_grid, strips
+from keras_umd.plots.masks import masks
 from keras_umd.plots.progress import progress
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "guidance_grid",
     "heatmaps",
     "image_grid",
+    "masks",
     "progress",
     "reconstruction_grid",
     "save_image",

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_umd.sampling import guidance, samplers
 from keras_umd.sampling.time_grids import is_explicit
-from keras_umd.utils.checks import check_integers, require
+from keras_umd.utils.checks import check_integers, check_one_of, require
 
 PAPER_STEPS = 250
 DTYPES = ("uint8", "float32")
@@ -51,8 +51,7 @@ class Settings:
             value = getattr(self, name)
             is_right = value == "auto" if isinstance(value, str) else isinstance(value, (bool, np.bool_))
             require(is_right, f"`{name}` must be 'auto', True or False.", **{name: value})
-
-        require(self.dtype in DTYPES, f"`dtype` must be one of {DTYPES}.", dtype=self.dtype)
+        check_one_of(DTYPES, dtype=self.dtype)
 
     def rows(self, schedule, start=None, needs_signal=False):
         """The sampler's rows, with the guidance of each call; `start` as of `Sampler.rows`.

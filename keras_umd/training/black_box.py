@@ -112,7 +112,7 @@ class Replay:
         return "\n".join(lines)
 
 
-def replay(path):
+def replay(path) -> Replay:
     """Run the step of a black box again, and say where its numbers first went wrong.
 
     It runs op by op, on any backend, with the weights, images and random numbers of the step, so what a compiler

@@ -96,7 +96,7 @@ def conditional_pretraining(
     averages=JIT_DECAYS,
     guidance=JIT_GUIDANCE,
     interval=JIT_INTERVAL,
-):
+) -> Recipe:
     """Train with labels from the first step, at a constant rate, with several averages (JiT, 2511.13720).
 
     Noisy images carry their label, one in ten has it dropped; clean ones carry none, so that features stay those of

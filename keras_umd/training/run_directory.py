@@ -15,11 +15,11 @@ from keras_umd.utils.atomic import DamagedFileError, make_folder, read_json, wri
 try:
     import fcntl
 except ImportError:  # Windows, where a beating heart alone tells that a run is alive
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 RUN_FILE = "run.json"
 OWN_FILES = ("model.keras", "history.csv", "checkpoints", "backup")  # what a run would write over
-_locks = {}  # of this process, by thread and path
+_locks: dict = {}  # of this process, by thread and path
 HEARTBEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 45.0  # without a heartbeat for so long, a run on another host is dead
 

@@ -11,7 +11,7 @@ from keras_umd.utils.checks import check_tensors, require
 RANGE_TOLERANCE = 1e-2
 
 
-def check_images(images, image_shape, value_range, must_be_finite=True):
+def check_images(images, image_shape, value_range, must_be_finite=True, may_have_gaps=False):
     """Raise a ValueError that says what to do if `images` can't be a batch for a model of `image_shape`.
 
     Shape and type are always checked; the values only where they are in host memory.
@@ -21,6 +21,7 @@ def check_images(images, image_shape, value_range, must_be_finite=True):
         image_shape: Tuple `(*space, channels)`, with `None` for sizes that may be any.
         value_range: Pair of floats, or `None` for latents.
         must_be_finite: Bool. Whether values that aren't finite raise; a guard leaves the step out instead.
+        may_have_gaps: Bool. Whether values may be NaN, where something is missing.
     """
     check_tensors(None, images=images)
     shape, dtype = tuple(images.shape), keras.backend.standardize_dtype(images.dtype)
@@ -46,6 +47,10 @@ def check_images(images, image_shape, value_range, must_be_finite=True):
     values = None if dtype == "uint8" else host_values(images)
     if values is None or not values.size:
         return
+    if may_have_gaps:
+        values = values[~np.isnan(values)]
+        if not values.size:
+            return
     low, high = float(values.min()), float(values.max())
     if not (must_be_finite or np.isfinite(low + high)):
         return

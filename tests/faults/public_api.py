@@ -26,12 +26,12 @@ from keras_umd.training.black_box import write_black_box
 CALLED_BY_THE_LIBRARY = {
     "build call compute_output_shape compute_output_spec compute_loss compute_loss_and_updates",
     "get_config from_config get_compile_config compile_from_config load_own_variables save_own_variables",
-    "train_step test_step make_train_function get_variable_layout copied modulations embed project",
+    "train_step test_step make_train_function get_variable_layout make_test_function copied modulations embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
     "mlp_width replaced",  # of a Block
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
-    "num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
+    "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
     "update_step newest_weight rate_of",  # of optimizers and of averages
@@ -273,9 +273,17 @@ CALLS = {
         "callbacks": None,
     },
     "UMD.from_preset": lambda: {"preset": "umd_tiny_patch2_8", "num_layers": 1, "decoder_layers": 1},
+    "UMD.save_to_preset": lambda: {"folder": new_folder()},
+    "FeatureExtractor.from_preset": lambda: {"preset": saved_preset(encoder())},
+    "FeatureExtractor.save_to_preset": lambda: {"folder": new_folder()},
+    "Objective.from_preset": lambda: {"preset": saved_preset(Objective.denoising(Corruption()))},
+    "Objective.save_to_preset": lambda: {"folder": new_folder()},
+    "read_weights": lambda: {"path": weights_file()},
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
     "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
+    "UMD.impute": lambda: {"images": floats(), "missing": np.arange(16).reshape(1, 4, 4, 1) < 2, "seed": 0},
+    "UMD.anomaly_map": lambda: {"images": floats(), "num_masks": 2, "seed": 0},
     "UMD.layout_map": lambda: {"mesh": mesh()},
     "UMD.loss_of": lambda: {"images": floats()},
     "UMD.make_views": lambda: {"images": floats()},
@@ -342,6 +350,7 @@ CALLS = {
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
     "Term": lambda: {"view": "clean"},
     # Sampling
     "Constant": lambda: {"scale": 2.0},
@@ -369,6 +378,7 @@ CALLS = {
     "guidance_grid": lambda: {"model": model(), "labels": [0], "guidance": (1.0,), "num_steps": (1,)},
     "heatmaps": lambda: {"table": table(), "value": "accuracy", "rows": "timesteps", "columns": "layer"},
     "image_grid": lambda: {"images": images()},
+    "masks": lambda: {"method": keras_umd.corruption.masks.Random(), "grid": (2, 2)},
     "progress": lambda: {"losses": {"loss": [(1, 1.0), (2, 0.5)]}, "scores": {}},
     "reconstruction_grid": lambda: {"images": images(), "result": {"masked": images(), "reconstruction": images()}},
     "save_image": lambda: {"path": "image.png", "image": images(1, 3)[0]},
@@ -587,6 +597,7 @@ CANNOT_WORK_HERE = {
     "from_tfds",
     "StableDiffusionAutoencoder",
     "load_small_vision",  # its arguments are a file of the authors
+    "upload",  # needs a hub
     "UMD.export",  # needs TensorFlow
     "FeatureExtractor.export",
     "ModelParallel",  # changes how every variable after it is made
@@ -616,6 +627,18 @@ def image_folder():
     keras_umd.plots.save_image("photos/a/1.png", images(1, 3)[0])
     keras_umd.plots.save_image("photos/a/2.png", images(1, 3)[0])
     return "photos"
+
+
+def saved_preset(saved):
+    folder = f"preset_of_{type(saved).__name__}"
+    if not pathlib.Path(folder).exists():
+        saved.save_to_preset(folder)
+    return folder
+
+
+def weights_file():
+    np.savez("weights.npz", kernel=np.zeros(2))
+    return "weights.npz"
 
 
 def saved_result():
@@ -690,7 +713,12 @@ TEXT = "'False', '', '../x'"
 ACCEPTED = {
     # Names and paths are free, as far as they can be used; below their folder or not is the user's choice.
     **dict.fromkeys(("name", "view", "title", "x_label", "y_label", "network", "metric", "digest"), TEXT),
-    **dict.fromkeys(("directory", "path", "data_dir"), "'False', '../x'"),
+    **dict.fromkeys(("directory", "path", "data_dir", "folder"), "'False', '../x'"),
+    "augment": "None, lambda",  # judged by what it returns
+    **dict.fromkeys(("license", "description"), f"None, {TEXT}"),
+    "load_weights": "None, True",
+    "results": "[]",
+    **{f"{name}.save_to_preset.dtype": "None" for name in ("UMD", "FeatureExtractor", "Objective")},
     # Shares, rates and factors
     **dict.fromkeys(("clean_ratio", "clean_mask_ratio", "noisy_mask_ratio", "ratio", "mask_ratio"), NUMBERS),
     **dict.fromkeys(("label_dropout", "dropout", "max_bad_share", "eta", "sampler"), NUMBERS),
@@ -707,6 +735,8 @@ ACCEPTED = {
     # Integers that may be 0
     **dict.fromkeys(("seed", "shard_index", "epoch", "batch", "initial_epoch", "warmup_steps", "padding"), "0"),
     "timesteps": "0",
+    "hint": TEXT,
+    "hints": "None, {}",
     "verbose": "True, 0",  # 0 is Keras' False
     # Optional, with another default
     "UMD.compile.jit_compile": "True",

@@ -10,7 +10,7 @@ import jax
 import keras
 import numpy as np
 
-from keras_umd import UMD, distribution, recipes
+from keras_umd import UMD, data, distribution, recipes
 from keras_umd.backend.flash import splash_attention
 
 
@@ -48,6 +48,15 @@ def train(way):
     model = make(way)
     images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)).astype("uint8")
     history = model.fit(images, batch_size=16, epochs=2, shuffle=False, verbose=0).history
+    return {"history": history, "shapes": shapes(model)}
+
+
+def train_in_one_program(way):
+    """Of data on the device."""
+    model = make(way)
+    model.compile(model.optimizer, steps_per_execution=3)
+    images = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 1)).astype("uint8")
+    history = model.fit(data.on_device(images, batch_size=16, seed=0), epochs=2, verbose=0).history
     return {"history": history, "shapes": shapes(model)}
 
 
@@ -91,6 +100,7 @@ def error_of(function):
 if __name__ == "__main__":
     sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
     runs = {way: train(way) for way in WAYS}
+    runs["many steps"] = {way: train_in_one_program(way) for way in ("one device", "data", "fsdp")}
     runs["samples"] = {way: generate(way) for way in ("one device", "fsdp")}
     runs["splash"] = {way: attend(way) for way in ("one device", "data", "tensor")}
     runs["uneven"] = {"shapes": shapes(make("fsdp", hidden_dim=20, num_classes=3))}

@@ -27,7 +27,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eight_devices")
     flags = (
         f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8 "
-        f"--xla_dump_to={folder} --xla_dump_hlo_module_re=jit_(train_step|run)"
+        f"--xla_dump_to={folder} --xla_dump_hlo_module_re=jit_(train_step|many_steps|run)"
     )
     environment = {**os.environ, "XLA_FLAGS": flags}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # what isn't compiled isn't dumped
@@ -40,6 +40,9 @@ def runs(tmp_path_factory):
     for way, program in zip(WAYS, programs, strict=True):
         runs[way]["program"] = program.read_text()
         runs[way]["collectives"] = set(re.findall(COLLECTIVES, runs[way]["program"]))
+    programs = sorted(folder.glob("*jit_many_steps*after_optimizations.txt"))
+    for run, program in zip(runs["many steps"].values(), programs, strict=True):
+        run["collectives"] = set(re.findall(COLLECTIVES, program.read_text()))
     runs["sampling"] = sorted(folder.glob("*jit_run*after_optimizations.txt"))[-1].read_text()
     return runs
 
@@ -79,6 +82,16 @@ def test_a_kernel_of_tpus_runs_on_its_devices_own_images_and_heads(runs, way, im
     assert set(re.findall(COLLECTIVES, eight["program"])) == {"all-reduce"}  # the sum that is the loss
     rows = set(re.findall(r"f32\[(\d+),(\d+),128,8\]", eight["program"]))
     assert max(rows) == (str(images), str(heads))
+
+
+def test_many_steps_in_one_program_are_distributed_as_single_ones(runs):
+    many = runs["many steps"]
+    for way in ("data", "fsdp"):
+        for name, losses in many["one device"]["history"].items():
+            np.testing.assert_allclose(many[way]["history"][name], losses, rtol=1e-5)
+        both = many[way]["shapes"].keys() & runs[way]["shapes"].keys()
+        assert len(both) > 40 and all(many[way]["shapes"][path] == runs[way]["shapes"][path] for path in both)
+        assert many[way]["collectives"] <= runs[way]["collectives"]
 
 
 def test_fsdp_devices_sample_as_one_and_gather_the_weights_once(runs):

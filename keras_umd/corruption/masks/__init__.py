@@ -1,7 +1,13 @@
 """Masks: rules for which patches of an image stay visible."""
 
+from keras_umd.corruption.masks.block import Block
+from keras_umd.corruption.masks.center import Center
+from keras_umd.corruption.masks.coarse import Coarse, Shared
 from keras_umd.corruption.masks.color_noise import ColorNoise
+from keras_umd.corruption.masks.given import Given
+from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.product import Product
 from keras_umd.corruption.masks.random import Random
 
-__all__ = ["ColorNoise", "Mask", "Random"]
+__all__ = ["Block", "Center", "Coarse", "ColorNoise", "Given", "InverseBlock", "Mask", "Product", "Random", "Shared"]

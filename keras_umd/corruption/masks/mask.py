@@ -1,8 +1,11 @@
 """The interface of a mask."""
 
+import functools
 import math
 
-from keras_umd.layers.masking import check_mask_ratio, num_visible, split_by_score
+import numpy as np
+
+from keras_umd.layers.masking import check_mask_ratio, num_visible, split_at
 from keras_umd.utils.configurable import Configurable
 
 
@@ -26,6 +29,8 @@ class Mask(Configurable):
 
     # Whether masked patches come in random order, so that the first ones are a random subset.
     is_unordered = False
+    # Whether images may have NaN where something is missing, which the mask then hides.
+    hides_gaps = False
 
     def __init__(self, ratio=0.75):
         check_mask_ratio(ratio, "ratio")
@@ -48,6 +53,10 @@ class Mask(Configurable):
         """
         raise NotImplementedError
 
+    def missing(self, hints):
+        """Which patches are missing and never count, bool `(n, num_patches)`, or `None` if the mask knows of none."""
+        return
+
     def num_visible(self, grid):
         """The number of patches that stay visible.
 
@@ -58,4 +67,10 @@ class Mask(Configurable):
 
     def __call__(self, draws, grid, hints=None):
         """The indices of the visible patches `(n, visible)` and of the masked ones `(n, masked)`, int32."""
-        return split_by_score(self.scores(draws, grid, hints), self.ratio)
+        return split_at(self.scores(draws, grid, hints), self.num_visible(grid))
+
+
+@functools.cache
+def coordinates(grid):
+    """The place of each patch of a grid along its axes, a float32 array `(num_patches, axes)`, in row-major order."""
+    return np.stack(np.unravel_index(np.arange(math.prod(grid)), grid), axis=-1).astype("float32")

@@ -22,7 +22,7 @@ class Target(Configurable):
     ...         return ops.mean(patchify(view["x0"], patch_size), axis=-1, keepdims=True)
     """
 
-    name = None  # of the prediction, of its head and of its loss
+    name: str | None = None  # of the prediction, of its head and of its loss
     is_pixels = False  # whether `as_pixels` turns a prediction into a picture
 
     def num_values(self, patch_dim):

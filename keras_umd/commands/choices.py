@@ -1,0 +1,146 @@
+"""What a folder of images and this machine suggest: size, classes, network, batch, steps."""
+
+import dataclasses
+import importlib.util
+import os
+import statistics
+
+from keras_umd.backend.devices import training_devices
+from keras_umd.data.readers.folder import IMAGE_TYPES, FolderSource
+from keras_umd.utils.checks import require
+from keras_umd.utils.optional import import_optional
+
+LOOKED_AT = 50  # images, for their size
+SMALLEST, ON_CPU, ON_ACCELERATOR = 8, 32, 64  # pixels
+# Of 128 wide: what gave pictures on a few thousand small images in minutes. Wider ones need more steps and images.
+SMALL_NETWORK = {"hidden_dim": 128, "num_layers": 4, "decoder_layers": 2, "num_heads": 4}
+PRESETS = ((200_000, "base"), (20_000, "small"))  # images from which on, with an accelerator
+STEPS, STEPS_ON_ACCELERATOR = 3_000, 50_000
+ROUND = 100
+MANY = 20_000  # images
+SHORT = 50_000  # steps, below which the paper's rate teaches next to nothing
+PEAK = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """What is in a folder of images.
+
+    Args:
+        num_images: Integer.
+        class_names: List of strings, its sub-folders, or `None` where they are no classes.
+        side: Integer, the shorter side of its images in pixels, in the middle of those looked at.
+    """
+
+    num_images: int
+    class_names: list | None
+    side: int
+
+    def __str__(self):
+        classes = "" if self.class_names is None else f" in {len(self.class_names)} classes"
+        return f"{self.num_images:,} images{classes}, about {self.side} pixels"
+
+
+def look_at(directory, labels=None, class_names=None):
+    """Look at the names in a folder, and at the sizes of some images.
+
+    Args:
+        directory: String.
+        labels: Bool, whether sub-folders are classes; `None` for yes where there are several and no image beside them.
+        class_names: List of strings, the sub-folders to read, or `None` for all.
+    """
+    require(os.path.isdir(directory), "`images` must be a folder with images.", images=directory)
+    if labels is None:
+        labels = class_names is not None or _has_classes(directory)
+    source = FolderSource(directory, labels, class_names if labels else None)
+    step = max(1, len(source.paths) // LOOKED_AT)
+    return Folder(len(source.paths), source.class_names, _side(source.paths[::step]))
+
+
+def _has_classes(directory):
+    entries = [entry for entry in os.scandir(directory) if not entry.name.startswith(".")]
+    has_images = any(entry.name.lower().endswith(IMAGE_TYPES) and entry.is_file() for entry in entries)
+    return not has_images and sum(entry.is_dir() for entry in entries) > 1
+
+
+def _side(paths):
+    """The median of the shorter sides; files that can't be read, which the reader counts later, don't count."""
+    pillow = import_optional("PIL.Image", "Reading images needs Pillow: pip install 'keras-umd[data]'")
+    sides = []
+    for path in paths:
+        try:
+            with pillow.open(path) as image:
+                sides.append(min(image.size))
+        except Exception:
+            continue
+    return int(statistics.median_low(sides)) if sides else ON_CPU
+
+
+def has_accelerator():
+    return training_devices()[0] is not None
+
+
+def for_pretraining(folder, settings):
+    """Settings of a pre-training that aren't given: image size, network, batch size, base rate, steps.
+
+    Args:
+        folder: `Folder`.
+        settings: Dictionary, those given.
+
+    Returns:
+        Dictionary.
+    """
+    is_large = has_accelerator() and folder.num_images >= PRESETS[-1][0]
+    batch_size = settings.get("batch_size", min(256 if is_large else 32, folder.num_images))
+    chosen = {"batch_size": batch_size, "labels": folder.class_names is not None}
+    if folder.class_names is not None:
+        chosen["class_names"] = folder.class_names
+    if "preset" in settings:
+        return chosen
+    size = settings.get("image_size", _image_size(folder.side))
+    patch_size = settings.get("patch_size", _patch_size(size))
+    chosen["image_size"] = size
+    if is_large and not any(name in settings for name in ("method", *SMALL_NETWORK)):
+        name = next(name for num_images, name in PRESETS if folder.num_images >= num_images)
+        return {**chosen, "preset": f"umd_{name}_patch{patch_size}_{size}"}
+    return {**chosen, "patch_size": patch_size, **SMALL_NETWORK}
+
+
+def _image_size(side):
+    largest = ON_ACCELERATOR if has_accelerator() else ON_CPU
+    return max(SMALLEST, min(largest, side) // 4 * 4)
+
+
+def _patch_size(size):
+    wanted = 2 if size < 24 else 4 if size <= 64 else size // 16
+    fitting = [patch for patch in range(1, wanted + 1) if size % patch == 0]
+    return fitting[-1]
+
+
+def epochs_and_steps(settings, steps_per_epoch):
+    """The epochs of a training, and their steps: as given, or as many as are known to give pictures.
+
+    Few images are repeated to epochs of `ROUND` steps where the epochs aren't given: a checkpoint follows each.
+    """
+    steps_per_epoch = settings.get("steps_per_epoch", steps_per_epoch)
+    if "steps" not in settings and "epochs" in settings:
+        return settings["epochs"], steps_per_epoch
+    steps = settings.get("steps", STEPS_ON_ACCELERATOR if has_accelerator() else STEPS)
+    if "steps_per_epoch" not in settings:
+        steps_per_epoch = max(steps_per_epoch, min(ROUND, steps))
+    return max(1, round(steps / steps_per_epoch)), steps_per_epoch
+
+
+def loader(folder):
+    """What reads the files of a folder: Python's threads suffice for few, and start at once."""
+    return "python" if folder.num_images < MANY or not importlib.util.find_spec("tensorflow") else "tensorflow"
+
+
+def base_learning_rate(total_steps, batch_size):
+    """A rate at batch size 256 for short trainings; `None`, the paper's, for long ones."""
+    return None if total_steps >= SHORT else round(min(8e-3, PEAK * 256 / batch_size), 6)
+
+
+def average_decay(total_steps):
+    """The decay of an average over the last fourteenth of the training."""
+    return round(min(max(1 - 1 / (0.074 * total_steps + 1), 0.5), 0.9999), 4)

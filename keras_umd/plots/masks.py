@@ -1,0 +1,64 @@
+"""What masks hide, as a picture."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_umd.plots.grids import image_grid
+from keras_umd.utils.checks import check_integers, is_list, is_size, require
+
+VISIBLE, HIDDEN = 225, 40
+MAX_PATCHES = 1_000_000
+
+
+def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
+    """Draw what a method hides of some images: hidden patches are dark, a row for each view that masks.
+
+    Example:
+
+    >>> plots.show(plots.masks(keras_umd.methods.colormae))
+    >>> plots.masks(corruption.masks.Shared(Random(0.9)), grid=(4, 14, 14))     # four frames in a row
+
+    Args:
+        method: A mask; or a function from `keras_umd.methods`, what it returns, a `Corruption`, or a model.
+        grid: Tuple of one to three integers, the patches along each space axis. The first of three are frames, side
+            by side, and images one under the other.
+        num_images: Integer.
+        scale: Integer. Pixels along each side of a patch.
+        seed: Integer.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+    """
+    check_integers(1, 1000, num_images=num_images)
+    check_integers(0, seed=seed)
+    is_grid = is_list(grid) and 1 <= len(grid) <= 3 and all(map(is_size, grid)) and math.prod(grid) <= MAX_PATCHES
+    require(is_grid, f"`grid` must be a tuple of one to three integers, at most {MAX_PATCHES} patches.", grid=grid)
+    grid, generator = tuple(map(int, grid)), np.random.default_rng(seed)
+    rows = []
+    for mask in _masks_of(method):
+        draws = generator.uniform(size=(num_images, mask.num_draws(grid))).astype("float32")
+        visible = ops.convert_to_numpy(mask(ops.convert_to_tensor(draws), grid)[0])
+        picture = np.full((num_images, math.prod(grid)), HIDDEN, "uint8")
+        np.put_along_axis(picture, visible, VISIBLE, axis=1)
+        rows.append(picture.reshape(-1, *((1,) * (2 - len(grid)) + grid)[-2:], 1))
+    columns = grid[0] if len(grid) == 3 else num_images
+    return image_grid(np.concatenate(rows), columns=columns, scale=scale)
+
+
+def _masks_of(method):
+    """The masks of whatever has some."""
+    if hasattr(method, "num_draws") and hasattr(method, "ratio"):
+        return [method]
+    found = method() if callable(method) and hasattr(method, "paper") else method
+    found = found.get("corruption") if isinstance(found, dict) else getattr(found, "corruption", found)
+    views = getattr(found, "views", None)
+    require(
+        is_list(views) and len(views) > 0,
+        "`method` must be a mask, a function of `keras_umd.methods`, a Corruption or a model.",
+        method=method,
+    )
+    own = [view.mask for view in views if view.mask is not None]
+    require(own, "`method` masks nothing.", method=method)
+    return own
