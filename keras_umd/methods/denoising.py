@@ -10,7 +10,10 @@ def umd(**corruption):
     return {"corruption": Corruption.umd(**corruption)}
 
 
-@method("Hansen-Estruch et al., 2024, with the prediction of Li and He, Back to Basics (JiT), 2025")
+@method(
+    "Hansen-Estruch et al., 2024, with the prediction of Li and He, Back to Basics (JiT), 2025",
+    preset="umd_x0_small_patch4_64",
+)
 def umd_x0(**corruption):
     """UMD with one head for generation first: x_0 of all patches of noisy images, of which none is masked.
 
