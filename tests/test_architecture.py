@@ -25,7 +25,7 @@ RESTS_ON = {
     "weights": ["models"],
     "plots": ["utils"],
     "planning": ["corruption"],
-    "training": ["plots", "planning", "sampling"],
+    "training": ["plots", "planning", "models"],
     "data": ["utils"],
     "latents": ["data", "sampling"],
     "evaluation": ["data", "models", "training"],

@@ -1,6 +1,7 @@
 """Evaluation of representations and of generated images."""
 
 from keras_umd.evaluation.attention_pooling import AttentionPooling
+from keras_umd.evaluation.classifier import train_classifier
 from keras_umd.evaluation.efficient_probe import EfficientProbe
 from keras_umd.evaluation.feature_scores import TRANSFER, evaluate_features, sweep_features, transfer_datasets
 from keras_umd.evaluation.features import FeatureSet, extract
@@ -10,6 +11,7 @@ from keras_umd.evaluation.image_scores import (
     gaussian_distance,
     inception_score,
     kernel_distance,
+    label_agreement,
     neighbourhood_scores,
 )
 from keras_umd.evaluation.inception import FIDInception
@@ -57,6 +59,7 @@ __all__ = [
     "gaussian_distance",
     "inception_score",
     "kernel_distance",
+    "label_agreement",
     "load_tokens",
     "mean_of",
     "neighbourhood_scores",
@@ -64,6 +67,7 @@ __all__ = [
     "select",
     "sweep_features",
     "sweep_generation",
+    "train_classifier",
     "transfer_datasets",
     "versions",
 ]

@@ -3,7 +3,14 @@
 import numpy as np
 
 from keras_umd.evaluation.statistics import FeatureStatistics, checked_sets
-from keras_umd.utils.checks import as_numbers, check_integers, check_positive_integers, is_between, require
+from keras_umd.utils.checks import (
+    as_numbers,
+    check_integers,
+    check_labels,
+    check_positive_integers,
+    is_between,
+    require,
+)
 
 # Rows that are compared at a time: two blocks of 2048 float64 features and their distances take 100 MB.
 BLOCK_SIZE = 2048
@@ -130,6 +137,27 @@ def _mean_of_pairs(kernel):
     """Mean without the diagonal, where images are paired with themselves."""
     n = len(kernel)
     return (kernel.sum() - np.trace(kernel)) / (n * (n - 1))
+
+
+def label_agreement(probabilities, labels):
+    """The share of images that a classifier takes for their label.
+
+    Args:
+        probabilities: Float array of shape `(n, classes)`, of a classifier; logits do as well.
+        labels: Int array of shape `(n,)`, what the images were to show.
+
+    Returns:
+        Float in [0, 1].
+    """
+    as_numbers(probabilities=probabilities)
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    require(
+        probabilities.ndim == 2 and len(probabilities) and labels.shape == probabilities.shape[:1],
+        "`probabilities` must be of shape (n, classes) and `labels` of shape (n,), n at least 1.",
+        f"probabilities of shape {probabilities.shape}, labels of shape {labels.shape}",
+    )
+    check_labels(labels, probabilities.shape[1])
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
 def neighbourhood_scores(features, reference, precision_k=3, coverage_k=5):

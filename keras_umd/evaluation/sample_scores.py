@@ -7,7 +7,13 @@ import os
 import numpy as np
 
 from keras_umd.evaluation.features import batches_of, check_model, with_progress
-from keras_umd.evaluation.image_scores import gaussian_distance, inception_score, kernel_distance, neighbourhood_scores
+from keras_umd.evaluation.image_scores import (
+    gaussian_distance,
+    inception_score,
+    kernel_distance,
+    label_agreement,
+    neighbourhood_scores,
+)
 from keras_umd.evaluation.reference import ImageFeatures, Reference, network_identity, stored_images
 from keras_umd.evaluation.results import Result, Row, Table
 from keras_umd.sampling.files import read_description
@@ -30,8 +36,9 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
         network: `FIDInception`, or any Keras model from images to features `(batch, dim)`, or to a dictionary of
             `features` and `logits`.
         metrics: List of `"frechet"`, `"inception_score"` (where the network has logits), `"kernel"` and
-            `"neighbourhoods"` (where the reference keeps its features). Defaults to all that network, reference and
-            number of images allow.
+            `"neighbourhoods"` (where the reference keeps its features), and `"labels"`, the share of images that the
+            network takes for their label (where images have one and logits are those of their classes). Defaults to
+            all but the last that network, reference and number of images allow.
         subject: Dictionary of JSON values that describe the images, for the cards; a hash of the images is added.
             Defaults to the manifest that `generate_to` wrote beside the file.
         batch_size: Integer, images at a time.
@@ -40,14 +47,14 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
     Returns:
         Dictionary of `Result`s. With FID's own Inception they are called `fid`, `inception_score` and `kid`, with any
         other network `frechet_distance`, `classifier_score` and `kernel_distance`; then `precision`, `recall`,
-        `density` and `coverage`.
+        `density` and `coverage`; `label_agreement`.
 
     Raises:
         ValueError: for a reference of another network, and for metrics that need features or logits that are missing.
     """
     _check(reference, network, batch_size, verbose)
     check_instances(dict, "a dictionary", optional=True, subject=subject)
-    digest, source = hashlib.sha256(), images
+    digest, source, all_labels = hashlib.sha256(), images, []
     if isinstance(images, (str, os.PathLike)):
         check_paths(images=images)
         description = read_description(images)
@@ -55,14 +62,16 @@ def evaluate_images(images, reference, network, metrics=None, *, subject=None, b
         images = stored_images(images, batch_size)
 
     def hashed():
-        for batch, _ in with_progress(batches_of(images, batch_size, "images"), source, verbose):
+        for batch, labels in with_progress(batches_of(images, batch_size, "images"), source, verbose):
             digest.update(np.ascontiguousarray(batch).view("uint8").data)
+            if labels is not None:
+                all_labels.append(labels)
             yield batch
 
     def describe():
         return {**(subject or {}), "images": digest.hexdigest()}
 
-    return _scores(hashed(), reference, network, metrics, describe, batch_size)
+    return _scores(hashed(), reference, network, metrics, describe, batch_size, all_labels)
 
 
 def evaluate_generator(
@@ -108,6 +117,7 @@ def evaluate_generator(
         metrics,
         samples.description,
         batch_size,
+        [] if samples.labels is None else [samples.labels],
     )
 
 
@@ -155,8 +165,11 @@ def sweep_generation(
     return table
 
 
-def _scores(batches, reference, network, metrics, describe, batch_size):
-    """The scores of batches of images; `describe` is called after the last one and returns the cards' subject."""
+def _scores(batches, reference, network, metrics, describe, batch_size, labels):
+    """The scores of batches of images; `describe` is called after the last one and returns the cards' subject.
+
+    `labels` is a list of arrays, filled after the last batch at the latest; empty for images without.
+    """
     chosen = _checked_metrics(metrics, reference)
     reference.check_network(network)
     seen = ImageFeatures(
@@ -164,8 +177,12 @@ def _scores(batches, reference, network, metrics, describe, batch_size):
         batches,
         batch_size,
         keep_features=not {"kernel", "neighbourhoods"}.isdisjoint(chosen),
-        keep_probabilities="inception_score" in chosen,
+        keep_probabilities=not {"inception_score", "labels"}.isdisjoint(chosen),
     )
+    seen.labels = np.concatenate(labels) if labels else None
+    if "labels" in chosen:
+        require(seen.probabilities is not None, "The network has no `logits`.", metrics=metrics)
+        require(labels, "The images have no labels.", metrics=metrics)
     if seen.probabilities is None and "inception_score" in chosen:
         require(metrics is None, "The network has no `logits`.", f"metrics={metrics}, network={network.name}")
         chosen.remove("inception_score")
@@ -184,7 +201,7 @@ def _scores(batches, reference, network, metrics, describe, batch_size):
     subject, results = describe(), Row()
     for metric in chosen:
         for name, value, deviation, settings in _SCORES[metric](seen, reference, is_fid):
-            shared = protocol if metric == "inception_score" else against
+            shared = protocol if metric in ("inception_score", "labels") else against
             results[name] = Result(name, value, {**shared, "settings": settings}, subject, deviation)
     return results
 
@@ -200,7 +217,8 @@ def _checked_metrics(metrics, reference):
     """The metrics to compute, in the order of `_SCORES`."""
     need_features = {"kernel", "neighbourhoods"}
     if metrics is None:
-        return [name for name in _SCORES if reference.features is not None or name not in need_features]
+        by_default = [name for name in _SCORES if name != "labels"]
+        return [name for name in by_default if reference.features is not None or name not in need_features]
     is_right = is_list(metrics) and len(metrics) and all(isinstance(m, str) and m in _SCORES for m in metrics)
     require(is_right, f"`metrics` must be a list of {tuple(_SCORES)}.", metrics=metrics)
     require(
@@ -237,6 +255,10 @@ def _neighbourhoods(seen, reference, is_fid):
         yield name, value, None, NEIGHBOURS
 
 
+def _labels(seen, reference, is_fid):
+    yield "label_agreement", label_agreement(seen.probabilities, seen.labels), None, {}
+
+
 # Generators of the name, value, deviation and settings of each number of a metric. Only scores of FID's own Inception
 # network may have the names of the literature.
 _SCORES = {
@@ -244,4 +266,5 @@ _SCORES = {
     "inception_score": _inception_score,
     "kernel": _kernel,
     "neighbourhoods": _neighbourhoods,
+    "labels": _labels,
 }

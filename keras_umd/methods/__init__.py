@@ -1,6 +1,6 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
-from keras_umd.methods.denoising import dit, mae, maskdit, umd
+from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
 from keras_umd.methods.masked import colormae, fgmae, pixio, video_mae_random, videomae
 from keras_umd.methods.method import list_methods as list  # keras_umd.methods.list()
@@ -18,6 +18,7 @@ __all__ = [
     "pixio",
     "sit",
     "umd",
+    "umd_x0",
     "video_mae_random",
     "videomae",
 ]

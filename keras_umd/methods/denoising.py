@@ -10,6 +10,20 @@ def umd(**corruption):
     return {"corruption": Corruption.umd(**corruption)}
 
 
+@method(
+    "Hansen-Estruch et al., 2024, with the prediction of Li and He, Back to Basics (JiT), 2025",
+    preset="umd_x0_small_patch4_64",
+)
+def umd_x0(**corruption):
+    """UMD with one head for generation first: x_0 of all patches of noisy images, of which none is masked.
+
+    An eighth of the batch stays clean, for features. On emoji, where the paper's two heads gave mosaics in the same
+    time, its samples have shapes (docs/small_images.md).
+    """
+    own = {"clean_ratio": 0.125, "noisy_mask_ratio": 0.0, "noisy_losses": ["x0"], "noisy_patches": "all"}
+    return {"corruption": Corruption.umd(**{**own, **corruption})}
+
+
 @method("He et al., Masked Autoencoders Are Scalable Vision Learners, 2022")
 def mae(**corruption):
     """All images clean, 75% masked; conditioned by a token, as in the UMD paper's tables."""

@@ -11,6 +11,7 @@ from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
 from keras_umd.training.posthoc_ema import SnapshotAverages
 from keras_umd.training.state import save_model
+from keras_umd.training.stopping import StopAfter
 from keras_umd.training.throughput import Throughput
 from keras_umd.utils import storage
 from keras_umd.utils.atomic import write_whole
@@ -23,6 +24,7 @@ __all__ = [
     "ModelFile",
     "Monitor",
     "SnapshotAverages",
+    "StopAfter",
     "Throughput",
     "standard",
 ]

@@ -12,6 +12,7 @@ from keras_umd.training.optimizers import (
 )
 from keras_umd.training.posthoc_ema import posthoc_average
 from keras_umd.training.recipe import Recipe, conditional_pretraining
+from keras_umd.training.small import small
 from keras_umd.utils.checks import check_numbers, check_positive_integers
 from keras_umd.utils.power_profile import PowerProfile
 
@@ -29,6 +30,7 @@ __all__ = [
     "finetuning_optimizer",
     "posthoc_average",
     "pretraining_optimizer",
+    "small",
 ]
 
 PAPERS_BASE_RATE = 1.5e-4  # at batch size 256

@@ -545,6 +545,7 @@ CALLS |= {
     },
     "Selection": lambda: {"sampling": {}, "result": result(), "sweep": table(), "finals": table()},
     "SnapshotAverages": lambda: {"directory": "averages"},
+    "StopAfter": lambda: {"minutes": 1},
     "attention_grid": lambda: {"images": images(), "maps": np.ones((len(images()), 2, 4)), "grid": (2, 2)},
     "classification": lambda: {"model": model(), "num_images": 8, "num_classes": 3, "batch_size": 2, "epochs": 1},
     "conditional_pretraining": lambda: {
@@ -565,6 +566,7 @@ CALLS |= {
     },
     "extract_tokens": lambda: {"encoder": model().feature_extractor(pooling=None), "dataset": images()},
     "load_tokens": lambda: {"directory": token_folder()},
+    "label_agreement": lambda: {"probabilities": np.full((6, 3), 1 / 3), "labels": labels()},
     "posthoc_average": lambda: {"model": averaging_model(), "directory": snapshot_folder(), "std": 0.15},
     "select": lambda: {
         "model": model(),
@@ -575,6 +577,15 @@ CALLS |= {
         "final_images": 2,
         "num_finalists": 1,
         "num_steps": 2,
+        "verbose": False,
+    },
+    "small": lambda: {"num_images": 6, "steps": 10, "image_shape": (8, 8, 1), "num_classes": 3},
+    "train_classifier": lambda: {
+        "images": images(),
+        "labels": labels(),
+        "width": 2,
+        "epochs": 1,
+        "batch_size": 4,
         "verbose": False,
     },
     "read_idx": lambda: dict(zip(("images", "labels"), idx_files(), strict=True)),
@@ -788,6 +799,8 @@ ACCEPTED = {
     **dict.fromkeys(("EDM.sigma_min", "EDM.sigma_max", "Shifted.shift", "ShiftedGrid.shift"), "0.5"),
     **dict.fromkeys(("max_weight", "gamma", "mean_weight"), "0.5"),
     "masked_weight": NUMBERS,
+    "StopAfter.minutes": "0.5, 1e300, 2**63",
+    "StopAfter.cpu": "True",
     **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
     "Objective.pixel_predictions": "array of strings",
     "NoiseSchedule.levels.timesteps": "0, [], empty array",
