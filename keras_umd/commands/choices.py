@@ -2,24 +2,26 @@
 
 import dataclasses
 import importlib.util
+import math
 import os
 import statistics
 
 from keras_umd.backend.devices import training_devices
 from keras_umd.data.readers.folder import IMAGE_TYPES, FolderSource
+from keras_umd.training import small
 from keras_umd.utils.checks import require
 from keras_umd.utils.optional import import_optional
 
 LOOKED_AT = 50  # images, for their size
 SMALLEST, ON_CPU, ON_ACCELERATOR = 8, 32, 64  # pixels
-# Of 128 wide: what gave pictures on a few thousand small images in minutes. Wider ones need more steps and images.
-SMALL_NETWORK = {"hidden_dim": 128, "num_layers": 4, "decoder_layers": 2, "num_heads": 4}
+NETWORK = ("hidden_dim", "num_layers", "decoder_layers", "num_heads")
 PRESETS = ((200_000, "base"), (20_000, "small"))  # images from which on, with an accelerator
 STEPS, STEPS_ON_ACCELERATOR = 3_000, 50_000
 ROUND = 100
 MANY = 20_000  # images
 SHORT = 50_000  # steps, below which the paper's rate teaches next to nothing
 PEAK = 1e-3
+SMALL_METHOD = "umd_x0"  # that of `recipes.small`, which gave shapes where the paper's two heads gave mosaics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,23 +100,19 @@ def for_pretraining(folder, settings):
     if "preset" in settings:
         return chosen
     size = settings.get("image_size", _image_size(folder.side))
-    patch_size = settings.get("patch_size", _patch_size(size))
+    patch_size = settings.get("patch_size") or small.choose_patch((size, size, settings.get("channels", 3)))
     chosen["image_size"] = size
-    if is_large and not any(name in settings for name in ("method", *SMALL_NETWORK)):
+    if is_large and not any(name in settings for name in ("method", *NETWORK)):
         name = next(name for num_images, name in PRESETS if folder.num_images >= num_images)
         return {**chosen, "preset": f"umd_{name}_patch{patch_size}_{size}"}
-    return {**chosen, "patch_size": patch_size, **SMALL_NETWORK}
+    steps = math.prod(epochs_and_steps(settings, folder.num_images // batch_size))
+    network = small.choose_size(lambda size: steps, folder.num_images).settings()
+    return {**chosen, "method": SMALL_METHOD, "patch_size": patch_size, **network}
 
 
 def _image_size(side):
     largest = ON_ACCELERATOR if has_accelerator() else ON_CPU
     return max(SMALLEST, min(largest, side) // 4 * 4)
-
-
-def _patch_size(size):
-    wanted = 2 if size < 24 else 4 if size <= 64 else size // 16
-    fitting = [patch for patch in range(1, wanted + 1) if size % patch == 0]
-    return fitting[-1]
 
 
 def epochs_and_steps(settings, steps_per_epoch):
