@@ -308,6 +308,7 @@ def replay_of_failure(model, directory):
     return keras_umd.replay(guard.black_boxes[0])
 
 
+@pytest.mark.backends("torch")  # a replay runs op by op; another one runs on every backend
 def test_a_replay_names_what_overflows_float16(small_model, tmp_path):
     model = small_model(dtype="mixed_float16")
     hidden = model.encoder.blocks[0].mlp_hidden
