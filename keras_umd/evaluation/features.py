@@ -215,7 +215,7 @@ def pairs_of(data):
     """
     require(not isinstance(data, dict) or data, "`data` must have at least one pair.", data=data)
     for name, pair in data.items() if isinstance(data, dict) else [(None, data)]:
-        opened = pair() if callable(pair) else pair
+        opened = pair() if name is not None and callable(pair) else pair
         require(
             isinstance(opened, (tuple, list)) and len(opened) == 2,
             "`data` must be a pair (train, test), or a dictionary from names to such pairs.",

@@ -67,7 +67,13 @@ def _as_list(callbacks):
     """The argument of `fit` as a list."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks.callbacks
-    return keras.tree.flatten(callbacks or [])
+    flat = [] if callbacks is None else keras.tree.flatten(callbacks)
+    require(
+        all(isinstance(callback, keras.callbacks.Callback) for callback in flat),
+        "`callbacks` must be a list of keras.callbacks.Callback, or None.",
+        callbacks=callbacks,
+    )
+    return flat
 
 
 def _with_checks(callbacks):

@@ -90,7 +90,11 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
     if draws is not None:
         needed = {"timesteps", "noise", "mask_noise", "label_drop"}
         require(needed <= set(draws), f"`draws` must have {sorted(needed)}.", f"draws with {sorted(draws)}")
-    check_instances(dict, "a dictionary of tensors", optional=True, hints=hints)
+    require(
+        hints is None or (isinstance(hints, dict) and all(hasattr(hint, "shape") for hint in hints.values())),
+        "`hints` must be a dictionary of tensors `(batch, ...)`, or None.",
+        hints=hints,
+    )
     images = model.prepare_images(images, must_be_finite, may_have_gaps=model.corruption.hides_gaps)
     labels = model.prepare_labels(labels)
     draws = draw(model, images, seed, label_dropout) if draws is None else draws

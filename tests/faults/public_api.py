@@ -29,6 +29,7 @@ CALLED_BY_THE_LIBRARY = {
     "train_step test_step make_train_function get_variable_layout make_test_function copied modulations embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
     "mlp_width replaced",  # of a Block
+    "views_without_images",  # of a Corruption
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
@@ -580,6 +581,7 @@ CALLS |= {
         "verbose": False,
     },
     "small": lambda: {"num_images": 6, "steps": 10, "image_shape": (8, 8, 1), "num_classes": 3},
+    "upload": lambda: {"folder": "preset", "uri": "hf://somebody/preset"},
     "train_classifier": lambda: {
         "images": images(),
         "labels": labels(),
@@ -598,6 +600,8 @@ CANNOT_WORK_HERE = {
     "StableDiffusionAutoencoder",
     "load_small_vision",  # its arguments are a file of the authors
     "upload",  # needs a hub
+    "BackupAndRestore.restore_last",  # needs a checkpoint
+    "UMD.quantize",  # changes the model for all that follow
     "UMD.export",  # needs TensorFlow
     "FeatureExtractor.export",
     "ModelParallel",  # changes how every variable after it is made
@@ -742,6 +746,15 @@ ACCEPTED = {
     "UMD.compile.jit_compile": "True",
     "num_classes": "None",
     "block": "None",
+    "sigma": "0.5, 1e300, 2**63",
+    "plan.utilization": "None, 0.5",  # `None`: at its ceiling
+    **dict.fromkeys(("Device.bandwidth",), "0.5, 1e300, 2**63"),
+    "product_share": "0.5",
+    "UMD.anomaly_map.timestep": "0, 0.5",
+    **dict.fromkeys(("offset", "adjust"), "-1, 0, 0.5"),
+    **dict.fromkeys(("focal", "wrap"), "True"),
+    "attempts": "0",
+    "not_read": "None, {}",
     **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
     **dict.fromkeys(("registers", "in_context"), "0"),
     "in_context_from": "0",
@@ -812,13 +825,14 @@ ACCEPTED = {
 }
 # What an error may call an argument instead of its name.
 ALIASES = {
-    "data": "dataset",
+    "data": "dataset|train",
     "x": "images",
     "y": "labels",
     "validation_data": "images|labels",
     "UMD.prediction.name": "predict_from",
     "Objective.prediction.name": "predict_from",
     "samplers": "sampler",
+    **dict.fromkeys(("read_idx.images", "read_idx.labels"), "idx file"),
     "Autoencoder.sample.mean": "mean|std",
     "Objective.prediction.views": "model",
 }

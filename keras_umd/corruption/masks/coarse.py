@@ -66,7 +66,8 @@ class Coarse(_Cells):
 
     def __init__(self, mask=None, unit=2):
         super().__init__(mask)
-        require(is_list(unit) or unit is not None, "`unit` must be a positive integer or a tuple of them.", unit=unit)
+        is_given = unit is not None and not (is_list(unit) and len(unit) == 0)
+        require(is_given, "`unit` must be a positive integer or a tuple of them.", unit=unit)
         for value in unit if is_list(unit) else [unit]:
             check_integers(1, 1000, unit=value)
         self.unit = tuple(map(int, unit)) if is_list(unit) else int(unit)
