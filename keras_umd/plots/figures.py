@@ -38,9 +38,11 @@ def check_picture(**pictures):
 
 
 def save_image(path, image):
-    """Save a uint8 image `(height, width, 3)` as a PNG file, making its folder; needs the extra `plots`."""
+    """Save a uint8 image `(height, width, 1 or 3)` as a PNG file, making its folder; needs the extra `plots`."""
     check_paths(path=path)
     require(os.fspath(path).lower().endswith(".png"), "`path` must end in .png.", path=path)
+    is_grey = getattr(image, "ndim", None) == 3 and image.shape[-1] == 1
+    image = np.repeat(image, 3, axis=-1) if is_grey else image
     check_picture(image=image)
     matplotlib_image = import_optional("matplotlib.image", f"Saving pictures needs {EXTRA}")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
