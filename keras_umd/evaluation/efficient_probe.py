@@ -6,16 +6,16 @@ from keras import ops
 
 from keras_umd.evaluation.attention_pooling import AttentionPooling
 from keras_umd.evaluation.features import ShuffledBatches, outputs_of
-from keras_umd.evaluation.probes import Probe
+from keras_umd.evaluation.probes import TrainedProbe
 from keras_umd.evaluation.results import describe_optimizer
 from keras_umd.training.optimizers import cosine_with_warmup
-from keras_umd.utils.checks import check_integers, check_numbers, check_positive_integers, check_tensors, require
+from keras_umd.utils.checks import check_positive_integers, check_tensors, require
 
 WARMUP = 0.1  # of the steps
 BLOCK = 1024  # images whose tokens are in memory at a time
 
 
-class EfficientProbe(Probe):
+class EfficientProbe(TrainedProbe):
     """Attention pooling, BatchNorm, and a Dense layer, trained on the tokens of all patches (2506.10178).
 
     It finds what a mean over the patches washes out, at few more weights than a linear probe. Pre-training on pixels
@@ -48,21 +48,9 @@ class EfficientProbe(Probe):
     def __init__(
         self, num_queries=32, epochs=90, batch_size=256, learning_rate=1e-3, optimizer=None, num_runs=1, seed=0
     ):
-        check_positive_integers(num_queries=num_queries, epochs=epochs, batch_size=batch_size, num_runs=num_runs)
-        check_numbers("(0, 1000]", learning_rate=learning_rate)
-        require(
-            optimizer is None or callable(optimizer),
-            "`optimizer` must be a function from the number of steps to a Keras optimizer, or None.",
-            optimizer=optimizer,
-        )
-        check_integers(0, seed=seed)
+        super().__init__(epochs, batch_size, learning_rate, optimizer, num_runs, seed)
+        check_positive_integers(num_queries=num_queries)
         self.num_queries = int(num_queries)
-        self.epochs = int(epochs)
-        self.batch_size = int(batch_size)
-        self.learning_rate = learning_rate
-        self.optimizer = optimizer
-        self.num_runs = int(num_runs)
-        self.seed = int(seed)
         self.classifier = None
 
     def accuracies(self, train, test):

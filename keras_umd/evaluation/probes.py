@@ -259,19 +259,10 @@ def directions(features):
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-class LinearProbe(Probe):
-    """BatchNorm without scale and offset, then Dense, trained on the features of all training images (MAE, appendix A).
+class TrainedProbe(Probe):
+    """A probe with weights that an optimizer trains: its settings, as of `LinearProbe`."""
 
-    Args:
-        epochs: Integer.
-        batch_size: Integer.
-        learning_rate: Positive float. The peak of a cosine decay to 0, for SGD with momentum 0.9. Not with `optimizer`.
-        optimizer: Function from the number of steps to another Keras optimizer.
-        num_runs: Integer. Number of trainings, each from other weights and in another order.
-        seed: Integer.
-    """
-
-    def __init__(self, epochs=100, batch_size=256, learning_rate=0.1, optimizer=None, num_runs=1, seed=0):
+    def __init__(self, epochs, batch_size, learning_rate, optimizer, num_runs, seed):
         check_positive_integers(epochs=epochs, batch_size=batch_size, num_runs=num_runs)
         check_numbers("(0, 1000]", learning_rate=learning_rate)
         require(
@@ -286,6 +277,22 @@ class LinearProbe(Probe):
         self.optimizer = optimizer
         self.num_runs = int(num_runs)
         self.seed = int(seed)
+
+
+class LinearProbe(TrainedProbe):
+    """BatchNorm without scale and offset, then Dense, trained on the features of all training images (MAE, appendix A).
+
+    Args:
+        epochs: Integer.
+        batch_size: Integer.
+        learning_rate: Positive float. The peak of a cosine decay to 0, for SGD with momentum 0.9. Not with `optimizer`.
+        optimizer: Function from the number of steps to another Keras optimizer.
+        num_runs: Integer. Number of trainings, each from other weights and in another order.
+        seed: Integer.
+    """
+
+    def __init__(self, epochs=100, batch_size=256, learning_rate=0.1, optimizer=None, num_runs=1, seed=0):
+        super().__init__(epochs, batch_size, learning_rate, optimizer, num_runs, seed)
 
     name = "linear accuracy"
 
