@@ -351,6 +351,10 @@ CALLS = {
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "Spectrum": lambda: {"view": "clean"},
+    "Classification": lambda: {"view": "clean", "num_classes": 3, "hidden_dim": 8},
+    "Channels": lambda: {"hidden": (0,)},
+    "HideChannels": lambda: {"hidden": (0,)},
     "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
     "Term": lambda: {"view": "clean"},
     # Sampling
