@@ -252,7 +252,7 @@ class Corruption(Configurable):
             `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the
             indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
             the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
-            it.
+            it; `hidden` where the mask hides some of the visible ones in the encoder.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])

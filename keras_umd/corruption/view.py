@@ -53,6 +53,11 @@ class View(Configurable):
             "`change` and `gives_class` are for clean views; leave out the `noise`.",
             noise=noise,
         )
+        require(
+            noise is None or mask is None or not mask.hides_tokens,
+            "Masks whose ratio varies are for clean views; leave out the `noise`.",
+            noise=noise,
+        )
         self.name = name
         self.noise = noise
         self.mask = mask if mask is not None and mask.ratio else None
@@ -103,7 +108,8 @@ class View(Configurable):
     def split(self, draws, grid, hints=None):
         """The indices of visible and of decoded patches, `{"visible": (n, v), "masked": (n, d)}`; `{}` for all.
 
-        Of a mask that knows of missing patches, with `missing`, bool `(n, num_patches)`.
+        Of a mask that knows of missing patches, with `missing`, bool `(n, num_patches)`; of one that hides tokens, with
+        `hidden`, bool `(n, v)`.
 
         Args:
             draws: Float32 tensor of shape `(n, num_draws(grid))` or wider, uniform in [0, 1).
@@ -118,6 +124,8 @@ class View(Configurable):
             order = ops.argsort(draws[:, width : width + masked.shape[1]], axis=1)
             masked = ops.take_along_axis(masked, order, axis=1)
         chosen = {"visible": visible, "masked": masked[:, : self.num_decoded(grid)]}
+        if self.mask.hides_tokens:
+            chosen["hidden"] = self.mask.hidden(draws[:, :width], grid)
         missing = self.mask.missing(hints)
         return chosen if missing is None else {**chosen, "missing": missing}
 

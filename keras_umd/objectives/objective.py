@@ -195,7 +195,8 @@ def _denoising_terms(view, corruption):
         marks = None if view.change is None else view.change.marks
         if marks == "removed":
             return [Spectrum(view.name)]
-        return [Reconstruction(view.name, X0(), "masked" if marks is None else marks)]
+        hides_tokens = view.mask is not None and view.mask.hides_tokens
+        return [Reconstruction(view.name, X0(), marks or ("unseen" if hides_tokens else "masked"))]
     terms = []
     for name in corruption.noisy_losses:
         (target, where), options = kinds[name], {}

@@ -551,6 +551,8 @@ CALLS |= {
     "Selection": lambda: {"sampling": {}, "result": result(), "sweep": table(), "finals": table()},
     "SnapshotAverages": lambda: {"directory": "averages"},
     "StopAfter": lambda: {"minutes": 1},
+    "MaskStages": lambda: {"masks": {0: keras_umd.corruption.masks.Random(0.5)}},
+    "MaskStages.rising": lambda: {"epochs": 3},
     "attention_grid": lambda: {"images": images(), "maps": np.ones((len(images()), 2, 4)), "grid": (2, 2)},
     "classification": lambda: {"model": model(), "num_images": 8, "num_classes": 3, "batch_size": 2, "epochs": 1},
     "conditional_pretraining": lambda: {

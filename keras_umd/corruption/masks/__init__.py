@@ -10,6 +10,7 @@ from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
 from keras_umd.corruption.masks.random import Random
+from keras_umd.corruption.masks.varying import Varying
 
 __all__ = [
     "Block",
@@ -23,4 +24,5 @@ __all__ = [
     "Product",
     "Random",
     "Shared",
+    "Varying",
 ]
