@@ -31,8 +31,8 @@ import numpy as np
 
 import keras_umd
 from keras_umd import Corruption, data, evaluation, methods, plots, recipes
-from keras_umd.corruption import View, masks
-from keras_umd.objectives import Objective, Reconstruction, targets
+from keras_umd.corruption import View, changes, masks
+from keras_umd.objectives import Classification, Objective, Reconstruction, targets
 
 PIXELS, RANDOM = "raw pixels", "random encoder"
 # Methods that these images can't show, and what they are for.
@@ -69,7 +69,8 @@ def main():
 
     if not args.table:
         train, test = load(args)
-        known = settings(args)
+        of_data = args, train[0].shape[1:], int(train[1].max()) + 1
+        known = settings(*of_data)
         names = args.settings or list(known)
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -82,7 +83,7 @@ def main():
             if path.exists():
                 continue
             print(f"{name}, seed {seed}", flush=True)
-            row, picture = run(args, name, seed, known[name], train, test)
+            row, picture = run(args, name, seed, settings(*of_data)[name], train, test)  # fresh terms
             if picture is not None:
                 plots.save_image(path.with_suffix(".png"), picture)
             unfinished = path.with_suffix(".unfinished")
@@ -91,16 +92,22 @@ def main():
     print(table(args))
 
 
-def settings(args):
+def settings(args, image_shape, num_classes):
     """What each setting changes in the arguments of `UMD`, by its name; `None` for what isn't trained.
 
-    Small images have few patches: a cell, a square or a rectangle is 2 patches wide.
+    Small images have few patches and pixels: a cell, a square or a rectangle is 2 patches wide.
     """
+    some = ELSEWHERE if image_shape[-1] == 3 else {**ELSEWHERE, "split_brain": "colours"}
     cells = masks.Coarse(masks.Random(0.75), unit=2)
     cell = next(size for size in (8, 7, 6, 5, 4, 3, 2) if args.patch_size % size == 0)
     found = {PIXELS: None, RANDOM: methods.mae()}
-    found |= {name: methods_by_name()[name]() for name in methods_by_name() if name not in ELSEWHERE}
+    found |= {name: methods_by_name()[name]() for name in methods_by_name() if name not in some}
     found["pixio"] = {**found["pixio"], "corruption": Corruption(views=[View("clean", mask=cells)])}
+    found["mfm"]["corruption"] = Corruption(views=[View("clean", change=changes.Frequency(image_shape[0] / 14))])
+    found["gmml"]["corruption"].views[0].change.mask.min_patches = 2
+    found["context_encoder"]["objective"] = Objective([Reconstruction("clean", targets.Bordered(width=1))])
+    halves = [Reconstruction(name, targets.HOG(cell=cell), weight=0.5) for name in ("first", "second")]
+    found["dmjd"]["objective"] = Objective(halves)
     plain = {
         "MAE, 50%": masks.Random(0.5),
         "MAE, 90%": masks.Random(0.9),
@@ -121,6 +128,10 @@ def settings(args):
     }
     found |= {name: masked(masks.Random(0.75), *aim) for name, aim in aims.items()}
     found["MAE, all patches count"] = masked(masks.Random(0.75), targets.X0(), where="all")
+    found["MAE, ratio drawn"] = masked(masks.Varying(), targets.X0(), where="unseen")
+    of_labels = [Classification("clean", num_classes, args.hidden_dim)]
+    found["MAE and labels"] = masked(masks.Random(0.75), targets.X0(), terms=of_labels, gives_class=True)
+    found["MAE and labels"]["num_classes"] = num_classes
     return found
 
 
@@ -128,11 +139,11 @@ def methods_by_name():
     return {method.name: keras_umd.UMD.presets[method.name] for method in methods.list()}
 
 
-def masked(mask, *aims, where="masked"):
+def masked(mask, *aims, where="masked", terms=(), **options):
     """MAE with this mask and these targets."""
-    terms = [Reconstruction("clean", aim, where) for aim in aims]
-    corruption = Corruption(views=[View("clean", mask=mask)])
-    return {"corruption": corruption, "objective": Objective(terms), "conditioning": "token"}
+    objective = Objective([*(Reconstruction("clean", aim, where) for aim in aims), *terms])
+    corruption = Corruption(views=[View("clean", mask=mask, **options)])
+    return {"corruption": corruption, "objective": objective, "conditioning": "token"}
 
 
 # One run

@@ -251,7 +251,8 @@ class Corruption(Configurable):
             network sees them; what may have to be predicted, `x0` and, of noisy ones, `noise` and its `level`;
             `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the
             indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
-            the mask knows of missing patches.
+            the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
+            it; `hidden` where the mask hides some of the visible ones in the encoder.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])
@@ -269,6 +270,12 @@ class Corruption(Configurable):
             if view.noise is None:
                 timesteps = ops.zeros_like(timesteps) if split is None else timesteps
                 tensors = {"images": x0, "x0": x0, "timesteps": timesteps}
+                if view.change is not None:
+                    of_view = None if hints is None else {name: take(hint) for name, hint in hints.items()}
+                    numbers = take(draws["mask_noise"]), patch_size, take(draws["noise"])
+                    tensors.update(view.changed(x0, *numbers, of_view))
+                if view.gives_class and labels is not None:
+                    tensors["class"] = take(labels)
             else:
                 noise = take(draws["noise"])
                 tensors = {

@@ -1,5 +1,6 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
+from keras_umd.methods.changed import a2mim, context_encoder, dmjd, gmml, mfm, split_brain
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
 from keras_umd.methods.masked import colormae, fgmae, pixio, video_mae_random, videomae
@@ -7,16 +8,22 @@ from keras_umd.methods.method import list_methods as list  # keras_umd.methods.l
 from keras_umd.methods.method import method
 
 __all__ = [
+    "a2mim",
     "colormae",
+    "context_encoder",
     "dit",
+    "dmjd",
     "fgmae",
+    "gmml",
     "jit",
     "list",
     "mae",
     "maskdit",
     "method",
+    "mfm",
     "pixio",
     "sit",
+    "split_brain",
     "umd",
     "umd_x0",
     "video_mae_random",

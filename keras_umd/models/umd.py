@@ -190,6 +190,7 @@ class UMD(keras.Model):
             num_heads,
             num_cls_tokens,
             self.conditioning,
+            has_mask_token=any(view.mask is not None and view.mask.hides_tokens for view in self.corruption.views),
             **how,
             name="encoder",
         )
@@ -287,7 +288,7 @@ class UMD(keras.Model):
 
         Args:
             view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-                `labels`, `label_drop`, `visible`, `masked`, as of `Corruption.corrupt`.
+                `labels`, `label_drop`, `visible`, `masked`, `hidden`, as of `Corruption.corrupt`.
             read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
 
         Returns:
@@ -296,7 +297,10 @@ class UMD(keras.Model):
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         # The representation, or all class tokens, as the decoder takes them.
-        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible, for_decoder=True)
+        hidden = {} if "hidden" not in view else {"hidden": view["hidden"]}
+        representation, tokens = self.encoder(
+            view["images"], condition=condition, visible=visible, for_decoder=True, **hidden
+        )
         outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
             return outputs

@@ -1,8 +1,10 @@
 """Targets of prediction, and the terms of the loss that compare with them."""
 
 from keras_umd.objectives import targets
+from keras_umd.objectives.classification import Classification
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.reconstruction import Reconstruction
+from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.term import Term
 
-__all__ = ["Objective", "Reconstruction", "Term", "targets"]
+__all__ = ["Classification", "Objective", "Reconstruction", "Spectrum", "Term", "targets"]

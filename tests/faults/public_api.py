@@ -351,6 +351,10 @@ CALLS = {
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "Spectrum": lambda: {"view": "clean"},
+    "Classification": lambda: {"view": "clean", "num_classes": 3, "hidden_dim": 8},
+    "Channels": lambda: {"hidden": (0,)},
+    "HideChannels": lambda: {"hidden": (0,)},
     "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
     "Term": lambda: {"view": "clean"},
     # Sampling
@@ -547,6 +551,8 @@ CALLS |= {
     "Selection": lambda: {"sampling": {}, "result": result(), "sweep": table(), "finals": table()},
     "SnapshotAverages": lambda: {"directory": "averages"},
     "StopAfter": lambda: {"minutes": 1},
+    "MaskStages": lambda: {"masks": {0: keras_umd.corruption.masks.Random(0.5)}},
+    "MaskStages.rising": lambda: {"epochs": 3},
     "attention_grid": lambda: {"images": images(), "maps": np.ones((len(images()), 2, 4)), "grid": (2, 2)},
     "classification": lambda: {"model": model(), "num_images": 8, "num_classes": 3, "batch_size": 2, "epochs": 1},
     "conditional_pretraining": lambda: {

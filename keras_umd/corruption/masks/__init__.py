@@ -4,10 +4,25 @@ from keras_umd.corruption.masks.block import Block
 from keras_umd.corruption.masks.center import Center
 from keras_umd.corruption.masks.coarse import Coarse, Shared
 from keras_umd.corruption.masks.color_noise import ColorNoise
+from keras_umd.corruption.masks.disjoint import Disjoint
 from keras_umd.corruption.masks.given import Given
 from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
 from keras_umd.corruption.masks.random import Random
+from keras_umd.corruption.masks.varying import Varying
 
-__all__ = ["Block", "Center", "Coarse", "ColorNoise", "Given", "InverseBlock", "Mask", "Product", "Random", "Shared"]
+__all__ = [
+    "Block",
+    "Center",
+    "Coarse",
+    "ColorNoise",
+    "Disjoint",
+    "Given",
+    "InverseBlock",
+    "Mask",
+    "Product",
+    "Random",
+    "Shared",
+    "Varying",
+]
