@@ -1,5 +1,6 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
+from keras_umd.methods.decoding import crossmae
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
 from keras_umd.methods.masked import colormae, fgmae, pixio, video_mae_random, videomae
@@ -8,6 +9,7 @@ from keras_umd.methods.method import method
 
 __all__ = [
     "colormae",
+    "crossmae",
     "dit",
     "fgmae",
     "jit",

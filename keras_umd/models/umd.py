@@ -1,5 +1,6 @@
 """UMD: one network, trained on all views of its corruption, used for features and for images."""
 
+import functools
 import math
 
 import keras
@@ -32,6 +33,7 @@ from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.decoder import Decoder
+from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import Presets, from_preset, preset_variables, save_to_preset
@@ -40,6 +42,7 @@ from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
 from keras_umd.utils.checks import (
     check_decays,
+    check_instances,
     check_integers,
     check_labels,
     check_numbers,
@@ -101,6 +104,7 @@ class UMD(keras.Model):
             block, also with `qk_norm` and SwiGLU; other settings of `block` add tokens or places.
         block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
             example. Defaults to the paper's.
+        decoder: `keras_umd.decoders.DecoderKind`, as `Cross()`, or `None` for self-attention over all patches.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -132,6 +136,7 @@ class UMD(keras.Model):
         seed=None,
         objective=None,
         block=None,
+        decoder=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
@@ -175,7 +180,9 @@ class UMD(keras.Model):
         self.patch_size = patch_size
         self.objective = objective
         self.block = as_block(block)
-        self.pack = packing.checked(pack, self.block)
+        check_instances(DecoderKind, "a decoder, as decoders.Cross(),", optional=True, decoder=decoder)
+        self.decoder_kind = decoder
+        self.pack = packing.checked(pack, self.block, decoder)
         how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
@@ -202,7 +209,9 @@ class UMD(keras.Model):
             for name, target in self.objective.heads().items()
             if name not in self.objective.pixel_predictions
         }
-        self.decoder = Decoder(
+        kind = self.decoder_kind
+        make = Decoder if kind is None else functools.partial(kind.make, self.encoder.num_layers)
+        self.decoder = make(
             self.patch_size,
             self.grid,
             self.image_shape[-1],
@@ -220,6 +229,8 @@ class UMD(keras.Model):
         # none; some backends warn of that.
         self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
         self.decoder.head.trainable = not set(self.objective.pixel_predictions).isdisjoint(self.objective.heads())
+        if kind is not None:
+            self.decoder.settle(self.objective, self.corruption)
 
     def _prepare_training(self, seed):
         self.seed_generator = seed_generator(seed)
@@ -296,12 +307,15 @@ class UMD(keras.Model):
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         # The representation, or all class tokens, as the decoder takes them.
-        representation, tokens = self.encoder(view["images"], condition=condition, visible=visible, for_decoder=True)
+        representation, tokens, *taps = self.encoder(
+            view["images"], condition=condition, visible=visible, collect=self.decoder.taps, for_decoder=True
+        )
         outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
             return outputs
+        features = {"features": taps[0]} if taps else {}
         predictions = self.decoder(
-            representation, tokens, condition=condition, visible=visible, masked=masked, read=read
+            representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **features
         )
         return {**predictions, **outputs}
 
@@ -586,16 +600,21 @@ class UMD(keras.Model):
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
             "objective": keras.saving.serialize_keras_object(self.objective),
+            **self._own_config(),
             "ema_decays": [keras.saving.serialize_keras_object(average.decay) for average in self.averages],
             "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
             **adaptation.adaptations(self.network_layers()),
         }
 
+    def _own_config(self):
+        """What is set beside the defaults: models of before are described as before."""
+        own = {"decoder": self.decoder_kind}
+        return {name: keras.saving.serialize_keras_object(value) for name, value in own.items() if value is not None}
+
     @classmethod
     def from_config(cls, config):
-        config = {
-            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
-        }
+        described = ("corruption", "objective", "decoder")
+        config = {name: revive(value) if name in described else value for name, value in config.items()}
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         model = cls(**config)

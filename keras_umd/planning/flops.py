@@ -104,10 +104,10 @@ def _products(network, view):
     layer = 0 if network.condition_is_trained is None else 4 * width**2
     labels = network.has_labels * (n if view.is_noisy else 1)  # clean images share one null label
     # To a decoder of another width, tokens and condition token are projected.
-    is_other = width != decoder_width
-    projected = is_other * (network.num_decoder_cls_tokens + view.visible + network.condition_tokens)
-    projected += network.decoder.projects_context
+    projected = network.num_projected(view) + network.decoder.projects_context
     before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
+    tapped = network.num_decoder_cls_tokens + view.visible
+    before_decoder += 2 * width * network.decoder.num_layers * network.decoder.taps * tapped
     head = 2 * network.patch_size * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
     return {
         "condition embedding": Products(of_inputs=n * layer, of_weights=(n + 2 * labels) * layer),
@@ -136,7 +136,8 @@ def _blocks(network, view):
         weights, attention = 0, 0
         for tokens, queries in network.block_shapes(view)[name]:
             mlp = 2 * stack.width * stack.mlp_width * (stack.mlp_inputs + 1) * queries
-            weights += 2 * stack.width**2 * (2 * tokens + 2 * queries) + mlp + _modulation(network, 6, stack.width)
+            projections = 2 * stack.width * (2 * tokens * stack.key_width + 2 * queries * stack.width)
+            weights += projections + mlp + _modulation(network, 6, stack.width)
             attention += 2 * 2 * tokens * queries * stack.width
         products[f"{name} blocks"] = Products(of_weights=view.num_images * weights)
         products[f"{name} attention"] = Products(of_activations=view.num_images * attention)

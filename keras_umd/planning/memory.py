@@ -93,10 +93,12 @@ def _saved_by_block(network, stack, tokens, queries):
     """Numbers that a block saves for its backward pass, without the attention matrix (Korthikanti et al., 2022)."""
     adaln, mlp, has_gate = network.adaln, stack.mlp_width / stack.width, stack.mlp_inputs - 1
     turned = stack.block.qk_norm + stack.block.rope
+    looking = tokens if stack.context_width is None else queries
     saved = {  # rows, and the width of each over the block's
-        "input": (tokens, 1),
-        "normalized": (tokens, 1),
-        "modulated": (tokens, adaln),
+        "input": (looking, 1),
+        "normalized": (looking, 1),
+        "modulated": (looking, adaln),
+        "context": (tokens, (stack.key_width / stack.width) * (stack.taps > 0) * 2),  # mixed, and normalized
         "keys": (tokens, 1),
         "values": (tokens, 1),
         "queries": (queries, 1),

@@ -44,6 +44,9 @@ class Stack:
         block: `Block`.
         remat: Bool.
         is_trained: Bool. Whether one of the weights is.
+        context_width: Integer, the width of the tokens that blocks of cross-attention look at; `None` for
+            self-attention.
+        taps: Integer, the encoder's outputs of which each block mixes its context.
     """
 
     width: int
@@ -58,6 +61,13 @@ class Stack:
     block: Block
     remat: bool
     is_trained: bool
+    context_width: int | None = None
+    taps: int = 0
+
+    @property
+    def key_width(self):
+        """The width of the tokens of which keys and values are made."""
+        return self.width if self.context_width is None else self.context_width
 
     def shapes(self, tokens, outputs, alone):
         """Of each block the tokens attended to and returned, where `tokens` go in and `outputs` come out.
@@ -83,6 +93,7 @@ class Network:
         num_decoder_cls_tokens: Integer, those that reach the decoder.
         bottleneck: Integer or `None`, numbers to which patches are projected first.
         self_conditioning: Bool.
+        projects_visible: Bool. Whether the decoder maps visible patches to its width.
         encoder, decoder: `Stack`s.
         has_labels: Bool.
         adaln, condition_tokens: 1 where the condition modulates the blocks or is a token of each, else 0.
@@ -100,6 +111,7 @@ class Network:
         self.encoder = _stack(model.encoder, model.hidden_dim)
         self.decoder = _stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim)
         self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
+        self.projects_visible = model.decoder.embedding is not None
         self.has_labels = model.num_classes is not None
         self.adaln = int(model.conditioning == "adaln_zero")
         self.condition_tokens = int(model.conditioning == "token")
@@ -112,11 +124,20 @@ class Network:
         reads.
         """
         seen = self.num_cls_tokens + view.visible
-        placed = self.num_decoder_cls_tokens + view.visible + view.decoded
-        return {
-            "encoder": self.encoder.shapes(seen, seen, self.condition_tokens),
-            "decoder": self.decoder.shapes(placed, view.read, self.condition_tokens),
-        }
+        placed = self.num_decoder_cls_tokens + view.visible
+        if self.decoder.context_width is None:
+            decoder = self.decoder.shapes(placed + view.decoded, view.read, self.condition_tokens)
+        else:
+            decoder = [(placed + self.condition_tokens, view.read)] * self.decoder.num_layers
+        return {"encoder": self.encoder.shapes(seen, seen, self.condition_tokens), "decoder": decoder}
+
+    def num_projected(self, view):
+        """The tokens of an image that are mapped to the decoder's width."""
+        if self.encoder.width == self.decoder.width:
+            return 0
+        if self.decoder.context_width is None:
+            return self.num_decoder_cls_tokens + view.visible + self.condition_tokens
+        return view.visible * (self.projects_visible and view.read != view.decoded)
 
 
 def _stack(layer, width):
@@ -131,6 +152,8 @@ def _stack(layer, width):
         in_context_from=layer.blocks.in_context_from,
         projects_context=getattr(layer.blocks, "context_projection", None) is not None,
         block=layer.block,
+        context_width=getattr(layer.blocks, "context_width", None),
+        taps=len(getattr(layer, "taps", ())),
         remat=layer.remat,
         is_trained=bool(layer.trainable_variables),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_umd
-from keras_umd import Corruption
+from keras_umd import Corruption, decoders
 from keras_umd.layers import Block
 from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
@@ -68,6 +68,16 @@ CASES = {
     "half decoded": {"corruption": Corruption(decoded_ratio=0.5), "decoder_hidden_dim": 8},
     "narrower decoder, token, remat": {"conditioning": "token", "decoder_hidden_dim": 8, "remat": True},
     "scan, remat, token": {"scan_blocks": True, "remat": True, "decoder_layers": 3, "conditioning": "token"},
+    "cross-attention": {"decoder": decoders.Cross(), "num_layers": 2, "decoder_layers": 2},
+    "cross-attention, taps, narrower decoder, mae": {
+        "decoder": decoders.Cross(taps="all", visible="mask"),
+        "corruption": Corruption.mae(decoded_ratio=0.5),
+        "conditioning": "token",
+        "decoder_hidden_dim": 8,
+        "num_layers": 2,
+        "decoder_layers": 2,
+    },
+    "cross-attention, narrower decoder, remat": {"decoder": decoders.Cross(), "decoder_hidden_dim": 8, "remat": True},
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
     "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
