@@ -17,7 +17,7 @@ from keras_umd import (
     weights,
 )
 from keras_umd.corruption import Corruption, NoiseSchedule, View
-from keras_umd.models import UMD, FeatureExtractor, decoders
+from keras_umd.models import UMD, FeatureExtractor, Teacher, decoders
 from keras_umd.objectives import Objective
 from keras_umd.planning import Device, doctor, plan
 from keras_umd.sampling import generate_to, guidance, samplers
@@ -32,6 +32,7 @@ __all__ = [
     "FeatureExtractor",
     "NoiseSchedule",
     "Objective",
+    "Teacher",
     "View",
     "callbacks",
     "corruption",

@@ -160,11 +160,8 @@ class CrossStack(BaseLayer):
 
     def call(self, tokens, contexts, condition=None):
         contexts = list(contexts) * (self.num_layers if len(contexts) == 1 else 1)
-        require(
-            len(contexts) == self.num_layers,
-            "`contexts` must be one, or one for each block.",
-            f"{len(contexts)} of them",
-        )
+        number = len(contexts)
+        require(number == self.num_layers, "`contexts` must be one, or one for each block.", f"{number} of them")
         conditions = [condition] * self.num_layers
         if isinstance(condition, Modulations):
             conditions = [Modulations((modulation,)) for modulation in condition.of_layers]

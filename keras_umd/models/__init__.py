@@ -5,6 +5,7 @@ from keras_umd.models.condition import ConditionEmbedding
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder
 from keras_umd.models.feature_extractor import FeatureExtractor
+from keras_umd.models.teacher import Teacher
 from keras_umd.models.umd import UMD
 
-__all__ = ["ConditionEmbedding", "Decoder", "Encoder", "FeatureExtractor", "UMD", "decoders"]
+__all__ = ["ConditionEmbedding", "Decoder", "Encoder", "FeatureExtractor", "Teacher", "UMD", "decoders"]

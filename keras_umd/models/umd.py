@@ -28,6 +28,7 @@ from keras_umd.models import (
     reconstruction,
     training,
 )
+from keras_umd.models import teacher as teaching
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
@@ -105,6 +106,7 @@ class UMD(keras.Model):
         block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
             example. Defaults to the paper's.
         decoder: `keras_umd.decoders.DecoderKind`, as `Cross()`, or `None` for self-attention over all patches.
+        teacher: `keras_umd.Teacher`, the model's moving average that masks look by, or `None`.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -137,6 +139,7 @@ class UMD(keras.Model):
         objective=None,
         block=None,
         decoder=None,
+        teacher=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
@@ -185,6 +188,9 @@ class UMD(keras.Model):
         self.pack = packing.checked(pack, self.block, decoder)
         how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
+        teaching.check_readings(teacher, corruption, objective)
+        self.teacher = teacher
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
         self._prepare_training(seed)
@@ -236,6 +242,8 @@ class UMD(keras.Model):
         self.seed_generator = seed_generator(seed)
         self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
         self.averages = []
+        self.teacher_averages = []  # one, where there is a teacher
+        teaching.follow(self)
         self.loss_part_trackers = [keras.metrics.Mean(name=name, dtype="float32") for name in self.objective.loss_names]
         self.batch_checks = BatchChecks()
         self.guards = []  # one `GuardState`, or none
@@ -362,6 +370,7 @@ class UMD(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         self._jit_compile_argument = kwargs.get("jit_compile", "auto")
         decays = compiling.settle_optimizer(self.optimizer, self.trainable_variables)
+        teaching.follow(self)
         self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
 
     def get_compile_config(self):
@@ -608,18 +617,19 @@ class UMD(keras.Model):
 
     def _own_config(self):
         """What is set beside the defaults: models of before are described as before."""
-        own = {"decoder": self.decoder_kind}
+        own = {"decoder": self.decoder_kind, "teacher": self.teacher}
         return {name: keras.saving.serialize_keras_object(value) for name, value in own.items() if value is not None}
 
     @classmethod
     def from_config(cls, config):
-        described = ("corruption", "objective", "decoder")
+        described = ("corruption", "objective", "decoder", "teacher")
         config = {name: revive(value) if name in described else value for name, value in config.items()}
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         model = cls(**config)
         adaptation.adapt(model.network_layers(), lora, quantized)
         model.track_average(revive(ema_decays))
+        teaching.follow(model)
         for layer in model._layers_of_network():
             if layer.path in frozen:
                 layer.trainable = False

@@ -1,8 +1,9 @@
 """Targets of prediction, and the terms of the loss that compare with them."""
 
 from keras_umd.objectives import targets
+from keras_umd.objectives.difficulty import Difficulty
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.term import Term
 
-__all__ = ["Objective", "Reconstruction", "Term", "targets"]
+__all__ = ["Difficulty", "Objective", "Reconstruction", "Term", "targets"]

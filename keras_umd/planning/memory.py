@@ -51,7 +51,8 @@ def step_memory(model, batch_size, weight_shards=1):
         weights=num_bytes(model.network_weights) // weight_shards,
         gradients=trainable // weight_shards,
         optimizer=_optimizer_bytes(model, trainable) // weight_shards,
-        averages=sum(num_bytes(average.variables) for average in model.averages) // weight_shards,
+        averages=sum(num_bytes(average.variables) for average in (*model.averages, *model.teacher_averages))
+        // weight_shards,
         weight_copies=_weight_copies(model),
         activations=activations,
         attention=attention,
@@ -122,7 +123,7 @@ def _saved_by_block(network, stack, tokens, queries):
 def _outside_blocks(network, view, itemsize):
     """Bytes that an image saves outside of the blocks: images and errors in float32, patches, and the last norms."""
     images = network.image_size * (3 if view.is_noisy else 1)  # x_0; in noisy views x_t and the noise, too
-    errors = 2 * network.patch_size * view.predicted
+    errors = 2 * view.predicted
     norms = 2 * network.encoder.width * (network.num_cls_tokens + view.visible)
     norms += (2 + network.adaln) * network.decoder.width * view.read
     return 4 * (images + errors) + itemsize * (view.visible * network.patch_size + norms)

@@ -16,9 +16,10 @@ class View:
         num_images: Integer.
         visible: Integer, patches that the encoder sees.
         decoded: Integer, masked patches that the decoder adds.
-        predicted: Integer, patches that the losses compare, summed over the predictions.
+        predicted: Integer, numbers that the losses compare, summed over the predictions.
         read: Integer, patches that the decoder's last block returns.
         is_noisy: Bool. Noisy images have a timestep, noise, and a label where the model has classes.
+        hints: Tuple of names, what the mask reads of a teacher.
     """
 
     name: str
@@ -28,6 +29,7 @@ class View:
     predicted: int
     read: int
     is_noisy: bool
+    hints: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Network:
     Attributes:
         image_size: Integer, numbers in an image.
         patch_size: Integer, numbers in a patch.
+        num_patches: Integer.
         num_cls_tokens: Integer.
         num_decoder_cls_tokens: Integer, those that reach the decoder.
         bottleneck: Integer or `None`, numbers to which patches are projected first.
@@ -104,6 +107,7 @@ class Network:
         embedding = model.condition_embedding
         self.image_size = math.prod(model.image_shape)
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
+        self.num_patches = model.num_patches
         self.num_cls_tokens = model.encoder.num_cls_tokens
         self.num_decoder_cls_tokens = self.num_cls_tokens if model.block.cls_to_decoder == "all" else 1
         self.bottleneck = model.block.bottleneck
@@ -164,10 +168,11 @@ def views_of(model, batch_size):
     views = model.corruption.views
     shares = [view.share for view in views]
     sizes = [batch_size] * len(views) if shares[0] is None else BatchSplit(batch_size, shares).counts
-    rows = []
+    rows, patch_dim = [], math.prod(model.patch_size) * model.image_shape[-1]
     for view, size in zip(views, sizes, strict=True):
         visible, decoded = view.num_visible(model.grid), view.num_decoded(model.grid)
-        places = model.objective.reads(view.name).values()
+        wanted, heads = model.objective.reads(view.name), model.objective.heads()
+        places = wanted.values()
         # Where nothing is masked, all patches are visible, and "masked" means them, too.
         read = {"masked": decoded or visible, "visible": visible, "all": visible + decoded}
         rows.append(
@@ -176,10 +181,11 @@ def views_of(model, batch_size):
                 num_images=size,
                 visible=visible,
                 decoded=decoded,
-                predicted=sum(read[place] for place in places),
+                predicted=sum(read[place] * heads[name].num_values(patch_dim) for name, place in wanted.items()),
                 # The decoder's last block returns the end of the sequence, which begins with the visible patches.
                 read=read["masked"] if set(places) == {"masked"} else visible + decoded,
                 is_noisy=view.noise is not None,
+                hints=() if view.mask is None else tuple(view.mask.reads),
             )
         )
     return [row for row in rows if row.num_images]

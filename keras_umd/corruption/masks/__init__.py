@@ -5,9 +5,23 @@ from keras_umd.corruption.masks.center import Center
 from keras_umd.corruption.masks.coarse import Coarse, Shared
 from keras_umd.corruption.masks.color_noise import ColorNoise
 from keras_umd.corruption.masks.given import Given
+from keras_umd.corruption.masks.hints import Attention, HardPatches
 from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
 from keras_umd.corruption.masks.random import Random
 
-__all__ = ["Block", "Center", "Coarse", "ColorNoise", "Given", "InverseBlock", "Mask", "Product", "Random", "Shared"]
+__all__ = [
+    "Attention",
+    "Block",
+    "Center",
+    "Coarse",
+    "ColorNoise",
+    "Given",
+    "HardPatches",
+    "InverseBlock",
+    "Mask",
+    "Product",
+    "Random",
+    "Shared",
+]

@@ -32,6 +32,9 @@ class Mask(Configurable):
     # Whether images may have NaN where something is missing, which the mask then hides.
     hides_gaps = False
 
+    # The names of the hints that it wants of a model's teacher or of terms.
+    reads: tuple[str, ...] = ()
+
     def __init__(self, ratio=0.75):
         check_mask_ratio(ratio, "ratio")
         self.ratio = ratio

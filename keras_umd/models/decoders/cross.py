@@ -29,8 +29,8 @@ class Cross(DecoderKind):
 
     Args:
         taps: Blocks of the encoder to whose outputs the decoder looks: a tuple of integers in [1, num_layers], with the
-            last block among them, which has the encoder's norm behind it; or `"all"` of them. Each block of the decoder learns its own
-            weighted sum of them, and has a norm behind that. `None` for the encoder's last tokens, as they are.
+            last block among them, which has the encoder's norm behind it; or `"all"` of them. Each block of the decoder
+            learns its own weighted sum of them, and has a norm behind that. `None` for the encoder's last tokens.
         visible: What the query of a visible patch starts from, where such patches are predicted: `"token"`, its token
             from the encoder, as noise needs it, or `"mask"`, the mask token, as for masked patches.
     """
