@@ -2,12 +2,29 @@
 
 import keras
 
-from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_numbers, check_one_of
+from keras_umd.layers.timesteps import as_timesteps
+from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_numbers, check_one_of, require
 from keras_umd.utils.configurable import Configurable, revive
 
 NORMS = ("layer", "rms")
 MLPS = ("gelu", "swiglu")
-CLS_TO_DECODER = ("mean", "all")
+CLS_TO_DECODER = ("mean", "all", "none")
+LABELS = ("mlp", "table")
+ENCODER_NORMS = ("plain", "adaln", None)
+HEAD_BIASES = ("channel", "patch")
+DECODER_POSITIONS = ("all", "masked")
+IN_CONTEXT_OF = ("condition", "label")
+# What a config names only where it is set, so that files and fingerprints of before stay as they are.
+OPTIONAL = {
+    "affine": True,
+    "mlp_epsilon": 1e-6,
+    "timesteps": None,
+    "labels": "mlp",
+    "in_context_of": "condition",
+    "encoder_norm": "plain",
+    "decoder_positions": "all",
+    "head_bias": "channel",
+}
 MAX_TOKENS = 10_000  # each is a vector of the width
 MAX_WIDTH = 1_000_000
 
@@ -42,8 +59,21 @@ class Block(Configurable):
         bottleneck: Integer or `None`. Patches are embedded by way of so many numbers, without bias (JiT).
         cls_to_decoder: `"mean"`, where the class tokens reach the decoder as one, or `"all"` (Pixio; 2025), where each
             does: only then do several of them learn different things. `num_cls_tokens` is the model's, 8 in Pixio.
+            With `"none"` no class token reaches it, and `num_cls_tokens` may be 0, as in DiT; then the representation
+            is the mean of the patches' tokens.
         self_conditioning: Bool. The representation is added to the condition of the decoder, by a linear map that
             starts at zero (DDAE++; Xiang et al., 2025).
+        affine: Bool. Whether LayerNorms have a scale and an offset of their own; DiT's have those of the condition.
+        mlp_epsilon: Float, of the norm before the MLP; diffusers' DiT has 1e-5.
+        timesteps: `Timesteps`, how the network is told the timestep, or `None` for the paper's way.
+        labels: `"mlp"`, where an MLP follows the table of labels, or `"table"` for the table alone (DiT).
+        in_context_of: `"condition"`, or `"label"` for tokens in context that are copies of the label's embedding alone,
+            as in JiT. It needs `conditioning="adaln_zero"` and classes.
+        encoder_norm: The norm between the encoder and the decoder: `"plain"`, the paper's; `"adaln"`, one that the
+            condition shifts and scales (MaskDiT); `None` for none, where both are parts of one stack (DiT).
+        decoder_positions: `"all"`, or `"masked"`, where the decoder adds positions to its mask tokens alone: those of
+            the other tokens are then the encoder's (DiT).
+        head_bias: `"channel"`, or `"patch"` for a bias for each value of a patch (DiT).
     """
 
     def __init__(
@@ -60,6 +90,14 @@ class Block(Configurable):
         bottleneck=None,
         cls_to_decoder="mean",
         self_conditioning=False,
+        affine=True,
+        mlp_epsilon=1e-6,
+        timesteps=None,
+        labels="mlp",
+        in_context_of="condition",
+        encoder_norm="plain",
+        decoder_positions="all",
+        head_bias="channel",
     ):
         check_bools(qk_norm=qk_norm, rope=rope, value_residual=value_residual, self_conditioning=self_conditioning)
         check_one_of(NORMS, norm=norm)
@@ -79,6 +117,33 @@ class Block(Configurable):
         self.bottleneck = None if bottleneck is None else int(bottleneck)
         self.cls_to_decoder = str(cls_to_decoder)
         self.self_conditioning = bool(self_conditioning)
+        self._set_surroundings(affine, mlp_epsilon, timesteps, labels, in_context_of)
+        check_one_of(ENCODER_NORMS, encoder_norm=encoder_norm)
+        check_one_of(DECODER_POSITIONS, decoder_positions=decoder_positions)
+        check_one_of(HEAD_BIASES, head_bias=head_bias)
+        self.encoder_norm = encoder_norm
+        self.decoder_positions = str(decoder_positions)
+        self.head_bias = str(head_bias)
+
+    def _set_surroundings(self, affine, mlp_epsilon, timesteps, labels, in_context_of):
+        """What DiT and its relatives have otherwise."""
+        check_bools(affine=affine)
+        check_numbers("[0, 1]", mlp_epsilon=mlp_epsilon)
+        check_one_of(LABELS, labels=labels)
+        check_one_of(IN_CONTEXT_OF, in_context_of=in_context_of)
+        require(affine or self.norm == "layer", "RMSNorm always has its scale.", affine=affine, norm=self.norm)
+        require(
+            in_context_of == "condition" or (self.in_context and not self.self_conditioning),
+            "Copies of the label are the tokens in context, `in_context`, and go without `self_conditioning`.",
+            in_context_of=in_context_of,
+            in_context=self.in_context,
+            self_conditioning=self.self_conditioning,
+        )
+        self.affine = bool(affine)
+        self.mlp_epsilon = float(mlp_epsilon)
+        self.timesteps = as_timesteps(timesteps)
+        self.labels = str(labels)
+        self.in_context_of = str(in_context_of)
 
     @classmethod
     def modern(cls, **settings):
@@ -105,6 +170,14 @@ class Block(Configurable):
     def replaced(self, **settings):
         """The same settings but for those given."""
         return type(self)(**{**self.get_config(), **settings})
+
+    def without_tokens(self):
+        """The same settings without added tokens, for a stack of no blocks: they would be weights without a use."""
+        return self.replaced(registers=0, in_context=0, in_context_of="condition")
+
+    def get_config(self):
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in OPTIONAL or value != OPTIONAL[name]}
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()

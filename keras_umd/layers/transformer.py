@@ -13,7 +13,7 @@ from keras_umd.layers.dense import Dense
 from keras_umd.layers.norms import RMSNorm
 from keras_umd.layers.rotary import rotate, rotation
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_numbers, check_one_of, check_positive_integers, require
 
 CONDITIONINGS = ("adaln_zero", "token", None)
 
@@ -53,6 +53,7 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     Args:
         epsilon: Float.
+        affine: Bool. Whether it has a scale and an offset of its own; in DiT it has none.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -64,15 +65,23 @@ class LayerNorm(keras.layers.LayerNormalization):
         Float tensor of the shape of `tokens`.
     """
 
-    def __init__(self, epsilon=1e-6, **kwargs):
+    def __init__(self, epsilon=1e-6, affine=True, **kwargs):
         check_numbers("[0, 1]", epsilon=epsilon)
-        super().__init__(epsilon=epsilon, **kwargs)
+        check_bools(affine=affine)
+        self.affine = bool(affine)
+        super().__init__(epsilon=epsilon, **(kwargs if affine else {**kwargs, "center": False, "scale": False}))
 
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):
         super().build(tokens_shape)
 
+    def get_config(self):
+        return {**super().get_config(), "affine": self.affine}
+
     def call(self, tokens, shift=None, scale=None, lengths=None):
-        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        if self.affine:
+            gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        else:
+            gamma, beta = ops.ones((tokens.shape[-1],)), ops.zeros((tokens.shape[-1],))
         if scale is not None:
             scale = 1 + ops.cast(scale, "float32")
             gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
@@ -85,7 +94,7 @@ class LayerNorm(keras.layers.LayerNormalization):
 
 def make_norm(block, **kwargs):
     """The normalisation of tokens that a `Block` asks for."""
-    return RMSNorm(**kwargs) if block.norm == "rms" else LayerNorm(**kwargs)
+    return RMSNorm(**kwargs) if block.norm == "rms" else LayerNorm(affine=block.affine, **kwargs)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -218,7 +227,7 @@ class TransformerBlock(BaseLayer):
         self.block = as_block(block)
         self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
         self.attention = SelfAttention(num_heads, self.block, dtype=self.dtype_policy, name="attention")
-        self.mlp_norm = make_norm(self.block, dtype=self.dtype_policy, name="mlp_norm")
+        self.mlp_norm = make_norm(self.block, epsilon=self.block.mlp_epsilon, dtype=self.dtype_policy, name="mlp_norm")
         self.drop_path = None  # a `DropPath`, for fine-tuning
 
     def build(self, tokens_shape, condition_shape=None):

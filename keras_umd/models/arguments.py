@@ -35,6 +35,7 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         )
     num_classes = sizes.pop("num_classes")
     check_integers(1, optional=True, num_classes=num_classes)
+    check_integers(0, **{name: sizes.pop(name) for name in ("decoder_layers", "num_cls_tokens")})
     check_positive_integers(**sizes)
     check_instances(Corruption, "a keras_umd.Corruption, for example Corruption.mae()", corruption=corruption)
     check_instances(Objective, "a keras_umd.Objective", optional=True, objective=objective)
@@ -79,8 +80,18 @@ def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
         )
 
 
-def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
-    """The number of heads, as wide as the encoder's, of a decoder of this width; `None` is the encoder's width."""
+def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads, decoder_num_heads=None):
+    """The number of heads of a decoder of this width, by default as wide as the encoder's; `None` is its width."""
+    if decoder_num_heads is not None:
+        width = hidden_dim if decoder_hidden_dim is None else decoder_hidden_dim
+        check_positive_integers(decoder_num_heads=decoder_num_heads, decoder_hidden_dim=width)
+        require(
+            width % decoder_num_heads == 0,
+            "`decoder_num_heads` must be a divisor of the decoder's width.",
+            decoder_num_heads=decoder_num_heads,
+            decoder_hidden_dim=width,
+        )
+        return int(decoder_num_heads)
     if decoder_hidden_dim is None:
         return num_heads
     check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)
@@ -93,3 +104,14 @@ def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
         decoder_hidden_dim=decoder_hidden_dim,
     )
     return decoder_hidden_dim // head_dim
+
+
+def check_one_stack(decoder_layers, corruption):
+    """Raise a ValueError where patches are masked and no block of a decoder could fill them in."""
+    require(
+        decoder_layers > 0 or all(view.mask is None for view in corruption.views),
+        "A model that predicts masked patches needs a decoder, `decoder_layers` of at least 1; without one take a "
+        "`corruption` that masks nothing, as Corruption.dit().",
+        decoder_layers=decoder_layers,
+        corruption=corruption,
+    )

@@ -27,7 +27,7 @@ from keras_umd.models import (
     reconstruction,
     training,
 )
-from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
+from keras_umd.models.arguments import check_arguments, check_one_stack, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
@@ -77,10 +77,11 @@ class UMD(keras.Model):
             generate images, at least twice the numbers of a patch.
         num_layers: Integer. Blocks of the encoder.
         num_heads: Integer.
-        decoder_layers: Integer. Blocks of the decoder.
+        decoder_layers: Integer. Blocks of the decoder; 0 for a network that is one stack, which can't predict patches
+            that are masked.
         num_classes: Integer, or `None` for a model without labels.
         label_dropout: Float in [0, 1). Share of the labels dropped in training, for classifier-free guidance.
-        num_cls_tokens: Integer, at least 1. The paper has 1, the authors' code 4, which start and stay equal.
+        num_cls_tokens: Integer. The paper has 1, the authors' code 4, which start and stay equal; 0 as of `Encoder`.
         conditioning: `"adaln_zero"`, `"token"`, or `None` for a network that sees neither timestep nor label.
         corruption: `Corruption`. Defaults to the paper's UMD.
         objective: `Objective`. Defaults to the paper's for this corruption, `Objective.denoising(corruption)`.
@@ -89,6 +90,7 @@ class UMD(keras.Model):
         decoder_hidden_dim: Integer, a multiple of `hidden_dim // num_heads`. Width of the decoder, whose heads are as
             wide as the encoder's. Half the width takes three tenths off a training step; on the digits the
             representation is as good and the samples are worse (`benchmarks/cheaper_settings.py`).
+        decoder_num_heads: Integer, heads of the decoder, or `None` for heads as wide as the encoder's.
         scan_blocks: Bool. On JAX, run equal blocks as one loop over their stacked weights, so that the program has one
             block of each kind, and `remat` is sure to save memory. Weights, results and files are the same; no effect
             on the other backends.
@@ -132,6 +134,7 @@ class UMD(keras.Model):
         seed=None,
         objective=None,
         block=None,
+        decoder_num_heads=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
@@ -155,7 +158,8 @@ class UMD(keras.Model):
         hidden_dim, num_layers, num_heads = int(hidden_dim), int(num_layers), int(num_heads)
         decoder_layers, num_cls_tokens = int(decoder_layers), int(num_cls_tokens)
         num_classes = None if num_classes is None else int(num_classes)
-        decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
+        decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads, decoder_num_heads)
+        check_one_stack(decoder_layers, corruption)
         grid = patch_grid(image_shape, patch_size)
         patch_size = as_tuple(patch_size, len(grid))
         corruption.check_grid(grid)
@@ -175,9 +179,12 @@ class UMD(keras.Model):
         self.patch_size = patch_size
         self.objective = objective
         self.block = as_block(block)
+        self._decoder_num_heads = None if decoder_num_heads is None else int(decoder_num_heads)
         self.pack = packing.checked(pack, self.block)
         how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
-        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        self.condition_embedding = condition_embedding(
+            hidden_dim, num_classes, conditioning, self.dtype_policy, self.block
+        )
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
         self._prepare_training(seed)
@@ -218,7 +225,10 @@ class UMD(keras.Model):
         self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
         # Where nothing is ever masked, the mask token gets no gradient, and where no pixels are read, their head gets
         # none; some backends warn of that.
-        self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
+        has_masks = any(view.mask is not None for view in self.corruption.views)
+        self.decoder.mask_token.trainable = has_masks
+        if self.block.decoder_positions == "masked" and not has_masks:
+            self.decoder.position_embedding.trainable = False
         self.decoder.head.trainable = not set(self.objective.pixel_predictions).isdisjoint(self.objective.heads())
 
     def _prepare_training(self, seed):
@@ -579,6 +589,7 @@ class UMD(keras.Model):
             "conditioning": self.conditioning,
             "value_range": self.value_range,
             "decoder_hidden_dim": self.decoder.hidden_dim,
+            "decoder_num_heads": self._decoder_num_heads,
             "scan_blocks": self.encoder.scan_blocks,
             "remat": self.encoder.remat,
             "pack": self.pack,

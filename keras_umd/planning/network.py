@@ -66,6 +66,8 @@ class Stack:
             tokens, outputs: Integers.
             alone: Integer, tokens that each block makes for itself.
         """
+        if not self.num_layers:
+            return []
         numbers = [
             tokens + self.registers + self.in_context * (number >= self.in_context_from)
             for number in range(self.num_layers)
@@ -94,7 +96,7 @@ class Network:
         self.image_size = math.prod(model.image_shape)
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
         self.num_cls_tokens = model.encoder.num_cls_tokens
-        self.num_decoder_cls_tokens = self.num_cls_tokens if model.block.cls_to_decoder == "all" else 1
+        self.num_decoder_cls_tokens = {"all": self.num_cls_tokens, "mean": 1, "none": 0}[model.block.cls_to_decoder]
         self.bottleneck = model.block.bottleneck
         self.self_conditioning = model.block.self_conditioning
         self.encoder = _stack(model.encoder, model.hidden_dim)
