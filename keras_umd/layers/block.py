@@ -6,8 +6,9 @@ from keras_umd.utils.checks import check_bools, check_instances, check_integers,
 from keras_umd.utils.configurable import Configurable, revive
 
 NORMS = ("layer", "rms")
-MLPS = ("gelu", "swiglu")
-CLS_TO_DECODER = ("mean", "all")
+MLPS = ("gelu", "exact_gelu", "swiglu")
+POSITIONS = ("learned", "sincos")
+CLS_TO_DECODER = ("mean", "all", "none")
 MAX_TOKENS = 10_000  # each is a vector of the width
 MAX_WIDTH = 1_000_000
 
@@ -33,15 +34,22 @@ class Block(Configurable):
         rope: Bool. Rotary positions (Su et al., 2021) by the patch's place along each space axis, which share the pairs
             of a head. Class tokens, registers and tokens of the condition aren't rotated.
         rope_theta: Float, greater than 1. The longest period of a rotation is below `2 pi rope_theta` patches.
-        mlp: `"gelu"`, or `"swiglu"` (Shazeer, 2020) of two thirds of the width: as many weights and FLOPs.
+        epsilon: Float in [0, 1], added to the variance, or the mean square, by every `norm`.
+        mlp: `"gelu"`, approximated by a hyperbolic tangent; `"exact_gelu"`, with the error function, as ViT, MAE and
+            DINOv2 have it; or `"swiglu"` (Shazeer, 2020) of two thirds of the width: as many weights and FLOPs.
+        layer_scale: Float or `None`. Each branch is multiplied by a learned vector that starts at this number (CaiT;
+            Touvron et al., 2021; DINOv2 from 1e-5).
         value_residual: Bool. The values of attention are mixed with those of the first block, by a weight that each
             block learns from 0.5 (Zhou et al., 2024).
+        positions: `"learned"`, or `"sincos"` for sines and cosines of the place along each axis that stay as they are
+            (MAE, DiT), in encoder and decoder.
         registers: Integer, at least 0. Learned tokens beside the others, in encoder and decoder (Darcet et al., 2023).
         in_context: Integer, at least 0. Copies of the condition, each with a learned position, that join from a third
             of the encoder's depth on, and in all of the decoder (JiT; Li and He, 2025).
         bottleneck: Integer or `None`. Patches are embedded by way of so many numbers, without bias (JiT).
-        cls_to_decoder: `"mean"`, where the class tokens reach the decoder as one, or `"all"` (Pixio; 2025), where each
-            does: only then do several of them learn different things. `num_cls_tokens` is the model's, 8 in Pixio.
+        cls_to_decoder: `"mean"`, where the class tokens reach the decoder as one, `"all"` (Pixio; 2025), where each
+            does: only then do several of them learn different things. `num_cls_tokens` is the model's, 8 in Pixio. Or
+            `"none"`, where the decoder gets the patches alone (VideoMAE, DiT).
         self_conditioning: Bool. The representation is added to the condition of the decoder, by a linear map that
             starts at zero (DDAE++; Xiang et al., 2025).
     """
@@ -60,11 +68,17 @@ class Block(Configurable):
         bottleneck=None,
         cls_to_decoder="mean",
         self_conditioning=False,
+        epsilon=1e-6,
+        layer_scale=None,
+        positions="learned",
     ):
         check_bools(qk_norm=qk_norm, rope=rope, value_residual=value_residual, self_conditioning=self_conditioning)
         check_one_of(NORMS, norm=norm)
         check_one_of(MLPS, mlp=mlp)
         check_one_of(CLS_TO_DECODER, cls_to_decoder=cls_to_decoder)
+        check_one_of(POSITIONS, positions=positions)
+        check_numbers("[0, 1]", epsilon=epsilon)
+        check_numbers("[-1e6, 1e6]", optional=True, layer_scale=layer_scale)
         check_numbers("(1, 1e9]", rope_theta=rope_theta)
         check_integers(0, MAX_TOKENS, registers=registers, in_context=in_context)
         check_integers(1, MAX_WIDTH, optional=True, bottleneck=bottleneck)
@@ -79,6 +93,9 @@ class Block(Configurable):
         self.bottleneck = None if bottleneck is None else int(bottleneck)
         self.cls_to_decoder = str(cls_to_decoder)
         self.self_conditioning = bool(self_conditioning)
+        self.epsilon = float(epsilon)
+        self.layer_scale = None if layer_scale is None else float(layer_scale)
+        self.positions = str(positions)
 
     @classmethod
     def modern(cls, **settings):

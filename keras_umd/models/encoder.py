@@ -13,7 +13,7 @@ from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patch
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack
 from keras_umd.layers.transformer import make_norm
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_integers, check_positive_integers
 
 
 def pooled(representation):
@@ -32,7 +32,8 @@ class Encoder(BlockNetwork):
         hidden_dim: Integer. Width of the tokens.
         num_layers: Integer. Number of transformer blocks.
         num_heads: Integer, a divisor of `hidden_dim`.
-        num_cls_tokens: Integer, at least 1. The paper has 1; 4 in the authors' code act as one counted four times.
+        num_cls_tokens: Integer, at least 0. The paper has 1; 4 in the authors' code act as one counted four times.
+            Without any the representation is the mean of the patches' tokens.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
@@ -73,7 +74,8 @@ class Encoder(BlockNetwork):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_cls_tokens=num_cls_tokens)
+        check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads)
+        check_integers(0, num_cls_tokens=num_cls_tokens)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = int(hidden_dim)
         self.num_layers = num_layers
@@ -98,17 +100,20 @@ class Encoder(BlockNetwork):
 
     def build(self, images_shape, condition_shape=None, visible_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)
-        self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
+        self.position_embedding = PositionEmbedding(
+            grid, self.block.positions, dtype=self.dtype_policy, name="position_embedding"
+        )
         if self.block.rope:
             check_rotation(self.hidden_dim // self.num_heads, len(grid))
             self.places = grid_positions(grid)
-        # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
-        self.cls_tokens = self.add_weight(
-            shape=(self.num_cls_tokens, self.hidden_dim),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
-            autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
-            name="cls_tokens",
-        )
+        if self.num_cls_tokens:
+            # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
+            self.cls_tokens = self.add_weight(
+                shape=(self.num_cls_tokens, self.hidden_dim),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+                autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
+                name="cls_tokens",
+            )
         self.patch_embedding.build((None, *images_shape[1:]))
         # Each block before the stack: so their variables have the paths that files with frozen layers name.
         for layer in (self.position_embedding, *self.blocks, self.blocks, self.norm):
@@ -148,11 +153,13 @@ class Encoder(BlockNetwork):
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
         tokens = self.position_embedding(self.patch_embedding.embed(patches), indices=visible)
+        if not self.num_cls_tokens:
+            return tokens
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
     def _split(self, tokens, is_pooled=True):
-        cls_tokens = tokens[:, : self.num_cls_tokens]
+        cls_tokens = tokens[:, : self.num_cls_tokens] if self.num_cls_tokens else ops.mean(tokens, axis=1)
         return pooled(cls_tokens) if is_pooled else cls_tokens, tokens[:, self.num_cls_tokens :]
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):

@@ -113,7 +113,9 @@ class Decoder(BlockNetwork):
         )
         dtype = self.dtype_policy
         self.embedding = self.condition_projection = None
-        self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
+        self.position_embedding = PositionEmbedding(
+            self.grid, self.block.positions, dtype=dtype, name="position_embedding"
+        )
         self.blocks = BlockStack(
             num_layers,
             num_heads,
@@ -227,6 +229,8 @@ class Decoder(BlockNetwork):
             tokens = ops.concatenate([tokens, ops.cast(mask_tokens, tokens.dtype)], axis=1)
             order = ops.concatenate([visible, masked], axis=1)
         tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
+        if self.block.cls_to_decoder == "none":
+            return tokens, order
         cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
         return ops.concatenate([cls_tokens, tokens], axis=1), order
 
