@@ -6,13 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.block import POSITIONS
 from keras_umd.layers.dense import Dense
+from keras_umd.layers.sincos import sincos_table
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.timesteps import as_timesteps
 from keras_umd.utils.checks import (
     check_bools,
     check_integers,
     check_numbers,
+    check_one_of,
     check_positive_integers,
     check_tensors,
     is_list,
@@ -25,7 +28,7 @@ from keras_umd.utils.seeds import check_seed, seed_generator
 
 @keras.saving.register_keras_serializable("keras_umd")
 class PositionEmbedding(BaseLayer):
-    """Adds a learned vector for each place in the grid of patches.
+    """Adds a vector for each place in the grid of patches, learned or of sines and cosines.
 
     Example:
 
@@ -35,6 +38,7 @@ class PositionEmbedding(BaseLayer):
     Args:
         grid: Tuple of integers, the number of patches along each of one to four space axes: `(rows, columns)` of an
             image, `(length,)` of a sequence.
+        kind: `"learned"`, or `"sincos"` for sines and cosines that aren't trained, as MAE and DiT have them.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -45,19 +49,28 @@ class PositionEmbedding(BaseLayer):
         Float tensor of the shape of `tokens`.
     """
 
-    def __init__(self, grid, **kwargs):
+    def __init__(self, grid, kind="learned", **kwargs):
         super().__init__(**kwargs)
+        check_one_of(POSITIONS, kind=kind)
         self.grid = checked_grid(grid)
+        self.kind = str(kind)
         self.num_patches = math.prod(self.grid)
 
     def build(self, tokens_shape, indices_shape=None):
         self.positions = self.add_weight(
             shape=(self.num_patches, tokens_shape[-1]),
-            # The authors' choice: the spread follows the number of patches, not the width.
-            initializer=keras.initializers.RandomNormal(stddev=self.num_patches**-0.5),
+            initializer=self._initializer(tokens_shape[-1]),
+            trainable=self.kind == "learned",
             autocast=False,
             name="positions",
         )
+
+    def _initializer(self, dim):
+        if self.kind == "sincos":  # of a weight, since files of other codebases have their own
+            table = sincos_table(self.grid, dim)
+            return lambda shape, dtype: ops.convert_to_tensor(table, dtype)
+        # The authors' choice: the spread follows the number of patches, not the width.
+        return keras.initializers.RandomNormal(stddev=self.num_patches**-0.5)
 
     def call(self, tokens, indices=None):
         require(

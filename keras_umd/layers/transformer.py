@@ -94,7 +94,8 @@ class LayerNorm(keras.layers.LayerNormalization):
 
 def make_norm(block, **kwargs):
     """The normalisation of tokens that a `Block` asks for."""
-    return RMSNorm(**kwargs) if block.norm == "rms" else LayerNorm(affine=block.affine, **kwargs)
+    options = {"epsilon": block.epsilon, **kwargs}
+    return RMSNorm(**options) if block.norm == "rms" else LayerNorm(affine=block.affine, **options)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -227,7 +228,8 @@ class TransformerBlock(BaseLayer):
         self.block = as_block(block)
         self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
         self.attention = SelfAttention(num_heads, self.block, dtype=self.dtype_policy, name="attention")
-        self.mlp_norm = make_norm(self.block, epsilon=self.block.mlp_epsilon, dtype=self.dtype_policy, name="mlp_norm")
+        epsilon = {} if self.block.mlp_epsilon is None else {"epsilon": self.block.mlp_epsilon}
+        self.mlp_norm = make_norm(self.block, **epsilon, dtype=self.dtype_policy, name="mlp_norm")
         self.drop_path = None  # a `DropPath`, for fine-tuning
 
     def build(self, tokens_shape, condition_shape=None):
@@ -242,6 +244,10 @@ class TransformerBlock(BaseLayer):
         if self.block.mlp == "swiglu":
             self.mlp_gate = Dense(mlp_dim, name="mlp_gate", **options)
             self.mlp_gate.build((*tokens_shape[:-1], hidden_dim))
+        if self.block.layer_scale is not None:
+            start = {"initializer": keras.initializers.Constant(self.block.layer_scale)}
+            self.attention_scale = self.add_weight(shape=(hidden_dim,), **start, name="attention_scale")
+            self.mlp_scale = self.add_weight(shape=(hidden_dim,), **start, name="mlp_scale")
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
@@ -290,7 +296,12 @@ class TransformerBlock(BaseLayer):
     def _attend(self, tokens, num_outputs, given, lengths):
         """A tuple of what attention returns."""
         mixed = self.attention(tokens, num_outputs=num_outputs, **given, lengths=lengths)
-        return mixed if given["return_value"] else (mixed,)
+        mixed, *value = mixed if given["return_value"] else (mixed,)
+        return self._scaled(mixed, "attention_scale"), *value
+
+    def _scaled(self, branch, name):
+        """A branch times its LayerScale, the weight called `name`, where the block has one."""
+        return branch if self.block.layer_scale is None else branch * ops.cast(getattr(self, name), branch.dtype)
 
     def _kept(self, branch):
         return branch if self.drop_path is None else self.drop_path(branch)
@@ -298,8 +309,10 @@ class TransformerBlock(BaseLayer):
     def _mlp(self, x):
         if self.block.mlp == "swiglu":
             gate = keras.activations.silu(project(self.mlp_gate, x))
-            return project(self.mlp_output, gate * project(self.mlp_hidden, x))
-        return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
+            hidden = gate * project(self.mlp_hidden, x)
+        else:
+            hidden = keras.activations.gelu(project(self.mlp_hidden, x), approximate=self.block.mlp == "gelu")
+        return self._scaled(project(self.mlp_output, hidden), "mlp_scale")
 
 
 def _with_condition(tokens, condition, lengths):

@@ -80,30 +80,25 @@ def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
         )
 
 
-def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads, decoder_num_heads=None):
-    """The number of heads of a decoder of this width, by default as wide as the encoder's; `None` is its width."""
-    if decoder_num_heads is not None:
-        width = hidden_dim if decoder_hidden_dim is None else decoder_hidden_dim
-        check_positive_integers(decoder_num_heads=decoder_num_heads, decoder_hidden_dim=width)
+def num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads):
+    """The number of the decoder's heads: `decoder_heads` if given, else heads as wide as the encoder's."""
+    check_integers(1, optional=True, decoder_heads=decoder_heads, decoder_hidden_dim=decoder_hidden_dim)
+    width = hidden_dim if decoder_hidden_dim is None else int(decoder_hidden_dim)
+    if decoder_heads is not None:
         require(
-            width % decoder_num_heads == 0,
-            "`decoder_num_heads` must be a divisor of the decoder's width.",
-            decoder_num_heads=decoder_num_heads,
-            decoder_hidden_dim=width,
+            width % decoder_heads == 0,
+            f"`decoder_heads` must be a divisor of the decoder's width {width}.",
+            decoder_heads=decoder_heads,
         )
-        return int(decoder_num_heads)
-    if decoder_hidden_dim is None:
-        return num_heads
-    check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)
-    decoder_hidden_dim = int(decoder_hidden_dim)
+        return int(decoder_heads)
     head_dim = hidden_dim // num_heads
     require(
-        decoder_hidden_dim % head_dim == 0,
+        decoder_hidden_dim is None or width % head_dim == 0,
         f"`decoder_hidden_dim` must be a multiple of {head_dim}, the width of the encoder's heads "
-        "(hidden_dim // num_heads).",
+        "(hidden_dim // num_heads), unless `decoder_heads` is given.",
         decoder_hidden_dim=decoder_hidden_dim,
     )
-    return decoder_hidden_dim // head_dim
+    return num_heads if decoder_hidden_dim is None else width // head_dim
 
 
 def check_one_stack(decoder_layers, corruption):

@@ -32,8 +32,8 @@ class Encoder(BlockNetwork):
         hidden_dim: Integer. Width of the tokens.
         num_layers: Integer. Number of transformer blocks.
         num_heads: Integer, a divisor of `hidden_dim`.
-        num_cls_tokens: Integer. The paper has 1; 4 in the authors' code act as one counted four times. With 0, which
-            needs a `block` with `cls_to_decoder="none"`, the representation is the mean of the patches' tokens.
+        num_cls_tokens: Integer, at least 0. The paper has 1; 4 in the authors' code act as one counted four times.
+            Without any the representation is the mean of the patches' tokens.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
@@ -103,12 +103,6 @@ class Encoder(BlockNetwork):
 
     def _check_block(self):
         require(
-            self.num_cls_tokens or self.block.cls_to_decoder == "none",
-            "Without class tokens the `block` must have cls_to_decoder='none'.",
-            num_cls_tokens=self.num_cls_tokens,
-            block=self.block,
-        )
-        require(
             self.conditioning == "adaln_zero" or self.block.encoder_norm != "adaln",
             "A norm that the condition shifts and scales needs conditioning 'adaln_zero'.",
             conditioning=self.conditioning,
@@ -117,11 +111,12 @@ class Encoder(BlockNetwork):
 
     def build(self, images_shape, condition_shape=None, visible_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)
-        self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
+        self.position_embedding = PositionEmbedding(
+            grid, self.block.positions, dtype=self.dtype_policy, name="position_embedding"
+        )
         if self.block.rope:
             check_rotation(self.hidden_dim // self.num_heads, len(grid))
             self.places = grid_positions(grid)
-        self.cls_tokens = None
         if self.num_cls_tokens:
             # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
             self.cls_tokens = self.add_weight(
@@ -198,9 +193,7 @@ class Encoder(BlockNetwork):
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
     def _split(self, tokens, is_pooled=True):
-        if not self.num_cls_tokens:
-            return ops.mean(tokens, axis=1), tokens
-        cls_tokens = tokens[:, : self.num_cls_tokens]
+        cls_tokens = tokens[:, : self.num_cls_tokens] if self.num_cls_tokens else ops.mean(tokens, axis=1)
         return pooled(cls_tokens) if is_pooled else cls_tokens, tokens[:, self.num_cls_tokens :]
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):

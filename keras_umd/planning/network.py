@@ -96,7 +96,8 @@ class Network:
         self.image_size = math.prod(model.image_shape)
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
         self.num_cls_tokens = model.encoder.num_cls_tokens
-        self.num_decoder_cls_tokens = {"all": self.num_cls_tokens, "mean": 1, "none": 0}[model.block.cls_to_decoder]
+        of_cls_tokens = {"none": 0, "mean": 1, "all": self.num_cls_tokens or 1}  # without any, the mean of the patches
+        self.num_decoder_cls_tokens = of_cls_tokens[model.block.cls_to_decoder]
         self.bottleneck = model.block.bottleneck
         self.self_conditioning = model.block.self_conditioning
         self.encoder = _stack(model.encoder, model.hidden_dim)

@@ -8,12 +8,13 @@ from keras_umd import methods
 from keras_umd.corruption.levels import LogNormal
 from keras_umd.corruption.schedules import EDM
 from keras_umd.layers.block import Block
+from keras_umd.layers.sincos import sincos_table
 from keras_umd.layers.timesteps import Timesteps
 from keras_umd.models.umd import UMD
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.targets import Eps
 from keras_umd.utils.checks import check_integers, check_numbers, check_one_of, require
-from keras_umd.weights.dit_names import DIFFUSERS, FACEBOOK, JIT, MASKDIT, check_repeated, network_of, sincos
+from keras_umd.weights.dit_names import DIFFUSERS, FACEBOOK, JIT, MASKDIT, check_repeated, network_of
 from keras_umd.weights.dit_parts import (
     assign_block,
     assign_condition,
@@ -29,6 +30,7 @@ from keras_umd.weights.jit_buffers import without_rotations
 VARIANCE = "variance"
 # A stack of DiT's blocks, of which the last may be a decoder's.
 ONE_STACK = {
+    "positions": "sincos",
     "labels": "table",
     "encoder_norm": None,
     "decoder_positions": "masked",
@@ -139,7 +141,7 @@ def from_sit(source, *, num_heads=None, decoder_layers=0, **settings):
     return model
 
 
-def from_maskdit(source, *, num_heads=None, decoder_num_heads=16, sigma_data=0.5, **settings):
+def from_maskdit(source, *, num_heads=None, decoder_heads=16, sigma_data=0.5, **settings):
     """A MaskDiT as a `UMD` that computes the same, on EDM's path.
 
     EDM's network F is minus the velocity here. Trained on, it gets the velocity's loss of the visible patches, as EDM
@@ -149,7 +151,7 @@ def from_maskdit(source, *, num_heads=None, decoder_num_heads=16, sigma_data=0.5
         source: As of `from_dit`, by the names of Anima-Lab/MaskDiT, with a decoder or without. Networks with a class
             token or with features as a condition are refused.
         num_heads: As of `from_dit`.
-        decoder_num_heads: Integer, heads of the decoder.
+        decoder_heads: Integer, heads of the decoder.
         sigma_data: Float, the deviation of the latents that it was trained on.
         **settings: As of `from_dit`.
 
@@ -179,7 +181,7 @@ def from_maskdit(source, *, num_heads=None, decoder_num_heads=16, sigma_data=0.5
         decoder = {
             "decoder_layers": sizes.decoder_depth,
             "decoder_hidden_dim": sizes.decoder_width,
-            "decoder_num_heads": decoder_num_heads,
+            "decoder_heads": decoder_heads,
         }
     model = _model(sizes, block, corruption, Objective.denoising(corruption), settings, **decoder)
     _assign(model, arrays, MASKDIT)
@@ -271,7 +273,7 @@ def _assign(model, arrays, names, turned=False):
         assign_linear(encoder.patch_embedding.projection, arrays, parts["projection"])
     else:
         assign_patch(encoder.patch_embedding.projection, arrays, parts["patch"])
-    positions = arrays.get(parts["positions"], sincos(model.grid, model.hidden_dim)[None])
+    positions = arrays.get(parts["positions"], sincos_table(model.grid, model.hidden_dim))
     assign_positions(encoder.position_embedding, positions)
     if decoder.block.decoder_positions == "masked":
         assign_positions(decoder.position_embedding, positions)

@@ -197,19 +197,3 @@ def square_grid(number, name):
     side = math.isqrt(number)
     require(side * side == number, f"`{name}` must be positions of a square grid.", f"{number} positions")
     return side, side
-
-
-def sincos(grid, width):
-    """Fixed positions of patches, sines and cosines of their column and then of their row (MAE, DiT).
-
-    Args:
-        grid: Pair of integers, rows and columns.
-        width: Integer, divisible by 4.
-
-    Returns:
-        Float32 array `(rows * columns, width)`.
-    """
-    require(width % 4 == 0, "The width must be divisible by 4.", width=width)
-    rows, columns = np.unravel_index(np.arange(math.prod(grid)), grid)
-    angles = np.stack([columns, rows])[..., None] * 10_000.0 ** (-np.arange(width // 4) / (width // 4))
-    return np.concatenate([f(of_axis) for of_axis in angles for f in (np.sin, np.cos)], axis=-1).astype("float32")

@@ -98,6 +98,5 @@ def assign_head(head, arrays, parts, used, places, sign=1.0):
 
 
 def assign_positions(embedding, positions):
-    """Fixed positions: they aren't trained."""
+    """Fixed positions, those of the file."""
     embedding.positions.assign(np.asarray(positions).reshape(embedding.positions.shape))
-    embedding.trainable = False

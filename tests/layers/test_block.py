@@ -291,6 +291,9 @@ def test_a_block_is_its_settings():
         "bottleneck": None,
         "cls_to_decoder": "mean",
         "self_conditioning": False,
+        "epsilon": 1e-6,
+        "layer_scale": None,
+        "positions": "learned",
     }
 
 

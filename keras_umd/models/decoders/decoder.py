@@ -113,7 +113,9 @@ class Decoder(BlockNetwork):
         )
         dtype = self.dtype_policy
         self.embedding = self.condition_projection = None
-        self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
+        self.position_embedding = PositionEmbedding(
+            self.grid, self.block.positions, dtype=dtype, name="position_embedding"
+        )
         self.blocks = BlockStack(
             num_layers,
             num_heads,
