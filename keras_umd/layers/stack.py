@@ -81,7 +81,7 @@ class BlockStack(BaseLayer):
             block=self.block,
         )
         require(
-            conditioning == "adaln_zero" or self.block.in_context_of == "condition",
+            self.block.in_context_of == "condition" or conditioning == "adaln_zero",
             "Copies of the label need conditioning 'adaln_zero'.",
             conditioning=conditioning,
             block=self.block,

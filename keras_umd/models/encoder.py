@@ -103,7 +103,7 @@ class Encoder(BlockNetwork):
 
     def _check_block(self):
         require(
-            self.conditioning == "adaln_zero" or self.block.encoder_norm != "adaln",
+            self.block.encoder_norm != "adaln" or self.conditioning == "adaln_zero",
             "A norm that the condition shifts and scales needs conditioning 'adaln_zero'.",
             conditioning=self.conditioning,
             block=self.block,

@@ -111,7 +111,7 @@ def from_dit(
     return model
 
 
-def from_sit(source, *, num_heads=None, decoder_layers=0, **settings):
+def from_sit(source, *, num_heads=None, decoder_layers=None, **settings):
     """A SiT as a `UMD` that computes the same: the network of the velocity on the linear path.
 
     SiT's time is 1 for the image and its velocity is image minus noise, both the other way round than here. Files don't

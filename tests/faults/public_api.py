@@ -21,6 +21,7 @@ import keras_umd
 from keras_umd import Corruption, Objective, data, evaluation, latents, objectives, samplers
 from keras_umd.training import checkpoints, run_directory  # noqa: F401 (part of `training`)
 from keras_umd.training.black_box import write_black_box
+from tests.weights import dit_oracle
 
 # Keras or the library itself calls these, with objects that it has made; a check there would cost every step.
 CALLED_BY_THE_LIBRARY = {
@@ -280,6 +281,10 @@ CALLS = {
     "Objective.from_preset": lambda: {"preset": saved_preset(Objective.denoising(Corruption()))},
     "Objective.save_to_preset": lambda: {"folder": new_folder()},
     "read_weights": lambda: {"path": weights_file()},
+    "from_dit": lambda: {"source": dit_oracle.file("dit"), "num_heads": 2},
+    "from_jit": lambda: {"source": dit_oracle.file("jit")},
+    "from_maskdit": lambda: {"source": dit_oracle.file("maskdit"), "num_heads": 2, "decoder_heads": 4},
+    "from_sit": lambda: {"source": dit_oracle.file("dit"), "num_heads": 2},
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
     "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
@@ -752,7 +757,13 @@ ACCEPTED = {
     "product_share": "0.5",
     "UMD.anomaly_map.timestep": "0, 0.5",
     **dict.fromkeys(("offset", "adjust"), "-1, 0, 0.5"),
-    **dict.fromkeys(("focal", "wrap"), "True"),
+    **dict.fromkeys(("focal", "wrap", "reaches_end"), "True"),
+    # Of other codebases' networks
+    **dict.fromkeys(("least", "Timesteps.scale"), "-1, 0, 0.5"),
+    "mlp_epsilon": NUMBERS,
+    "encoder_norm": "None",
+    "from_jit.noise_scale": "0.5",
+    **dict.fromkeys(("from_dit.decoder_layers", "from_sit.decoder_layers", "BlockStack.num_layers"), "0"),
     "attempts": "0",
     "not_read": "None, {}",
     **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
@@ -826,6 +837,7 @@ ACCEPTED = {
 # What an error may call an argument instead of its name.
 ALIASES = {
     "data": "dataset|train",
+    **dict.fromkeys(("from_dit.source", "from_sit.source", "from_maskdit.source", "from_jit.source"), "path"),
     "x": "images",
     "y": "labels",
     "validation_data": "images|labels",
