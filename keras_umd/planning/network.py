@@ -87,6 +87,9 @@ class Network:
         self_conditioning: Bool.
         encoder, decoder: `Stack`s.
         has_labels: Bool.
+        timestep_inputs, timestep_hidden: Integers, widths of the two layers that embed a timestep.
+        label_hidden: Integer, the width of the layer behind the table of labels, or 0 for a table alone.
+        norm_vectors: Integer, those that the condition gives to the norm behind the encoder.
         adaln, condition_tokens: 1 where the condition modulates the blocks or is a token of each, else 0.
         condition_is_trained: Bool, or `None` for a network without a condition.
     """
@@ -104,6 +107,10 @@ class Network:
         self.decoder = _stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim)
         self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
         self.has_labels = model.num_classes is not None
+        own, width = model.block.timesteps, model.hidden_dim
+        self.timestep_inputs, self.timestep_hidden = (width, 2 * width) if own is None else (own.width, width)
+        self.label_hidden = 2 * width if model.block.labels == "mlp" else 0
+        self.norm_vectors = 2 if model.block.encoder_norm == "adaln" else 0
         self.adaln = int(model.conditioning == "adaln_zero")
         self.condition_tokens = int(model.conditioning == "token")
         self.condition_is_trained = None if embedding is None else bool(embedding.trainable_variables)

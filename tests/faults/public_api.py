@@ -764,6 +764,7 @@ ACCEPTED = {
     "encoder_norm": "None",
     "from_jit.noise_scale": "0.5",
     **dict.fromkeys(("from_dit.decoder_layers", "from_sit.decoder_layers", "BlockStack.num_layers"), "0"),
+    **dict.fromkeys(("Decoder.num_layers", "num_cls_tokens"), "0"),
     "attempts": "0",
     "not_read": "None, {}",
     **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),

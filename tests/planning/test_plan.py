@@ -8,7 +8,7 @@ import pytest
 
 import keras_umd
 from keras_umd import Corruption
-from keras_umd.layers import Block
+from keras_umd.layers import Block, Timesteps
 from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
 from tests.conftest import array
@@ -48,6 +48,9 @@ def counted_flops(model, batch_size):
     return dot_flops(forward.jaxpr), dot_flops(jax.make_jaxpr(model.train_step)(tuple(state), data).jaxpr)
 
 
+DIT = {"affine": False, "timesteps": Timesteps(8), "labels": "table", "head_bias": "patch", "cls_to_decoder": "none"}
+ONE_STACK = Block(**DIT, encoder_norm=None, decoder_positions="masked")
+OF_DIT = {"num_cls_tokens": 0, "num_classes": 3, "num_layers": 2}
 EVERYTHING = Block.modern(
     registers=2, in_context=3, bottleneck=5, value_residual=True, cls_to_decoder="all", self_conditioning=True
 )
@@ -68,6 +71,9 @@ CASES = {
     "half decoded": {"corruption": Corruption(decoded_ratio=0.5), "decoder_hidden_dim": 8},
     "narrower decoder, token, remat": {"conditioning": "token", "decoder_hidden_dim": 8, "remat": True},
     "scan, remat, token": {"scan_blocks": True, "remat": True, "decoder_layers": 3, "conditioning": "token"},
+    "one stack": {**OF_DIT, "block": ONE_STACK, "decoder_layers": 0, "corruption": Corruption.dit()},
+    "one stack, with masks": {**OF_DIT, "block": ONE_STACK},
+    "maskdit": {**OF_DIT, "block": Block(**DIT, encoder_norm="adaln"), "decoder_hidden_dim": 8},
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
     "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }

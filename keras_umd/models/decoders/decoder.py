@@ -80,6 +80,7 @@ class Decoder(BlockNetwork):
     ):
         super().__init__(**kwargs)
         check_positive_integers(channels=channels, num_heads=num_heads)
+        check_integers(0, num_layers=num_layers)
         check_integers(1, optional=True, hidden_dim=hidden_dim)
         self.grid = checked_grid(grid)
         self.patch_size = as_tuple(patch_size, len(self.grid))
