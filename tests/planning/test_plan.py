@@ -73,7 +73,7 @@ CASES = {
     "scan, remat, token": {"scan_blocks": True, "remat": True, "decoder_layers": 3, "conditioning": "token"},
     "one stack": {**OF_DIT, "block": ONE_STACK, "decoder_layers": 0, "corruption": Corruption.dit()},
     "one stack, with masks": {**OF_DIT, "block": ONE_STACK},
-    "maskdit": {**OF_DIT, "block": Block(**DIT, encoder_norm="adaln"), "decoder_hidden_dim": 8},
+    "adaln behind the encoder": {**OF_DIT, "block": Block(**DIT, encoder_norm="adaln"), "decoder_hidden_dim": 8},
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
     "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
