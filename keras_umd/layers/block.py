@@ -132,7 +132,10 @@ class Block(Configurable):
         self.epsilon = float(epsilon)
         self.layer_scale = None if layer_scale is None else float(layer_scale)
         self.positions = str(positions)
-        self._set_surroundings(affine, mlp_epsilon, timesteps, labels, in_context_of)
+        self._set_condition(affine, mlp_epsilon, timesteps, labels, in_context_of)
+        self._set_surroundings(encoder_norm, decoder_positions, head_bias)
+
+    def _set_surroundings(self, encoder_norm, decoder_positions, head_bias):
         check_one_of(ENCODER_NORMS, encoder_norm=encoder_norm)
         check_one_of(DECODER_POSITIONS, decoder_positions=decoder_positions)
         check_one_of(HEAD_BIASES, head_bias=head_bias)
@@ -140,8 +143,7 @@ class Block(Configurable):
         self.decoder_positions = str(decoder_positions)
         self.head_bias = str(head_bias)
 
-    def _set_surroundings(self, affine, mlp_epsilon, timesteps, labels, in_context_of):
-        """What DiT and its relatives have otherwise."""
+    def _set_condition(self, affine, mlp_epsilon, timesteps, labels, in_context_of):
         check_bools(affine=affine)
         check_numbers("[0, 1]", optional=True, mlp_epsilon=mlp_epsilon)
         check_one_of(LABELS, labels=labels)

@@ -194,6 +194,12 @@ def test_a_checkpoints_moving_averages_are_taken_from_any_kind_of_file(tmp_path,
     model = from_dit(tmp_path / "checkpoint.npz", num_heads=2)
     assert "CC BY-NC" in capsys.readouterr().out
     assert_close(predictions(model)["eps"], oracle.dit(network, X, TIMESTEPS - 1, LABELS), 1e-5)
+    import torch  # this test runs beside it
+
+    torch.save({"ema": {name: torch.from_numpy(value) for name, value in network.items()}}, tmp_path / "checkpoint.pt")
+    again = from_dit(tmp_path / "checkpoint.pt", num_heads=2)
+    np.testing.assert_array_equal(predictions(again)["eps"], predictions(model)["eps"])
+    capsys.readouterr()
     jit = {f"model_ema1.net.{name}": value for name, value in oracle.file("jit").items()}
     assert_close(predictions(from_jit(jit, value_range=None))["x0"], predicted("jit"), 1e-5)
     assert "unknown" in capsys.readouterr().out
