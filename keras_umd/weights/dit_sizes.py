@@ -84,12 +84,18 @@ def sizes_of(arrays, names, what, num_heads=None, image_size=None):
         channels=first.shape[1],
         outputs=len(head) // math.prod(patch_size),
         frequencies=array_of(arrays, f"{parts['time_hidden']}.weight", 2, what).shape[1],
-        table=len(array_of(arrays, parts["labels"], 2, what)) if parts["labels"] in arrays else 0,
+        table=_table(arrays, parts, what),
         bottleneck=bottleneck,
         in_context=0 if context is None else np.shape(context)[1],
         head_dim=head_dim,
         **decoder,
     )
+
+
+def _table(arrays, parts, what):
+    """The rows of the table of labels; a MaskDiT may be one without."""
+    name = parts["labels"]
+    return 0 if name not in arrays and "between" in parts else len(array_of(arrays, name, 2, what))
 
 
 def _num_heads(width, head_dim, given):
