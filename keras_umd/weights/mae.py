@@ -97,9 +97,10 @@ def from_mae(
     pair = images.moments(standardized, sizes.channels)
     value_range = overrides.pop("value_range", (-1.0, 1.0)) if pair is not None else None
     decoder = _DecoderOfFile(arrays, sizes)
+    decoder_heads = DECODER_HEADS.get(decoder.width) if decoder_heads is None else decoder_heads
     settings = {
         "num_heads": heads_of(sizes.width, num_heads),
-        "decoder_heads": heads_of(decoder.width, decoder_heads or DECODER_HEADS.get(decoder.width), "decoder_heads"),
+        "decoder_heads": heads_of(decoder.width, decoder_heads, "decoder_heads"),
         "conditioning": _conditioning(corruption, overrides),
     }
     shapes = {**encoder_shapes(sizes), **decoder.shapes()}

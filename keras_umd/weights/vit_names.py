@@ -101,7 +101,8 @@ def without_outer(arrays):
     """The arrays with the names that they have in the encoder alone."""
     inner = {}
     for name, value in arrays.items():
-        short = name
+        # So transformers 5 writes what it calls `decoder_layers`, as the files of before do.
+        short = name.replace("decoder.decoder_encoder.layer.", "decoder.decoder_layers.")
         for prefix in OUTER:
             short = short.removeprefix(prefix)
         require(short not in inner, f"There must be one array {short}, in a model or in a part of it.", name=name)

@@ -10,7 +10,8 @@ import numpy as np
 from keras_umd.layers.block import Block, as_block
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.patches import patch_grid
-from keras_umd.utils.checks import check_integers, is_list, require
+from keras_umd.models.arguments import is_shape
+from keras_umd.utils.checks import check_integers, require
 from keras_umd.weights import standardized as images
 from keras_umd.weights.vit_names import Names, block_arrays, block_shapes, names_of, num_blocks
 
@@ -127,8 +128,13 @@ def grid_of(sizes, image_shape):
         Pair of the grid and of the number of positions before it, of class tokens and registers.
     """
     tokens = len(sizes.cls_tokens)
+    require(
+        image_shape is None or is_shape(image_shape),
+        "`image_shape` must be (height, width, channels), positive integers, or None for the file's.",
+        image_shape=image_shape,
+    )
     possible = [sizes.num_positions - before for before in dict.fromkeys((tokens, 0, tokens + sizes.num_registers))]
-    if image_shape is not None:
+    if image_shape is not None and len(image_shape) == 3:
         grid = patch_grid(image_shape, sizes.patch_size)
         if math.prod(grid) in possible:
             return grid, sizes.num_positions - math.prod(grid)
@@ -158,7 +164,7 @@ def shape_of(sizes, grid, image_shape):
     if image_shape is None:
         return own
     require(
-        is_list(image_shape) and len(image_shape) == len(own) and image_shape[-1] == sizes.channels,
+        len(image_shape) == len(own) and image_shape[-1] == sizes.channels,
         f"`image_shape` must be (height, width, {sizes.channels}), as the file's {own}.",
         image_shape=image_shape,
     )

@@ -70,8 +70,8 @@ def randomized(network, seed=0):
         for name, parameter in network.named_parameters():
             if not name.endswith("decoder_pos_embed"):  # its class token's place is zero, and stays so
                 draw = rng.normal(0, 0.2, tuple(parameter.shape))
-                is_scale = name.endswith(("norm1.weight", "norm2.weight", "norm.weight", "before.weight", "after.weight"))
-                parameter.copy_(torch.from_numpy(draw + is_scale))
+                norms = ("norm1.weight", "norm2.weight", "norm.weight", "before.weight", "after.weight")
+                parameter.copy_(torch.from_numpy(draw + name.endswith(norms)))
     return network.eval()
 
 
