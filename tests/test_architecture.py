@@ -22,7 +22,7 @@ RESTS_ON = {
     "distribution": ["utils"],
     "models": ["objectives", "sampling", "distribution"],
     "methods": ["models"],
-    "weights": ["models"],
+    "weights": ["methods"],
     "plots": ["utils"],
     "planning": ["corruption"],
     "training": ["plots", "planning", "models"],

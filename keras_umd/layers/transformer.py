@@ -13,7 +13,7 @@ from keras_umd.layers.dense import Dense
 from keras_umd.layers.norms import RMSNorm
 from keras_umd.layers.rotary import rotate, rotation
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_numbers, check_one_of, check_positive_integers, require
 
 CONDITIONINGS = ("adaln_zero", "token", None)
 
@@ -53,6 +53,7 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     Args:
         epsilon: Float.
+        affine: Bool. Whether it has a scale and an offset of its own; in DiT it has none.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -64,15 +65,23 @@ class LayerNorm(keras.layers.LayerNormalization):
         Float tensor of the shape of `tokens`.
     """
 
-    def __init__(self, epsilon=1e-6, **kwargs):
+    def __init__(self, epsilon=1e-6, affine=True, **kwargs):
         check_numbers("[0, 1]", epsilon=epsilon)
-        super().__init__(epsilon=epsilon, **kwargs)
+        check_bools(affine=affine)
+        self.affine = bool(affine)
+        super().__init__(epsilon=epsilon, **(kwargs if affine else {**kwargs, "center": False, "scale": False}))
 
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):
         super().build(tokens_shape)
 
+    def get_config(self):
+        return {**super().get_config(), "affine": self.affine}
+
     def call(self, tokens, shift=None, scale=None, lengths=None):
-        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        if self.affine:
+            gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        else:
+            gamma, beta = ops.ones((tokens.shape[-1],)), ops.zeros((tokens.shape[-1],))
         if scale is not None:
             scale = 1 + ops.cast(scale, "float32")
             gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
@@ -85,7 +94,8 @@ class LayerNorm(keras.layers.LayerNormalization):
 
 def make_norm(block, **kwargs):
     """The normalisation of tokens that a `Block` asks for."""
-    return RMSNorm(**kwargs) if block.norm == "rms" else LayerNorm(**kwargs)
+    options = {"epsilon": block.epsilon, **kwargs}
+    return RMSNorm(**options) if block.norm == "rms" else LayerNorm(affine=block.affine, **options)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -221,7 +231,8 @@ class TransformerBlock(BaseLayer):
         self.block = as_block(block)
         self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
         self.attention = self.attention_class(num_heads, self.block, dtype=self.dtype_policy, name="attention")
-        self.mlp_norm = make_norm(self.block, dtype=self.dtype_policy, name="mlp_norm")
+        epsilon = {} if self.block.mlp_epsilon is None else {"epsilon": self.block.mlp_epsilon}
+        self.mlp_norm = make_norm(self.block, **epsilon, dtype=self.dtype_policy, name="mlp_norm")
         self.drop_path = None  # a `DropPath`, for fine-tuning
 
     def build(self, tokens_shape, condition_shape=None):
@@ -237,6 +248,10 @@ class TransformerBlock(BaseLayer):
         if self.block.mlp == "swiglu":
             self.mlp_gate = Dense(mlp_dim, name="mlp_gate", **options)
             self.mlp_gate.build((*tokens_shape[:-1], hidden_dim))
+        if self.block.layer_scale is not None:
+            start = {"initializer": keras.initializers.Constant(self.block.layer_scale)}
+            self.attention_scale = self.add_weight(shape=(hidden_dim,), **start, name="attention_scale")
+            self.mlp_scale = self.add_weight(shape=(hidden_dim,), **start, name="mlp_scale")
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
@@ -285,7 +300,12 @@ class TransformerBlock(BaseLayer):
     def _attend(self, tokens, num_outputs, given, lengths):
         """A tuple of what attention returns."""
         mixed = self.attention(tokens, num_outputs=num_outputs, **given, lengths=lengths)
-        return mixed if given["return_value"] else (mixed,)
+        mixed, *value = mixed if given["return_value"] else (mixed,)
+        return self._scaled(mixed, "attention_scale"), *value
+
+    def _scaled(self, branch, name):
+        """A branch times its LayerScale, the weight called `name`, where the block has one."""
+        return branch if self.block.layer_scale is None else branch * ops.cast(getattr(self, name), branch.dtype)
 
     def _kept(self, branch):
         return branch if self.drop_path is None else self.drop_path(branch)
@@ -293,8 +313,10 @@ class TransformerBlock(BaseLayer):
     def _mlp(self, x):
         if self.block.mlp == "swiglu":
             gate = keras.activations.silu(project(self.mlp_gate, x))
-            return project(self.mlp_output, gate * project(self.mlp_hidden, x))
-        return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
+            hidden = gate * project(self.mlp_hidden, x)
+        else:
+            hidden = keras.activations.gelu(project(self.mlp_hidden, x), approximate=self.block.mlp == "gelu")
+        return self._scaled(project(self.mlp_output, hidden), "mlp_scale")
 
 
 def _with_condition(tokens, condition, lengths):

@@ -170,7 +170,9 @@ class FeatureExtractor(keras.Model):
         drop_paths(self.encoder.blocks, drop_path)
         self.drop_path = float(drop_path)
         self.encoder.build((None, *self.image_shape))
-        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        self.condition_embedding = condition_embedding(
+            hidden_dim, num_classes, conditioning, self.dtype_policy, self.encoder.block
+        )
         self.built = True
         propagate_trainable(self)
 

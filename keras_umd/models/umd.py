@@ -29,7 +29,7 @@ from keras_umd.models import (
     training,
 )
 from keras_umd.models import teacher as teaching
-from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
+from keras_umd.models.arguments import check_arguments, check_one_stack, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
@@ -81,18 +81,22 @@ class UMD(keras.Model):
             generate images, at least twice the numbers of a patch.
         num_layers: Integer. Blocks of the encoder.
         num_heads: Integer.
-        decoder_layers: Integer. Blocks of the decoder.
+        decoder_layers: Integer. Blocks of the decoder; 0 for a network that is one stack, which can't predict patches
+            that are masked.
         num_classes: Integer, or `None` for a model without labels.
         label_dropout: Float in [0, 1). Share of the labels dropped in training, for classifier-free guidance.
-        num_cls_tokens: Integer, at least 1. The paper has 1, the authors' code 4, which start and stay equal.
+        num_cls_tokens: Integer, at least 0. The paper has 1, the authors' code 4, which start and stay equal. Without
+            any the representation is the mean of the patches' tokens.
         conditioning: `"adaln_zero"`, `"token"`, or `None` for a network that sees neither timestep nor label.
         corruption: `Corruption`. Defaults to the paper's UMD.
         objective: `Objective`. Defaults to the paper's for this corruption, `Objective.denoising(corruption)`.
         value_range: Pair of floats. Float images must lie in it; uint8 images are scaled to it. `None` is for latents:
             no uint8, no range, and no clipping of x_0 in sampling.
-        decoder_hidden_dim: Integer, a multiple of `hidden_dim // num_heads`. Width of the decoder, whose heads are as
-            wide as the encoder's. Half the width takes three tenths off a training step; on the digits the
+        decoder_hidden_dim: Integer. Width of the decoder, whose heads are as wide as the encoder's unless
+            `decoder_heads` says otherwise. Half the width takes three tenths off a training step; on the digits the
             representation is as good and the samples are worse (`benchmarks/cheaper_settings.py`).
+        decoder_heads: Integer, a divisor of the decoder's width, its number of heads. Defaults to heads as wide as the
+            encoder's.
         scan_blocks: Bool. On JAX, run equal blocks as one loop over their stacked weights, so that the program has one
             block of each kind, and `remat` is sure to save memory. Weights, results and files are the same; no effect
             on the other backends.
@@ -138,6 +142,7 @@ class UMD(keras.Model):
         seed=None,
         objective=None,
         block=None,
+        decoder_heads=None,
         decoder=None,
         teacher=None,
         **kwargs,
@@ -163,7 +168,8 @@ class UMD(keras.Model):
         hidden_dim, num_layers, num_heads = int(hidden_dim), int(num_layers), int(num_heads)
         decoder_layers, num_cls_tokens = int(decoder_layers), int(num_cls_tokens)
         num_classes = None if num_classes is None else int(num_classes)
-        decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
+        num_of_decoder = num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads)
+        check_one_stack(decoder_layers, corruption)
         grid = patch_grid(image_shape, patch_size)
         patch_size = as_tuple(patch_size, len(grid))
         corruption.check_grid(grid)
@@ -181,18 +187,21 @@ class UMD(keras.Model):
         self.value_range = None if value_range is None else tuple(value_range)
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
         self.patch_size = patch_size
+        self.decoder_heads = None if decoder_heads is None else num_of_decoder
         self.objective = objective
         self.block = as_block(block)
         check_instances(DecoderKind, "a decoder, as decoders.Cross(),", optional=True, decoder=decoder)
         self.decoder_kind = decoder
         self.pack = packing.checked(pack, self.block, decoder)
         how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
-        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        self.condition_embedding = condition_embedding(
+            hidden_dim, num_classes, conditioning, self.dtype_policy, self.block
+        )
         check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
         teaching.check_readings(teacher, corruption, objective)
         self.teacher = teacher
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
-        self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
+        self._build_decoder(decoder_layers, num_of_decoder, decoder_hidden_dim, **how)
         self._prepare_training(seed)
 
     def _build_encoder(self, num_layers, num_heads, num_cls_tokens, **how):
@@ -234,7 +243,10 @@ class UMD(keras.Model):
         self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
         # Where nothing is ever masked, the mask token gets no gradient, and where no pixels are read, their head gets
         # none; some backends warn of that.
-        self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
+        has_masks = any(view.mask is not None for view in self.corruption.views)
+        self.decoder.mask_token.trainable = has_masks
+        if self.block.decoder_positions == "masked" and not has_masks:
+            self.decoder.position_embedding.trainable = False
         self.decoder.head.trainable = not set(self.objective.pixel_predictions).isdisjoint(self.objective.heads())
         if kind is not None:
             self.decoder.settle(self.objective, self.corruption)
@@ -619,6 +631,8 @@ class UMD(keras.Model):
             **self._own_config(),
             "ema_decays": [keras.saving.serialize_keras_object(average.decay) for average in self.averages],
             "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
+            # Where it is set: models of before are described as before.
+            **({} if self.decoder_heads is None else {"decoder_heads": self.decoder_heads}),
             **adaptation.adaptations(self.network_layers()),
         }
 
