@@ -129,7 +129,10 @@ class SelfAttention(BaseLayer):
         self.num_heads = int(num_heads)
         self.block = as_block(block)
 
-    def build(self, tokens_shape, context_shape=None):
+    def build(self, tokens_shape):
+        self._build_projections(tokens_shape, tokens_shape)
+
+    def _build_projections(self, tokens_shape, context_shape):
         hidden_dim = tokens_shape[-1]
         require(
             hidden_dim % self.num_heads == 0,
@@ -139,8 +142,7 @@ class SelfAttention(BaseLayer):
         )
         for name in ("query", "key", "value", "output_projection"):
             projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
-            is_of_context = context_shape is not None and name in ("key", "value")
-            projection.build(context_shape if is_of_context else tokens_shape)
+            projection.build(context_shape if name in ("key", "value") else tokens_shape)
             setattr(self, name, projection)
         if self.block.qk_norm:
             self.query_norm = RMSNorm(dtype=self.dtype_policy, name="query_norm")
