@@ -13,6 +13,7 @@ from keras import ops
 from keras_umd.backend.frameworks import BACKEND
 from keras_umd.backend.gradients import value_and_gradients
 from keras_umd.backend.processes import is_first_process, to_numpy
+from keras_umd.utils.arrays import as_numpy_type
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_paths
 
@@ -33,8 +34,7 @@ def write_black_box(path, model, batch, about):
     arrays = {f"weights/{variable.path}": to_numpy(variable.value) for variable in _weights(model)}
     arrays.update({name: to_numpy(batch[name]) for name in ("images", "labels") if batch[name] is not None})
     arrays.update({f"draws/{name}": to_numpy(value) for name, value in batch["draws"].items()})
-    # NumPy has no bfloat16; float32 holds its values.
-    arrays = {name: x.astype("float32") if x.dtype.name == "bfloat16" else x for name, x in arrays.items()}
+    arrays = {name: as_numpy_type(array) for name, array in arrays.items()}
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)  # the optimizer isn't run again
     versions = {"backend": BACKEND, "keras": keras.__version__}
