@@ -227,8 +227,7 @@ def guard_steps(model, sigma, window):
 
 
 def _guard_steps(model, sigma, window):
-    outer = model.optimizer if hasattr(model.optimizer, "inner_optimizer") else None  # a LossScaleOptimizer
-    if num_replicas() > 1 and outer is not None and not isinstance(outer, GuardedOptimizer):
+    if num_replicas() > 1 and isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         raise NotImplementedError(
             "A guard can't work with float16's scaled loss on several replicas of `tf.distribute`; train in bfloat16, "
             f"or with JAX and keras.distribution. Received: {num_replicas()} replicas"

@@ -84,9 +84,10 @@ class Guard(keras.callbacks.Callback):
             warnings.warn(f"The steps of this training are not guarded: {error}", stacklevel=2)
             self._state = None
             return
-        if self._state.keeps_first != (self.directory is not None):
-            self._state.keeps_first = self.directory is not None
-            model.train_function = None  # compiled without, or with
+        keeps_first = self.directory is not None and model.steps_per_execution > 1
+        if self._state.keeps_first != keeps_first:
+            self._state.keeps_first = keeps_first
+            model.train_function = None  # compiled without it, or with
 
     def on_train_begin(self, logs=None):
         self._num_rollbacks, self._num_skipped = 0, None
