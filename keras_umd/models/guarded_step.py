@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_umd.backend import assign_on_each_replica, num_replicas
+from keras_umd.backend import assign_on_each_replica, mean_over_replicas, num_replicas
 from keras_umd.backend.steps import STATE_IS_VALUES, value_now
 from keras_umd.models.guarding import GuardedOptimizer, innermost, judges_behind_the_update
 
@@ -68,6 +68,7 @@ class GuardedStep:
     def _judge(self, condition):
         norm = next(variable for variable in self.model.optimizer.variables if variable.name == "gradient_norm")
         before = [(variable, value_now(variable)) for variable in self.state.variables]
+        self.state.loss.assign(mean_over_replicas(value_now(self.state.loss)))  # all must judge alike
         self.state.judge(value_now(self.state.loss), value_now(norm))
         for variable, value in before:
             variable.assign(ops.where(condition, ops.convert_to_tensor(variable), value))

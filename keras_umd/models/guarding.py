@@ -41,10 +41,11 @@ class GuardState(keras.metrics.Metric):
         super().__init__(name="guard", dtype="float32")
         self.sigma, self.window = sigma, window
 
-        def variable(name, shape=(), aggregation="only_first_replica"):
-            return self.add_variable(shape, "zeros", dtype="float32", aggregation=aggregation, name=name)
+        def variable(name, shape=()):
+            # Each replica of `tf.distribute` keeps its own, of equal values: it must not read their sum.
+            return self.add_variable(shape, "zeros", dtype="float32", aggregation="only_first_replica", name=name)
 
-        self.loss = variable("loss", aggregation="mean")  # of the step that runs, over the replicas
+        self.loss = variable("loss")  # of the step that runs
         self.norm = variable("norm")
         self.history = variable("history", (2, window))  # losses, norms of the gradients
         self.num_remembered = variable("num_remembered")
