@@ -20,7 +20,8 @@ from keras_umd.backend.steps import run_step, value_now
 from keras_umd.corruption.view import network_inputs
 from keras_umd.models import teacher
 from keras_umd.models.fit_inputs import refuse_weights
-from keras_umd.models.guarding import GuardedStep, innermost
+from keras_umd.models.guarded_step import GuardedStep
+from keras_umd.models.guarding import innermost
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 
 

@@ -23,6 +23,7 @@ from keras_umd.models import (
     filling,
     fine_tuning,
     fit_inputs,
+    guarded_step,
     guarding,
     packing,
     reconstruction,
@@ -475,9 +476,12 @@ class UMD(keras.Model):
         is_new = force or self.train_function is None
         super().make_train_function(force)
         if is_new:
-            self.train_function = in_one_program(self, self.train_step, self.train_function, fit_inputs.is_on_device)
+            weights = guarded_step.kept_weights(self)
+            self.train_function = in_one_program(
+                self, self.train_step, self.train_function, fit_inputs.is_on_device, weights
+            )
         if is_new and self.guards:
-            self.train_function = guarding.keeping_the_batch(self.train_function, self.guards[0])
+            self.train_function = guarded_step.keeping_the_report(self.train_function, self.guards[0])
 
     def make_test_function(self, force=False):
         """Keras' own; on JAX with data on the device, its steps as one program."""

@@ -166,6 +166,18 @@ def test_the_directory_may_vanish_in_mid_run(run, tmp_path):
     run().fit().assert_equals(first)
 
 
+def test_a_clock_that_was_set_back_is_no_hindrance(run, killed, monkeypatch):
+    """The newest checkpoint is the one with the highest number, whatever the times of the files."""
+    for path in [killed, *killed.rglob("*")]:
+        newest = path.name == "000000003" or path.parent.name == "000000003"
+        os.utime(path, (1e9, 1e9) if newest else (2e9, 2e9))  # that of 2001, among those of 2033
+    with monkeypatch.context() as patch:
+        patch.setattr(run_directory.time, "strftime", lambda *_: "1970-01-01 00:00:00+0000")
+        resumed = run().fit()
+    resumed.assert_equals(run("whole").fit())
+    assert resumed.history.epoch == [1, 2]
+
+
 # Damage
 
 
