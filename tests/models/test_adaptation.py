@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import data, recipes
+from keras_umd import Corruption, data, recipes
 from keras_umd.layers.dense import Dense
 from keras_umd.weights import load_small_vision
 from tests.conftest import QUICK, array, trained_like
@@ -47,7 +47,7 @@ def assert_same_state(model, other):
 
 @pytest.mark.parametrize("average_first", [True, False])
 def test_a_model_with_lora_and_averages_trains_is_saved_and_goes_on(small_model, images, tmp_path, average_first):
-    model = small_model()
+    model = small_model(corruption=Corruption.dit(), conditioning="token")
     if average_first:  # pre-trained, and averaged
         model.compile(recipes.AdamW(1e-2, ema_decay=0.5), **QUICK)
         model.fit(images[:8], batch_size=8, verbose=0)

@@ -25,7 +25,7 @@ def history(model, images, labels):
 def test_losses_and_updates_are_the_same(shared_model, images, labels, way, conditioning):
     """Of blocks that are modulated, and of plain ones, which get the condition as a token."""
     settings = {"num_layers": 2, "decoder_layers": 2, "decoder_hidden_dim": 8, "num_classes": 3}
-    settings["conditioning"] = conditioning
+    settings |= {"conditioning": conditioning, "corruption": Corruption.maskdit()}
     step = {**QUICK_STEP, "optimizer": "adam"}
     plain, other = (trained_like(shared_model(step, **settings, **how)) for how in ({}, WAYS[way]))
     (expected, weights), (losses, others) = (history(model, images, labels) for model in (plain, other))
