@@ -29,17 +29,8 @@ def globally(request):
 def small_model(**overrides):
     keras.utils.set_random_seed(0)
     sizes = {"image_shape": (8, 8, 3), "patch_size": 2, "hidden_dim": 24, "num_heads": 2, "num_layers": 1}
-    return UMD(
-        **{
-            **sizes,
-            "decoder_layers": 1,
-            "conditioning": "token",
-            "num_classes": 3,
-            "seed": 0,
-            "dtype": "float32",
-            **overrides,
-        }
-    )
+    sizes |= {"decoder_layers": 1, "num_classes": 3}
+    return UMD(**{**sizes, "conditioning": "token", "seed": 0, "dtype": "float32", **overrides})
 
 
 def everything():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.faults import IN_FULL
-from tests.faults.train import make_data, train
+from tests.faults.train import make_data
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 ROOT = pathlib.Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import pytest
 from keras_umd import Corruption, View
 from keras_umd.corruption.levels import Levels
 from keras_umd.corruption.noise import Gaussian
-from tests.conftest import PLAIN, QUICK, QUICK_STEP, array
+from tests.conftest import QUICK, QUICK_STEP, array
 
 BACKEND = keras.backend.backend()
 
@@ -59,9 +59,8 @@ SOURCES = {
 @pytest.mark.parametrize("source", SOURCES)
 def test_fit_takes_every_source_with_and_without_labels(shared_model, images, labels, source, with_labels):
     """Compiled without labels: a batch from some sources has a size that TensorFlow doesn't know."""
-    model = shared_model(
-        {"optimizer": "sgd", **QUICK} if with_labels else QUICK_STEP, num_classes=3 if with_labels else None
-    )
+    compiled, num_classes = ({"optimizer": "sgd", **QUICK}, 3) if with_labels else (QUICK_STEP, None)
+    model = shared_model(compiled, num_classes=num_classes)
     data = SOURCES[source](*((images, labels) if with_labels else (images,)))
     data = data if isinstance(data, tuple) else (data,)
     history = model.fit(*data, batch_size=8 if source == "arrays" else None, verbose=0, shuffle=False).history
