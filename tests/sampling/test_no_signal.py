@@ -34,6 +34,7 @@ def ideal_denoiser(x, timestep):
     return MEAN + signal * DEVIATION**2 * centred, sigma * centred
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=NAMES)
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 10])
 def test_all_rows_are_finite_and_a_known_image_is_reached(sampler, num_steps):
@@ -50,6 +51,7 @@ def test_all_rows_are_finite_and_a_known_image_is_reached(sampler, num_steps):
     np.testing.assert_allclose(array(sample), image, atol=1e-5)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("sampler", "order"),
     [(lambda timesteps: DDIM(0.0, timesteps), 1), (DPMSolverPP2M, 2), (Heun, 2)],
@@ -77,6 +79,7 @@ def test_order_of_convergence_from_no_signal_on(sampler, order):
     np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), order, atol=0.35)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=NAMES)
 def test_gaussian_data_is_sampled_with_its_mean_and_variance(sampler):
     x_T = np.random.default_rng(0).normal(size=(4000, 2)).astype("float32")
