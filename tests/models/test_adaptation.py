@@ -197,8 +197,8 @@ def test_a_quantised_model_is_saved_and_loaded(small_model, images, tmp_path, mo
 
 
 @pytest.mark.host
-def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images, tmp_path):
-    extractor = trained_like(small_model()).feature_extractor(pooling="mean")
+def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(plain_model, images, tmp_path):
+    extractor = trained_like(plain_model()).feature_extractor(pooling="mean")
     for adapt in (lambda: extractor.encoder.blocks[0].mlp_hidden.enable_lora(2), lambda: extractor.quantize("int8")):
         adapt()
         extractor.save(tmp_path / "extractor.keras")
@@ -207,8 +207,8 @@ def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images,
 
 
 @pytest.mark.host
-def test_a_failed_quantisation_leaves_the_model_as_it_was(small_model):
-    model = trained_like(small_model())
+def test_a_failed_quantisation_leaves_the_model_as_it_was(plain_model):
+    model = trained_like(plain_model())
     model.compile(recipes.AdamW(1e-3, ema_decay=0.5), **QUICK)
     model.averages[0].update()
     for variable in model.encoder.trainable_variables:
@@ -248,8 +248,8 @@ def test_quantisation_by_layer_does_not_mix_with_averages(small_model):
 
 
 @pytest.mark.host
-def test_a_quantised_model_with_lora_keeps_both(small_model, images, tmp_path):
-    model = with_lora(trained_like(small_model()))
+def test_a_quantised_model_with_lora_keeps_both(plain_model, images, tmp_path):
+    model = with_lora(trained_like(plain_model()))
     model.quantize("int8")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
