@@ -175,6 +175,22 @@ def array(x):
     return np.asarray(keras.ops.convert_to_numpy(x.value if isinstance(x, keras.Variable) else x))
 
 
+def in_one_program(function):
+    """The function, on JAX as one program: op by op it makes one for each operation and shape, of 10 ms each.
+
+    What it calls must be built. Random sequences stay where they are.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    def run(*args):
+        with keras.StatelessScope():
+            return function(*args)
+
+    return jax.jit(run)
+
+
 def trained_like(model):
     """Random weights in the places that start at zero, so that inputs reach the outputs."""
     rng = np.random.default_rng(0)
