@@ -10,7 +10,7 @@ from keras_umd.layers import Block, BlockStack, PatchEmbedding, RMSNorm, SelfAtt
 from keras_umd.layers.rotary import grid_positions, rotate, rotation
 from keras_umd.models.decoders import Decoder
 from keras_umd.models.encoder import Encoder
-from tests.conftest import array, trained_like
+from tests.conftest import array, in_one_program, trained_like
 from tests.layers.test_transformer import gradient
 
 RNG = np.random.default_rng(0)
@@ -183,7 +183,8 @@ def test_a_modern_stack_is_the_same_however_it_is_run(way, conditioning):
         keras.utils.set_random_seed(0)
         stack = BlockStack(5, 2, conditioning=conditioning, block=EVERYTHING, **how)
         stack = built(stack, TOKENS.shape, CONDITION.shape)
-        return keras.tree.flatten(stack(TOKENS, CONDITION, positions=POSITIONS, **options))
+        run = in_one_program(lambda *inputs: stack(*inputs, positions=POSITIONS, **options))
+        return keras.tree.flatten(run(TOKENS, CONDITION))
 
     options = {"collect": (1, 3, 5), "num_outputs": 4}
     ways = {"remat": {"remat": True}, **WAYS}

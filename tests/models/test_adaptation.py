@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import data, recipes
+from keras_umd import Corruption, data, recipes
 from keras_umd.layers.dense import Dense
 from keras_umd.weights import load_small_vision
 from tests.conftest import QUICK, array, trained_like
@@ -47,7 +47,7 @@ def assert_same_state(model, other):
 
 @pytest.mark.parametrize("average_first", [True, False])
 def test_a_model_with_lora_and_averages_trains_is_saved_and_goes_on(small_model, images, tmp_path, average_first):
-    model = small_model()
+    model = small_model(corruption=Corruption.dit(), conditioning="token")
     if average_first:  # pre-trained, and averaged
         model.compile(recipes.AdamW(1e-2, ema_decay=0.5), **QUICK)
         model.fit(images[:8], batch_size=8, verbose=0)
@@ -197,8 +197,8 @@ def test_a_quantised_model_is_saved_and_loaded(small_model, images, tmp_path, mo
 
 
 @pytest.mark.host
-def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images, tmp_path):
-    extractor = trained_like(small_model()).feature_extractor(pooling="mean")
+def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(plain_model, images, tmp_path):
+    extractor = trained_like(plain_model()).feature_extractor(pooling="mean")
     for adapt in (lambda: extractor.encoder.blocks[0].mlp_hidden.enable_lora(2), lambda: extractor.quantize("int8")):
         adapt()
         extractor.save(tmp_path / "extractor.keras")
@@ -207,8 +207,8 @@ def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images,
 
 
 @pytest.mark.host
-def test_a_failed_quantisation_leaves_the_model_as_it_was(small_model):
-    model = trained_like(small_model())
+def test_a_failed_quantisation_leaves_the_model_as_it_was(plain_model):
+    model = trained_like(plain_model())
     model.compile(recipes.AdamW(1e-3, ema_decay=0.5), **QUICK)
     model.averages[0].update()
     for variable in model.encoder.trainable_variables:
@@ -248,8 +248,8 @@ def test_quantisation_by_layer_does_not_mix_with_averages(small_model):
 
 
 @pytest.mark.host
-def test_a_quantised_model_with_lora_keeps_both(small_model, images, tmp_path):
-    model = with_lora(trained_like(small_model()))
+def test_a_quantised_model_with_lora_keeps_both(plain_model, images, tmp_path):
+    model = with_lora(trained_like(plain_model()))
     model.quantize("int8")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

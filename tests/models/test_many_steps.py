@@ -16,6 +16,12 @@ pytestmark = pytest.mark.backends("jax")
 IMAGES = np.random.default_rng(0).integers(0, 256, (26, 8, 8, 1)).astype("uint8")
 
 
+@pytest.fixture
+def small_model(plain_model):
+    """The method isn't the subject."""
+    return plain_model
+
+
 class Record(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.logs = []

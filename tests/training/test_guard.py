@@ -20,6 +20,12 @@ BACKEND = keras.backend.backend()
 COMPILED = {"jit_compile": False} if BACKEND == "tensorflow" else {}
 
 
+@pytest.fixture
+def small_model(plain_model):
+    """The method isn't the subject."""
+    return plain_model
+
+
 class Batches(keras.utils.PyDataset):
     """Batches of 8 float images, the same in each epoch, some of them spoilt."""
 
