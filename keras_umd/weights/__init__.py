@@ -1,7 +1,8 @@
 """Weights from other codebases, and presets to others."""
 
+from keras_umd.weights.exporting import export
 from keras_umd.weights.files import read_weights
 from keras_umd.weights.sharing import upload
 from keras_umd.weights.small_vision import load_small_vision
 
-__all__ = ["load_small_vision", "read_weights", "upload"]
+__all__ = ["export", "load_small_vision", "read_weights", "upload"]
