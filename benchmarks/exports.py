@@ -2,8 +2,8 @@
 
 python benchmarks/exports.py [--model umd_digits] [--backends jax tensorflow torch] [--batch-size 8]
 
-Each format that a backend can write is read by its own runtime: ONNX by onnxruntime, LiteRT by ai-edge-litert, OpenVINO by
-its own, SavedModel by TensorFlow, and PyTorch's by PyTorch. What they need beside the backends:
+Each format that a backend can write is read by its own runtime: onnxruntime, ai-edge-litert, OpenVINO, TensorFlow
+for a SavedModel, PyTorch. What they need beside the backends:
 
 pip install onnx onnxruntime onnxscript tf2onnx jax2onnx ai-edge-litert openvino
 

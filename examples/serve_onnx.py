@@ -1,9 +1,9 @@
 """Features and new digits from exported files, with onnxruntime and NumPy alone: neither Keras nor a backend.
 
-    pip install onnxruntime numpy
-    keras-umd export umd_digits --path encoder.onnx
-    keras-umd export umd_digits --what sampler --num-steps 20 --guidance 2 --path sampler.onnx
-    python examples/serve_onnx.py encoder.onnx sampler.onnx
+pip install onnxruntime numpy
+keras-umd export umd_digits --path encoder.onnx
+keras-umd export umd_digits --what sampler --num-steps 20 --guidance 2 --path sampler.onnx
+python examples/serve_onnx.py encoder.onnx sampler.onnx
 """
 
 import sys

@@ -4,7 +4,6 @@ import dataclasses
 import os
 
 from keras_umd.backend.frameworks import BACKEND, torch
-from keras_umd.utils.optional import import_optional
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -71,6 +70,11 @@ def refusal(format):
     )
 
 
+def needed(format):
+    """The modules that writing a format on this backend needs."""
+    return FORMATS[format].packages[BACKEND]
+
+
 def export_program(program, path, format):
     """Write a program with an input batch of any size.
 
@@ -78,14 +82,9 @@ def export_program(program, path, format):
         program: Built `keras.Model` whose `call` takes the tensors of `input_specs()` in their order, and returns a
             dictionary with the keys `output_names`, sorted.
         path: String. Must end as files of the format do.
-        format: String, a key of `FORMATS` that this backend can write.
-
-    Raises:
-        ImportError: if a package is missing, with the command that installs it.
+        format: String, a key of `FORMATS` that this backend can write, and whose `needed` modules are installed.
     """
     of_format, specs = FORMATS[format], program.input_specs()
-    for module in of_format.packages[BACKEND]:
-        import_optional(module, f"format={format!r} on {BACKEND} needs {module}: pip install {module}")
     options = {"verbose": False, "input_signature": specs}
     if torch and format == "onnx":
         _onnx_from_torch(program, path, specs)
@@ -115,7 +114,8 @@ def _onnx_from_torch(program, path, specs):
 
 def _name_onnx(path, inputs, outputs):
     """Names of our own, since each converter has others; and the first axis called `batch`."""
-    onnx = import_optional("onnx", "Names of inputs need onnx: pip install onnx")
+    import onnx
+
     model = onnx.load(path)
     graph = model.graph
     new = dict(zip([x.name for x in graph.input], inputs, strict=True))
@@ -132,7 +132,8 @@ def _name_onnx(path, inputs, outputs):
 
 def _name_openvino(path, inputs, outputs):
     """Names of our own; and no results beside the outputs, as TensorFlow's custom gradients leave them."""
-    openvino = import_optional("openvino", "OpenVINO's files need openvino: pip install openvino")
+    import openvino
+
     read = openvino.Core().read_model(path)
     results = read.outputs[: len(outputs)]
     for tensors, names in ((read.inputs, inputs), (results, outputs)):

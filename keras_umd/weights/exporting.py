@@ -3,12 +3,14 @@
 import os
 import pathlib
 
-from keras_umd.backend.exporting import FORMATS, export_program, refusal
+from keras_umd.backend.exporting import FORMATS, export_program, needed, refusal
+from keras_umd.models.adaptation import plain_copy
 from keras_umd.models.feature_extractor import FeatureExtractor
 from keras_umd.models.umd import UMD
 from keras_umd.sampling.settings import settings_of
 from keras_umd.utils.checks import check_instances, check_one_of, check_paths, require
-from keras_umd.weights.programs import DenoiserProgram, EncoderProgram, SamplerProgram, plain_copy
+from keras_umd.utils.optional import import_optional
+from keras_umd.weights.programs import DenoiserProgram, EncoderProgram, SamplerProgram
 
 # The options of each part: arguments of `UMD.feature_extractor` and of `UMD.generate`.
 PARTS = {
@@ -72,6 +74,8 @@ def export(model, path, what="encoder", format="onnx", weights="average", **opti
     reason = refusal(format)
     if reason is not None:
         raise ValueError(reason)
+    for module in needed(format):
+        import_optional(module, f"format={format!r} needs {module} here: pip install {module}")
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     export_program(program, path, format)
 
@@ -86,7 +90,7 @@ def _program(model, what, weights, options):
             options=options,
         )
         return EncoderProgram(model)
-    model = plain_copy(model, weights)
+    model = plain_copy(model, weights, dtype="float32", scan_blocks=False, remat=False)
     if what == "encoder":
         return EncoderProgram(model.feature_extractor(**options))
     if what == "denoiser":

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.models.adaptation import plain_values
 from keras_umd.sampling.denoiser import guided, predict
 from keras_umd.utils.checks import require
 from keras_umd.utils.images import as_uint8
@@ -131,16 +130,3 @@ def _condition_specs(model, *names):
         return {}
     specs = dict.fromkeys(names, ((), "float32"))
     return specs if model.num_classes is None else {**specs, "labels": ((), "int32")}
-
-
-def plain_copy(model, weights):
-    """A `UMD` in float32 with the averaged or raw weights of another, LoRA factors and int8 scales in its kernels."""
-    left_out = ("name", "trainable", "frozen", "lora", "quantized")
-    config = {name: value for name, value in model.get_config().items() if name not in left_out}
-    config |= {"ema_decays": [], "dtype": "float32", "scan_blocks": False, "remat": False}
-    values = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
-    plain = plain_values(model.network_layers(), values)
-    copy = type(model).from_config(config)
-    for variable in copy.network_weights:
-        variable.assign(plain[variable.path])
-    return copy
