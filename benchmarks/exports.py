@@ -167,7 +167,8 @@ def measure(args):
                     turns = {"its": lambda run=run, inputs=inputs: run(inputs), "keras": of_keras}
                     times = common.in_turns(turns, args.repeats)
             except (ImportError, ValueError) as error:
-                rows.append([*row, str(error)])
+                if [*row[:2], "encoder", str(error)] not in rows:  # of all parts
+                    rows.append([*row, str(error)])
                 continue
             milliseconds = [float(1e3 * np.median(times[name][:, 1])) for name in turns]
             rows.append([*row, *worst, size / 1e3, *milliseconds])
@@ -181,8 +182,8 @@ def show(rows):
             worst, largest, size, its, keras_ms = row[3:]
             print(f"| {' | '.join(row[:3])} | {worst:.2g} | {largest:.3g} | {size:.0f} | {its:.2f} | {keras_ms:.2f} |")
     for row in rows:
-        if len(row) < len(COLUMNS) and row[2] == "encoder":
-            print(f"\n{row[0]}, {row[1]}: {row[3]}")
+        if len(row) < len(COLUMNS):
+            print(f"\n{row[0]}, {row[1]}, {row[2]}: {row[3]}")
 
 
 def main():

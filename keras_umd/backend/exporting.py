@@ -58,14 +58,23 @@ FORMATS = {
 }
 
 
-def refusal(format):
+# Of programs with a loop, beside `reasons`.
+NO_LOOPS = {("jax", "onnx"): "jax2onnx has no loop whose body reads an input of the program, as the labels are"}
+
+
+def refusal(format, has_loop):
     """Why this backend can't write a format, and which can; `None` if it can."""
-    reasons = FORMATS[format].reasons
-    if BACKEND not in reasons:
+
+    def reason_on(backend):
+        reason = FORMATS[format].reasons.get(backend)
+        return NO_LOOPS.get((backend, format)) if reason is None and has_loop else reason
+
+    if reason_on(BACKEND) is None:
         return None
-    others = " or ".join(f"KERAS_BACKEND={name}" for name in FORMATS[format].packages)
+    others = " or ".join(f"KERAS_BACKEND={name}" for name in BACKENDS if reason_on(name) is None)
+    what = " of a program with a loop" if BACKEND not in FORMATS[format].reasons else ""
     return (
-        f"format={format!r} can't be written on {BACKEND}: {reasons[BACKEND]}. Save the model, and export it from the "
+        f"format={format!r}{what} can't be written on {BACKEND}: {reason_on(BACKEND)}. Save the model, and export it from the "
         f"file with {others}; weights are the same on all backends."
     )
 
@@ -86,8 +95,8 @@ def export_program(program, path, format):
     """
     of_format, specs = FORMATS[format], program.input_specs()
     options = {"verbose": False, "input_signature": specs}
-    if torch and format == "onnx":
-        _onnx_from_torch(program, path, specs)
+    if torch and format in ("onnx", "openvino"):
+        _from_torch(program, path, specs, format)
     elif format == "torch":
         program.export(path, of_format.name, **options, dynamic_shapes=[_any_batch(specs)])
     else:
@@ -102,14 +111,19 @@ def _any_batch(specs):
     return tuple({0: batch} for _ in specs)
 
 
-def _onnx_from_torch(program, path, specs):
-    """By `torch.export`: for a batch of any size Keras takes TorchScript, which can't convert LayerNorm."""
+def _from_torch(program, path, specs, format):
+    """By `torch.export`: Keras goes by TorchScript, which can't convert LayerNorm for a batch of any size."""
     # Not a batch of 1 or 2, sizes that torch.export would take for constants.
     inputs = tuple(torch.zeros((3, *spec.shape[1:]), dtype=getattr(torch, spec.dtype)) for spec in specs)
     program.eval()
     with torch.no_grad():
         exported = torch.export.export(program, inputs, dynamic_shapes=[_any_batch(specs)], strict=False)
-        torch.onnx.export(exported, (), dynamo=True, verbose=False).save(path)
+        if format == "onnx":
+            torch.onnx.export(exported, (), dynamo=True, verbose=False).save(path)
+        else:
+            import openvino
+
+            openvino.serialize(openvino.convert_model(exported), path)
 
 
 def _name_onnx(path, inputs, outputs):

@@ -55,7 +55,7 @@ def export(model, path, what="encoder", format="onnx", weights="average", **opti
             `dtype`, as of `UMD.generate`. PyTorch's programs have a copy of the network's operations for each step.
 
     Raises:
-        ValueError: for a format that this backend can't write, with the reason and what can; and for samplers that add
+        ValueError: for a format that this backend can't write, with the reason and the backends that can; and for samplers that add
             noise on the way, or are guided by another model.
         ImportError: if the format needs a package that isn't installed.
         TypeError: for an option that `what` doesn't have.
@@ -71,7 +71,7 @@ def export(model, path, what="encoder", format="onnx", weights="average", **opti
             takes = f"It takes {', '.join(PARTS[what])}." if PARTS[what] else "It takes none."
             raise TypeError(f"`export` of what={what!r} takes no argument {name!r}. {takes}")
     program = _program(model, what, weights, options)
-    reason = refusal(format)
+    reason = refusal(format, has_loop=what == "sampler")
     if reason is not None:
         raise ValueError(reason)
     for module in needed(format):

@@ -94,6 +94,9 @@ def test_a_format_that_cannot_be_written_is_refused_with_its_reason(small_model,
             with pytest.raises(ValueError) as error:
                 weights.export(model, tmp_path / f"new/encoder{of_format.suffix}", format=name)
             assert of_format.reasons[backend] in str(error.value) and "KERAS_BACKEND=" in str(error.value)
+    if backend == "jax":
+        with pytest.raises(ValueError, match=r"jax2onnx has no loop.*KERAS_BACKEND=tensorflow or KERAS_BACKEND=torch"):
+            weights.export(model, tmp_path / "sampler.onnx", "sampler")
     assert not list(tmp_path.iterdir())
 
 
