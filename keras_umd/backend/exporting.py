@@ -74,8 +74,8 @@ def refusal(format, has_loop):
     others = " or ".join(f"KERAS_BACKEND={name}" for name in BACKENDS if reason_on(name) is None)
     what = " of a program with a loop" if BACKEND not in FORMATS[format].reasons else ""
     return (
-        f"format={format!r}{what} can't be written on {BACKEND}: {reason_on(BACKEND)}. Save the model, and export it from the "
-        f"file with {others}; weights are the same on all backends."
+        f"format={format!r}{what} can't be written on {BACKEND}: {reason_on(BACKEND)}. Save the model, and export it "
+        f"from the file with {others}; weights are the same on all backends."
     )
 
 

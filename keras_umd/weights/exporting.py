@@ -55,8 +55,8 @@ def export(model, path, what="encoder", format="onnx", weights="average", **opti
             `dtype`, as of `UMD.generate`. PyTorch's programs have a copy of the network's operations for each step.
 
     Raises:
-        ValueError: for a format that this backend can't write, with the reason and the backends that can; and for samplers that add
-            noise on the way, or are guided by another model.
+        ValueError: for a format that this backend can't write, with the reason and the backends that can; and for
+            samplers that add noise on the way, or are guided by another model.
         ImportError: if the format needs a package that isn't installed.
         TypeError: for an option that `what` doesn't have.
     """
