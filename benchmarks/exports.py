@@ -25,7 +25,6 @@ import numpy as np
 import keras_umd
 from keras_umd.backend.exporting import BACKENDS, FORMATS
 
-SAMPLING = {"num_steps": 8, "sampler": 0.0}
 COLUMNS = ("backend", "format", "what", "worst difference", "largest value", "file, KB", "its ms", "Keras' ms")
 
 
@@ -172,6 +171,7 @@ def measure(args):
                 continue
             milliseconds = [float(1e3 * np.median(times[name][:, 1])) for name in turns]
             rows.append([*row, *worst, size / 1e3, *milliseconds])
+            common.write_json(args.output, rows=rows)  # PyTorch's sampler takes minutes
     return rows
 
 
@@ -190,10 +190,11 @@ def main():
     arguments = common.parser(__doc__, "benchmarks/results/exports.json")
     arguments.add_argument("--model", default="umd_digits", help="a preset with weights, or a folder")
     arguments.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    arguments.add_argument("--num-steps", type=int, default=8, help="of the sampler")
     arguments.add_argument("--batch-size", type=int, default=8)
     arguments.add_argument("--repeats", type=int, default=20)
     args = arguments.parse_args()
-    args.sampling = dict(SAMPLING)
+    args.sampling = {"num_steps": args.num_steps, "sampler": 0.0}
     if args.backends == [common.BACKEND]:
         rows = measure(args)
     else:  # a process has one backend

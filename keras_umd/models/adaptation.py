@@ -78,10 +78,10 @@ def enable_lora(model, rank, alpha=None, filters=LORA_LAYERS):
 
     Example:
 
-    >>> model = keras_umd.UMD.from_preset("runs/pretrained").with_classes(10)
+    >>> model = keras_umd.UMD.from_preset("umd_digits").with_classes(3)
     >>> model.enable_lora(8)
     >>> model.compile(keras_umd.recipes.finetuning_optimizer(total_steps=1000, batch_size=64))
-    >>> model.fit(images, labels, epochs=10)
+    >>> model.fit(images, labels, verbose=0)
     >>> model.merge_lora().save("finetuned.keras")
 
     Args:

@@ -40,8 +40,9 @@ def export(model, path, what="encoder", format="onnx", weights="average", **opti
     Example:
 
     >>> model = keras_umd.UMD.from_preset("umd_digits")
-    >>> keras_umd.weights.export(model, "encoder.onnx", pooling="mean")
-    >>> keras_umd.weights.export(model, "sampler.onnx", what="sampler", num_steps=20, guidance=2.0)
+    >>> keras_umd.weights.export(model, "encoder.pt2", format="torch", pooling="mean")
+    >>> sampling = {"num_steps": 20, "guidance": 2.0}
+    >>> keras_umd.weights.export(model, "sampler.onnx", what="sampler", **sampling)                     # doctest: +SKIP
 
     Args:
         model: `UMD`, or a `FeatureExtractor`, which is its own encoder.
