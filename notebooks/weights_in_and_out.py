@@ -2,8 +2,8 @@
 # # Weights in and out
 #
 # A trained model wants to leave: into a folder that others load, into a program that runs without Keras, into a smaller
-# file. And it wants to learn something new with few weights. Here with `umd_digits`, which comes with the package, in half
-# a minute on one core.
+# file. And it wants to learn something new with few weights. Here with `umd_digits`, which comes with the package, in
+# half a minute on one core.
 
 # %%
 import os

@@ -31,7 +31,7 @@ FORMATS = {
         "tf_saved_model",
         "",
         {"tensorflow": (), "jax": ("tensorflow",)},
-        {"torch": "Keras has no way from PyTorch to a SavedModel whose batch may be of any size"},
+        {"torch": "Keras goes by torch_xla, whose last release, 2.9, is for PyTorch 2.9"},
     ),
     "onnx": Format(
         "onnx",
