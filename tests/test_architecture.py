@@ -29,7 +29,7 @@ RESTS_ON = {
     "data": ["utils"],
     "latents": ["data", "sampling"],
     "evaluation": ["data", "models", "training"],
-    "commands": ["latents", "evaluation", "methods"],
+    "commands": ["latents", "evaluation", "methods", "weights"],
 }
 VIEWS_AND_TARGETS = {"clean", "noisy", "x0", "eps"}
 

@@ -581,7 +581,10 @@ class UMD(keras.Model):
     estimate = generation.estimate
     generate_to = files.generate_to
 
-    # Saving
+    # Adaptations, saving
+
+    enable_lora = adaptation.enable_lora
+    merge_lora = adaptation.merge_lora
 
     def quantize(self, mode=None, config=None, filters=None, weights="average"):
         """Quantise the kernels of the network, for features and generation with less memory.

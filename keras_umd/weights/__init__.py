@@ -1,6 +1,7 @@
 """Weights from other codebases, and presets to others."""
 
 from keras_umd.weights.diffusion import from_dit, from_jit, from_maskdit, from_sit
+from keras_umd.weights.exporting import export
 from keras_umd.weights.files import read_weights
 from keras_umd.weights.mae import from_mae
 from keras_umd.weights.sharing import upload
@@ -21,3 +22,4 @@ __all__ = [
     "to_transformers",
     "upload",
 ]
+__all__ = ["export", "load_small_vision", "read_weights", "upload"]

@@ -259,6 +259,7 @@ CALLS = {
     "UMD.denoise": lambda: {"images": floats(), "timestep": 2, "num_steps": 1},
     "UMD.encode": lambda: {"images": floats()},
     "UMD.evaluate": lambda: {"x": floats(), "y": labels(2), "batch_size": 2, "steps": None, "verbose": 0},
+    "UMD.enable_lora": lambda: {"rank": 2},
     "UMD.export": lambda: {"filepath": "exported"},
     "UMD.fit": lambda: {
         "x": floats(),
@@ -294,6 +295,7 @@ CALLS = {
     "UMD.layout_map": lambda: {"mesh": mesh()},
     "UMD.loss_of": lambda: {"images": floats()},
     "UMD.make_views": lambda: {"images": floats()},
+    "UMD.merge_lora": dict,
     "UMD.predict": lambda: {"x": floats(), "batch_size": 2, "verbose": 0, "steps": None},
     "UMD.reconstruct": lambda: {"images": floats(), "mask_ratio": 0.5},
     "UMD.track_average": lambda: {"decays": []},
@@ -604,6 +606,7 @@ CALLS |= {
         "verbose": False,
     },
     "small": lambda: {"num_images": 6, "steps": 10, "image_shape": (8, 8, 1), "num_classes": 3},
+    "export": lambda: {"model": model(), "path": "encoder.onnx"},
     "upload": lambda: {"folder": "preset", "uri": "hf://somebody/preset"},
     "train_classifier": lambda: {
         "images": images(),
@@ -625,6 +628,8 @@ CANNOT_WORK_HERE = {
     "upload",  # needs a hub
     "BackupAndRestore.restore_last",  # needs a checkpoint
     "UMD.quantize",  # changes the model for all that follow
+    "export",  # needs the converters of its format
+    "UMD.enable_lora",  # changes the model for all that follow
     "UMD.export",  # needs TensorFlow
     "FeatureExtractor.export",
     "ModelParallel",  # changes how every variable after it is made
