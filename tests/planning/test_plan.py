@@ -69,6 +69,12 @@ CASES = {
     "narrower decoder, token, remat": {"conditioning": "token", "decoder_hidden_dim": 8, "remat": True},
     "scan, remat, token": {"scan_blocks": True, "remat": True, "decoder_layers": 3, "conditioning": "token"},
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
+    "patches alone": {
+        "block": Block(mlp="exact_gelu", layer_scale=0.1, positions="sincos", cls_to_decoder="none"),
+        "num_cls_tokens": 0,
+        "decoder_hidden_dim": 12,
+        "decoder_heads": 3,
+    },
     "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
 
