@@ -10,6 +10,7 @@ from keras_umd.weights.vit import from_vit
 from keras_umd.weights.vit_export import to_timm, to_transformers
 
 __all__ = [
+    "export",
     "from_dit",
     "from_jit",
     "from_mae",
@@ -22,4 +23,3 @@ __all__ = [
     "to_transformers",
     "upload",
 ]
-__all__ = ["export", "load_small_vision", "read_weights", "upload"]
