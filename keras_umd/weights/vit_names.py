@@ -35,14 +35,6 @@ _ATTENTION_5 = {**{name: f"attention.{name[0]}_proj" for name in ATTENTION}, "ou
 _NORMS = {"norm1": "layernorm_before", "norm2": "layernorm_after"}
 _HUB = {**_HUB_ATTENTION, **_NORMS, "hidden": "intermediate.dense", "mlp_output": "output.dense"}
 _VERSION_5 = {**_ATTENTION_5, **_NORMS, "hidden": "mlp.fc1", "mlp_output": "mlp.fc2"}
-_TRANSFORMERS = {
-    "patch": "embeddings.patch_embeddings.projection",
-    "cls_tokens": ("embeddings.cls_token", "embeddings.distillation_token"),
-    "registers": ("embeddings.register_tokens",),
-    "positions": "embeddings.position_embeddings",
-    "norm": "layernorm",
-    "epsilon": 1e-12,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,24 +65,38 @@ class Names:
     decoder_blocks: str = "decoder.decoder_layers."
 
 
+def _of_transformers(blocks, block, epsilon):
+    return Names(
+        "transformers",
+        blocks,
+        block,
+        patch="embeddings.patch_embeddings.projection",
+        cls_tokens=("embeddings.cls_token", "embeddings.distillation_token"),
+        registers=("embeddings.register_tokens",),
+        positions="embeddings.position_embeddings",
+        norm="layernorm",
+        epsilon=epsilon,
+    )
+
+
 NAMES = (
     Names(
         "timm",
         "blocks.",
         _TIMM,
-        "patch_embed.proj",
-        ("cls_token", "dist_token"),
-        ("reg_token", "register_tokens"),
-        "pos_embed",
-        "norm",
-        1e-6,
+        patch="patch_embed.proj",
+        cls_tokens=("cls_token", "dist_token"),
+        registers=("reg_token", "register_tokens"),
+        positions="pos_embed",
+        norm="norm",
+        epsilon=1e-6,
         decoder="",
         decoder_blocks="decoder_blocks.",
     ),
-    Names("transformers", "encoder.layer.", _HUB, **_TRANSFORMERS),
-    Names("transformers", "layers.", _VERSION_5, **_TRANSFORMERS),
-    Names("transformers", "encoder.layer.", {**_HUB_ATTENTION, **_DINO_MLP}, **{**_TRANSFORMERS, "epsilon": 1e-6}),
-    Names("transformers", "encoder.layer.", {**_ATTENTION_5, **_DINO_MLP}, **{**_TRANSFORMERS, "epsilon": 1e-6}),
+    _of_transformers("encoder.layer.", _HUB, 1e-12),
+    _of_transformers("layers.", _VERSION_5, 1e-12),
+    _of_transformers("encoder.layer.", {**_HUB_ATTENTION, **_DINO_MLP}, 1e-6),
+    _of_transformers("encoder.layer.", {**_ATTENTION_5, **_DINO_MLP}, 1e-6),
 )
 TIMM, HUB = NAMES[0], NAMES[1]
 # What holds the encoder, in checkpoints of trainings and in models with a head.

@@ -75,6 +75,12 @@ CASES = {
     "one stack, with masks": {**OF_DIT, "block": ONE_STACK},
     "adaln behind the encoder": {**OF_DIT, "block": Block(**DIT, encoder_norm="adaln"), "decoder_hidden_dim": 8},
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
+    "patches alone": {
+        "block": Block(mlp="exact_gelu", layer_scale=0.1, positions="sincos", cls_to_decoder="none"),
+        "num_cls_tokens": 0,
+        "decoder_hidden_dim": 12,
+        "decoder_heads": 3,
+    },
     "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
 

@@ -229,8 +229,10 @@ class Decoder(BlockNetwork):
 
     def _placed(self, representation, tokens, visible, masked):
         """The tokens of all patches at their places, behind those of the representation, and the order of patches."""
+        has_cls_tokens = self.block.cls_to_decoder != "none"
         if self.embedding is not None:
-            representation, tokens = self.embedding(representation), project(self.embedding, tokens)
+            representation = self.embedding(representation) if has_cls_tokens else None
+            tokens = project(self.embedding, tokens)
         order, places_masked = None, self.block.decoder_positions == "masked"
         if masked is not None:
             mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
@@ -241,7 +243,7 @@ class Decoder(BlockNetwork):
             order = ops.concatenate([visible, masked], axis=1)
         if not places_masked:
             tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
-        if self.block.cls_to_decoder == "none":
+        if not has_cls_tokens:
             return tokens, order
         cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
         return ops.concatenate([cls_tokens, tokens], axis=1), order
