@@ -3,8 +3,6 @@
 import dataclasses
 import math
 
-import numpy as np
-
 from keras_umd.utils.checks import check_integers, require
 from keras_umd.weights.dit_names import array_of, block_shapes, linear_shapes, num_blocks, repeated_shapes, square_grid
 
@@ -74,7 +72,7 @@ def sizes_of(arrays, names, what, num_heads=None, image_size=None):
     if "query_norm" in names.block:
         name = f"{names.blocks}0.{names.block['query_norm']}"
         head_dim = len(array_of(arrays, name, 1, what))
-    context = arrays.get(parts.get("context_positions"))
+    context = parts.get("context_positions")
     return Sizes(
         width=width,
         depth=num_blocks(arrays, names.blocks),
@@ -86,7 +84,7 @@ def sizes_of(arrays, names, what, num_heads=None, image_size=None):
         frequencies=array_of(arrays, f"{parts['time_hidden']}.weight", 2, what).shape[1],
         table=_table(arrays, parts, what),
         bottleneck=bottleneck,
-        in_context=0 if context is None else np.shape(context)[1],
+        in_context=array_of(arrays, context, 3, what).shape[1] if context in arrays else 0,
         head_dim=head_dim,
         **decoder,
     )

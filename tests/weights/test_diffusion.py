@@ -14,6 +14,7 @@ X = RNG.normal(size=(3, 4, 4, 4)).astype("float32")
 TIMESTEPS, LABELS = np.array([1, 60, 500]), np.array([0, 2, 3])  # the last has no label
 SIGMAS = 0.002 * 40_000 ** ((TIMESTEPS - 1) / 999)
 KINDS = {
+    "dit": (from_dit, "dit", {"num_heads": 2}),
     "sit": (from_sit, "dit", {"num_heads": 2}),
     "maskdit": (from_maskdit, "maskdit", {"num_heads": 2, "decoder_heads": 4}),
     "jit": (from_jit, "jit", {"value_range": None}),
@@ -31,7 +32,9 @@ def predictions(model, x=X, timesteps=TIMESTEPS, labels=LABELS):
 
 
 def predicted(kind, x=X, timesteps=TIMESTEPS, labels=LABELS):
-    """What the oracle predicts at timesteps of the library: a velocity, or x_0 for JiT."""
+    """What the oracle predicts at timesteps of the library: a velocity, the noise for DiT, x_0 for JiT."""
+    if kind == "dit":
+        return oracle.dit(oracle.file("dit"), x, timesteps - 1, labels)
     if kind == "maskdit":
         c_noise = np.log(0.002 * 40_000 ** ((timesteps - 1) / 999)) / 4
         return -oracle.maskdit(oracle.file("maskdit"), x, c_noise, labels)
@@ -100,7 +103,7 @@ def test_the_noise_of_a_jit_may_have_another_scale():
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("kind", ["sit", "maskdit", "jit"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_those_of_a_plain_loop(kind):
     model, labels, scale = loaded(kind), np.array([0, 2, 1]), 1.5
     times = np.array([900.0, 500.0, 100.0])
@@ -111,7 +114,9 @@ def test_samples_are_those_of_a_plain_loop(kind):
         at = np.full(3, time)
         guided = [predicted(kind, x, at, y) for y in (labels, np.full(3, 3))]
         output = guided[1] + scale * (guided[0] - guided[1])
-        if kind == "jit":
+        if kind == "dit":
+            x0, eps = (x - sigma * output) / signal, output
+        elif kind == "jit":
             x0, eps = output, (x - signal * output) / sigma
         else:
             slopes = levels["signal_slope"][i], levels["sigma_slope"][i]
@@ -148,10 +153,22 @@ def test_a_dit_goes_on_as_umd_with_its_clean_part_at_the_start():
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("kind", ["dit", *KINDS])
+@pytest.mark.parametrize("kind", ["sit", "maskdit", "jit"])
+def test_the_others_go_on_training_as_they_did(kind):
+    model = loaded(kind)
+    before = [array(variable) for variable in model.trainable_variables]
+    model.compile("sgd", **QUICK)
+    history = model.fit(RNG.normal(size=(8, 4, 4, 4)).astype("float32"), np.arange(8) % 3, batch_size=8, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    still = [v.path for v, old in zip(model.trainable_variables, before, strict=True) if np.all(array(v) == old)]
+    assert not [path for path in still if "key/bias" not in path]
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_weight_is_the_files(kind):
     """Two files of the same sizes give two models that agree in no weight: nothing is left at its random start."""
-    convert, name, own = {**KINDS, "dit": (from_dit, "dit", {"num_heads": 2})}[kind]
+    convert, name, own = KINDS[kind]
     first, second = (convert(oracle.file(name, seed=seed), **own) for seed in (0, 1))
     again = convert(oracle.file(name), **own)
     for one, other, same in zip(first.network_weights, second.network_weights, again.network_weights, strict=True):
