@@ -119,6 +119,11 @@ class Corruption(Configurable):
                 views.append(View("noisy", Gaussian(levels), Random(noisy_mask_ratio), 1 - clean_ratio, decoded_ratio))
         self.views = check_views(views)
         self._check_one_head()
+        require(
+            self.weighting is None or not any(view.noise is not None and view.noise.is_graded for view in self.views),
+            "A `weighting` needs one level for each image, which `noise.Graded` doesn't have.",
+            weighting=weighting,
+        )
 
     def _check_one_head(self):
         """One head for all patches predicts what can be known of all of them."""
@@ -252,7 +257,8 @@ class Corruption(Configurable):
             `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the
             indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
             the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
-            it; `hidden` where the mask hides some of the visible ones in the encoder.
+            it; `hidden` where the mask hides some of the visible ones in the encoder; what `noise.Graded` says of its
+            levels.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])
@@ -287,6 +293,10 @@ class Corruption(Configurable):
                 }
                 if labels is not None:
                     tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
+                if view.noise.is_graded:
+                    of_view = None if hints is None else {name: take(hint) for name, hint in hints.items()}
+                    numbers = take(draws["mask_noise"]), patch_size, of_view
+                    tensors.update(view.graded(x0, noise, timesteps, self.noise_schedule, *numbers))
             if view.mask is not None:
                 own_hints = None if hints is None else {name: take(hint) for name, hint in hints.items()}
                 tensors.update(view.split(take(draws["mask_noise"]), grid, own_hints))

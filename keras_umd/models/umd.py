@@ -30,7 +30,7 @@ from keras_umd.models import (
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
-from keras_umd.models.condition import condition_embedding
+from keras_umd.models.condition import condition_embedding, told_of_levels
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
@@ -297,9 +297,9 @@ class UMD(keras.Model):
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         # The representation, or all class tokens, as the decoder takes them.
-        hidden = {} if "hidden" not in view else {"hidden": view["hidden"]}
+        beside = {name: view[name] for name in ("hidden",) if name in view} | told_of_levels(self.condition, view)
         representation, tokens = self.encoder(
-            view["images"], condition=condition, visible=visible, for_decoder=True, **hidden
+            view["images"], condition=condition, visible=visible, for_decoder=True, **beside
         )
         outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
