@@ -107,17 +107,16 @@ def test_patches_without_noise_count_in_no_error_of_noise():
     np.testing.assert_allclose(own, [s[a].mean() for s, a in zip(squares, noisy, strict=True)], rtol=1e-5)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("conditioning", ["adaln_zero", "token", None])
 def test_equal_levels_are_as_one_level_and_others_are_told(conditioning):
-    outputs, models = {}, {}
+    outputs, models, images = {}, {}, None
     for name, factors in {"one": None, "equal": (1.0, 1.0), "differing": (0.2, 1.0)}.items():
-        view = View(
-            "noisy", noise=noise.Gaussian() if factors is None else noise.Graded(factors), mask=masks.Random(0.5)
-        )
+        kind = noise.Gaussian() if factors is None else noise.Graded(factors)
+        corruption = Corruption(views=[View("noisy", noise=kind, mask=masks.Random(0.5))])
         keras.utils.set_random_seed(0)
-        model = models[name] = UMD(**SMALL, conditioning=conditioning, corruption=Corruption(views=[view]))
-        draws = model.corruption.draw(X.shape, 2, seed=1)
-        inputs = model.make_views(X, draws=draws)[0]
+        model = models[name] = UMD(**SMALL, conditioning=conditioning, corruption=corruption)
+        inputs = model.make_views(X, draws=corruption.draw(X.shape, 2, seed=1))[0]
         if name == "differing":  # the images of before: only what is told differs
             inputs["views"]["noisy"]["images"] = images
         images = inputs["views"]["noisy"]["images"]
