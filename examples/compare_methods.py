@@ -41,7 +41,6 @@ POOLINGS = {"cls": "class token", "mean": "mean of the patches"}
 COLUMNS = [
     f"{shots}, {name}" for name in POOLINGS.values() for shots in ("few-shot", "ridge accuracy", "20-NN accuracy")
 ]
-LEARNING_RATE = 8e-3  # at batches of 256
 STEPS_TOGETHER = 50  # steps an execution, so that no accelerator waits for its host
 PICTURED = 8
 
@@ -61,6 +60,7 @@ def main():
     parser.add_argument("--decoder-layers", type=int, default=1)
     parser.add_argument("--num-heads", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--base-learning-rate", type=float, default=8e-3, help="at a batch of 256")
     parser.add_argument("--shots", type=int, default=100)
     parser.add_argument("--results", type=pathlib.Path, default="docs/results/methods")
     parser.add_argument("--keep-models", action="store_true", help="in --results")
@@ -152,7 +152,12 @@ def masked(mask, *aims, where="masked", terms=(), **options):
 def run(args, name, seed, setting, train, test):
     started = time.perf_counter()
     row = {"setting": name, "data": str(args.data), "seed": seed, "petaflops": args.petaflops, **sizes(args)}
-    row |= {"batch_size": args.batch_size, "num_train": len(train[0]), "num_test": len(test[0])}
+    row |= {
+        "batch_size": args.batch_size,
+        "base_learning_rate": args.base_learning_rate,
+        "num_train": len(train[0]),
+        "num_test": len(test[0]),
+    }
     if setting is None:
         pixels = keras.Sequential([keras.Input(train[0].shape[1:]), keras.layers.Flatten()])
         return row | probe(args, dict.fromkeys(POOLINGS.values(), pixels), train, test), None
@@ -185,7 +190,7 @@ def fit(args, model, flops, seed, images, labels):
     together = 1 if keras.backend.backend() == "torch" else max(1, min(STEPS_TOGETHER, steps))
     steps = max(1, steps // together) * together
     batches = data.on_device(images, labels, batch_size=args.batch_size, area_range=(0.95, 1.0), flip=True, seed=seed)
-    optimizer = recipes.pretraining_optimizer(steps, args.batch_size, base_learning_rate=LEARNING_RATE)
+    optimizer = recipes.pretraining_optimizer(steps, args.batch_size, base_learning_rate=args.base_learning_rate)
     model.compile(optimizer, steps_per_execution=together)
     started, cpu = time.perf_counter(), time.process_time()
     history = model.fit(batches.repeat(), steps_per_epoch=steps, shuffle=False, verbose=0)

@@ -17,7 +17,7 @@ from keras_umd import (
     weights,
 )
 from keras_umd.corruption import Corruption, NoiseSchedule, View
-from keras_umd.models import UMD, FeatureExtractor
+from keras_umd.models import UMD, FeatureExtractor, Teacher, decoders
 from keras_umd.objectives import Objective
 from keras_umd.planning import Device, doctor, plan
 from keras_umd.sampling import generate_to, guidance, samplers
@@ -32,10 +32,12 @@ __all__ = [
     "FeatureExtractor",
     "NoiseSchedule",
     "Objective",
+    "Teacher",
     "View",
     "callbacks",
     "corruption",
     "data",
+    "decoders",
     "distribution",
     "doctor",
     "evaluation",
@@ -54,7 +56,7 @@ __all__ = [
 ]
 
 # So that `from keras_umd.callbacks import Monitor` works as `keras_umd.callbacks.Monitor` does.
-for _module in (callbacks, guidance, recipes, samplers):
+for _module in (callbacks, decoders, guidance, recipes, samplers):
     sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
 
 

@@ -241,7 +241,7 @@ class Corruption(Configurable):
                 timesteps = ops.where(split.is_member[index], draw_levels(view.noise.levels), timesteps)
         return {"timesteps": timesteps, **draws}
 
-    def corrupt(self, images, draws, patch_size, labels=None, hints=None):
+    def corrupt(self, images, draws, patch_size, labels=None, hints=None, look=None):
         """Apply what was drawn. A pure function: the same input gives the same output.
 
         Args:
@@ -250,6 +250,8 @@ class Corruption(Configurable):
             patch_size: Integer or tuple of integers, one for each space axis.
             labels: Int tensor of shape `(batch,)`, or `None`. Clean images never carry one.
             hints: Dictionary of tensors about the images, `(batch, ...)`, for masks that look at them, or `None`.
+            look: callable, `(images, names) -> hints`, of clean images, that is asked for what masks read and `hints`
+                lack, or `None`.
 
         Returns:
             The views, a dictionary with a dictionary of tensors for each view that gets an image: `images` as the
@@ -299,6 +301,9 @@ class Corruption(Configurable):
                     tensors.update(view.graded(x0, noise, timesteps, self.noise_schedule, *numbers))
             if view.mask is not None:
                 own_hints = None if hints is None else {name: take(hint) for name, hint in hints.items()}
+                unknown = [name for name in view.mask.reads if name not in (own_hints or {})]
+                if unknown and look is not None:
+                    own_hints = {**(own_hints or {}), **look(x0, unknown)}
                 tensors.update(view.split(take(draws["mask_noise"]), grid, own_hints))
             views[view.name] = tensors
         return views

@@ -119,7 +119,7 @@ class SelfAttention(BaseLayer):
         self.num_heads = int(num_heads)
         self.block = as_block(block)
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape, context_shape=None):
         hidden_dim = tokens_shape[-1]
         require(
             hidden_dim % self.num_heads == 0,
@@ -129,7 +129,8 @@ class SelfAttention(BaseLayer):
         )
         for name in ("query", "key", "value", "output_projection"):
             projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
-            projection.build(tokens_shape)
+            is_of_context = context_shape is not None and name in ("key", "value")
+            projection.build(context_shape if is_of_context else tokens_shape)
             setattr(self, name, projection)
         if self.block.qk_norm:
             self.query_norm = RMSNorm(dtype=self.dtype_policy, name="query_norm")
@@ -207,6 +208,8 @@ class TransformerBlock(BaseLayer):
         values of attention `(batch, n, heads, head_dim)`.
     """
 
+    attention_class = SelfAttention
+
     def __init__(self, num_heads, mlp_ratio=4, conditioning="adaln_zero", block=None, **kwargs):
         super().__init__(**kwargs)
         check_one_of(CONDITIONINGS, conditioning=conditioning)
@@ -217,7 +220,7 @@ class TransformerBlock(BaseLayer):
         self.conditioning = conditioning
         self.block = as_block(block)
         self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
-        self.attention = SelfAttention(num_heads, self.block, dtype=self.dtype_policy, name="attention")
+        self.attention = self.attention_class(num_heads, self.block, dtype=self.dtype_policy, name="attention")
         self.mlp_norm = make_norm(self.block, dtype=self.dtype_policy, name="mlp_norm")
         self.drop_path = None  # a `DropPath`, for fine-tuning
 
@@ -228,7 +231,8 @@ class TransformerBlock(BaseLayer):
         self.mlp_hidden = Dense(mlp_dim, name="mlp_hidden", **options)
         self.mlp_output = Dense(hidden_dim, name="mlp_output", **options)
         for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_hidden):
-            layer.build((*tokens_shape[:-1], hidden_dim))
+            if not layer.built:  # that of `CrossBlock` is: its keys are of other tokens
+                layer.build((*tokens_shape[:-1], hidden_dim))
         self.mlp_output.build((*tokens_shape[:-1], mlp_dim))
         if self.block.mlp == "swiglu":
             self.mlp_gate = Dense(mlp_dim, name="mlp_gate", **options)

@@ -1,8 +1,10 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
 from keras_umd.methods.changed import a2mim, context_encoder, dmjd, gmml, mfm, split_brain
+from keras_umd.methods.decoding import crossmae
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
+from keras_umd.methods.looking import attmask, hpm
 from keras_umd.methods.masked import colormae, fgmae, pixio, video_mae_random, videomae
 from keras_umd.methods.method import list_methods as list  # keras_umd.methods.list()
 from keras_umd.methods.method import method
@@ -11,10 +13,13 @@ __all__ = [
     "a2mim",
     "colormae",
     "context_encoder",
+    "attmask",
+    "crossmae",
     "dit",
     "dmjd",
     "fgmae",
     "gmml",
+    "hpm",
     "jit",
     "list",
     "mae",

@@ -6,13 +6,14 @@ import keras
 from keras import ops
 
 from keras_umd.layers import segments
+from keras_umd.layers.attention_maps import attention_of_first
 from keras_umd.layers.block import as_block
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack
-from keras_umd.layers.transformer import make_norm
+from keras_umd.layers.transformer import Modulations, make_norm
 from keras_umd.utils.checks import check_bools, check_positive_integers, require
 
 
@@ -152,6 +153,19 @@ class Encoder(BlockNetwork):
             return outputs
         pairs = zip(collect, collected, strict=True)
         return *outputs, [outputs if number == self.num_layers else self._split(tokens) for number, tokens in pairs]
+
+    def class_attention(self, images, condition=None):
+        """How much the class tokens look at each patch in the last block, `(batch, num_patches)`, float32.
+
+        Args:
+            images, condition: As of the call.
+        """
+        tokens, positions = self._embedded(images), take_positions(self.places) if self.block.rope else None
+        if self.num_layers > 1:
+            tokens = self.blocks(tokens, condition=condition, depth=self.num_layers - 1, positions=positions)
+        given = Modulations(condition.of_layers[-1:]) if isinstance(condition, Modulations) else condition
+        maps = attention_of_first(self.blocks[-1], tokens, self.num_cls_tokens, given, positions)
+        return maps[:, self.num_cls_tokens :]
 
     def _rows(self, images, condition, visible, depth):
         embedded = [self._embedded(*given) for given in zip(images, visible, strict=True)]

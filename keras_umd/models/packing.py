@@ -16,9 +16,10 @@ from keras_umd.utils.checks import check_bools, require
 TPU_TILE = 128  # the attention kernel of TPUs pads the tokens of a row to a multiple of it
 
 
-def checked(pack, block):
+def checked(pack, block, decoder=None):
     """The setting `pack`, checked: `True`, `False` or `None`, and `True` only where the `Block` can be of rows."""
     check_bools(optional=True, pack=pack)
+    require(not pack or decoder is None, "Rows of several images need the paper's decoder.", pack=pack, decoder=decoder)
     require(
         not pack or _is_for_rows(block),
         "Rows of several images need the paper's `block`, which may have `qk_norm`, SwiGLU and a bottleneck.",
@@ -68,7 +69,7 @@ def _rows(model, views):
 
 def _is_packed(model, views):
     """Whether views whose shares are equal run as rows: as `pack` says, or where the device has less to compute."""
-    if model.pack is not None or not _is_for_rows(model.block):
+    if model.pack is not None or not _is_for_rows(model.block) or not model.decoder.takes_rows:
         return bool(model.pack)
     beside = model.encoder.num_cls_tokens + (model.conditioning == "token")
     lengths = [beside + (view["visible"].shape[1] if "visible" in view else model.num_patches) for view in views]

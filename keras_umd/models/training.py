@@ -10,12 +10,15 @@ The first three run before Keras' own step, which does the rest: so its callback
 accumulation and distribution work as ever.
 """
 
+import functools
+
 import keras
 from keras import ops
 
 from keras_umd.backend import scale_for_replicas
 from keras_umd.backend.steps import run_step, value_now
 from keras_umd.corruption.view import network_inputs
+from keras_umd.models import teacher
 from keras_umd.models.fit_inputs import refuse_weights
 from keras_umd.models.guarding import GuardedStep, innermost
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
@@ -37,7 +40,7 @@ def train_step(model, keras_step, args):
     def after(logs):
         if "guarded" in before_step:
             logs = before_step["guarded"].finish()
-        for average in model.averages:
+        for average in (*model.averages, *model.teacher_averages):
             average.update(_is_updated(model, before_step["updates"]))
         return logs
 
@@ -98,7 +101,8 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
     images = model.prepare_images(images, must_be_finite, may_have_gaps=model.corruption.hides_gaps)
     labels = model.prepare_labels(labels)
     draws = draw(model, images, seed, label_dropout) if draws is None else draws
-    views = model.corruption.corrupt(images, draws, model.patch_size, labels, hints)
+    look = functools.partial(teacher.look, model)
+    views = model.corruption.corrupt(images, draws, model.patch_size, labels, hints, look)
     targets = model.objective.targets(views, model.patch_size)
     # Keras weighs the logged loss by the size of the first leaf of x, keys sorted: it must be that of the whole batch.
     return {"batch": draws["timesteps"], "views": {name: network_inputs(view) for name, view in views.items()}}, targets

@@ -1,5 +1,6 @@
 """UMD: one network, trained on all views of its corruption, used for features and for images."""
 
+import functools
 import math
 
 import keras
@@ -27,11 +28,13 @@ from keras_umd.models import (
     reconstruction,
     training,
 )
+from keras_umd.models import teacher as teaching
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding, told_of_levels
 from keras_umd.models.decoders.decoder import Decoder
+from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import Presets, from_preset, preset_variables, save_to_preset
@@ -40,6 +43,7 @@ from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
 from keras_umd.utils.checks import (
     check_decays,
+    check_instances,
     check_integers,
     check_labels,
     check_numbers,
@@ -101,6 +105,8 @@ class UMD(keras.Model):
             block, also with `qk_norm` and SwiGLU; other settings of `block` add tokens or places.
         block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
             example. Defaults to the paper's.
+        decoder: `keras_umd.decoders.DecoderKind`, as `Cross()`, or `None` for self-attention over all patches.
+        teacher: `keras_umd.Teacher`, the model's moving average that masks look by, or `None`.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -132,6 +138,8 @@ class UMD(keras.Model):
         seed=None,
         objective=None,
         block=None,
+        decoder=None,
+        teacher=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
@@ -175,9 +183,14 @@ class UMD(keras.Model):
         self.patch_size = patch_size
         self.objective = objective
         self.block = as_block(block)
-        self.pack = packing.checked(pack, self.block)
+        check_instances(DecoderKind, "a decoder, as decoders.Cross(),", optional=True, decoder=decoder)
+        self.decoder_kind = decoder
+        self.pack = packing.checked(pack, self.block, decoder)
         how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
         self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
+        teaching.check_readings(teacher, corruption, objective)
+        self.teacher = teacher
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
         self._prepare_training(seed)
@@ -203,7 +216,9 @@ class UMD(keras.Model):
             for name, target in self.objective.heads().items()
             if name not in self.objective.pixel_predictions
         }
-        self.decoder = Decoder(
+        kind = self.decoder_kind
+        make = Decoder if kind is None else functools.partial(kind.make, self.encoder.num_layers)
+        self.decoder = make(
             self.patch_size,
             self.grid,
             self.image_shape[-1],
@@ -221,11 +236,15 @@ class UMD(keras.Model):
         # none; some backends warn of that.
         self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
         self.decoder.head.trainable = not set(self.objective.pixel_predictions).isdisjoint(self.objective.heads())
+        if kind is not None:
+            self.decoder.settle(self.objective, self.corruption)
 
     def _prepare_training(self, seed):
         self.seed_generator = seed_generator(seed)
         self.evaluation_seed_generator = seed_generator(EVALUATION_SEED)
         self.averages = []
+        self.teacher_averages = []  # one, where there is a teacher
+        teaching.follow(self)
         self.loss_part_trackers = [keras.metrics.Mean(name=name, dtype="float32") for name in self.objective.loss_names]
         self.batch_checks = BatchChecks()
         self.guards = []  # one `GuardState`, or none
@@ -297,15 +316,22 @@ class UMD(keras.Model):
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         # The representation, or all class tokens, as the decoder takes them.
-        beside = {name: view[name] for name in ("hidden",) if name in view} | told_of_levels(self.condition, view)
-        representation, tokens = self.encoder(
-            view["images"], condition=condition, visible=visible, for_decoder=True, **beside
+        how = {"hidden": view["hidden"]} if "hidden" in view else {}
+        representation, tokens, *taps = self.encoder(
+            view["images"],
+            condition=condition,
+            visible=visible,
+            collect=self.decoder.taps,
+            for_decoder=True,
+            **how,
+            **told_of_levels(self.condition, view),
         )
         outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
             return outputs
+        features = {"features": taps[0]} if taps else {}
         predictions = self.decoder(
-            representation, tokens, condition=condition, visible=visible, masked=masked, read=read
+            representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **features
         )
         return {**predictions, **outputs}
 
@@ -352,6 +378,7 @@ class UMD(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         self._jit_compile_argument = kwargs.get("jit_compile", "auto")
         decays = compiling.settle_optimizer(self.optimizer, self.trainable_variables)
+        teaching.follow(self)
         self.track_average([*decays, *(kept.decay for kept in self.averages if kept.decay not in decays)])
 
     def get_compile_config(self):
@@ -590,21 +617,27 @@ class UMD(keras.Model):
             "seed": self.seed,
             "corruption": keras.saving.serialize_keras_object(self.corruption),
             "objective": keras.saving.serialize_keras_object(self.objective),
+            **self._own_config(),
             "ema_decays": [keras.saving.serialize_keras_object(average.decay) for average in self.averages],
             "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
             **adaptation.adaptations(self.network_layers()),
         }
 
+    def _own_config(self):
+        """What is set beside the defaults: models of before are described as before."""
+        own = {"decoder": self.decoder_kind, "teacher": self.teacher}
+        return {name: keras.saving.serialize_keras_object(value) for name, value in own.items() if value is not None}
+
     @classmethod
     def from_config(cls, config):
-        config = {
-            name: revive(value) if name in ("corruption", "objective") else value for name, value in config.items()
-        }
+        described = ("corruption", "objective", "decoder", "teacher")
+        config = {name: revive(value) if name in described else value for name, value in config.items()}
         ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         model = cls(**config)
         adaptation.adapt(model.network_layers(), lora, quantized)
         model.track_average(revive(ema_decays))
+        teaching.follow(model)
         for layer in model._layers_of_network():
             if layer.path in frozen:
                 layer.trainable = False

@@ -112,6 +112,17 @@ class Objective(keras.layers.Layer):
         )
         return Both(trained["x0"], trained["eps"]) if name == "both" else Prediction(trained[name])
 
+    @property
+    def hint_names(self):
+        """The hints for masks that terms give."""
+        return [name for term in self.terms for name in term.hint_names]
+
+    def hints(self, images, patch_size, names):
+        """Those hints for masks that terms give, of these names: a dictionary of tensors, without gradient."""
+        asked = [term for term in self.terms if set(term.hint_names) & set(names)]
+        given = [term.hints(images, patch_size) for term in asked]
+        return {name: ops.stop_gradient(hint) for hints in given for name, hint in hints.items() if name in names}
+
     def targets(self, views, patch_size, teacher=None):
         """The targets of all terms, by the name of their loss. No gradient passes here.
 

@@ -127,14 +127,22 @@ class Reconstruction(Term):
         return ops.concatenate([of_visible, of_masked], axis=1)
 
     def image_losses(self, outputs, target):
+        errors, weights = self.patch_errors(outputs, target)
+        return ops.mean(errors if weights is None else errors * weights, axis=1)  # (n,)
+
+    def patch_errors(self, outputs, target):
+        """The error of each patch, `(n, patches)`, and its weight, or `None`."""
         weights = None
         if isinstance(target, dict):
             target, weights = target["values"], target["weights"]
-        prediction, num_patches = outputs[self.target.name], target.shape[1]
-        if prediction.shape[1] != num_patches:  # another term reads the other patches, too: visible ones come first
-            prediction = prediction[:, -num_patches:] if self.where == "masked" else prediction[:, :num_patches]
-        errors = self.target.errors(prediction, target)
-        return ops.mean(errors if weights is None else errors * weights, axis=1)  # (n,)
+        prediction = self.of_patches(outputs[self.target.name], target.shape[1])
+        return self.target.errors(prediction, target), weights
+
+    def of_patches(self, prediction, num_patches):
+        """The prediction of the patches that count: another term may read the others, too. Visible ones come first."""
+        if prediction.shape[1] == num_patches:
+            return prediction
+        return prediction[:, -num_patches:] if self.where == "masked" else prediction[:, :num_patches]
 
     def get_config(self):
         own = {name: getattr(self, name) for name, default in OPTIONAL.items() if getattr(self, name) != default}

@@ -48,6 +48,12 @@ class Term(keras.layers.Layer):
         """The targets whose predictions `reads` names, by name."""
         return {}
 
+    hint_names: tuple[str, ...] = ()  # what `hints` gives
+
+    def hints(self, images, patch_size):
+        """What a mask may read of clean images, by the names in `hint_names`: tensors with a row for each image."""
+        return {}
+
     def targets(self, view, patch_size, teacher=None):
         """Whatever `image_losses` compares with: a tensor, or `None`. No gradient passes here.
 

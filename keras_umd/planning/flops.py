@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_umd.corruption.masks.hints import ATTENTION, DIFFICULTY
 from keras_umd.planning.network import Network, views_of
 
 
@@ -76,6 +77,8 @@ def step_flops(model, batch_size):
             rows.append(
                 PartFlops(view.name, part, products.forward, backward, needs_input_grad * recomputed.get(part, 0))
             )
+        if looked := _looked(network, view):
+            rows.append(PartFlops(view.name, "teacher", looked, 0, 0))
     return rows
 
 
@@ -104,11 +107,11 @@ def _products(network, view):
     layer = 0 if network.condition_is_trained is None else 4 * width**2
     labels = network.has_labels * (n if view.is_noisy else 1)  # clean images share one null label
     # To a decoder of another width, tokens and condition token are projected.
-    is_other = width != decoder_width
-    projected = is_other * (network.num_decoder_cls_tokens + view.visible + network.condition_tokens)
-    projected += network.decoder.projects_context
+    projected = network.num_projected(view) + network.decoder.projects_context
     before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
-    head = 2 * network.patch_size * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
+    tapped = network.num_decoder_cls_tokens + view.visible
+    before_decoder += 2 * width * network.decoder.num_layers * network.decoder.taps * tapped
+    head = 2 * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
     return {
         "condition embedding": Products(of_inputs=n * layer, of_weights=(n + 2 * labels) * layer),
         "patch embedding": _patch_embedding(network, n * view.visible),
@@ -116,6 +119,28 @@ def _products(network, view):
         **_blocks(network, view),
         "head": Products(of_weights=n * head),
     }
+
+
+def _looked(network, view):
+    """FLOPs of a teacher that looks at all patches: of their attention, of their difficulty.
+
+    The condition, which all images share, counts for each of them: less than a hundredth of the rest.
+    """
+    whole = dataclasses.replace(view, visible=network.num_patches, decoded=0, predicted=network.num_patches)
+    whole = dataclasses.replace(whole, read=network.num_patches, is_noisy=False)
+    products, flops = {name: part.forward for name, part in _products(network, whole).items()}, 0
+    if DIFFICULTY in view.hints:
+        flops += sum(products.values())
+    if ATTENTION in view.hints:
+        parts = ("condition embedding", "patch embedding", "encoder blocks", "encoder attention")
+        # Of the last block, only queries of the class tokens, keys and what they make.
+        stack, (tokens, queries) = network.encoder, network.block_shapes(whole)["encoder"][-1]
+        mlp = 2 * stack.width * stack.mlp_width * (stack.mlp_inputs + 1) * queries
+        left_out = 2 * stack.width**2 * (2 * tokens + 2 * queries) + mlp + 4 * tokens * queries * stack.width
+        seen, looking = queries, network.num_cls_tokens
+        read = 2 * stack.width**2 * (seen + looking) + 2 * looking * seen * stack.width
+        flops += sum(products[part] for part in parts) + view.num_images * (read - left_out)
+    return flops
 
 
 def _patch_embedding(network, patches):
@@ -136,7 +161,8 @@ def _blocks(network, view):
         weights, attention = 0, 0
         for tokens, queries in network.block_shapes(view)[name]:
             mlp = 2 * stack.width * stack.mlp_width * (stack.mlp_inputs + 1) * queries
-            weights += 2 * stack.width**2 * (2 * tokens + 2 * queries) + mlp + _modulation(network, 6, stack.width)
+            projections = 2 * stack.width * (2 * tokens * stack.key_width + 2 * queries * stack.width)
+            weights += projections + mlp + _modulation(network, 6, stack.width)
             attention += 2 * 2 * tokens * queries * stack.width
         products[f"{name} blocks"] = Products(of_weights=view.num_images * weights)
         products[f"{name} attention"] = Products(of_activations=view.num_images * attention)

@@ -51,7 +51,8 @@ def step_memory(model, batch_size, weight_shards=1):
         weights=num_bytes(model.network_weights) // weight_shards,
         gradients=trainable // weight_shards,
         optimizer=_optimizer_bytes(model, trainable) // weight_shards,
-        averages=sum(num_bytes(average.variables) for average in model.averages) // weight_shards,
+        averages=sum(num_bytes(average.variables) for average in (*model.averages, *model.teacher_averages))
+        // weight_shards,
         weight_copies=_weight_copies(model),
         activations=activations,
         attention=attention,
@@ -93,10 +94,12 @@ def _saved_by_block(network, stack, tokens, queries):
     """Numbers that a block saves for its backward pass, without the attention matrix (Korthikanti et al., 2022)."""
     adaln, mlp, has_gate = network.adaln, stack.mlp_width / stack.width, stack.mlp_inputs - 1
     turned = stack.block.qk_norm + stack.block.rope
+    looking = tokens if stack.context_width is None else queries
     saved = {  # rows, and the width of each over the block's
-        "input": (tokens, 1),
-        "normalized": (tokens, 1),
-        "modulated": (tokens, adaln),
+        "input": (looking, 1),
+        "normalized": (looking, 1),
+        "modulated": (looking, adaln),
+        "context": (tokens, (stack.key_width / stack.width) * (stack.taps > 0) * 2),  # mixed, and normalized
         "keys": (tokens, 1),
         "values": (tokens, 1),
         "queries": (queries, 1),
@@ -120,7 +123,7 @@ def _saved_by_block(network, stack, tokens, queries):
 def _outside_blocks(network, view, itemsize):
     """Bytes that an image saves outside of the blocks: images and errors in float32, patches, and the last norms."""
     images = network.image_size * (3 if view.is_noisy else 1)  # x_0; in noisy views x_t and the noise, too
-    errors = 2 * network.patch_size * view.predicted
+    errors = 2 * view.predicted
     norms = 2 * network.encoder.width * (network.num_cls_tokens + view.visible)
     norms += (2 + network.adaln) * network.decoder.width * view.read
     return 4 * (images + errors) + itemsize * (view.visible * network.patch_size + norms)

@@ -16,9 +16,10 @@ class View:
         num_images: Integer.
         visible: Integer, patches that the encoder sees.
         decoded: Integer, masked patches that the decoder adds.
-        predicted: Integer, patches that the losses compare, summed over the predictions.
+        predicted: Integer, numbers that the losses compare, summed over the predictions.
         read: Integer, patches that the decoder's last block returns.
         is_noisy: Bool. Noisy images have a timestep, noise, and a label where the model has classes.
+        hints: Tuple of names, what the mask reads of a teacher.
     """
 
     name: str
@@ -28,6 +29,7 @@ class View:
     predicted: int
     read: int
     is_noisy: bool
+    hints: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Stack:
         block: `Block`.
         remat: Bool.
         is_trained: Bool. Whether one of the weights is.
+        context_width: Integer, the width of the tokens that blocks of cross-attention look at; `None` for
+            self-attention.
+        taps: Integer, the encoder's outputs of which each block mixes its context.
     """
 
     width: int
@@ -58,6 +63,13 @@ class Stack:
     block: Block
     remat: bool
     is_trained: bool
+    context_width: int | None = None
+    taps: int = 0
+
+    @property
+    def key_width(self):
+        """The width of the tokens of which keys and values are made."""
+        return self.width if self.context_width is None else self.context_width
 
     def shapes(self, tokens, outputs, alone):
         """Of each block the tokens attended to and returned, where `tokens` go in and `outputs` come out.
@@ -79,10 +91,12 @@ class Network:
     Attributes:
         image_size: Integer, numbers in an image.
         patch_size: Integer, numbers in a patch.
+        num_patches: Integer.
         num_cls_tokens: Integer.
         num_decoder_cls_tokens: Integer, those that reach the decoder.
         bottleneck: Integer or `None`, numbers to which patches are projected first.
         self_conditioning: Bool.
+        projects_visible: Bool. Whether the decoder maps visible patches to its width.
         encoder, decoder: `Stack`s.
         has_labels: Bool.
         adaln, condition_tokens: 1 where the condition modulates the blocks or is a token of each, else 0.
@@ -93,6 +107,7 @@ class Network:
         embedding = model.condition_embedding
         self.image_size = math.prod(model.image_shape)
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
+        self.num_patches = model.num_patches
         self.num_cls_tokens = model.encoder.num_cls_tokens
         self.num_decoder_cls_tokens = self.num_cls_tokens if model.block.cls_to_decoder == "all" else 1
         self.bottleneck = model.block.bottleneck
@@ -100,6 +115,7 @@ class Network:
         self.encoder = _stack(model.encoder, model.hidden_dim)
         self.decoder = _stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim)
         self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
+        self.projects_visible = model.decoder.embedding is not None
         self.has_labels = model.num_classes is not None
         self.adaln = int(model.conditioning == "adaln_zero")
         self.condition_tokens = int(model.conditioning == "token")
@@ -112,11 +128,20 @@ class Network:
         reads.
         """
         seen = self.num_cls_tokens + view.visible
-        placed = self.num_decoder_cls_tokens + view.visible + view.decoded
-        return {
-            "encoder": self.encoder.shapes(seen, seen, self.condition_tokens),
-            "decoder": self.decoder.shapes(placed, view.read, self.condition_tokens),
-        }
+        placed = self.num_decoder_cls_tokens + view.visible
+        if self.decoder.context_width is None:
+            decoder = self.decoder.shapes(placed + view.decoded, view.read, self.condition_tokens)
+        else:
+            decoder = [(placed + self.condition_tokens, view.read)] * self.decoder.num_layers
+        return {"encoder": self.encoder.shapes(seen, seen, self.condition_tokens), "decoder": decoder}
+
+    def num_projected(self, view):
+        """The tokens of an image that are mapped to the decoder's width."""
+        if self.encoder.width == self.decoder.width:
+            return 0
+        if self.decoder.context_width is None:
+            return self.num_decoder_cls_tokens + view.visible + self.condition_tokens
+        return view.visible * (self.projects_visible and view.read != view.decoded)
 
 
 def _stack(layer, width):
@@ -131,6 +156,8 @@ def _stack(layer, width):
         in_context_from=layer.blocks.in_context_from,
         projects_context=getattr(layer.blocks, "context_projection", None) is not None,
         block=layer.block,
+        context_width=getattr(layer.blocks, "context_width", None),
+        taps=len(getattr(layer, "taps", ())),
         remat=layer.remat,
         is_trained=bool(layer.trainable_variables),
     )
@@ -141,10 +168,11 @@ def views_of(model, batch_size):
     views = model.corruption.views
     shares = [view.share for view in views]
     sizes = [batch_size] * len(views) if shares[0] is None else BatchSplit(batch_size, shares).counts
-    rows = []
+    rows, patch_dim = [], math.prod(model.patch_size) * model.image_shape[-1]
     for view, size in zip(views, sizes, strict=True):
         visible, decoded = view.num_visible(model.grid), view.num_decoded(model.grid)
-        places = model.objective.reads(view.name).values()
+        wanted, heads = model.objective.reads(view.name), model.objective.heads()
+        places = wanted.values()
         # Where nothing is masked, all patches are visible, and "masked" means them, too.
         read = {"masked": decoded or visible, "visible": visible, "all": visible + decoded}
         rows.append(
@@ -153,10 +181,11 @@ def views_of(model, batch_size):
                 num_images=size,
                 visible=visible,
                 decoded=decoded,
-                predicted=sum(read[place] for place in places),
+                predicted=sum(read[place] * heads[name].num_values(patch_dim) for name, place in wanted.items()),
                 # The decoder's last block returns the end of the sequence, which begins with the visible patches.
                 read=read["masked"] if set(places) == {"masked"} else visible + decoded,
                 is_noisy=view.noise is not None,
+                hints=() if view.mask is None else tuple(view.mask.reads),
             )
         )
     return [row for row in rows if row.num_images]

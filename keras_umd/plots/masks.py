@@ -39,7 +39,10 @@ def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
     rows = []
     for mask in _masks_of(method):
         draws = generator.uniform(size=(num_images, mask.num_draws(grid))).astype("float32")
-        visible = ops.convert_to_numpy(mask(ops.convert_to_tensor(draws), grid)[0])
+        # What masks read of images is drawn, too: here are none.
+        hints = {name: generator.uniform(size=(num_images, math.prod(grid))) for name in getattr(mask, "reads", ())}
+        hints = {name: ops.convert_to_tensor(hint.astype("float32")) for name, hint in hints.items()}
+        visible = ops.convert_to_numpy(mask(ops.convert_to_tensor(draws), grid, hints or None)[0])
         picture = np.full((num_images, math.prod(grid)), HIDDEN, "uint8")
         shown = VISIBLE
         if mask.hides_tokens:

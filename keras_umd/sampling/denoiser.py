@@ -29,8 +29,11 @@ def predict(model, x_t, names, of_encoder=None, of_decoder=None):
     Returns:
         Dictionary of float tensors of the shape of `x_t`.
     """
-    representation, tokens = model.encoder(x_t, condition=of_encoder, for_decoder=True)
-    patches = model.decoder(representation, tokens, condition=of_decoder, read=dict.fromkeys(names, "all"))
+    representation, tokens, *taps = model.encoder(
+        x_t, condition=of_encoder, collect=model.decoder.taps, for_decoder=True
+    )
+    features = {"features": taps[0]} if taps else {}
+    patches = model.decoder(representation, tokens, condition=of_decoder, read=dict.fromkeys(names, "all"), **features)
     return {name: unpatchify(patches[name], model.patch_size, model.grid) for name in names}
 
 

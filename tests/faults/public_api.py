@@ -36,6 +36,7 @@ CALLED_BY_THE_LIBRARY = {
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
+    "make settle hints look refuse",  # of kinds of decoders, of a teacher and of what reads it
     "update_step newest_weight rate_of",  # of optimizers and of averages
     "set_model set_params step_inputs check_bytes check_pixels check_records check_label check_classes",
 }
@@ -305,6 +306,14 @@ CALLS = {
     "FeatureExtractor.export": lambda: {"filepath": "exported"},
     "Encoder": lambda: {"patch_size": 2, "hidden_dim": 8, "num_layers": 1, "num_heads": 2},
     "Decoder": lambda: {
+        "patch_size": 2,
+        "grid": (2, 2),
+        "channels": 1,
+        "num_layers": 1,
+        "num_heads": 2,
+        "pixel_predictions": ("x0",),
+    },
+    "CrossDecoder": lambda: {
         "patch_size": 2,
         "grid": (2, 2),
         "channels": 1,

@@ -12,6 +12,15 @@ from keras_umd.models.presets import preset_config
 pytestmark = pytest.mark.host
 SMALL = {"hidden_dim": 48, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
 MASKED = {
+    "attmask": (
+        {"image_shape": (16, 16, 3), "patch_size": 4},
+        "Attention(ratio=0.75, mode='hint', show=0.1, probability=0.5)",
+    ),
+    "hpm": (
+        {"image_shape": (16, 16, 3), "patch_size": 4},
+        "HardPatches(ratio=0.75, share=(0.0, 0.5), steps=5000)",
+    ),
+    "crossmae": ({"image_shape": (16, 16, 3), "patch_size": 4}, "Random(ratio=0.75)"),
     "colormae": (
         {"image_shape": (16, 16, 3), "patch_size": 4},
         "ColorNoise(color='green', ratio=0.75, std=(0.5, 2.0))",

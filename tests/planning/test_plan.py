@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import keras_umd
-from keras_umd import Corruption
+from keras_umd import Corruption, Objective, Teacher, View, decoders
+from keras_umd.corruption import masks
 from keras_umd.layers import Block
+from keras_umd.objectives import Difficulty, Reconstruction
+from keras_umd.objectives.targets import X0
 from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
 from tests.conftest import array
@@ -68,6 +71,29 @@ CASES = {
     "half decoded": {"corruption": Corruption(decoded_ratio=0.5), "decoder_hidden_dim": 8},
     "narrower decoder, token, remat": {"conditioning": "token", "decoder_hidden_dim": 8, "remat": True},
     "scan, remat, token": {"scan_blocks": True, "remat": True, "decoder_layers": 3, "conditioning": "token"},
+    "cross-attention": {"decoder": decoders.Cross(), "num_layers": 2, "decoder_layers": 2},
+    "cross-attention, taps, narrower decoder, mae": {
+        "decoder": decoders.Cross(taps="all", visible="mask"),
+        "corruption": Corruption.mae(decoded_ratio=0.5),
+        "conditioning": "token",
+        "decoder_hidden_dim": 8,
+        "num_layers": 2,
+        "decoder_layers": 2,
+    },
+    "cross-attention, narrower decoder, remat": {"decoder": decoders.Cross(), "decoder_hidden_dim": 8, "remat": True},
+    "a teacher, attention": {
+        "teacher": Teacher(),
+        "corruption": Corruption(views=[View("clean", mask=masks.Attention(0.5))]),
+        "conditioning": None,
+        "num_cls_tokens": 2,
+        "num_layers": 2,
+    },
+    "a teacher, difficulty": {
+        "teacher": Teacher(),
+        "corruption": Corruption(views=[View("clean", mask=masks.HardPatches(0.5))]),
+        "objective": lambda: Objective([Reconstruction("clean", X0()), Difficulty("clean", X0())]),
+        "conditioning": None,
+    },
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
     "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
@@ -82,7 +108,7 @@ def assert_flops_are_those_of_the_step(model):
 @needs_jax
 @pytest.mark.parametrize("case", CASES)
 def test_the_flops_are_those_of_the_step_that_jax_runs(case, small_model):
-    model = small_model(**CASES[case])
+    model = small_model(**{name: value() if callable(value) else value for name, value in CASES[case].items()})
     parts = assert_flops_are_those_of_the_step(model)
     assert any(part.recomputed for part in parts) == ("remat" in case)
 

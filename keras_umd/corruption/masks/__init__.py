@@ -6,6 +6,7 @@ from keras_umd.corruption.masks.coarse import Coarse, Shared
 from keras_umd.corruption.masks.color_noise import ColorNoise
 from keras_umd.corruption.masks.disjoint import Disjoint
 from keras_umd.corruption.masks.given import Given
+from keras_umd.corruption.masks.hints import Attention, HardPatches
 from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
@@ -13,12 +14,14 @@ from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.masks.varying import Varying
 
 __all__ = [
+    "Attention",
     "Block",
     "Center",
     "Coarse",
     "ColorNoise",
     "Disjoint",
     "Given",
+    "HardPatches",
     "InverseBlock",
     "Mask",
     "Product",

@@ -41,6 +41,10 @@ class Given(Mask):
     def hides_gaps(self):
         return self.hint is None
 
+    @property
+    def reads(self):
+        return self.mask.reads
+
     def num_visible(self, grid):
         return self.mask.num_visible(grid)
 

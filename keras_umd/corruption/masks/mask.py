@@ -34,6 +34,9 @@ class Mask(Configurable):
     # Whether some of the patches that go to the encoder are hidden there, behind its mask token.
     hides_tokens = False
 
+    # The names of the hints that it wants of a model's teacher or of terms.
+    reads: tuple[str, ...] = ()
+
     def __init__(self, ratio=0.75):
         check_mask_ratio(ratio, "ratio")
         self.ratio = ratio

@@ -1,5 +1,7 @@
 """From tokens to predictions for each patch."""
 
+from keras_umd.models.decoders.cross import Cross, CrossDecoder
 from keras_umd.models.decoders.decoder import Decoder
+from keras_umd.models.decoders.kind import DecoderKind
 
-__all__ = ["Decoder"]
+__all__ = ["Cross", "CrossDecoder", "Decoder", "DecoderKind"]

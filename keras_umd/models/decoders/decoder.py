@@ -61,6 +61,9 @@ class Decoder(BlockNetwork):
         pixel predictions are `prod(patch_size) * channels`, for `unpatchify`.
     """
 
+    taps: tuple[int, ...] = ()  # blocks of the encoder whose outputs it wants, too, as `features`
+    takes_rows = True  # whether it can run several images as one row
+
     def __init__(
         self,
         patch_size,
@@ -114,17 +117,7 @@ class Decoder(BlockNetwork):
         dtype = self.dtype_policy
         self.embedding = self.condition_projection = None
         self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
-        self.blocks = BlockStack(
-            num_layers,
-            num_heads,
-            conditioning=conditioning,
-            scan_blocks=scan_blocks,
-            remat=remat,
-            block=self.block,
-            in_context_from=0,  # a third of the depth lies behind it
-            dtype=dtype,
-            name="blocks",
-        )
+        self.blocks = self._make_blocks(num_layers, scan_blocks=scan_blocks, remat=remat)
         self.norm = make_norm(self.block, dtype=dtype, name="norm")
         self.head = PatchHead(
             self.patch_size,
@@ -143,13 +136,22 @@ class Decoder(BlockNetwork):
             for name, values in heads.items()
         }
 
+    def _make_blocks(self, num_layers, **how):
+        return BlockStack(
+            num_layers,
+            self.num_heads,
+            conditioning=self.conditioning,
+            **how,
+            block=self.block,
+            in_context_from=0,  # a third of the depth lies behind it
+            dtype=self.dtype_policy,
+            name="blocks",
+        )
+
     def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
         encoder_dim = representation_shape[-1]
         hidden_dim = encoder_dim if self.hidden_dim is None else self.hidden_dim
-        if hidden_dim != encoder_dim:
-            self.embedding = self._dense(encoder_dim, hidden_dim, "embedding")
-            if self.conditioning == "token":
-                self.condition_projection = self._dense(encoder_dim, hidden_dim, "condition_projection")
+        self._build_inputs(encoder_dim, hidden_dim)
         if self.block.rope:
             check_rotation(hidden_dim // self.num_heads, len(self.grid))
             self.places = grid_positions(self.grid)
@@ -167,9 +169,20 @@ class Decoder(BlockNetwork):
         )
         for layer in (self.position_embedding, self.norm, *self.heads.values()):
             layer.build((None, None, hidden_dim))
+        self._build_blocks(hidden_dim, encoder_dim)
+        self.head.build((None, None, hidden_dim), (None, encoder_dim))
+
+    def _build_blocks(self, hidden_dim, encoder_dim):
         # Each block before the stack, as in the encoder.
-        for layer in (*self.blocks, self.blocks, self.head):
+        for layer in (*self.blocks, self.blocks):
             layer.build((None, None, hidden_dim), (None, encoder_dim))
+
+    def _build_inputs(self, encoder_dim, hidden_dim):
+        """The maps of what comes from the encoder to the width of the blocks."""
+        if hidden_dim != encoder_dim:
+            self.embedding = self._dense(encoder_dim, hidden_dim, "embedding")
+            if self.conditioning == "token":
+                self.condition_projection = self._dense(encoder_dim, hidden_dim, "condition_projection")
 
     def _dense(self, input_dim, units, name, **options):
         dense = Dense(units, dtype=self.dtype_policy, name=name, **options)
@@ -185,11 +198,15 @@ class Decoder(BlockNetwork):
             return self._rows(representation, tokens, condition, visible, masked, read)
         read = self._checked(read)
         of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
+        tokens = self._decoded(representation, tokens, of_blocks, visible, masked, read)
+        return self._predictions(self.norm(tokens), of_head, masked, read)
+
+    def _decoded(self, representation, tokens, condition, visible, masked, read):
+        """The tokens of the patches that are read, behind the blocks: at least these, the masked ones last."""
         num_outputs = _num_outputs(tokens, masked, read)
         tokens, order = self._placed(representation, tokens, visible, masked)  # (batch, 1 + num_patches, hidden_dim)
         positions = take_positions(self.places, order) if self.block.rope else None
-        tokens = self.norm(self.blocks(tokens, condition=of_blocks, num_outputs=num_outputs, positions=positions))
-        return self._predictions(tokens, of_head, masked, read)
+        return self.blocks(tokens, condition=condition, num_outputs=num_outputs, positions=positions)
 
     def _rows(self, representation, tokens, condition, visible, masked, read):
         read = [self._checked(wanted) for wanted in read]

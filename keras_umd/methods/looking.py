@@ -1,0 +1,42 @@
+"""Masked autoencoders whose masks look at the image. Sizes and rates are the library's own; see each."""
+
+from keras_umd.corruption import masks
+from keras_umd.corruption.corruption import Corruption
+from keras_umd.corruption.view import View
+from keras_umd.methods.method import method
+from keras_umd.models.teacher import Teacher
+from keras_umd.objectives import Difficulty, Objective, Reconstruction, targets
+
+RISING_STEPS = 5000  # the paper's share of hard patches rises through all of the training, which no preset knows
+
+
+@method("Kakogeorgiou et al., What to Hide from Your Students: Attention-Guided Masked Image Modeling, 2022")
+def attmask(**corruption):
+    """MAE that masks where its moving average looks, in half of the images, and shows hints of it.
+
+    The paper's masks are for iBOT's losses, at lower ratios.
+    """
+    view = View("clean", mask=masks.Attention(0.75, "hint", probability=0.5))
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.Pixels())]),
+        "conditioning": "token",
+        "teacher": Teacher(0.996),
+    }
+
+
+@method("Wang et al., Hard Patches Mining for Masked Image Modeling, 2023")
+def hpm(**corruption):
+    """MAE that masks what its moving average finds hard: none of the masked patches at first, later half of them.
+
+    The share rises in 5,000 steps; give your own: `masks.HardPatches(0.75, (0.0, 0.5), steps=...)`. The paper predicts
+    difficulty by a second decoder.
+    """
+    view = View("clean", mask=masks.HardPatches(0.75, (0.0, 0.5), steps=RISING_STEPS))
+    terms = [Reconstruction("clean", targets.Pixels()), Difficulty("clean", targets.Pixels())]
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective(terms),
+        "conditioning": "token",
+        "teacher": Teacher(0.999),
+    }

@@ -1,0 +1,77 @@
+"""Masks that look: exact sets for given hints, and `Random` at their limits."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd.corruption import masks
+from keras_umd.corruption.view import View
+from tests.conftest import array
+
+GRID = (4, 5)
+NUM = math.prod(GRID)
+RNG = np.random.default_rng(0)
+HINT = RNG.permuted(np.tile(np.arange(NUM), (6, 1)), axis=1).astype("float32") ** 2
+
+
+def split(mask, draws, **hints):
+    hints = {name: keras.ops.convert_to_tensor(hint) for name, hint in hints.items()}
+    visible, masked = mask(keras.ops.convert_to_tensor(draws), GRID, hints)
+    visible, masked = array(visible), array(masked)
+    assert np.array_equal(np.sort(np.concatenate([visible, masked], axis=1)), np.tile(np.arange(NUM), (6, 1)))
+    return visible, masked
+
+
+def draws_for(mask):
+    return RNG.uniform(size=(6, mask.num_draws(GRID))).astype("float32")
+
+
+def test_attention_masks_what_is_looked_at_most_or_least():
+    order = np.argsort(HINT, axis=1)
+    high, low = masks.Attention(0.7, "high"), masks.Attention(0.7, "low")
+    visible, masked = split(high, draws_for(high), attention=HINT)
+    assert visible.shape[1] == 6 and np.array_equal(masked, order[:, 6:])
+    assert np.array_equal(split(low, draws_for(low), attention=HINT)[1], order[:, ::-1][:, 6:])
+    # Of the top 8 patches, 0.7 * 8 = 5 are shown, and of the others the one that is looked at least.
+    hint = masks.Attention(0.7, "hint", show=0.4)
+    visible, _ = split(hint, draws := draws_for(hint), attention=HINT)
+    for row in range(6):
+        top = order[row, -8:]
+        shown = top[np.argsort(draws[row, :NUM][top])][:5]
+        assert set(visible[row]) == {*shown, order[row, 0]}
+
+
+def test_hard_patches_are_masked_and_their_share_rises():
+    mask = masks.HardPatches(0.75, (0.0, 0.6), steps=100)
+    draws, order = draws_for(mask), np.argsort(HINT, axis=1)
+    for updates, num_hard in ((0, 0), (50, 4), (100, 9), (1e6, 9)):  # of 15
+        hints = {"difficulty": HINT, "updates": np.full(6, updates, "float32")}
+        visible, _ = split(mask, draws, **hints)
+        for row in range(6):
+            rest = order[row, : NUM - num_hard]
+            assert set(visible[row]) == set(rest[np.argsort(draws[row][rest])][:5])
+
+
+@pytest.mark.parametrize(
+    "mask", [masks.Attention(0.75, probability=0.0), masks.HardPatches(0.75, 0.0)], ids=["attention", "hard patches"]
+)
+def test_a_mask_that_does_not_look_is_random_bit_for_bit(mask):
+    draws, random = draws_for(mask), masks.Random(0.75)
+    hints = dict.fromkeys(mask.reads, keras.ops.convert_to_tensor(HINT))
+    expected = random(keras.ops.convert_to_tensor(draws[:, :NUM]), GRID)
+    for actual, known in zip(mask(keras.ops.convert_to_tensor(draws), GRID, hints), expected, strict=True):
+        np.testing.assert_array_equal(array(actual), array(known))
+
+
+@pytest.mark.host
+def test_what_is_not_given_is_named():
+    with pytest.raises(ValueError, match=r"Attention reads hints of a teacher.*\['attention'\]"):
+        View("clean", mask=masks.Attention()).split(keras.ops.ones((1, NUM + 1)), GRID)
+    with pytest.raises(ValueError, match="`steps` are for a pair"):
+        masks.HardPatches(share=(0.0, 0.5))
+    with pytest.raises(ValueError, match="`steps` are for a pair"):
+        masks.HardPatches(share=0.5, steps=3)
+    with pytest.raises(ValueError, match="mode='most'"):
+        masks.Attention(mode="most")

@@ -1,0 +1,119 @@
+"""Other decoders: what they look at, what they are at their limits, and that models with them are saved and sampled."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import Corruption, decoders
+from keras_umd.layers import Block
+from keras_umd.layers.cross_attention import CrossBlock
+from tests.conftest import QUICK, array, trained_like
+
+RNG = np.random.default_rng(0)
+INPUTS = [RNG.normal(size=shape).astype("float32") for shape in ((2, 8), (2, 4, 8), (2, 8))]
+ORDER = np.array([[5, 0, 3, 2, 1, 4], [1, 4, 0, 5, 2, 3]])
+MASKED = {"visible": ORDER[:, :4], "masked": ORDER[:, 4:]}
+SIZES = {"patch_size": 2, "grid": (2, 3), "channels": 3, "num_layers": 2, "num_heads": 2}
+
+
+def decoder(kind, encoder_layers=3, **settings):
+    keras.utils.set_random_seed(0)
+    layer = kind.make(encoder_layers, **SIZES, **settings, pixel_predictions=("first", "second"))
+    layer.build((None, 8), (None, None, 8))
+    return trained_like(layer)
+
+
+@pytest.mark.host
+def test_cross_attention_is_the_softmax_over_the_context():
+    block = CrossBlock(2, conditioning=None)
+    block.build((None, None, 8), (None, None, 6))
+    trained_like(block)
+    tokens, context = RNG.normal(size=(2, 3, 8)), RNG.normal(size=(2, 5, 6))
+    given = [keras.ops.convert_to_tensor(x, "float32") for x in (tokens, context)]
+    actual = array(block.attention(*given))
+    query, key, value = (
+        (x @ array(getattr(block.attention, name).kernel) + array(getattr(block.attention, name).bias)).reshape(
+            2, -1, 2, 4
+        )
+        for name, x in (("query", tokens), ("key", context), ("value", context))
+    )
+    logits = np.einsum("bqhd,bkhd->bhqk", query, key) / 2
+    weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    mixed = np.einsum("bhqk,bkhd->bqhd", weights, value).reshape(2, 3, 8)
+    output = block.attention.output_projection
+    np.testing.assert_allclose(actual, mixed @ array(output.kernel) + array(output.bias), atol=1e-5)
+
+
+@pytest.mark.parametrize("conditioning", ["adaln_zero", "token"])
+def test_a_masked_patch_looks_at_visible_ones_alone_and_in_any_order(conditioning):
+    layer = decoder(decoders.Cross(), conditioning=conditioning, hidden_dim=12, block=Block(qk_norm=True))
+    whole = layer(*INPUTS, **MASKED, read={"first": "masked"})["first"]
+    one = layer(*INPUTS, visible=ORDER[:, :4], masked=ORDER[:, 5:], read={"first": "masked"})["first"]
+    np.testing.assert_allclose(array(one)[:, 0], array(whole)[:, 1], atol=1e-5)
+    everything = layer(*INPUTS, **MASKED)
+    np.testing.assert_allclose(array(everything["first"])[:, 4:], array(whole), atol=1e-5)
+    representation, tokens, condition = INPUTS
+    turned = layer(representation, tokens[:, ::-1], condition, **MASKED, read={"first": "masked"})["first"]
+    np.testing.assert_allclose(array(turned), array(whole), atol=1e-5)
+    others = layer(representation, tokens + 1, condition, **MASKED, read={"first": "masked"})["first"]
+    assert np.abs(array(others) - array(whole)).max() > 1e-3
+    fewer = layer(representation, tokens, condition, visible=ORDER[:, :4], masked=ORDER[:, 4:])["second"]
+    assert fewer.shape == (2, 6, 12)
+
+
+def test_taps_with_the_last_alone_are_the_norm_of_the_encoders_tokens():
+    tapped, plain = decoder(decoders.Cross(taps=(1, 3))), decoder(decoders.Cross())
+    names = {variable.path.split("/", 1)[1]: variable for variable in plain.weights}
+    for variable in tapped.weights:
+        if "tap_" not in variable.path:
+            variable.assign(array(names[variable.path.split("/", 1)[1]]))
+    tapped.tap_weights.assign([[0.0, 1.0]] * 2)
+    for norm in tapped.tap_norms:
+        norm.gamma.assign(np.ones(8))
+        norm.beta.assign(np.zeros(8))
+    representation, tokens, condition = INPUTS
+
+    def normalized(x):
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+
+    features = [(np.ones((2, 8), "float32"), np.ones((2, 4, 8), "float32")), (representation, tokens)]
+    actual = tapped(representation, tokens, condition, **MASKED, read={"first": "masked"}, features=features)
+    inputs = normalized(representation), normalized(tokens), condition
+    expected = plain(*inputs, **MASKED, read={"first": "masked"})
+    np.testing.assert_allclose(array(actual["first"]), array(expected["first"]), atol=1e-5)
+
+
+KINDS = {
+    "cross": {"decoder": decoders.Cross()},
+    "taps, narrower": {"decoder": decoders.Cross(taps="all", visible="mask"), "decoder_hidden_dim": 8, "num_layers": 2},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_with_it_train_reconstruct_generate_and_are_saved(kind, small_model, images, tmp_path):
+    model = small_model(**KINDS[kind])
+    model.compile("adamw", **QUICK)
+    losses = model.fit(np.tile(images[:1], (8, 1, 1, 1)), batch_size=8, epochs=8, verbose=0).history["loss"]
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < np.mean(losses[:3])
+    reconstruction = model.reconstruct(images[:2], seed=0)["reconstruction"]
+    samples = model.generate(num_images=2, num_steps=2, seed=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert repr(loaded.decoder_kind) == repr(model.decoder_kind)
+    np.testing.assert_array_equal(loaded.reconstruct(images[:2], seed=0)["reconstruction"], reconstruction)
+    np.testing.assert_array_equal(loaded.generate(num_images=2, num_steps=2, seed=0), samples)
+
+
+@pytest.mark.host
+def test_a_kind_is_checked_with_the_model(small_model):
+    with pytest.raises(ValueError, match=r"`taps` must end with the encoder's last block, 1.*taps=\(2,\)"):
+        small_model(decoder=decoders.Cross(taps=(2,)))
+    with pytest.raises(ValueError, match="`taps` must be different"):
+        decoders.Cross(taps=(1, 1))
+    with pytest.raises(ValueError, match="need the paper's decoder.*pack=True"):
+        small_model(decoder=decoders.Cross(), pack=True)
+    with pytest.raises(ValueError, match="decoder='cross'"):
+        small_model(decoder="cross")
+    frozen = small_model(decoder=decoders.Cross(), decoder_hidden_dim=8, corruption=Corruption.mae())
+    assert not frozen.decoder.embedding.trainable and frozen.decoder.mask_token.trainable
+    assert "decoder" not in small_model().get_config()
