@@ -830,7 +830,7 @@ ACCEPTED = {
     "masked_weight": NUMBERS,
     "StopAfter.minutes": "0.5, 1e300, 2**63",
     "StopAfter.cpu": "True",
-    **dict.fromkeys(("Frequency.radius", "low_pass", "TruncatedNormal.mean"), NUMBERS),
+    **dict.fromkeys(("Frequency.radius", "low_pass", "ColorAdapt.probability", "TruncatedNormal.mean"), NUMBERS),
     **dict.fromkeys(("TruncatedNormal.high", "Uniform.high", "MaskStages.rising.high", "until"), "0.5"),
     "Bordered.width": "0",
     **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
