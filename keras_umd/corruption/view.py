@@ -16,7 +16,7 @@ from keras_umd.utils.configurable import Configurable
 
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
 OPTIONAL = {"change": None, "gives_class": False}
-TRUTH = ("x0", "noise", "level", "missing", "changed", "removed", "class")
+TRUTH = ("x0", "noise", "level", "missing", "changed", "removed", "class", "still")
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -105,6 +105,25 @@ class View(Configurable):
         own = draws[:, start : start + self.change.num_draws(grid)]
         return self.change(images, own, as_tuple(patch_size, len(grid)), noise, hints)
 
+    def graded(self, x0, noise, timesteps, schedule, draws, patch_size, hints=None):
+        """The tensors of noisy images whose levels differ by patch, as of `noise.Graded`; `{}` for one level each.
+
+        Args:
+            x0, noise, timesteps, schedule: As of `Noise`.
+            draws, hints: As of `split`.
+            patch_size: Integer or tuple of integers.
+        """
+        if not self.noise.is_graded:
+            return {}
+        grid = patch_grid(x0.shape[1:], patch_size)
+        if self.mask is None:
+            scores = draws[:, : math.prod(grid)]
+        else:
+            scores = self.mask.scores(draws[:, : self.mask.num_draws(grid)], grid, hints)
+        ranks = ops.cast(ops.argsort(ops.argsort(scores, axis=1), axis=1), "int32")
+        number = self.num_visible(grid)
+        return self.noise.by_patch(x0, noise, timesteps, schedule, ranks, number, as_tuple(patch_size, len(grid)))
+
     def split(self, draws, grid, hints=None):
         """The indices of visible and of decoded patches, `{"visible": (n, v), "masked": (n, d)}`; `{}` for all.
 
@@ -184,7 +203,7 @@ def finetuned(views):
     return [
         View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio, **own(view))
         if view.noise is None
-        else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
+        else View(view.name, view.noise.for_finetuning(), None, share * (1 - kept) / (1 - clean_share))
         for view, share in zip(views, shares, strict=True)
     ]
 

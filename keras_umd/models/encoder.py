@@ -48,6 +48,7 @@ class Encoder(BlockNetwork):
         visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
         hidden: Bool tensor of shape `(batch, visible)`, of which patches to see nothing but the place: a mask token
             stands for them.
+        told: Float tensor of shape `(batch, visible, hidden_dim)`, what each patch is told beside its place.
         collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first, and
             `num_layers` the last with the LayerNorm behind it.
         depth: Integer in [1, num_layers], how many of the blocks to run; the LayerNorm follows the last only. Defaults
@@ -172,11 +173,13 @@ class Encoder(BlockNetwork):
             return Modulations(condition.of_layers[:-1])
         return condition
 
-    def call(self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False, hidden=None):
+    def call(
+        self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False, hidden=None, told=None
+    ):
         if isinstance(images, (list, tuple)):
             return self._rows(images, condition, visible, depth)
         tokens = self.blocks(
-            self._embedded(images, visible, hidden),
+            self._embedded(images, visible, hidden, told),
             condition=self._of_blocks(condition),
             collect=collect,
             depth=depth,
@@ -210,7 +213,7 @@ class Encoder(BlockNetwork):
         tokens = self._normed(tokens, condition, depth)
         return [self._split(part) for part in segments.split(tokens, lengths)]
 
-    def _embedded(self, images, visible=None, hidden=None):
+    def _embedded(self, images, visible=None, hidden=None, told=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
@@ -219,6 +222,7 @@ class Encoder(BlockNetwork):
             require(self.has_mask_token, "Patches are `hidden` by an encoder with has_mask_token=True.", "without it")
             tokens = ops.where(hidden[:, :, None], ops.cast(self.mask_token, tokens.dtype), tokens)
         tokens = self.position_embedding(tokens, indices=visible)
+        tokens = tokens if told is None else tokens + ops.cast(told, tokens.dtype)
         if not self.num_cls_tokens:
             return tokens
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))

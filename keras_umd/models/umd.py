@@ -33,7 +33,7 @@ from keras_umd.models import teacher as teaching
 from keras_umd.models.arguments import check_arguments, check_one_stack, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
-from keras_umd.models.condition import condition_embedding
+from keras_umd.models.condition import condition_embedding, told_of_levels
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.encoder import Encoder, pooled
@@ -337,6 +337,7 @@ class UMD(keras.Model):
             collect=self.decoder.taps,
             for_decoder=True,
             **how,
+            **told_of_levels(self.condition, view),
         )
         outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:

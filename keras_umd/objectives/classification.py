@@ -29,7 +29,7 @@ class Classification(Term):
         name: String. Defaults to `"classification"`.
     """
 
-    def __init__(self, view, num_classes, hidden_dim, weight=1.0, name="classification", **kwargs):
+    def __init__(self, view, num_classes, hidden_dim, weight=1.0, name=None, **kwargs):
         check_positive_integers(num_classes=num_classes, hidden_dim=hidden_dim)
         super().__init__(view, weight, name=name, **kwargs)
         self.num_classes = int(num_classes)

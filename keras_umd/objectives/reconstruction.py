@@ -84,10 +84,13 @@ class Reconstruction(Term):
             target = take_tokens(target, indices[0] if len(indices) == 1 else ops.concatenate(indices, axis=1))
         if self.where in MARKED:
             return {"values": target, "weights": self._of_marked(view)}
-        if self.weighting is None and self.masked_weight == 1 and "missing" not in view:
+        left_out = [view[name] for name in ("missing", "still")[: 1 + self.target.is_of_noise] if name in view]
+        if self.weighting is None and self.masked_weight == 1 and not left_out:
             return target
         weights = self._weights(view)
-        return {"values": target, "weights": weights if "missing" not in view else weights * self._counted(view)}
+        for patches in left_out:
+            weights = weights * self._counted(view, patches)
+        return {"values": target, "weights": weights}
 
     def _of_marked(self, view):
         """0 for patches that don't count, and as much more for the others, `(n, patches)`: the loss is their mean."""
@@ -101,11 +104,12 @@ class Reconstruction(Term):
             marked = ops.take_along_axis(marked, order, axis=1)
         return marked * (marked.shape[1] / ops.maximum(ops.sum(marked, axis=1, keepdims=True), 1.0))
 
-    def _counted(self, view):
-        """0 for patches that are missing, and as much more for the others, `(n, patches)`: the loss is their mean."""
-        indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
-        missing = ops.take_along_axis(view["missing"], ops.concatenate(indices, axis=1), axis=1)
-        counted = ops.cast(ops.logical_not(missing), "float32")
+    def _counted(self, view, left_out):
+        """0 for patches that are left out, and as much more for the others, `(n, patches)`: the loss is their mean."""
+        if "masked" in view:
+            indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
+            left_out = ops.take_along_axis(left_out, ops.concatenate(indices, axis=1), axis=1)
+        counted = ops.cast(ops.logical_not(left_out), "float32")
         return counted * (counted.shape[1] / ops.maximum(ops.sum(counted, axis=1, keepdims=True), 1.0))
 
     def _weights(self, view):

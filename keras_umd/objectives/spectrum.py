@@ -34,7 +34,7 @@ class Spectrum(Term):
         name: String. Defaults to `"spectrum"`.
     """
 
-    def __init__(self, view, where="removed", gamma=1.0, focal=False, weight=1.0, name="spectrum", **kwargs):
+    def __init__(self, view, where="removed", gamma=1.0, focal=False, weight=1.0, name=None, **kwargs):
         check_one_of(("removed", "all"), where=where)
         check_numbers("(0, 4]", gamma=gamma)
         check_bools(focal=focal)

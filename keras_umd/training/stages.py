@@ -49,7 +49,8 @@ class MaskStages(keras.callbacks.Callback):
         check_numbers("(0, 1)", low=low, high=high)
         check_integers(1, epochs=epochs, stages=stages)
         check_numbers("(0, 1]", until=until)
-        require(callable(make), "`make` must be a function from a ratio to a mask.", make=make)
+        is_right = callable(make) and isinstance(make(0.5), Mask)
+        require(is_right, "`make` must be a function from a ratio to a mask.", make=make)
         ratios = low + (high - low) * (1 - np.cos(np.pi * (np.arange(stages) + 0.5) / stages)) / 2
         starts = [int(epochs * until * stage / stages) for stage in range(stages)]
         found = {start: make(float(ratio)) for start, ratio in zip(starts, ratios, strict=True)}

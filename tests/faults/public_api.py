@@ -33,6 +33,7 @@ CALLED_BY_THE_LIBRARY = {
     "views_without_images",  # of a Corruption
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
+    "hidden changed graded groups timesteps by_patch",  # of masks, views and noise
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
@@ -803,7 +804,7 @@ ACCEPTED = {
     "product_share": "0.5",
     "UMD.anomaly_map.timestep": "0, 0.5",
     **dict.fromkeys(("offset", "adjust"), "-1, 0, 0.5"),
-    **dict.fromkeys(("focal", "wrap", "reaches_end"), "True"),
+    **dict.fromkeys(("focal", "wrap", "reaches_end", "gives_class"), "True"),
     # Of other codebases' networks
     **dict.fromkeys(("least", "Timesteps.scale"), "-1, 0, 0.5"),
     "mlp_epsilon": NUMBERS,
@@ -877,6 +878,9 @@ ACCEPTED = {
     "masked_weight": NUMBERS,
     "StopAfter.minutes": "0.5, 1e300, 2**63",
     "StopAfter.cpu": "True",
+    **dict.fromkeys(("Frequency.radius", "low_pass", "ColorAdapt.probability", "TruncatedNormal.mean"), NUMBERS),
+    **dict.fromkeys(("TruncatedNormal.high", "Uniform.high", "MaskStages.rising.high", "until"), "0.5"),
+    "Bordered.width": "0",
     **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
     "Objective.pixel_predictions": "array of strings",
     "NoiseSchedule.levels.timesteps": "0, [], empty array",

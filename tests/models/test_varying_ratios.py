@@ -59,6 +59,7 @@ def test_a_law_hides_the_next_patches_that_a_higher_ratio_would():
     assert masked.shape == (50, 10) and kept[0] == 1
 
 
+@pytest.mark.host
 def test_at_a_constant_ratio_it_is_the_mask_whatever_the_token():
     plain, varying = model_of(masks.Random(0.5)), model_of(masks.Varying(masks.Random(0.5), ratios.Uniform(0.5, 0.501)))
     token = varying.encoder.mask_token

@@ -9,6 +9,7 @@ from keras import ops
 from keras_umd.corruption.changes.change import Change
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.random import Random
+from keras_umd.corruption.noise.graded import of_pixels
 from keras_umd.layers.patches import patch_grid
 from keras_umd.utils.checks import check_instances, is_number, require
 
@@ -38,6 +39,7 @@ class Fill(Change):
     def __init__(self, mask=None, fill="mean"):
         mask = Random() if mask is None else mask
         check_instances(Mask, "a Mask, as Random(0.75),", mask=mask)
+        require(not mask.reads, "The `mask` of a fill can't read a teacher.", mask=mask)
         shares = {fill: 1.0} if isinstance(fill, str) else fill
         require(
             isinstance(shares, dict) and shares and set(shares) <= set(FILLS),
@@ -56,16 +58,16 @@ class Fill(Change):
         return self.mask.num_draws(grid) + (math.prod(grid) if isinstance(self.fill, dict) else 0)
 
     def __call__(self, images, draws, patch_size, noise, hints=None):
-        grid = patch_grid(images.shape[1:], patch_size)
+        grid, space = patch_grid(images.shape[1:], patch_size), images.shape[1:-1]
         width = self.mask.num_draws(grid)
         ranks = ops.argsort(ops.argsort(self.mask.scores(draws[:, :width], grid, hints), axis=1), axis=1)
         changed = ranks >= self.mask.num_visible(grid)  # (n, num_patches)
         fills = [self._filling(name, images, noise) for name in self._shares()]
         filling, bounds = fills[0], list(itertools.accumulate(self._shares().values()))
         for index, other in enumerate(fills[1:]):
-            is_other = _of_pixels(draws[:, width:] >= bounds[index], grid, patch_size)
+            is_other = of_pixels(draws[:, width:] >= bounds[index], space, patch_size)
             filling = ops.where(is_other, other, filling)
-        return {"images": ops.where(_of_pixels(changed, grid, patch_size), filling, images), "changed": changed}
+        return {"images": ops.where(of_pixels(changed, space, patch_size), filling, images), "changed": changed}
 
     def _shares(self):
         return self.fill if isinstance(self.fill, dict) else {self.fill: 1.0}
@@ -80,11 +82,3 @@ class Fill(Change):
             return ops.zeros_like(images)
         space = tuple(range(1, len(images.shape) - 1))
         return ops.broadcast_to(ops.mean(images, axis=space, keepdims=True), ops.shape(images))
-
-
-def _of_pixels(of_patches, grid, patch_size):
-    """Values of patches `(n, num_patches)` as values of their pixels, `(n, *space, 1)`."""
-    x = ops.reshape(of_patches, (-1, *grid))
-    for axis, size in enumerate(patch_size, start=1):
-        x = ops.repeat(x, size, axis=axis)
-    return x[..., None]
