@@ -33,25 +33,30 @@ class View(Configurable):
             `None` for a view of every image.
         decoded_ratio: Float in (0, 1]. Share of the masked patches that are decoded and predicted in training, a random
             subset (Fu et al., "CrossMAE", 2024).
+        decoded: `Mask`, as `RunningCell()`, of whose scores the lowest are decoded, instead of a random subset.
     """
 
-    def __init__(self, name, noise=None, mask=None, share=None, decoded_ratio=1.0):
+    def __init__(self, name, noise=None, mask=None, share=None, decoded_ratio=1.0, decoded=None):
         check_instances(str, "the name of the view, a string", name=name)
         check_instances(Noise, "a Noise, as Gaussian(),", optional=True, noise=noise)
         check_instances(Mask, "a Mask, as Random(0.5),", optional=True, mask=mask)
         check_numbers("(0, 1]", optional=True, share=share)
         check_numbers("(0, 1]", decoded_ratio=decoded_ratio)
+        check_instances(Mask, "a Mask, as RunningCell(),", optional=True, decoded=decoded)
         self.name = name
         self.noise = noise
         self.mask = mask if mask is not None and mask.ratio else None
         self.share = share
         self.decoded_ratio = decoded_ratio
+        self.decoded = decoded
 
     def num_draws(self, grid):
         """The uniform numbers that the mask wants for an image, with those for the second shuffle."""
         if self.mask is None:
             return 0
-        return self.mask.num_draws(grid) + (math.prod(grid) if self._shuffles_again else 0)
+        if not self._shuffles_again:
+            return self.mask.num_draws(grid)
+        return self.mask.num_draws(grid) + (math.prod(grid) if self.decoded is None else self.decoded.num_draws(grid))
 
     def num_visible(self, grid):
         """The number of patches of an image that the encoder sees."""
@@ -77,7 +82,12 @@ class View(Configurable):
         visible, masked = self.mask(draws[:, :width], grid, hints)
         if self._shuffles_again:
             # The first of the masked patches would be those with the lowest scores, not a random subset.
-            order = ops.argsort(draws[:, width : width + masked.shape[1]], axis=1)
+            if self.decoded is None:
+                scores = draws[:, width : width + masked.shape[1]]
+            else:
+                own = draws[:, width : width + self.decoded.num_draws(grid)]
+                scores = ops.take_along_axis(self.decoded.scores(own, grid, hints), masked, axis=1)
+            order = ops.argsort(scores, axis=1)
             masked = ops.take_along_axis(masked, order, axis=1)
         chosen = {"visible": visible, "masked": masked[:, : self.num_decoded(grid)]}
         missing = self.mask.missing(hints)
@@ -85,7 +95,13 @@ class View(Configurable):
 
     @property
     def _shuffles_again(self):
-        return self.decoded_ratio < 1 and not self.mask.is_unordered
+        return self.decoded_ratio < 1 and not (self.mask.is_unordered and self.decoded is None)
+
+    def get_config(self):
+        config = super().get_config()
+        if self.decoded is None:  # settings of before are described as before
+            del config["decoded"]
+        return config
 
 
 def network_inputs(view):
@@ -132,7 +148,7 @@ def finetuned(views):
     kept = min(clean_share, 0.05)
     shares = [(view.share or 1.0) / total for view in views]
     return [
-        View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio)
+        View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio, view.decoded)
         if view.noise is None
         else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
         for view, share in zip(views, shares, strict=True)

@@ -1,6 +1,6 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
-from keras_umd.methods.decoding import crossmae
+from keras_umd.methods.decoding import crossmae, usp, videomae_v2
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
 from keras_umd.methods.looking import attmask, hpm
@@ -24,6 +24,8 @@ __all__ = [
     "sit",
     "umd",
     "umd_x0",
+    "usp",
     "video_mae_random",
     "videomae",
+    "videomae_v2",
 ]

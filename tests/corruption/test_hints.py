@@ -75,3 +75,29 @@ def test_what_is_not_given_is_named():
         masks.HardPatches(share=0.5, steps=3)
     with pytest.raises(ValueError, match="mode='most'"):
         masks.Attention(mode="most")
+
+
+def test_a_running_cell_is_half_of_every_cell_and_turns_from_frame_to_frame():
+    grid, mask = (4, 2, 6), masks.RunningCell()
+    seen = np.zeros(48)
+    for phase in range(4):
+        draws = RNG.uniform(size=(1, 49)).astype("float32")
+        draws[:, 48] = (phase + 0.5) / 4
+        first = (array(mask.scores(keras.ops.convert_to_tensor(draws), grid)) < 1).reshape(grid)
+        cells = first.reshape(4, 2, 3, 2).transpose(0, 2, 1, 3).reshape(4, 3, 4)  # frame, cell, place in it
+        for frame in range(4):
+            expected = np.roll([True, True, False, False], phase + frame)
+            assert (cells[frame] == expected).all()
+        seen += first.ravel()
+    assert (seen == 2).all()  # the four phases see each patch twice
+    view = View("clean", mask=masks.Shared(masks.Random(0.5)), decoded_ratio=0.5, decoded=mask)
+    draws = RNG.uniform(size=(3, view.num_draws(grid))).astype("float32")
+    chosen = view.split(keras.ops.convert_to_tensor(draws), grid)
+    whole = View("clean", mask=view.mask).split(keras.ops.convert_to_tensor(draws), grid)
+    width = view.mask.num_draws(grid)
+    scores = array(mask.scores(keras.ops.convert_to_tensor(draws[:, width : width + 49]), grid))
+    np.testing.assert_array_equal(array(chosen["visible"]), array(whole["visible"]))
+    for row, decoded in enumerate(array(chosen["masked"])):
+        masked = array(whole["masked"])[row]
+        assert set(decoded) == set(masked[np.argsort(scores[row, masked])][:12])
+    assert "decoded" in view.get_config() and "decoded" not in View("clean").get_config()

@@ -359,6 +359,7 @@ CALLS = {
     "Function": lambda: {"function": keras.ops.exp},
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
+    "Difficulty": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
     "Term": lambda: {"view": "clean"},
@@ -544,6 +545,8 @@ CALLS |= {
     "KNNSweep": lambda: {"ks": (1, 3), "temperatures": (0.1,)},
     "KNNSweep.accuracies": lambda: probed(),
     "KNNSweep.sweep": lambda: probed(),
+    "MaskedBranch": lambda: {"encoder": encoder(), "num_classes": 3},
+    "start_from": lambda: {"model": small_umd(), "source": small_umd()},
     "MixedBatches": lambda: {"batches": labelled(), "num_classes": 3, "batch_size": 2},
     "PowerProfile": lambda: {"std": 0.1},
     "Recipe": lambda: {

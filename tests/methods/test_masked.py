@@ -12,6 +12,11 @@ from keras_umd.models.presets import preset_config
 pytestmark = pytest.mark.host
 SMALL = {"hidden_dim": 48, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
 MASKED = {
+    "videomae_v2": (
+        {"image_shape": (4, 16, 16, 3), "patch_size": (2, 4, 4)},
+        "Shared(mask=Random(ratio=0.9), axes=0)",
+    ),
+    "usp": ({"image_shape": (16, 16, 4), "patch_size": 4, "value_range": (-1, 1)}, "Random(ratio=0.75)"),
     "attmask": (
         {"image_shape": (16, 16, 3), "patch_size": 4},
         "Attention(ratio=0.75, mode='hint', show=0.1, probability=0.5)",

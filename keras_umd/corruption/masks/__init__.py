@@ -10,6 +10,7 @@ from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
 from keras_umd.corruption.masks.random import Random
+from keras_umd.corruption.masks.running_cell import RunningCell
 
 __all__ = [
     "Attention",
@@ -23,5 +24,6 @@ __all__ = [
     "Mask",
     "Product",
     "Random",
+    "RunningCell",
     "Shared",
 ]
