@@ -3,12 +3,13 @@
 from keras_umd.methods.decoding import crossmae, usp, videomae_v2
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
-from keras_umd.methods.looking import attmask, hpm
+from keras_umd.methods.looking import adamae, attmask, hpm
 from keras_umd.methods.masked import colormae, fgmae, pixio, video_mae_random, videomae
 from keras_umd.methods.method import list_methods as list  # keras_umd.methods.list()
 from keras_umd.methods.method import method
 
 __all__ = [
+    "adamae",
     "attmask",
     "colormae",
     "crossmae",

@@ -191,6 +191,8 @@ class UMD(keras.Model):
         check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
         teaching.check_readings(teacher, corruption, objective)
         self.teacher = teacher
+        for term in objective.terms:
+            term.prepare(grid, math.prod(patch_size) * int(image_shape[-1]))
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
         self._prepare_training(seed)

@@ -4,6 +4,7 @@ from keras_umd.objectives import targets
 from keras_umd.objectives.difficulty import Difficulty
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.reconstruction import Reconstruction
+from keras_umd.objectives.sampling_policy import SamplingPolicy
 from keras_umd.objectives.term import Term
 
-__all__ = ["Difficulty", "Objective", "Reconstruction", "Term", "targets"]
+__all__ = ["Difficulty", "Objective", "Reconstruction", "SamplingPolicy", "Term", "targets"]

@@ -79,6 +79,7 @@ def step_flops(model, batch_size):
             )
         if looked := _looked(network, view):
             rows.append(PartFlops(view.name, "teacher", looked, 0, 0))
+        rows += [_policy(term, view) for term in model.objective.terms if _has_policy(term, view)]
     return rows
 
 
@@ -141,6 +142,18 @@ def _looked(network, view):
         read = 2 * stack.width**2 * (seen + looking) + 2 * looking * seen * stack.width
         flops += sum(products[part] for part in parts) + view.num_images * (read - left_out)
     return flops
+
+
+def _has_policy(term, view):
+    return term.view == view.name and hasattr(term, "products")
+
+
+def _policy(term, view):
+    """The `PartFlops` of a term's own network, which runs for the mask and for the loss."""
+    products = Products(*(view.num_images * flops for flops in term.products()))
+    is_trained = bool(term.trainable_variables)
+    forward = products.forward * (1 + bool(set(view.hints) & set(term.hint_names)))
+    return PartFlops(view.name, term.name, forward, products.backward(is_trained, is_trained), 0)
 
 
 def _patch_embedding(network, patches):

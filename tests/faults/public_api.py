@@ -35,7 +35,7 @@ CALLED_BY_THE_LIBRARY = {
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
-    "make settle hints look refuse",  # of kinds of decoders, of a teacher and of what reads it
+    "make settle hints prepare log_probabilities products patch_errors of_patches",  # of decoders and of terms
     "update_step newest_weight rate_of",  # of optimizers and of averages
     "set_model set_params step_inputs check_bytes check_pixels check_records check_label check_classes",
 }
@@ -359,6 +359,7 @@ CALLS = {
     "Function": lambda: {"function": keras.ops.exp},
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
+    "SamplingPolicy": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Difficulty": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},

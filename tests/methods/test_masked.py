@@ -12,6 +12,7 @@ from keras_umd.models.presets import preset_config
 pytestmark = pytest.mark.host
 SMALL = {"hidden_dim": 48, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
 MASKED = {
+    "adamae": ({"image_shape": (4, 16, 16, 3), "patch_size": (1, 4, 4)}, "Adaptive(ratio=0.95, floor=0.1)"),
     "videomae_v2": (
         {"image_shape": (4, 16, 16, 3), "patch_size": (2, 4, 4)},
         "Shared(mask=Random(ratio=0.9), axes=0)",

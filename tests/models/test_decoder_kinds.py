@@ -92,9 +92,11 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_models_with_it_train_reconstruct_generate_and_are_saved(kind, small_model, images, tmp_path):
     model = small_model(**KINDS[kind])
-    model.compile("adamw", **QUICK)
-    losses = model.fit(np.tile(images[:1], (8, 1, 1, 1)), batch_size=8, epochs=8, verbose=0).history["loss"]
-    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < np.mean(losses[:3])
+    model.compile(keras.optimizers.Adam(1e-2), **QUICK)
+    same = np.tile(images[:1], (8, 1, 1, 1))
+    before = model.evaluate(same, batch_size=8, verbose=0, return_dict=True)["loss"]
+    model.fit(same, batch_size=8, epochs=8, verbose=0)
+    assert model.evaluate(same, batch_size=8, verbose=0, return_dict=True)["loss"] < before
     reconstruction = model.reconstruct(images[:2], seed=0)["reconstruction"]
     samples = model.generate(num_images=2, num_steps=2, seed=0)
     model.save(tmp_path / "model.keras")

@@ -10,7 +10,7 @@ import keras_umd
 from keras_umd import Corruption, Objective, Teacher, View, decoders
 from keras_umd.corruption import masks
 from keras_umd.layers import Block
-from keras_umd.objectives import Difficulty, Reconstruction
+from keras_umd.objectives import Difficulty, Reconstruction, SamplingPolicy
 from keras_umd.objectives.targets import X0
 from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
@@ -92,6 +92,11 @@ CASES = {
         "teacher": Teacher(),
         "corruption": Corruption(views=[View("clean", mask=masks.HardPatches(0.5))]),
         "objective": lambda: Objective([Reconstruction("clean", X0()), Difficulty("clean", X0())]),
+        "conditioning": None,
+    },
+    "a policy": {
+        "corruption": Corruption(views=[View("clean", mask=masks.Adaptive(0.75))]),
+        "objective": lambda: Objective([Reconstruction("clean", X0()), SamplingPolicy("clean", X0(), hidden_dim=8)]),
         "conditioning": None,
     },
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},

@@ -5,7 +5,7 @@ from keras_umd.corruption.masks.center import Center
 from keras_umd.corruption.masks.coarse import Coarse, Shared
 from keras_umd.corruption.masks.color_noise import ColorNoise
 from keras_umd.corruption.masks.given import Given
-from keras_umd.corruption.masks.hints import Attention, HardPatches
+from keras_umd.corruption.masks.hints import Adaptive, Attention, HardPatches
 from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
@@ -13,6 +13,7 @@ from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.masks.running_cell import RunningCell
 
 __all__ = [
+    "Adaptive",
     "Attention",
     "Block",
     "Center",
