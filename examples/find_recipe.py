@@ -1,19 +1,21 @@
 """Which settings give the best samples and features for the same compute? A table of settings, on small real images.
 
     python examples/small_data.py emoji; python examples/small_data.py photographs            # the data, once
-    python examples/find_recipe.py --data data/emoji --round 1                # every setting, one seed, 10 CPU minutes
+    python examples/find_recipe.py --data data/emoji --round 1                # every setting, one seed
     python examples/find_recipe.py --data data/emoji --round 2                # the best four and the paper's, 3 seeds
     python examples/find_recipe.py --data data/emoji --settings "UMD" "one x_0 head" --seeds 0 1
     python examples/find_recipe.py --table                                    # what is there so far
 
 All settings have the network, the batch and the schedule of `recipes.small`, and labels from the first step unless they
 say otherwise; a setting changes what is said in `SETTINGS`. "one x_0 head" is `recipes.small` as it is. Each is given
-the same CPU seconds: a few steps are timed, as many are planned as fit, and the clock has the last word. Judges are a
-classifier trained on the real images (Fréchet distance in its features, which is not FID; precision and recall; the
-share of samples that it takes for their label) and probes of the features.
+the same FLOPs, as `keras_umd.plan` counts them, in whole epochs, so that the number of steps doesn't depend on the
+machine: 50 TFLOPs are 3,300 steps of "one x_0 head", about 10 minutes on two cores. Judges are a classifier trained on
+the real images (Fréchet distance in its features, which is not FID; precision and recall; the share of samples that it
+takes for their label) and probes of the features.
 
 Each finished run is a JSON file in --results, and a picture with a row for each class beside it: the same command goes
-on where it was stopped. The classifier is trained once for each data set and kept in --work.
+on where it was stopped. The classifier is trained once for each data set and kept in --work. With --processes, so many
+runs share an accelerator.
 """
 
 import argparse
@@ -21,9 +23,11 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 import re
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -32,8 +36,9 @@ import keras
 import numpy as np
 
 import keras_umd
-from keras_umd import Corruption, callbacks, data, evaluation, methods, plots, recipes
+from keras_umd import Corruption, data, evaluation, methods, plots, recipes
 from keras_umd.corruption import levels, weightings
+from keras_umd.layers import Block
 
 PAPERS = "UMD"
 # What each changes in the arguments of `UMD`.
@@ -56,14 +61,21 @@ SETTINGS = {
     "one x_0 head, v weights, logit-normal": methods.umd_x0(weighting="v", levels=levels.LogitNormal()),
     "one v head": methods.umd_x0(noisy_losses=["v"]),
     "one eps head": methods.umd_x0(noisy_losses=["eps"]),
+    "one x_0 head, modern block": {**methods.umd_x0(), "block": Block.modern()},
+    "one x_0 head, half clean, m_t = 0.375, modern block": {
+        **methods.umd_x0(clean_ratio=0.5, noisy_mask_ratio=0.375),
+        "block": Block.modern(),
+    },
+    "one x_0 head, half clean, m_t = 0.375, logit-normal": methods.umd_x0(
+        clean_ratio=0.5, noisy_mask_ratio=0.375, levels=levels.LogitNormal()
+    ),
+    "UMD, modern block": {"corruption": Corruption.umd(), "block": Block.modern()},
 }
-if hasattr(keras_umd.layers, "Block"):
-    Block = keras_umd.layers.Block
-    SETTINGS["one x_0 head, modern block"] = {**methods.umd_x0(), "block": Block.modern()}
+JAX = keras.backend.backend() == "jax"  # where an epoch is one program, and the host isn't waited for
 FINALISTS, FINAL_SEEDS = 4, (0, 1, 2)
 COLUMNS = ("label_agreement", "frechet_distance", "precision", "recall", "10-shot accuracy", "20-NN accuracy")
 SMALLER_IS_BETTER = ("frechet_distance",)
-TIMED_STEPS = 10
+PLANNED = 32  # images of a batch whose FLOPs are counted
 PICTURED = 8
 
 
@@ -73,8 +85,8 @@ def main():
     parser.add_argument("--round", type=int, choices=(1, 2))
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="instead of a round's")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of a round's")
-    parser.add_argument("--cpu-minutes", type=float, default=10, help="of training, for each run")
-    parser.add_argument("--wall-minutes", type=float, help="which end a training on a busy machine, too")
+    parser.add_argument("--teraflops", type=float, default=50, help="of training, for each run")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--num-images", type=int, default=450, help="samples to judge")
     parser.add_argument("--guidance", type=float, default=2.0)
@@ -89,18 +101,29 @@ def main():
         names, seeds = plan(args)
         train, test, class_names = load(args)
         judge = make_judge(args, train, test)
-        for seed in seeds:
-            for name in names:
-                path = row_path(args, name, seed)
-                if path.exists():
-                    continue
-                print(f"{args.data.name}: {name}, seed {seed}", flush=True)
-                row, picture = run(args, name, seed, train, test, judge)
-                plots.save_image(path.with_suffix(".png"), picture)
-                unfinished = path.with_suffix(".unfinished")
-                unfinished.write_text(json.dumps({**row, "classes": class_names}, indent=1) + "\n")
-                unfinished.rename(path)
+        waiting = [(name, seed) for seed in seeds for name in names if not row_path(args, name, seed).exists()]
+        if args.processes > 1 and len(waiting) > 1:
+            with ThreadPoolExecutor(args.processes) as pool:
+                failed = [one for one, status in zip(waiting, pool.map(start_process, waiting), strict=True) if status]
+            if failed:
+                raise SystemExit(f"These runs failed: {failed}")
+            waiting = []
+        for name, seed in waiting:
+            path = row_path(args, name, seed)
+            print(f"{args.data.name}: {name}, seed {seed}", flush=True)
+            row, picture = run(args, name, seed, train, test, judge)
+            plots.save_image(path.with_suffix(".png"), picture)
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps({**row, "classes": class_names}, indent=1) + "\n")
+            unfinished.rename(path)
     print(table(args))
+
+
+def start_process(name_and_seed):
+    """One run, by this command in a process of its own, where later arguments win. Returns its exit status."""
+    name, seed = name_and_seed
+    own = ["--settings", name, "--seeds", str(seed), "--processes", "1"]
+    return subprocess.run([sys.executable, *sys.argv, *own], check=False, stdout=subprocess.DEVNULL).returncode
 
 
 def plan(args):
@@ -144,20 +167,15 @@ def make_judge(args, train, test):
 
 def run(args, name, seed, train, test, judge):
     num_classes = int(train[1].max()) + 1
-    shape = train[0].shape[1:]
-    pretrains = name == "UMD, then labels"
-    started = time.process_time()
-    compiling, seconds = cpu_seconds_of_steps(name, shape, num_classes, train)
-    timing = time.process_time() - started
-    steps = max(2, int((60 * args.cpu_minutes - (1 + pretrains) * compiling) / seconds))
     keras.utils.set_random_seed(seed)
-    if pretrains:
-        model, spent, _ = fit(args, name, seed, train[0], None, None, 2 * steps // 3, 2 / 3)
-        model = model.with_classes(num_classes)
-        model, more, losses = fit(args, name, seed, *train, model, steps - 2 * steps // 3, 1 / 3)
-        spent += more
+    started = time.process_time(), time.perf_counter()
+    if name == "UMD, then labels":
+        model, steps, _ = fit(args, name, seed, train[0], None, None, 2 / 3)
+        model, more, losses = fit(args, name, seed, *train, model.with_classes(num_classes), 1 / 3)
+        steps += more
     else:
-        model, spent, losses = fit(args, name, seed, *train, None, steps, 1.0)
+        model, steps, losses = fit(args, name, seed, *train, None, 1.0)
+    seconds = time.process_time() - started[0], time.perf_counter() - started[1]
     if args.keep_models:
         model.save(args.work / f"{row_path(args, name, seed).stem}.keras")
     row = {
@@ -165,12 +183,11 @@ def run(args, name, seed, train, test, judge):
         "data": args.data.name,
         "image_size": args.image_size,
         "seed": seed,
-        "cpu_minutes": args.cpu_minutes,
-        "planned_steps": steps,
-        "steps": int(model.optimizer.iterations) + (2 * steps // 3 if pretrains else 0),
-        "cpu_seconds": round(spent, 1),
-        "cpu_seconds_of_timing": round(timing, 1),
-        "gigaflops_per_image": round(keras_umd.plan(model, 32).model_flops / 32e9, 4),
+        "teraflops": args.teraflops,
+        "steps": steps,
+        "cpu_seconds": round(seconds[0], 1),
+        "seconds": round(seconds[1], 1),
+        "gigaflops_per_image": round(flops_per_image(model) / 1e9, 4),
         "weights": sum(int(np.prod(variable.shape)) for variable in model.network_weights),
         "losses": losses,
         "guidance": args.guidance,
@@ -208,48 +225,23 @@ def recipe_of(steps, shape, num_classes, num_images):
     return recipes.small(num_images, steps=min(steps, 9_999), image_shape=shape, num_classes=num_classes)
 
 
-def cpu_seconds_of_steps(name, shape, num_classes, train):
-    """CPU seconds of compilation and of a step; where two kinds of steps are trained, of the dearer one."""
-    recipe = recipe_of(100, shape, num_classes, len(train[0]))
-    model = build(name, shape, num_classes, 0, recipe)
-    model.compile(recipe.optimizer)
-    batch = [x[: recipe.batch_size] for x in train]
-    began = time.process_time()
-    for _ in range(2):
-        model.train_on_batch(*batch)
-    started = time.process_time()
-    for _ in range(TIMED_STEPS):
-        model.train_on_batch(*batch)
-    return started - began, (time.process_time() - started) / TIMED_STEPS
+def flops_per_image(model):
+    return keras_umd.plan(model, PLANNED).model_flops / PLANNED
 
 
-def fit(args, name, seed, images, labels, model, steps, share):
-    """Train for a number of steps, and no longer than a share of the CPU minutes. Returns model, seconds and losses."""
+def fit(args, name, seed, images, labels, model, share):
+    """Train for a share of the FLOPs, in whole epochs. Returns the model, the number of steps and the losses."""
     num_classes = None if labels is None else int(labels.max()) + 1
-    recipe = recipe_of(steps, images.shape[1:], num_classes, len(images))
-    model = build(name, images.shape[1:], num_classes, seed, recipe) if model is None else model
-    model.compile(recipe.optimizer)
-    batches = data.on_device(images, labels, batch_size=recipe.batch_size, area_range=(1.0, 1.0), seed=seed)
-    clock = callbacks.StopAfter(share * args.cpu_minutes, cpu=True)
-    stops = [clock, StopAtStep(steps)]
-    if args.wall_minutes:
-        stops.append(callbacks.StopAfter(share * args.wall_minutes))
-    history = model.fit(batches, epochs=1 + steps // len(batches), callbacks=stops, verbose=0)
-    return model, clock.seconds, {key: round(values[-1], 5) for key, values in history.history.items()}
-
-
-class StopAtStep(keras.callbacks.Callback):
-    """Ends a `fit` after this many steps."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.steps = steps
-        self.done = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.done += 1
-        if self.done >= self.steps:
-            self.model.stop_training = True
+    task = images.shape[1:], num_classes, len(images)
+    if model is None:
+        model = build(name, *task[:2], seed, recipe_of(1, *task))
+    batch_size = recipe_of(1, *task).batch_size
+    batches = data.on_device(images, labels, batch_size=batch_size, area_range=(1.0, 1.0), seed=seed)
+    epochs = max(1, round(share * args.teraflops * 1e12 / flops_per_image(model) / batch_size / len(batches)))
+    steps = epochs * len(batches)
+    model.compile(recipe_of(steps, *task).optimizer, steps_per_execution=len(batches) if JAX else 1)
+    history = model.fit(batches, epochs=epochs, verbose=0)
+    return model, steps, {key: round(values[-1], 5) for key, values in history.history.items()}
 
 
 def probe(model, train, test):
@@ -269,13 +261,11 @@ def probe(model, train, test):
 
 
 def provenance():
-    try:
-        (cpu,) = set(re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()))
-    except (OSError, ValueError):
-        cpu = platform.processor()
+    diagnosis = keras_umd.doctor()
     return {
         "date": datetime.date.today().isoformat(),
-        "hardware": f"{cpu}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores",
+        "device": diagnosis.devices,
+        "float32_products": diagnosis.precision["float32_products"],
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "versions": evaluation.versions(),
     }
@@ -286,7 +276,7 @@ def provenance():
 
 def row_path(args, name, seed):
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
-    return args.results / f"{args.data.name}-{slug}-{args.cpu_minutes:g}min-seed{seed}.json"
+    return args.results / f"{args.data.name}-{slug}-{args.teraflops:g}tflops-seed{seed}.json"
 
 
 def rows(args):
@@ -295,7 +285,7 @@ def rows(args):
 
 def ranking(args):
     """Names of round 1's settings, the best first: by their mean place in label agreement and Fréchet distance."""
-    found = [r for r in rows(args) if r["data"] == args.data.name and r["cpu_minutes"] == args.cpu_minutes]
+    found = [r for r in rows(args) if r["data"] == args.data.name and r["teraflops"] == args.teraflops]
     found = [r for r in found if r["seed"] == 0 and "label_agreement" in r]
     places = {r["setting"]: 0 for r in found}
     for metric in ("label_agreement", "frechet_distance"):
@@ -309,13 +299,14 @@ def table(args):
     """Means and, of several seeds, deviations: a table in Markdown."""
     groups = {}
     for row in rows(args):
-        groups.setdefault((row["data"], row["cpu_minutes"], row["setting"]), []).append(row)
-    lines = [f"| data | CPU minutes | setting | seeds | steps | {' | '.join(COLUMNS)} |"]
-    lines.append("|" + " --- |" * (5 + len(COLUMNS)))
-    for (name, minutes, setting), group in sorted(groups.items()):
+        groups.setdefault((row["data"], row["teraflops"], row["setting"]), []).append(row)
+    lines = [f"| data | TFLOPs | setting | seeds | GFLOPs an image | steps | {' | '.join(COLUMNS)} |"]
+    lines.append("|" + " --- |" * (6 + len(COLUMNS)))
+    for (name, teraflops, setting), group in sorted(groups.items()):
+        cost = f"{group[0]['gigaflops_per_image']:.2f}"
         steps = f"{np.mean([row['steps'] for row in group]):.0f}"
         cells = [cell([row[column] for row in group if column in row]) for column in COLUMNS]
-        lines.append(f"| {name} | {minutes:g} | {setting} | {len(group)} | {steps} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {teraflops:g} | {setting} | {len(group)} | {cost} | {steps} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

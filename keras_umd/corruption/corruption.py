@@ -119,6 +119,11 @@ class Corruption(Configurable):
                 views.append(View("noisy", Gaussian(levels), Random(noisy_mask_ratio), 1 - clean_ratio, decoded_ratio))
         self.views = check_views(views)
         self._check_one_head()
+        require(
+            self.weighting is None or not any(view.noise is not None and view.noise.is_graded for view in self.views),
+            "A `weighting` needs one level for each image, which `noise.Graded` doesn't have.",
+            weighting=weighting,
+        )
 
     def _check_one_head(self):
         """One head for all patches predicts what can be known of all of them."""
@@ -253,7 +258,9 @@ class Corruption(Configurable):
             network sees them; what may have to be predicted, `x0` and, of noisy ones, `noise` and its `level`;
             `timesteps`; of noisy ones `labels` and `label_drop` where there are labels; where patches are masked, the
             indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
-            the mask knows of missing patches.
+            the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
+            it; `hidden` where the mask hides some of the visible ones in the encoder; what `noise.Graded` says of its
+            levels.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])
@@ -271,6 +278,12 @@ class Corruption(Configurable):
             if view.noise is None:
                 timesteps = ops.zeros_like(timesteps) if split is None else timesteps
                 tensors = {"images": x0, "x0": x0, "timesteps": timesteps}
+                if view.change is not None:
+                    of_view = None if hints is None else {name: take(hint) for name, hint in hints.items()}
+                    numbers = take(draws["mask_noise"]), patch_size, take(draws["noise"])
+                    tensors.update(view.changed(x0, *numbers, of_view))
+                if view.gives_class and labels is not None:
+                    tensors["class"] = take(labels)
             else:
                 noise = take(draws["noise"])
                 tensors = {
@@ -282,6 +295,10 @@ class Corruption(Configurable):
                 }
                 if labels is not None:
                     tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
+                if view.noise.is_graded:
+                    of_view = None if hints is None else {name: take(hint) for name, hint in hints.items()}
+                    numbers = take(draws["mask_noise"]), patch_size, of_view
+                    tensors.update(view.graded(x0, noise, timesteps, self.noise_schedule, *numbers))
             if view.mask is not None:
                 own_hints = None if hints is None else {name: take(hint) for name, hint in hints.items()}
                 unknown = [name for name in view.mask.reads if name not in (own_hints or {})]

@@ -5,16 +5,18 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.corruption.changes.change import Change
 from keras_umd.corruption.masks.given import GAPS
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise
-from keras_umd.layers.patches import patchify
-from keras_umd.utils.checks import check_instances, check_numbers, require
+from keras_umd.layers.patches import as_tuple, patch_grid, patchify
+from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 from keras_umd.utils.configurable import Configurable
 
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
-TRUTH = ("x0", "noise", "level", "missing")
+OPTIONAL = {"change": None, "gives_class": False, "decoded": None}
+TRUTH = ("x0", "noise", "level", "missing", "changed", "removed", "class", "still")
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -33,25 +35,62 @@ class View(Configurable):
             `None` for a view of every image.
         decoded_ratio: Float in (0, 1]. Share of the masked patches that are decoded and predicted in training, a random
             subset (Fu et al., "CrossMAE", 2024).
+        change: `Change`, what is changed in the values of clean images, or `None`.
+        gives_class: Bool. Whether terms of the objective get the labels of clean images, as
+            `objectives.Classification` needs; the network doesn't.
         decoded: `Mask`, as `RunningCell()`, of whose scores the lowest are decoded, instead of a random subset.
     """
 
-    def __init__(self, name, noise=None, mask=None, share=None, decoded_ratio=1.0, decoded=None):
+    def __init__(
+        self,
+        name,
+        noise=None,
+        mask=None,
+        share=None,
+        decoded_ratio=1.0,
+        change=None,
+        gives_class=False,
+        decoded=None,
+    ):
         check_instances(str, "the name of the view, a string", name=name)
         check_instances(Noise, "a Noise, as Gaussian(),", optional=True, noise=noise)
         check_instances(Mask, "a Mask, as Random(0.5),", optional=True, mask=mask)
         check_numbers("(0, 1]", optional=True, share=share)
         check_numbers("(0, 1]", decoded_ratio=decoded_ratio)
         check_instances(Mask, "a Mask, as RunningCell(),", optional=True, decoded=decoded)
+        check_instances(Change, "a Change, as changes.Frequency(),", optional=True, change=change)
+        check_bools(gives_class=gives_class)
+        require(
+            noise is None or (change is None and not gives_class),
+            "`change` and `gives_class` are for clean views; leave out the `noise`.",
+            noise=noise,
+        )
+        require(
+            noise is None or mask is None or not mask.hides_tokens,
+            "Masks whose ratio varies are for clean views; leave out the `noise`.",
+            noise=noise,
+        )
         self.name = name
         self.noise = noise
         self.mask = mask if mask is not None and mask.ratio else None
         self.share = share
         self.decoded_ratio = decoded_ratio
         self.decoded = decoded
+        self.change = change
+        self.gives_class = gives_class
+
+    def get_config(self):
+        config = super().get_config()
+        for name, default in OPTIONAL.items():  # views of before are described as before
+            if config[name] == default:
+                del config[name]
+        return config
 
     def num_draws(self, grid):
-        """The uniform numbers that the mask wants for an image, with those for the second shuffle."""
+        """The uniform numbers that mask and change want for an image, with those for the second shuffle."""
+        return self._num_mask_draws(grid) + (0 if self.change is None else self.change.num_draws(grid))
+
+    def _num_mask_draws(self, grid):
         if self.mask is None:
             return 0
         if not self._shuffles_again:
@@ -67,10 +106,44 @@ class View(Configurable):
         num_masked = math.prod(grid) - self.num_visible(grid)
         return min(max(1, round(num_masked * self.decoded_ratio)), num_masked)
 
+    def changed(self, images, draws, patch_size, noise, hints=None):
+        """What the network sees of clean images, and what was changed, as of `Change`; `{}` for nothing.
+
+        Args:
+            images, patch_size, noise, hints: As of `Change`.
+            draws: As of `split`.
+        """
+        if self.change is None:
+            return {}
+        grid = patch_grid(images.shape[1:], patch_size)
+        start = self._num_mask_draws(grid)
+        own = draws[:, start : start + self.change.num_draws(grid)]
+        return self.change(images, own, as_tuple(patch_size, len(grid)), noise, hints)
+
+    def graded(self, x0, noise, timesteps, schedule, draws, patch_size, hints=None):
+        """The tensors of noisy images whose levels differ by patch, as of `noise.Graded`; `{}` for one level each.
+
+        Args:
+            x0, noise, timesteps, schedule: As of `Noise`.
+            draws, hints: As of `split`.
+            patch_size: Integer or tuple of integers.
+        """
+        if not self.noise.is_graded:
+            return {}
+        grid = patch_grid(x0.shape[1:], patch_size)
+        if self.mask is None:
+            scores = draws[:, : math.prod(grid)]
+        else:
+            scores = self.mask.scores(draws[:, : self.mask.num_draws(grid)], grid, hints)
+        ranks = ops.cast(ops.argsort(ops.argsort(scores, axis=1), axis=1), "int32")
+        number = self.num_visible(grid)
+        return self.noise.by_patch(x0, noise, timesteps, schedule, ranks, number, as_tuple(patch_size, len(grid)))
+
     def split(self, draws, grid, hints=None):
         """The indices of visible and of decoded patches, `{"visible": (n, v), "masked": (n, d)}`; `{}` for all.
 
-        Of a mask that knows of missing patches, with `missing`, bool `(n, num_patches)`.
+        Of a mask that knows of missing patches, with `missing`, bool `(n, num_patches)`; of one that hides tokens, with
+        `hidden`, bool `(n, v)`.
 
         Args:
             draws: Float32 tensor of shape `(n, num_draws(grid))` or wider, uniform in [0, 1).
@@ -90,18 +163,14 @@ class View(Configurable):
             order = ops.argsort(scores, axis=1)
             masked = ops.take_along_axis(masked, order, axis=1)
         chosen = {"visible": visible, "masked": masked[:, : self.num_decoded(grid)]}
+        if self.mask.hides_tokens:
+            chosen["hidden"] = self.mask.hidden(draws[:, :width], grid)
         missing = self.mask.missing(hints)
         return chosen if missing is None else {**chosen, "missing": missing}
 
     @property
     def _shuffles_again(self):
         return self.decoded_ratio < 1 and not (self.mask.is_unordered and self.decoded is None)
-
-    def get_config(self):
-        config = super().get_config()
-        if self.decoded is None:  # settings of before are described as before
-            del config["decoded"]
-        return config
 
 
 def network_inputs(view):
@@ -147,10 +216,14 @@ def finetuned(views):
     clean_share = sum(view.share or 1.0 for view in views if view.noise is None) / total
     kept = min(clean_share, 0.05)
     shares = [(view.share or 1.0) / total for view in views]
+
+    def own(view):
+        return {name: getattr(view, name) for name in OPTIONAL}
+
     return [
-        View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio, view.decoded)
+        View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio, **own(view))
         if view.noise is None
-        else View(view.name, view.noise, None, share * (1 - kept) / (1 - clean_share))
+        else View(view.name, view.noise.for_finetuning(), None, share * (1 - kept) / (1 - clean_share))
         for view, share in zip(views, shares, strict=True)
     ]
 

@@ -1,5 +1,6 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
+from keras_umd.methods.changed import a2mim, context_encoder, dmjd, gmml, mfm, split_brain
 from keras_umd.methods.decoding import crossmae, usp, videomae_v2
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
@@ -9,20 +10,26 @@ from keras_umd.methods.method import list_methods as list  # keras_umd.methods.l
 from keras_umd.methods.method import method
 
 __all__ = [
+    "a2mim",
     "adamae",
     "attmask",
     "colormae",
+    "context_encoder",
     "crossmae",
     "dit",
+    "dmjd",
     "fgmae",
+    "gmml",
     "hpm",
     "jit",
     "list",
     "mae",
     "maskdit",
     "method",
+    "mfm",
     "pixio",
     "sit",
+    "split_brain",
     "umd",
     "umd_x0",
     "usp",

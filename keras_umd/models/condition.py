@@ -17,6 +17,26 @@ def condition_embedding(hidden_dim, num_classes, conditioning, dtype):
     return embedding
 
 
+def told_of_levels(condition, view):
+    """What the encoder's tokens are told where patches of an image have levels of their own, `{"told": ...}` or `{}`.
+
+    The difference between the conditions of a patch's level and of its image's: nothing where they are equal.
+
+    Args:
+        condition: callable, timesteps `(n,)` to conditions `(n, hidden_dim)` without a label, or to `None`.
+        view: Dictionary of tensors, with `timesteps` `(n,)`, `levels` `(n, groups)`, `level_index` `(n, patches)`.
+    """
+    if "levels" not in view:
+        return {}
+    levels = ops.concatenate([ops.cast(view["timesteps"], view["levels"].dtype)[:, None], view["levels"]], axis=1)
+    conditions = condition(ops.reshape(levels, (-1,)))
+    if conditions is None:
+        return {}
+    conditions = ops.reshape(conditions, (-1, levels.shape[1], conditions.shape[-1]))
+    differences = conditions[:, 1:] - conditions[:, :1]  # (n, groups, hidden_dim)
+    return {"told": ops.take_along_axis(differences, view["level_index"][:, :, None], axis=1)}
+
+
 @keras.saving.register_keras_serializable("keras_umd")
 class ConditionEmbedding(BaseLayer):
     """Timestep and label as one vector: the sum of both embeddings.

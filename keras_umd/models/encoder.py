@@ -14,7 +14,7 @@ from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patch
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack
 from keras_umd.layers.transformer import Modulations, make_norm
-from keras_umd.utils.checks import check_positive_integers
+from keras_umd.utils.checks import check_bools, check_positive_integers, require
 
 
 def pooled(representation):
@@ -38,12 +38,16 @@ class Encoder(BlockNetwork):
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
         block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
+        has_mask_token: Bool. Whether it can be called with `hidden`.
 
     Call arguments:
         images: Float tensor of shape `(batch, *space, channels)`, with one to four space axes.
         condition: Float tensor of shape `(batch or 1, hidden_dim)`, as `ConditionEmbedding` makes it, or the
             `Modulations` that `modulations(condition)` makes of it.
         visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
+        hidden: Bool tensor of shape `(batch, visible)`, of which patches to see nothing but the place: a mask token
+            stands for them.
+        told: Float tensor of shape `(batch, visible, hidden_dim)`, what each patch is told beside its place.
         collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first, and
             `num_layers` the last with the LayerNorm behind it.
         depth: Integer in [1, num_layers], how many of the blocks to run; the LayerNorm follows the last only. Defaults
@@ -71,9 +75,12 @@ class Encoder(BlockNetwork):
         scan_blocks=False,
         remat=False,
         block=None,
+        has_mask_token=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_bools(has_mask_token=has_mask_token)
+        self.has_mask_token = has_mask_token
         check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_cls_tokens=num_cls_tokens)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = int(hidden_dim)
@@ -110,6 +117,14 @@ class Encoder(BlockNetwork):
             autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name="cls_tokens",
         )
+        self.mask_token = None
+        if self.has_mask_token:
+            self.mask_token = self.add_weight(
+                shape=(1, 1, self.hidden_dim),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+                autocast=False,
+                name="mask_token",
+            )
         self.patch_embedding.build((None, *images_shape[1:]))
         # Each block before the stack: so their variables have the paths that files with frozen layers name.
         for layer in (self.position_embedding, *self.blocks, self.blocks, self.norm):
@@ -119,11 +134,13 @@ class Encoder(BlockNetwork):
         """The `Modulations` of the blocks for a condition `(..., hidden_dim)`, with AdaLN."""
         return self.blocks.modulations(condition)
 
-    def call(self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False):
+    def call(
+        self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False, hidden=None, told=None
+    ):
         if isinstance(images, (list, tuple)):
             return self._rows(images, condition, visible, depth)
         tokens = self.blocks(
-            self._embedded(images, visible),
+            self._embedded(images, visible, hidden, told),
             condition=condition,
             collect=collect,
             depth=depth,
@@ -157,11 +174,16 @@ class Encoder(BlockNetwork):
         tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
         return [self._split(part) for part in segments.split(tokens, lengths)]
 
-    def _embedded(self, images, visible=None):
+    def _embedded(self, images, visible=None, hidden=None, told=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
-        tokens = self.position_embedding(self.patch_embedding.embed(patches), indices=visible)
+        tokens = self.patch_embedding.embed(patches)
+        if hidden is not None:
+            require(self.has_mask_token, "Patches are `hidden` by an encoder with has_mask_token=True.", "without it")
+            tokens = ops.where(hidden[:, :, None], ops.cast(self.mask_token, tokens.dtype), tokens)
+        tokens = self.position_embedding(tokens, indices=visible)
+        tokens = tokens if told is None else tokens + ops.cast(told, tokens.dtype)
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 

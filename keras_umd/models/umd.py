@@ -32,7 +32,7 @@ from keras_umd.models import teacher as teaching
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
-from keras_umd.models.condition import condition_embedding
+from keras_umd.models.condition import condition_embedding, told_of_levels
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.encoder import Encoder, pooled
@@ -205,6 +205,7 @@ class UMD(keras.Model):
             num_heads,
             num_cls_tokens,
             self.conditioning,
+            has_mask_token=any(view.mask is not None and view.mask.hides_tokens for view in self.corruption.views),
             **how,
             name="encoder",
         )
@@ -308,7 +309,7 @@ class UMD(keras.Model):
 
         Args:
             view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-                `labels`, `label_drop`, `visible`, `masked`, as of `Corruption.corrupt`.
+                `labels`, `label_drop`, `visible`, `masked`, `hidden`, as of `Corruption.corrupt`.
             read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
 
         Returns:
@@ -317,8 +318,15 @@ class UMD(keras.Model):
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         # The representation, or all class tokens, as the decoder takes them.
+        how = {"hidden": view["hidden"]} if "hidden" in view else {}
         representation, tokens, *taps = self.encoder(
-            view["images"], condition=condition, visible=visible, collect=self.decoder.taps, for_decoder=True
+            view["images"],
+            condition=condition,
+            visible=visible,
+            collect=self.decoder.taps,
+            for_decoder=True,
+            **how,
+            **told_of_levels(self.condition, view),
         )
         outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:

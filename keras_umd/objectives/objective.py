@@ -8,6 +8,7 @@ from keras import ops
 from keras_umd.corruption.weightings import mean_weight
 from keras_umd.objectives.prediction import Both, Prediction
 from keras_umd.objectives.reconstruction import Reconstruction, weight_of_error
+from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS, X0, DenoisingTarget, Eps, Velocity
 from keras_umd.objectives.term import Term
 from keras_umd.utils.checks import check_bools, check_instances, check_names, check_paths, require
@@ -202,7 +203,11 @@ def _denoising_terms(view, corruption):
     """The terms of one view in `Objective.denoising`."""
     kinds = {"x0": (X0(), "masked"), "eps": (Eps(), "visible"), "v": (Velocity(), "visible")}
     if view.noise is None:
-        return [Reconstruction(view.name, *kinds["x0"])]
+        marks = None if view.change is None else view.change.marks
+        if marks == "removed":
+            return [Spectrum(view.name)]
+        hides_tokens = view.mask is not None and view.mask.hides_tokens
+        return [Reconstruction(view.name, X0(), marks or ("unseen" if hides_tokens else "masked"))]
     terms = []
     for name in corruption.noisy_losses:
         (target, where), options = kinds[name], {}

@@ -11,19 +11,21 @@ from keras_umd.objectives.term import Term
 from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
 
 OPTIONAL = {"weighting": None, "mean_weight": 1.0, "masked_weight": 1.0}
-PLACES = ("masked", "visible", "all")
+PLACES = ("masked", "visible", "all", "changed", "unseen")
+MARKED = ("changed", "unseen")  # some of all patches
 
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Reconstruction(Term):
     """The error of a prediction, averaged over the masked patches, over the visible ones or over all.
 
-    Where the view masks nothing, all patches count in any case.
+    Where the view masks nothing, all patches count in any case, but for `"changed"`.
 
     Args:
         view: String, the name of the view.
         target: `Target`.
-        where: `"masked"`, `"visible"` or `"all"`.
+        where: `"masked"`, `"visible"`, `"all"`; `"changed"`, the patches that a `changes.Fill` has filled; or
+            `"unseen"`, the masked ones and those that a `masks.Varying` has hidden in the encoder.
         weight: Float.
         name: String. Defaults to the target's name.
         weighting: `Weighting`, how much errors count by the noise level of their image, or `None`. The view must be
@@ -65,7 +67,12 @@ class Reconstruction(Term):
         self.built = True
 
     def reads(self):
-        return {self.target.name: self.where}
+        return {self.target.name: self._read}
+
+    @property
+    def _read(self):
+        """The patches that are predicted."""
+        return "all" if self.where in MARKED else self.where
 
     def heads(self):
         return {self.target.name: self.target}
@@ -73,18 +80,36 @@ class Reconstruction(Term):
     def targets(self, view, patch_size, teacher=None):
         target = self.target(view, patch_size, teacher)  # (n, num_patches, values)
         if "masked" in view:
-            indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
+            indices = [view[place] for place in ("visible", "masked") if self._read in (place, "all")]
             target = take_tokens(target, indices[0] if len(indices) == 1 else ops.concatenate(indices, axis=1))
-        if self.weighting is None and self.masked_weight == 1 and "missing" not in view:
+        if self.where in MARKED:
+            return {"values": target, "weights": self._of_marked(view)}
+        left_out = [view[name] for name in ("missing", "still")[: 1 + self.target.is_of_noise] if name in view]
+        if self.weighting is None and self.masked_weight == 1 and not left_out:
             return target
         weights = self._weights(view)
-        return {"values": target, "weights": weights if "missing" not in view else weights * self._counted(view)}
+        for patches in left_out:
+            weights = weights * self._counted(view, patches)
+        return {"values": target, "weights": weights}
 
-    def _counted(self, view):
-        """0 for patches that are missing, and as much more for the others, `(n, patches)`: the loss is their mean."""
-        indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
-        missing = ops.take_along_axis(view["missing"], ops.concatenate(indices, axis=1), axis=1)
-        counted = ops.cast(ops.logical_not(missing), "float32")
+    def _of_marked(self, view):
+        """0 for patches that don't count, and as much more for the others, `(n, patches)`: the loss is their mean."""
+        key, maker = ("changed", "changes.Fill") if self.where == "changed" else ("hidden", "masks.Varying")
+        require(key in view, f"`where`={self.where!r} needs a view with a `{maker}`.", f"a view of {sorted(view)}")
+        marked = ops.cast(view[key], "float32")
+        if self.where == "unseen":
+            marked = ops.concatenate([marked, ops.ones_like(ops.cast(view["masked"], "float32"))], axis=1)
+        elif "masked" in view:
+            order = ops.concatenate([view["visible"], view["masked"]], axis=1)
+            marked = ops.take_along_axis(marked, order, axis=1)
+        return marked * (marked.shape[1] / ops.maximum(ops.sum(marked, axis=1, keepdims=True), 1.0))
+
+    def _counted(self, view, left_out):
+        """0 for patches that are left out, and as much more for the others, `(n, patches)`: the loss is their mean."""
+        if "masked" in view:
+            indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
+            left_out = ops.take_along_axis(left_out, ops.concatenate(indices, axis=1), axis=1)
+        counted = ops.cast(ops.logical_not(left_out), "float32")
         return counted * (counted.shape[1] / ops.maximum(ops.sum(counted, axis=1, keepdims=True), 1.0))
 
     def _weights(self, view):

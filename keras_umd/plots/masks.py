@@ -44,7 +44,10 @@ def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
         hints = {name: ops.convert_to_tensor(hint.astype("float32")) for name, hint in hints.items()}
         visible = ops.convert_to_numpy(mask(ops.convert_to_tensor(draws), grid, hints or None)[0])
         picture = np.full((num_images, math.prod(grid)), HIDDEN, "uint8")
-        np.put_along_axis(picture, visible, VISIBLE, axis=1)
+        shown = VISIBLE
+        if mask.hides_tokens:
+            shown = np.where(ops.convert_to_numpy(mask.hidden(ops.convert_to_tensor(draws), grid)), HIDDEN, VISIBLE)
+        np.put_along_axis(picture, visible, shown, axis=1)
         rows.append(picture.reshape(-1, *((1,) * (2 - len(grid)) + grid)[-2:], 1))
     columns = grid[0] if len(grid) == 3 else num_images
     return image_grid(np.concatenate(rows), columns=columns, scale=scale)

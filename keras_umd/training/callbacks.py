@@ -10,6 +10,7 @@ from keras_umd.training.backup import BackupAndRestore
 from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
 from keras_umd.training.posthoc_ema import SnapshotAverages
+from keras_umd.training.stages import MaskStages
 from keras_umd.training.state import save_model
 from keras_umd.training.stopping import StopAfter
 from keras_umd.training.throughput import Throughput
@@ -21,6 +22,7 @@ __all__ = [
     "BackupAndRestore",
     "Guard",
     "HistoryFile",
+    "MaskStages",
     "ModelFile",
     "Monitor",
     "SnapshotAverages",

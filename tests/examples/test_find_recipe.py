@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.docs, pytest.mark.slow]
-QUICK = "--data tiny --image-size 8 --cpu-minutes 0.004 --num-images 12 --classifier-epochs 1 --results rows --work w"
+QUICK = "--data tiny --image-size 8 --teraflops 0.02 --num-images 12 --classifier-epochs 1 --results rows --work w"
 
 
 def test_settings_are_run_once_and_the_best_are_run_again(run_example, tmp_path):
@@ -20,15 +20,17 @@ def test_settings_are_run_once_and_the_best_are_run_again(run_example, tmp_path)
                 image.imsave(path, rng.integers(0, 256, (8, 8, 3)).astype("uint8"))
     quick = QUICK.split()
     printed = run_example("find_recipe.py", *quick, "--settings", "one x_0 head", "MAE")
-    assert "tiny: one x_0 head, seed 0" in printed and "| tiny | 0.004 | MAE | 1 |" in printed
+    assert "tiny: one x_0 head, seed 0" in printed and "| tiny | 0.02 | MAE | 1 |" in printed
     rows = {path.name: json.loads(path.read_text()) for path in (tmp_path / "rows").glob("*.json")}
-    assert sorted(rows) == ["tiny-mae-0.004min-seed0.json", "tiny-one-x-0-head-0.004min-seed0.json"]
-    row = rows["tiny-one-x-0-head-0.004min-seed0.json"]
+    assert sorted(rows) == ["tiny-mae-0.02tflops-seed0.json", "tiny-one-x-0-head-0.02tflops-seed0.json"]
+    row = rows["tiny-one-x-0-head-0.02tflops-seed0.json"]
     names = {"steps", "cpu_seconds", "losses", "label_agreement", "frechet_distance", "precision", "recall", "real"}
-    names |= {"date", "hardware", "versions", "10-shot accuracy", "pixels: 20-NN accuracy"}
+    names |= {"date", "device", "versions", "10-shot accuracy", "pixels: 20-NN accuracy"}
     assert names <= set(row)
-    assert 0 < row["steps"] <= row["planned_steps"] and row["classes"] == ["cats", "dogs", "fish"]
-    assert "label_agreement" not in rows["tiny-mae-0.004min-seed0.json"]  # it makes no images
+    assert row["classes"] == ["cats", "dogs", "fish"]
+    teraflops = row["steps"] * 32 * row["gigaflops_per_image"] / 1000  # an epoch is a batch of 32 of the 36 images
+    assert row["steps"] > 1 and abs(teraflops / 0.02 - 1) < 0.1
+    assert "label_agreement" not in rows["tiny-mae-0.02tflops-seed0.json"]  # it makes no images
     assert all(path.with_suffix(".png").exists() for path in (tmp_path / "rows").glob("*.json"))
 
     # Round 2: the best of those that make images, and the paper's; what is there stays.

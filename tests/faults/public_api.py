@@ -32,6 +32,7 @@ CALLED_BY_THE_LIBRARY = {
     "views_without_images",  # of a Corruption
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
+    "hidden changed graded groups timesteps by_patch",  # of masks, views and noise
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
@@ -362,6 +363,10 @@ CALLS = {
     "SamplingPolicy": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Difficulty": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "Spectrum": lambda: {"view": "clean"},
+    "Classification": lambda: {"view": "clean", "num_classes": 3, "hidden_dim": 8},
+    "Channels": lambda: {"hidden": (0,)},
+    "HideChannels": lambda: {"hidden": (0,)},
     "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
     "Term": lambda: {"view": "clean"},
     # Sampling
@@ -560,6 +565,8 @@ CALLS |= {
     "Selection": lambda: {"sampling": {}, "result": result(), "sweep": table(), "finals": table()},
     "SnapshotAverages": lambda: {"directory": "averages"},
     "StopAfter": lambda: {"minutes": 1},
+    "MaskStages": lambda: {"masks": {0: keras_umd.corruption.masks.Random(0.5)}},
+    "MaskStages.rising": lambda: {"epochs": 3},
     "attention_grid": lambda: {"images": images(), "maps": np.ones((len(images()), 2, 4)), "grid": (2, 2)},
     "classification": lambda: {"model": model(), "num_images": 8, "num_classes": 3, "batch_size": 2, "epochs": 1},
     "conditional_pretraining": lambda: {
@@ -765,7 +772,7 @@ ACCEPTED = {
     "product_share": "0.5",
     "UMD.anomaly_map.timestep": "0, 0.5",
     **dict.fromkeys(("offset", "adjust"), "-1, 0, 0.5"),
-    **dict.fromkeys(("focal", "wrap"), "True"),
+    **dict.fromkeys(("focal", "wrap", "gives_class"), "True"),
     "attempts": "0",
     "not_read": "None, {}",
     **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
@@ -827,6 +834,9 @@ ACCEPTED = {
     "masked_weight": NUMBERS,
     "StopAfter.minutes": "0.5, 1e300, 2**63",
     "StopAfter.cpu": "True",
+    **dict.fromkeys(("Frequency.radius", "low_pass", "TruncatedNormal.mean"), NUMBERS),
+    **dict.fromkeys(("TruncatedNormal.high", "Uniform.high", "MaskStages.rising.high", "until"), "0.5"),
+    "Bordered.width": "0",
     **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
     "Objective.pixel_predictions": "array of strings",
     "NoiseSchedule.levels.timesteps": "0, [], empty array",

@@ -4,6 +4,7 @@ from keras_umd.corruption.masks.block import Block
 from keras_umd.corruption.masks.center import Center
 from keras_umd.corruption.masks.coarse import Coarse, Shared
 from keras_umd.corruption.masks.color_noise import ColorNoise
+from keras_umd.corruption.masks.disjoint import Disjoint
 from keras_umd.corruption.masks.given import Given
 from keras_umd.corruption.masks.hints import Adaptive, Attention, HardPatches
 from keras_umd.corruption.masks.inverse_block import InverseBlock
@@ -11,6 +12,7 @@ from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.masks.running_cell import RunningCell
+from keras_umd.corruption.masks.varying import Varying
 
 __all__ = [
     "Adaptive",
@@ -19,6 +21,7 @@ __all__ = [
     "Center",
     "Coarse",
     "ColorNoise",
+    "Disjoint",
     "Given",
     "HardPatches",
     "InverseBlock",
@@ -27,4 +30,5 @@ __all__ = [
     "Random",
     "RunningCell",
     "Shared",
+    "Varying",
 ]

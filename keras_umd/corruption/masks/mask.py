@@ -31,6 +31,8 @@ class Mask(Configurable):
     is_unordered = False
     # Whether images may have NaN where something is missing, which the mask then hides.
     hides_gaps = False
+    # Whether some of the patches that go to the encoder are hidden there, behind its mask token.
+    hides_tokens = False
 
     # The names of the hints that it wants of a model's teacher or of terms.
     reads: tuple[str, ...] = ()
@@ -59,6 +61,10 @@ class Mask(Configurable):
     def missing(self, hints):
         """Which patches are missing and never count, bool `(n, num_patches)`, or `None` if the mask knows of none."""
         return
+
+    def hidden(self, draws, grid):
+        """Which of the visible patches are hidden in the encoder, bool `(n, visible)`; where `hides_tokens`."""
+        raise NotImplementedError
 
     def num_visible(self, grid):
         """The number of patches that stay visible.

@@ -1,6 +1,7 @@
 """Noise on the pixels of a view."""
 
 from keras_umd.corruption.noise.gaussian import Gaussian
+from keras_umd.corruption.noise.graded import Graded
 from keras_umd.corruption.noise.noise import Noise
 
-__all__ = ["Gaussian", "Noise"]
+__all__ = ["Gaussian", "Graded", "Noise"]

@@ -12,9 +12,16 @@ class Noise(Configurable):
         levels: `Levels`, the law of the noise levels. Defaults to `Uniform()`.
     """
 
+    # Whether patches of one image have different levels, so that `by_patch` makes the tensors of a view.
+    is_graded = False
+
     def __init__(self, levels=None):
         check_instances(Levels, "a Levels, as Uniform(),", optional=True, levels=levels)
         self.levels = Uniform() if levels is None else levels
+
+    def for_finetuning(self):
+        """The noise of a training for generation, whose images have one level each."""
+        return self
 
     def __call__(self, x0, noise, timesteps, schedule):
         """Corrupt clean images. A pure function.

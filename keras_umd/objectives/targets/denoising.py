@@ -67,6 +67,7 @@ class Eps(DenoisingTarget):
 
     name = "eps"
     needs_signal = True
+    is_of_noise = True
 
     def __call__(self, view, patch_size, teacher=None):
         if "noise" not in view:
@@ -91,6 +92,7 @@ class Velocity(DenoisingTarget):
     """
 
     name = "v"
+    is_of_noise = True
 
     def __call__(self, view, patch_size, teacher=None):
         if "noise" not in view:

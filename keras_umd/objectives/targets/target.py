@@ -23,6 +23,7 @@ class Target(Configurable):
     """
 
     name: str | None = None  # of the prediction, of its head and of its loss
+    is_of_noise = False  # whether it tells nothing of patches without noise, which then don't count
     is_pixels = False  # whether `as_pixels` turns a prediction into a picture
 
     def num_values(self, patch_dim):

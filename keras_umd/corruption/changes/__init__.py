@@ -1,0 +1,8 @@
+"""What a view changes in the values of its images, where the encoder sees all patches."""
+
+from keras_umd.corruption.changes.change import Change
+from keras_umd.corruption.changes.channels import HideChannels
+from keras_umd.corruption.changes.fill import Fill
+from keras_umd.corruption.changes.frequency import Frequency
+
+__all__ = ["Change", "Fill", "Frequency", "HideChannels"]

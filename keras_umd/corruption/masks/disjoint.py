@@ -1,0 +1,61 @@
+"""Masks of one image that hide different parts."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.random import Random
+from keras_umd.utils.checks import check_instances, check_integers
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Disjoint(Mask):
+    """One of several masks of an image that together hide all of it as evenly as they can (Ma et al., "DMJD", 2023).
+
+    Views without a `share` see the same images and the same random numbers: their masks hide, one after the other,
+    successive parts of one order of the patches. With K views and M of N patches masked in each, every patch is masked
+    floor(K M / N) times or once more.
+
+    Example:
+
+    >>> views = [View(name, mask=Disjoint(Random(0.6), part)) for part, name in enumerate(("first", "second"))]
+
+    Args:
+        mask: `Mask`, whose scores are the order of the patches. Defaults to `Random()`.
+        part: Integer from 0, the place of this one among the masks; 0 is `mask` itself.
+    """
+
+    def __init__(self, mask=None, part=0):
+        mask = Random() if mask is None else mask
+        check_instances(Mask, "a Mask, as Random(0.6),", mask=mask)
+        check_integers(0, 1000, part=part)
+        super().__init__(mask.ratio)
+        self.mask = mask
+        self.part = part
+
+    @property
+    def is_unordered(self):
+        return self.mask.is_unordered
+
+    @property
+    def hides_gaps(self):
+        return self.mask.hides_gaps
+
+    def missing(self, hints):
+        return self.mask.missing(hints)
+
+    def num_visible(self, grid):
+        return self.mask.num_visible(grid)
+
+    def num_draws(self, grid):
+        return self.mask.num_draws(grid)
+
+    def scores(self, draws, grid, hints=None):
+        scores = self.mask.scores(draws, grid, hints)
+        if not self.part:
+            return scores
+        number = math.prod(grid)
+        ranks = ops.argsort(ops.argsort(scores, axis=1), axis=1)
+        return ops.cast((ranks + self.part * (number - self.num_visible(grid))) % number, "float32")

@@ -1,0 +1,64 @@
+"""Masks whose ratio is drawn for each image."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.random import Random
+from keras_umd.corruption.ratios import Ratios, TruncatedNormal
+from keras_umd.utils.checks import check_instances, require
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Varying(Mask):
+    """A mask whose ratio is drawn for each image, from a law (Li et al., "MAGE", 2023).
+
+    The encoder gets as many tokens as the other mask leaves at its own ratio, so that shapes are static. Of those, the
+    ones that a higher ratio hides are replaced by a learned mask token. They are predicted with the masked patches, by
+    `Reconstruction(..., where="unseen")`. At least one patch stays visible.
+
+    Example:
+
+    >>> View("clean", mask=Varying(Random(0.5), ratios.TruncatedNormal(0.55, 0.25, 0.5, 1.0)))
+
+    Args:
+        mask: `Mask`, with the least ratio. Defaults to `Random(0.5)`.
+        law: `Ratios`, from `keras_umd.corruption.ratios`; ratios below the mask's hide no more than it. Defaults to
+            MAGE's.
+    """
+
+    hides_tokens = True
+
+    def __init__(self, mask=None, law=None):
+        mask, law = Random(0.5) if mask is None else mask, TruncatedNormal() if law is None else law
+        check_instances(Mask, "a Mask, as Random(0.5),", mask=mask)
+        check_instances(Ratios, "a law, as ratios.Uniform(0.5, 0.75),", law=law)
+        require(
+            not mask.hides_gaps and not mask.hides_tokens and law.high > mask.ratio,
+            "`law` must reach above the ratio of `mask`, which hides patches of its own choice.",
+            mask=mask,
+            law=law,
+        )
+        super().__init__(mask.ratio)
+        self.mask = mask
+        self.law = law
+
+    @property
+    def is_unordered(self):
+        return self.mask.is_unordered
+
+    def num_visible(self, grid):
+        return self.mask.num_visible(grid)
+
+    def num_draws(self, grid):
+        return self.mask.num_draws(grid) + 1
+
+    def scores(self, draws, grid, hints=None):
+        return self.mask.scores(draws[:, : self.mask.num_draws(grid)], grid, hints)
+
+    def hidden(self, draws, grid):
+        # Visible patches come by rising score: the last of them are the next that a mask would hide.
+        kept = ops.round(math.prod(grid) * (1.0 - self.law(draws[:, -1:])))
+        return ops.arange(self.num_visible(grid), dtype="float32") >= ops.maximum(kept, 1.0)
