@@ -1,7 +1,7 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
 from keras_umd.methods.changed import a2mim, context_encoder, dmjd, gmml, mfm, split_brain
-from keras_umd.methods.decoding import crossmae, usp, videomae_v2
+from keras_umd.methods.decoding import crossmae, maskfeat, simmim, usp, videomae_v2
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_x0
 from keras_umd.methods.flows import jit, sit
 from keras_umd.methods.looking import adamae, attmask, hpm
@@ -25,9 +25,11 @@ __all__ = [
     "list",
     "mae",
     "maskdit",
+    "maskfeat",
     "method",
     "mfm",
     "pixio",
+    "simmim",
     "sit",
     "split_brain",
     "umd",

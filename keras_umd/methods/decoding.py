@@ -52,3 +52,33 @@ def crossmae(**corruption):
         "conditioning": "token",
         "decoder": decoders.Cross(taps="all", visible="mask"),
     }
+
+
+@method("Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training (MaskFeat), 2022")
+def maskfeat(**corruption):
+    """Histograms of gradients where blocks of patches are hidden behind a mask token, by a linear map.
+
+    The encoder gets a token for each patch, of which 40% say nothing but their place.
+    """
+    view = View("clean", mask=masks.InPlace(masks.Block(0.4, min_patches=15)))
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.HOG(cell=8), "unseen")]),
+        "conditioning": "token",
+        "decoder": decoders.Linear(),
+    }
+
+
+@method("Xie et al., SimMIM: A Simple Framework for Masked Image Modeling, 2022")
+def simmim(**corruption):
+    """Pixels where patches are hidden behind a mask token, by a linear map. The paper's error is absolute.
+
+    The paper hides cells of 32 pixels: `masks.InPlace(masks.Coarse(masks.Random(0.6), unit=2))` with patches of 16.
+    """
+    view = View("clean", mask=masks.InPlace(masks.Random(0.6)))
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.X0(), "unseen")]),
+        "conditioning": "token",
+        "decoder": decoders.Linear(),
+    }

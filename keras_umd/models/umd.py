@@ -234,12 +234,7 @@ class UMD(keras.Model):
             name="decoder",
         )
         self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
-        # Where nothing is ever masked, the mask token gets no gradient, and where no pixels are read, their head gets
-        # none; some backends warn of that.
-        self.decoder.mask_token.trainable = any(view.mask is not None for view in self.corruption.views)
-        self.decoder.head.trainable = not set(self.objective.pixel_predictions).isdisjoint(self.objective.heads())
-        if kind is not None:
-            self.decoder.settle(self.objective, self.corruption)
+        self.decoder.settle(self.objective, self.corruption)
 
     def _prepare_training(self, seed):
         self.seed_generator = seed_generator(seed)

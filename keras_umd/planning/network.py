@@ -78,6 +78,8 @@ class Stack:
             tokens, outputs: Integers.
             alone: Integer, tokens that each block makes for itself.
         """
+        if not self.num_layers:
+            return []
         numbers = [
             tokens + self.registers + self.in_context * (number >= self.in_context_from)
             for number in range(self.num_layers)
@@ -147,7 +149,7 @@ class Network:
 def _stack(layer, width):
     return Stack(
         width=width,
-        num_layers=layer.num_layers,
+        num_layers=len(layer.blocks),
         num_heads=layer.num_heads,
         mlp_width=layer.block.mlp_width(width, layer.blocks.mlp_ratio),
         mlp_inputs=2 if layer.block.mlp == "swiglu" else 1,

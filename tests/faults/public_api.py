@@ -313,13 +313,16 @@ CALLS = {
         "num_heads": 2,
         "pixel_predictions": ("x0",),
     },
-    "CrossDecoder": lambda: {
-        "patch_size": 2,
-        "grid": (2, 2),
-        "channels": 1,
-        "num_layers": 1,
-        "num_heads": 2,
-        "pixel_predictions": ("x0",),
+    **{
+        name: lambda: {
+            "patch_size": 2,
+            "grid": (2, 2),
+            "channels": 1,
+            "num_layers": 1,
+            "num_heads": 2,
+            "pixel_predictions": ("x0",),
+        }
+        for name in ("CrossDecoder", "LinearDecoder")
     },
     "ConditionEmbedding": lambda: {"hidden_dim": 8},
     "ConditionEmbedding.table": lambda: {"timesteps": np.array([1]), "labels": np.array([0])},

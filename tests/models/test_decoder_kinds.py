@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import Corruption, decoders
-from keras_umd.layers import Block
+from keras_umd import Corruption, Objective, View, decoders
+from keras_umd.corruption import masks
+from keras_umd.layers import Block, patchify, unpatchify
 from keras_umd.layers.cross_attention import CrossBlock
+from keras_umd.objectives import Reconstruction
+from keras_umd.objectives.targets import X0
 from tests.conftest import QUICK, array, trained_like
 
 RNG = np.random.default_rng(0)
@@ -104,6 +107,51 @@ def test_models_with_it_train_reconstruct_generate_and_are_saved(kind, small_mod
     assert repr(loaded.decoder_kind) == repr(model.decoder_kind)
     np.testing.assert_array_equal(loaded.reconstruct(images[:2], seed=0)["reconstruction"], reconstruction)
     np.testing.assert_array_equal(loaded.generate(num_images=2, num_steps=2, seed=0), samples)
+
+
+def in_place(mask, **settings):
+    views = Corruption(views=[View("clean", mask=masks.InPlace(mask))])
+    return {"corruption": views, "objective": Objective([Reconstruction("clean", X0(), "unseen")]), **settings}
+
+
+def test_a_linear_decoder_predicts_hidden_patches_of_which_the_encoder_sees_the_place(small_model, images, tmp_path):
+    model = trained_like(small_model(**in_place(masks.Random(0.75), decoder=decoders.Linear())))
+    x, y = model.make_views(images[:2], seed=0)
+    view, outputs = x["views"]["clean"], model(x)["clean"]
+    hidden, order = array(view["hidden"]), array(view["visible"])
+    assert hidden.sum(1).tolist() == [12, 12] and view["masked"].shape == (2, 0)
+    # By hand: tokens of the encoder, and the head's map.
+    tokens = array(outputs["tokens"])
+    condition = model.condition(view["timesteps"])
+    np.testing.assert_allclose(
+        array(model.decoder.head(tokens, condition=condition, channel_range=(0, 1))), array(outputs["x0"]), atol=1e-5
+    )
+    patches = array(patchify(model.prepare_images(images[:2]), (2, 2)))
+    errors = ((array(outputs["x0"]) - np.take_along_axis(patches, order[:, :, None], 1)) ** 2).mean(-1)
+    losses = array(model.objective.image_losses({"clean": outputs}, y)["clean_x0_loss"])
+    np.testing.assert_allclose(losses, (errors * hidden).sum(1) / hidden.sum(1), rtol=1e-4)
+    # What is hidden isn't seen.
+    is_hidden = np.zeros((2, 16), bool)
+    np.put_along_axis(is_hidden, order, hidden, 1)
+    others = unpatchify(np.where(is_hidden[:, :, None], 0.5, patches).astype("float32"), (2, 2), (4, 4))
+    again = model.predict_view({**view, "images": others}, {"x0": "all"})
+    np.testing.assert_allclose(array(again["x0"]), array(outputs["x0"]), atol=1e-5)
+    model.compile("sgd", **QUICK)
+    assert np.isfinite(model.fit(images[:8], batch_size=8, verbose=0).history["loss"]).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.encode(images), model.encode(images))
+
+
+@pytest.mark.host
+def test_a_linear_decoder_needs_all_patches(small_model, images):
+    with pytest.raises(ValueError, match=r"views of which the encoder sees all patches.*\['clean', 'noisy'\]"):
+        small_model(decoder=decoders.Linear())
+    model = small_model(**in_place(masks.Random(0.5), decoder=decoders.Linear()))
+    with pytest.raises(ValueError, match="knows nothing of patches that the encoder hasn't seen"):
+        model.reconstruct(images[:2])
+    generating = small_model(decoder=decoders.Linear(), corruption=Corruption.dit())
+    assert generating.generate(num_images=2, num_steps=2, seed=0).shape == (2, 8, 8, 1)
 
 
 @pytest.mark.host

@@ -81,6 +81,11 @@ CASES = {
         "decoder_layers": 2,
     },
     "cross-attention, narrower decoder, remat": {"decoder": decoders.Cross(), "decoder_hidden_dim": 8, "remat": True},
+    "a linear decoder": {
+        "decoder": decoders.Linear(),
+        "corruption": Corruption(views=[View("clean", mask=masks.InPlace(masks.Random(0.5)))]),
+        "objective": lambda: Objective([Reconstruction("clean", X0(), "unseen")]),
+    },
     "a teacher, attention": {
         "teacher": Teacher(),
         "corruption": Corruption(views=[View("clean", mask=masks.Attention(0.5))]),

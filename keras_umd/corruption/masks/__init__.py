@@ -7,6 +7,7 @@ from keras_umd.corruption.masks.color_noise import ColorNoise
 from keras_umd.corruption.masks.disjoint import Disjoint
 from keras_umd.corruption.masks.given import Given
 from keras_umd.corruption.masks.hints import Adaptive, Attention, HardPatches
+from keras_umd.corruption.masks.in_place import InPlace
 from keras_umd.corruption.masks.inverse_block import InverseBlock
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.product import Product
@@ -24,6 +25,7 @@ __all__ = [
     "Disjoint",
     "Given",
     "HardPatches",
+    "InPlace",
     "InverseBlock",
     "Mask",
     "Product",

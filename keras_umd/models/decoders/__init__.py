@@ -3,5 +3,6 @@
 from keras_umd.models.decoders.cross import Cross, CrossDecoder
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
+from keras_umd.models.decoders.linear import Linear, LinearDecoder
 
-__all__ = ["Cross", "CrossDecoder", "Decoder", "DecoderKind"]
+__all__ = ["Cross", "CrossDecoder", "Decoder", "DecoderKind", "Linear", "LinearDecoder"]

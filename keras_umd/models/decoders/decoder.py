@@ -208,6 +208,19 @@ class Decoder(BlockNetwork):
         positions = take_positions(self.places, order) if self.block.rope else None
         return self.blocks(tokens, condition=condition, num_outputs=num_outputs, positions=positions)
 
+    @property
+    def num_patches(self):
+        """The number of patches in an image."""
+        return math.prod(self.grid)
+
+    def settle(self, objective, corruption):
+        """Freeze what gets no gradient in these settings, which some backends warn of.
+
+        Where nothing is ever masked, the mask token gets none, and where no pixels are read, their head gets none.
+        """
+        self.mask_token.trainable = any(view.mask is not None for view in corruption.views)
+        self.head.trainable = not set(self.pixel_predictions).isdisjoint(objective.heads())
+
     def _rows(self, representation, tokens, condition, visible, masked, read):
         read = [self._checked(wanted) for wanted in read]
         of_blocks, of_head = self._conditions(condition)
