@@ -112,12 +112,14 @@ def _products(network, view):
     before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
     tapped = network.num_decoder_cls_tokens + view.visible
     before_decoder += 2 * width * network.decoder.num_layers * network.decoder.taps * tapped
+    before_decoder += 2 * 2 * width * network.code
     head = 2 * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
     return {
         "condition embedding": Products(of_inputs=n * layer, of_weights=(n + 2 * labels) * layer),
         "patch embedding": _patch_embedding(network, n * view.visible),
         "decoder's embedding": Products(of_weights=n * before_decoder),
         **_blocks(network, view),
+        **({"decoder blocks": Products(of_weights=n * network.convolutions)} if network.convolutions else {}),
         "head": Products(of_weights=n * head),
     }
 

@@ -322,7 +322,7 @@ CALLS = {
             "num_heads": 2,
             "pixel_predictions": ("x0",),
         }
-        for name in ("CrossDecoder", "LinearDecoder")
+        for name in ("BottleneckDecoder", "ConvolutionDecoder", "CrossDecoder", "LinearDecoder")
     },
     "ConditionEmbedding": lambda: {"hidden_dim": 8},
     "ConditionEmbedding.table": lambda: {"timesteps": np.array([1]), "labels": np.array([0])},

@@ -8,6 +8,7 @@ from keras_umd import Corruption, Objective, View, decoders
 from keras_umd.corruption import masks
 from keras_umd.layers import Block, patchify, unpatchify
 from keras_umd.layers.cross_attention import CrossBlock
+from keras_umd.layers.grid_convolution import GridConvolution
 from keras_umd.objectives import Reconstruction
 from keras_umd.objectives.targets import X0
 from tests.conftest import QUICK, array, trained_like
@@ -21,7 +22,7 @@ SIZES = {"patch_size": 2, "grid": (2, 3), "channels": 3, "num_layers": 2, "num_h
 
 def decoder(kind, encoder_layers=3, **settings):
     keras.utils.set_random_seed(0)
-    layer = kind.make(encoder_layers, **SIZES, **settings, pixel_predictions=("first", "second"))
+    layer = kind.make(encoder_layers, **{**SIZES, **settings}, pixel_predictions=("first", "second"))
     layer.build((None, 8), (None, None, 8))
     return trained_like(layer)
 
@@ -86,7 +87,70 @@ def test_taps_with_the_last_alone_are_the_norm_of_the_encoders_tokens():
     np.testing.assert_allclose(array(actual["first"]), array(expected["first"]), atol=1e-5)
 
 
+@pytest.mark.host
+@pytest.mark.parametrize("grid", [(6,), (2, 3), (2, 3, 2)])
+def test_a_convolution_is_that_of_each_group_over_neighbours(grid):
+    layer = GridConvolution(grid, kernel=3, groups=2)
+    layer.build((None, None, 8))
+    trained_like(layer)
+    number, axes = int(np.prod(grid)), len(grid)
+    tokens = RNG.normal(size=(2, number, 8)).astype("float32")
+    padded = np.pad(tokens.reshape(2, *grid, 8), [(0, 0), *[(1, 1)] * axes, (0, 0)])
+    expected = np.zeros((2, *grid, 8))
+    for index, offset in enumerate(np.ndindex(*(3,) * axes)):
+        near = padded[(slice(None), *(slice(o, o + size) for o, size in zip(offset, grid, strict=True)))]
+        for group in range(2):
+            part = slice(4 * group, 4 * group + 4)
+            expected[..., part] += near[..., part] @ array(layer.weight)[index, group]
+    expected = expected.reshape(2, number, 8) + array(layer.bias)
+    expected = (expected - expected.mean(-1, keepdims=True)) / np.sqrt(expected.var(-1, keepdims=True) + 1e-6)
+    expected = tokens + array(keras.activations.gelu(expected.astype("float32"), approximate=True))
+    np.testing.assert_allclose(array(layer(tokens)), expected, atol=1e-4)
+
+
+def test_convolutions_put_patches_at_their_places_and_reach_neighbours_alone():
+    layer = decoder(decoders.Convolution(groups=2), conditioning=None, grid=(1, 6), num_layers=1)
+    representation, tokens, condition = INPUTS
+    whole = layer(*INPUTS, **MASKED, read={"first": "all"})["first"]
+    turned = layer(
+        representation,
+        tokens[:, ::-1],
+        condition,
+        visible=ORDER[:, :4][:, ::-1],
+        masked=ORDER[:, 4:],
+        read={"first": "masked"},
+    )["first"]
+    np.testing.assert_allclose(array(turned), array(whole)[:, 4:], atol=1e-5)
+    changed = np.array(tokens)
+    changed[:, 0] += 1  # patch 5 of the first image, 1 of the second
+    moved = np.abs(
+        array(layer(representation, changed, condition, **MASKED, read={"first": "all"})["first"]) - array(whole)
+    )
+    for row, reach in enumerate(({4, 5}, {0, 1, 2})):
+        assert {int(ORDER[row, i]) for i in range(6) if moved[row, i].max() > 1e-6} == reach
+
+
+def test_a_bottleneck_is_all_that_the_decoder_knows_of_an_image():
+    layer = decoder(decoders.Bottleneck(2))
+    representation, tokens, condition = INPUTS
+    read = {"first": "masked"}
+    whole = array(layer(*INPUTS, **MASKED, read=read)["first"])
+    others = array(layer(representation, tokens + 1, condition, **MASKED, read=read)["first"])
+    np.testing.assert_array_equal(others, whole)
+    assert (
+        np.abs(array(layer(representation[::-1], tokens, condition, **MASKED, read=read)["first"]) - whole).max() > 1e-4
+    )
+    layer.widen.kernel.assign(np.zeros((2, 8)))
+    layer.widen.bias.assign(np.zeros(8))
+    blind = array(layer(*INPUTS, **MASKED, read=read)["first"])
+    np.testing.assert_array_equal(
+        array(layer(representation[::-1], tokens, condition, **MASKED, read=read)["first"]), blind
+    )
+
+
 KINDS = {
+    "convolutions": {"decoder": decoders.Convolution(groups=2), "decoder_hidden_dim": 8},
+    "bottleneck": {"decoder": decoders.Bottleneck(4)},
     "cross": {"decoder": decoders.Cross()},
     "taps, narrower": {"decoder": decoders.Cross(taps="all", visible="mask"), "decoder_hidden_dim": 8, "num_layers": 2},
 }

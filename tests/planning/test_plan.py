@@ -81,6 +81,17 @@ CASES = {
         "decoder_layers": 2,
     },
     "cross-attention, narrower decoder, remat": {"decoder": decoders.Cross(), "decoder_hidden_dim": 8, "remat": True},
+    "convolutions, narrower": {
+        "decoder": decoders.Convolution(groups=2),
+        "decoder_hidden_dim": 8,
+        "corruption": Corruption(decoded_ratio=0.5),
+    },
+    "a bottleneck, narrower": {
+        "decoder": decoders.Bottleneck(3),
+        "decoder_hidden_dim": 8,
+        "corruption": Corruption.mae(),
+        "conditioning": "token",
+    },
     "a linear decoder": {
         "decoder": decoders.Linear(),
         "corruption": Corruption(views=[View("clean", mask=masks.InPlace(masks.Random(0.5)))]),

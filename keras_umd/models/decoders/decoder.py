@@ -62,6 +62,7 @@ class Decoder(BlockNetwork):
     """
 
     taps: tuple[int, ...] = ()  # blocks of the encoder whose outputs it wants, too, as `features`
+    hands_over_tokens = True  # whether the blocks get tokens from the encoder
     takes_rows = True  # whether it can run several images as one row
 
     def __init__(
