@@ -201,6 +201,8 @@ class UMD(keras.Model):
         check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
         teaching.check_readings(teacher, corruption, objective)
         self.teacher = teacher
+        for term in objective.terms:
+            term.prepare(grid, math.prod(patch_size) * int(image_shape[-1]))
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
         self._build_decoder(decoder_layers, num_of_decoder, decoder_hidden_dim, **how)
         self._prepare_training(seed)
@@ -242,15 +244,7 @@ class UMD(keras.Model):
             name="decoder",
         )
         self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
-        # Where nothing is ever masked, the mask token gets no gradient, and where no pixels are read, their head gets
-        # none; some backends warn of that.
-        has_masks = any(view.mask is not None for view in self.corruption.views)
-        self.decoder.mask_token.trainable = has_masks
-        if self.block.decoder_positions == "masked" and not has_masks:
-            self.decoder.position_embedding.trainable = False
-        self.decoder.head.trainable = not set(self.objective.pixel_predictions).isdisjoint(self.objective.heads())
-        if kind is not None:
-            self.decoder.settle(self.objective, self.corruption)
+        self.decoder.settle(self.objective, self.corruption)
 
     def _prepare_training(self, seed):
         self.seed_generator = seed_generator(seed)

@@ -96,6 +96,9 @@ class Network:
         num_patches: Integer.
         num_cls_tokens: Integer.
         num_decoder_cls_tokens: Integer, those that reach the decoder.
+        hands_over_tokens: Bool. Whether the decoder's blocks get tokens from the encoder.
+        code: Integer, the numbers of a bottleneck that is all they get.
+        convolutions: Integer, FLOPs of the convolutions that are the decoder's blocks, of an image.
         bottleneck: Integer or `None`, numbers to which patches are projected first.
         self_conditioning: Bool.
         projects_visible: Bool. Whether the decoder maps visible patches to its width.
@@ -116,6 +119,12 @@ class Network:
         self.num_cls_tokens = model.encoder.num_cls_tokens
         of_cls_tokens = {"none": 0, "mean": 1, "all": self.num_cls_tokens or 1}  # without any, the mean of the patches
         self.num_decoder_cls_tokens = of_cls_tokens[model.block.cls_to_decoder]
+        self.hands_over_tokens = model.decoder.hands_over_tokens
+        if not self.hands_over_tokens:
+            self.num_decoder_cls_tokens = 0
+        self.code = getattr(model.decoder, "dim", 0)
+        blocks = model.decoder.blocks
+        self.convolutions = blocks.products() if hasattr(blocks, "products") else 0
         self.bottleneck = model.block.bottleneck
         self.self_conditioning = model.block.self_conditioning
         self.encoder = _stack(model.encoder, model.hidden_dim)
@@ -149,6 +158,10 @@ class Network:
         """The tokens of an image that are mapped to the decoder's width."""
         if self.encoder.width == self.decoder.width:
             return 0
+        if not self.hands_over_tokens:
+            return self.condition_tokens
+        if self.convolutions:
+            return view.visible
         if self.decoder.context_width is None:
             return self.num_decoder_cls_tokens + view.visible + self.condition_tokens
         return view.visible * (self.projects_visible and view.read != view.decoded)
@@ -157,7 +170,7 @@ class Network:
 def _stack(layer, width):
     return Stack(
         width=width,
-        num_layers=layer.num_layers,
+        num_layers=len(layer.blocks),
         num_heads=layer.num_heads,
         mlp_width=layer.block.mlp_width(width, layer.blocks.mlp_ratio),
         mlp_inputs=2 if layer.block.mlp == "swiglu" else 1,

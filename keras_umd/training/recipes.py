@@ -1,6 +1,7 @@
 """Recipes: the paper's optimizers (tables 4 and 5), and those of later work (docs/recipes.md)."""
 
 from keras_umd.training.classification import classification
+from keras_umd.training.masked_branch import MaskedBranch
 from keras_umd.training.mixing import MixedBatches
 from keras_umd.training.optimizers import (
     AdamW,
@@ -19,6 +20,7 @@ from keras_umd.utils.power_profile import PowerProfile
 __all__ = [
     "AdamW",
     "LayerwiseAdamW",
+    "MaskedBranch",
     "MixedBatches",
     "Muon",
     "PowerProfile",

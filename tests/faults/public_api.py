@@ -37,7 +37,7 @@ CALLED_BY_THE_LIBRARY = {
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
-    "make settle hints look refuse",  # of kinds of decoders, of a teacher and of what reads it
+    "make settle hints prepare log_probabilities products patch_errors of_patches",  # of decoders and of terms
     "update_step newest_weight rate_of",  # of optimizers and of averages
     "set_model set_params step_inputs check_bytes check_pixels check_records check_label check_classes",
 }
@@ -320,13 +320,16 @@ CALLS = {
         "num_heads": 2,
         "pixel_predictions": ("x0",),
     },
-    "CrossDecoder": lambda: {
-        "patch_size": 2,
-        "grid": (2, 2),
-        "channels": 1,
-        "num_layers": 1,
-        "num_heads": 2,
-        "pixel_predictions": ("x0",),
+    **{
+        name: lambda: {
+            "patch_size": 2,
+            "grid": (2, 2),
+            "channels": 1,
+            "num_layers": 1,
+            "num_heads": 2,
+            "pixel_predictions": ("x0",),
+        }
+        for name in ("BottleneckDecoder", "ConvolutionDecoder", "CrossDecoder", "LinearDecoder")
     },
     "ConditionEmbedding": lambda: {"hidden_dim": 8},
     "ConditionEmbedding.table": lambda: {"timesteps": np.array([1]), "labels": np.array([0])},
@@ -367,6 +370,8 @@ CALLS = {
     "Function": lambda: {"function": keras.ops.exp},
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
+    "SamplingPolicy": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "Difficulty": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Spectrum": lambda: {"view": "clean"},
     "Classification": lambda: {"view": "clean", "num_classes": 3, "hidden_dim": 8},
@@ -559,6 +564,8 @@ CALLS |= {
     "KNNSweep": lambda: {"ks": (1, 3), "temperatures": (0.1,)},
     "KNNSweep.accuracies": lambda: probed(),
     "KNNSweep.sweep": lambda: probed(),
+    "MaskedBranch": lambda: {"encoder": encoder(), "num_classes": 3},
+    "start_from": lambda: {"model": small_umd(), "source": small_umd()},
     "MixedBatches": lambda: {"batches": labelled(), "num_classes": 3, "batch_size": 2},
     "PowerProfile": lambda: {"std": 0.1},
     "Recipe": lambda: {

@@ -62,6 +62,7 @@ class Decoder(BlockNetwork):
     """
 
     taps: tuple[int, ...] = ()  # blocks of the encoder whose outputs it wants, too, as `features`
+    hands_over_tokens = True  # whether the blocks get tokens from the encoder
     takes_rows = True  # whether it can run several images as one row
 
     def __init__(
@@ -217,6 +218,22 @@ class Decoder(BlockNetwork):
         tokens, order = self._placed(representation, tokens, visible, masked)  # (batch, 1 + num_patches, hidden_dim)
         positions = take_positions(self.places, order) if self.block.rope else None
         return self.blocks(tokens, condition=condition, num_outputs=num_outputs, positions=positions)
+
+    @property
+    def num_patches(self):
+        """The number of patches in an image."""
+        return math.prod(self.grid)
+
+    def settle(self, objective, corruption):
+        """Freeze what gets no gradient in these settings, which some backends warn of.
+
+        Where nothing is ever masked, the mask token gets none, and where no pixels are read, their head gets none.
+        """
+        has_masks = any(view.mask is not None for view in corruption.views)
+        self.mask_token.trainable = has_masks
+        if self.block.decoder_positions == "masked" and not has_masks:
+            self.position_embedding.trainable = False
+        self.head.trainable = not set(self.pixel_predictions).isdisjoint(objective.heads())
 
     def _rows(self, representation, tokens, condition, visible, masked, read):
         read = [self._checked(wanted) for wanted in read]
