@@ -25,6 +25,7 @@ from keras_umd.models import (
     guarding,
     packing,
     reconstruction,
+    summary,
     training,
 )
 from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
@@ -534,6 +535,18 @@ class UMD(keras.Model):
     denoise = generation.denoise
     estimate = generation.estimate
     generate_to = files.generate_to
+
+    def summary(self, **kwargs):
+        """Print what the model is and learns, and Keras' table of its parts; arguments as of `keras.Model.summary`.
+
+        Example:
+
+        >>> model.summary()
+
+        Args:
+            **kwargs: `print_fn`, `expand_nested`, `show_trainable` and the others of Keras.
+        """
+        summary.summary(self, super().summary, kwargs)
 
     # Saving
 

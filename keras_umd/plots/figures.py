@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from keras_umd.plots.grids import image_grid
+from keras_umd.plots.picture import Picture
 from keras_umd.utils.checks import check_paths, require
 from keras_umd.utils.optional import import_optional
 
@@ -23,7 +24,7 @@ def rendered(figure):
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy().view(Picture)
 
 
 def check_picture(**pictures):

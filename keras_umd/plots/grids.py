@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_umd.plots.picture import Picture
 from keras_umd.utils.checks import check_integers, check_tensors, require
 
 MAX_SIDE = 1000  # columns, and pixels of padding and scale: a picture of more could not be shown
@@ -37,7 +38,7 @@ def image_grid(images, columns=None, padding=1, scale=1):
     cells = np.full((rows, columns, padding + height, padding + width, 3), 255, "uint8")
     cells.reshape(-1, *cells.shape[2:])[:n, padding:, padding:] = images
     grid = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
-    return np.pad(grid, ((0, padding), (0, padding), (0, 0)), constant_values=255)
+    return np.pad(grid, ((0, padding), (0, padding), (0, 0)), constant_values=255).view(Picture)
 
 
 def reconstruction_grid(images, result, scale=1):

@@ -6,6 +6,7 @@ import os
 import keras
 
 from keras_umd.backend.processes import is_first_process
+from keras_umd.training import loggers
 from keras_umd.training.backup import BackupAndRestore
 from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
@@ -94,7 +95,7 @@ class HistoryFile(keras.callbacks.Callback):
         return rows
 
 
-def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
+def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True, log_to=()):
     """Callbacks for a long training: it leaves out steps that would spoil it, resumes, and saves its model and losses.
 
     Example:
@@ -114,12 +115,20 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
         keep: Integer, how many of the last checkpoints to keep, beside the best one.
         resume: `True`, to go on with the run in the directory; `False`, to refuse if there is one; `"force"`, to go on
             with other settings. See `BackupAndRestore`.
+        log_to: List of `"tensorboard"`, `"wandb"` and `"mlflow"`, or one of them: where to send the losses of each
+            epoch, too. TensorBoard's files go into `directory/tensorboard`, and need tensorboard, not TensorFlow. W&B
+            and MLflow log by their own callbacks for Keras, into the run that you began: `wandb.init(...)`,
+            `mlflow.start_run()`.
 
     Returns:
         List of Keras callbacks.
+
+    Raises:
+        ImportError: for a package of `log_to` that isn't installed.
     """
     check_paths(directory=directory)
     directory = os.fspath(directory)
+    senders = loggers.of(log_to, directory)
     # Keep last, after the user's callbacks: a checkpoint marks the epoch as finished, so its files must exist.
     last = BackupAndRestore(directory, dataset=dataset, save_freq=save_freq, keep=keep, resume=resume)
     return [
@@ -128,5 +137,6 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
         keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally
         ModelFile(os.path.join(directory, "model.keras")),
         HistoryFile(os.path.join(directory, "history.csv")),
+        *senders,
         last,
     ]

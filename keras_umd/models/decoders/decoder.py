@@ -287,7 +287,9 @@ class Decoder(BlockNetwork):
     def compute_output_shape(
         self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None
     ):
-        num_patches = tokens_shape[1] + (0 if masked_shape is None else masked_shape[1])
+        # Of `build` alone, the number of visible patches isn't known, and Keras' summary asks all the same.
+        num_visible = math.prod(self.grid) if tokens_shape[1] is None else tokens_shape[1]
+        num_patches = num_visible + (0 if masked_shape is None else masked_shape[1])
         shape = (tokens_shape[0], num_patches, math.prod(self.patch_size) * self.channels)
         return dict.fromkeys(self.pixel_predictions, shape)
 
