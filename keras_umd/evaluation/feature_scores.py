@@ -182,6 +182,11 @@ def transfer_datasets(image_size, batch_size=256, *, names=None, data_dir=None, 
 
     They must have been prepared with TFDS. Each is opened in its turn.
 
+    Example:
+
+    >>> datasets = evaluation.transfer_datasets(64, names=["cifar10"])                                  # doctest: +SKIP
+    >>> evaluation.evaluate_features(model.feature_extractor(), datasets)                               # doctest: +SKIP
+
     Args:
         image_size: Integer.
         batch_size: Integer.

@@ -29,6 +29,12 @@ FEWEST_IMAGES = {"inception_score": SPLITS, "kernel": 2, "neighbourhoods": 1 + m
 def evaluate_images(images, reference, network, metrics=None, *, subject=None, batch_size=64, verbose=True):
     """Score images.
 
+    Example:
+
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> scores = evaluation.evaluate_images(images[:12], reference, network, ["frechet"], verbose=False)
+
     Args:
         images: String, the path of an `.npz` file or of a folder of PNG files as `generate_to` writes them, which are
             compared with their checksums; or as in `extract`. They are read in batches and never all in memory.

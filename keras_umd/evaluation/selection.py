@@ -40,6 +40,11 @@ REMEDY = "Delete it, and the sweep begins anew"
 class Selection:
     """What `select` found.
 
+    Example:
+
+    >>> selection = evaluation.select(model, reference, network, guidance=[1.0, 2.0], labels=labels)    # doctest: +SKIP
+    >>> model.generate([0, 1, 2], **selection.sampling)                                               # doctest: +SKIP
+
     Attributes:
         sampling: Dictionary, the best settings, as `model.generate(labels, **selection.sampling)`.
         result: `Result` of the best settings with many images; its card has all settings.

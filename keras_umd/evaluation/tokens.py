@@ -68,6 +68,12 @@ def extract_tokens(encoder, dataset, directory=None, batch_size=256, *, verbose=
 def load_tokens(directory, verify=True):
     """The tokens that `extract_tokens` wrote, as a view of their file.
 
+    Example:
+
+    >>> evaluation.extract_tokens(model.feature_extractor(pooling=None), (images, labels), "tokens")
+    >>> evaluation.load_tokens("tokens").features.shape
+    (24, 16, 32)
+
     Args:
         directory: String or path.
         verify: Bool. Whether to compare the files with their checksums, which reads them once; else only their sizes.

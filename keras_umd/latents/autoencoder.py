@@ -186,6 +186,11 @@ class StableDiffusionAutoencoder(Autoencoder):
 
     It computes in float32, whatever the global policy.
 
+    Example:
+
+    >>> autoencoder = latents.StableDiffusionAutoencoder()                                              # doctest: +SKIP
+    >>> latents.cache_latents("latents", dataset, autoencoder)                                          # doctest: +SKIP
+
     Args:
         weights: `"stable_diffusion"`, which keras-cv downloads once (335 MB); a pair of paths `(encoder, decoder)` of
             weight files for keras-cv's `ImageEncoder` and `Decoder`; or `None` for random weights, for tests.

@@ -79,6 +79,11 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     part of the patches, and a pixel's error is the mean over the masks that hide it. And, of models that were trained
     on noisy images, that of removing noise at one level.
 
+    Example:
+
+    >>> model.anomaly_map(images[:4], seed=0).shape
+    (4, 8, 8)
+
     Args:
         images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
         num_masks: Integer, at least 2. Masks of an image; each shows one part of so many, 1/4 being MAE's share.

@@ -109,7 +109,12 @@ def _is_folder(preset):
 
 
 def preset_variables(model):
-    """The variables of a preset by name: of the network, of the objective's terms, and of the averages."""
+    """The variables of a preset by name: of the network, of the objective's terms, and of the averages.
+
+    Example:
+
+    >>> names = list(model.preset_variables())
+    """
     network = by_name(model.network_weights)
     names = {id(variable): name for name, variable in network.items()}
     averages = {

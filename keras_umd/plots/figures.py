@@ -39,7 +39,12 @@ def check_picture(**pictures):
 
 
 def save_image(path, image):
-    """Save a uint8 image `(height, width, 1 or 3)` as a PNG file, making its folder; needs the extra `plots`."""
+    """Save a uint8 image `(height, width, 1 or 3)` as a PNG file, making its folder; needs the extra `plots`.
+
+    Example:
+
+    >>> plots.save_image("pictures/first.png", images[0])
+    """
     check_paths(path=path)
     require(os.fspath(path).lower().endswith(".png"), "`path` must end in .png.", path=path)
     is_grey = getattr(image, "ndim", None) == 3 and image.shape[-1] == 1

@@ -13,6 +13,11 @@ MAX_SIDE = 1000  # columns, and pixels of padding and scale: a picture of more c
 def image_grid(images, columns=None, padding=1, scale=1):
     """Place images side by side in one picture.
 
+    Example:
+
+    >>> plots.image_grid(images[:6], columns=3, scale=2).shape    # a notebook shows it
+    (35, 52, 3)
+
     Args:
         images: uint8 array of shape `(n, height, width, channels)`, one or three channels.
         columns: Integer. Defaults to a square grid.
@@ -44,6 +49,11 @@ def image_grid(images, columns=None, padding=1, scale=1):
 def reconstruction_grid(images, result, scale=1):
     """Place originals, masked images and reconstructions in three rows.
 
+    Example:
+
+    >>> result = model.reconstruct(images[:4], mask_ratio=0.5)
+    >>> plots.save_image("filled_in.png", plots.reconstruction_grid(images[:4], result, scale=4))
+
     Args:
         images: uint8 array of shape `(n, height, width, channels)`.
         result: Dictionary, as returned by `UMD.reconstruct(images)`.
@@ -67,6 +77,11 @@ def reconstruction_grid(images, result, scale=1):
 
 def strips(frames, scale=1):
     """Place the states of sampling from noise to image side by side, one row an image.
+
+    Example:
+
+    >>> frames = model.trajectory([0, 1, 2], num_frames=4, num_steps=6)
+    >>> plots.save_image("way.png", plots.strips(frames, scale=4))
 
     Args:
         frames: uint8 array of shape `(num_frames, n, height, width, channels)`, as returned by `UMD.trajectory`.

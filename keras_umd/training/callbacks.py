@@ -34,6 +34,12 @@ __all__ = [
 class ModelFile(keras.callbacks.Callback):
     """Saves the model after each epoch, also where its weights are sharded over processes.
 
+    Example:
+
+    >>> model.compile("adamw")
+    >>> model.fit(images, batch_size=8, epochs=1, callbacks=[callbacks.ModelFile("model.keras")])
+    >>> model = keras.saving.load_model("model.keras")
+
     Args:
         path: String or path, with the suffix `.keras`.
     """
@@ -57,6 +63,11 @@ class ModelFile(keras.callbacks.Callback):
 
 class HistoryFile(keras.callbacks.Callback):
     """Writes the logs of each epoch into a CSV file: each epoch once, also when the run was stopped and went on.
+
+    Example:
+
+    >>> model.compile("adamw")
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[callbacks.HistoryFile("history.csv")])
 
     Args:
         path: String or path.

@@ -30,6 +30,12 @@ JIT_INTERVAL = (0.0, 9.0)  # noise over signal: its times 0.1 to 1
 class Recipe:
     """A training by settings that belong together. Printing it shows all of them.
 
+    Example:
+
+    >>> recipe = recipes.small(len(images), steps=100, image_shape=(8, 8, 1), num_classes=3)
+    >>> recipe.batch_size, recipe.sampling["sampler"]
+    (24, 'dpmpp_2m')
+
     Attributes:
         name: String.
         optimizer: Keras optimizer, for `compile`.
