@@ -10,10 +10,11 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "torch")  # before Keras; PyTorch starts at once, JAX compiles first
 
 import keras
-import keras_umd
 import numpy as np
-from keras_umd import plots
 from sklearn.datasets import load_digits
+
+import keras_umd
+from keras_umd import plots
 
 keras.utils.set_random_seed(0)
 digits = load_digits()

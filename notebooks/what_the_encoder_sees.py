@@ -11,11 +11,12 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
-import keras_umd
 import numpy as np
+from sklearn.datasets import load_sample_images
+
+import keras_umd
 from keras_umd import plots
 from keras_umd.corruption import masks
-from sklearn.datasets import load_sample_images
 
 keras.utils.set_random_seed(0)
 SIDE = 32
@@ -66,8 +67,8 @@ model = keras_umd.UMD(
 )
 untrained = model.feature_extractor(pooling=None)
 steps_per_epoch = len(train) // 50
-model.compile(keras_umd.recipes.pretraining_optimizer(16 * steps_per_epoch, 50, base_learning_rate=8e-3))
-losses = model.fit(train, batch_size=50, epochs=16, verbose=0).history["loss"]
+model.compile(keras_umd.recipes.pretraining_optimizer(12 * steps_per_epoch, 50, base_learning_rate=8e-3))
+losses = model.fit(train, batch_size=50, epochs=12, verbose=0).history["loss"]
 print("loss of the first and of the last epoch:", round(losses[0], 3), round(losses[-1], 3))
 
 # %% [markdown]

@@ -12,8 +12,9 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import pathlib
 
 import keras
-import keras_umd
 import numpy as np
+
+import keras_umd
 from keras_umd import callbacks, data, plots, recipes
 
 keras.utils.set_random_seed(0)
@@ -22,7 +23,7 @@ rows, columns = np.mgrid[:48, :48]
 
 
 def draw(kind):
-    """A disc, a square or a cross, in a random colour, on paper of another."""
+    """A disc, a square or a cross, red, blue or green, on white or yellow paper."""
     y, x = rng.uniform(18, 30, 2)
     size, angle = rng.uniform(9, 15), rng.uniform(0, np.pi / 2)
     u = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
@@ -32,7 +33,8 @@ def draw(kind):
         "square": np.maximum(abs(u), abs(v)) < 0.85 * size,
         "cross": (np.minimum(abs(u), abs(v)) < size / 3.5) & (np.maximum(abs(u), abs(v)) < 1.1 * size),
     }[kind]
-    ink, paper = rng.integers(0, 120, 3), rng.integers(170, 256, 3)
+    ink = [(200, 30, 40), (20, 90, 200), (10, 130, 60)][rng.integers(3)]
+    paper = [(255, 255, 255), (255, 240, 190)][rng.integers(2)]
     return np.where(inside[..., None], ink, paper).astype("uint8")
 
 
@@ -69,7 +71,7 @@ train, test = order[:690], order[690:]
 # below sixteen or so, an image is a mosaic of too few stones.
 
 # %%
-recipe = recipes.small(len(train), steps=900, image_shape=(SIDE, SIDE, 3), num_classes=3, seed=0)
+recipe = recipes.small(len(train), steps=450, image_shape=(SIDE, SIDE, 3), num_classes=3, seed=0)
 model = recipe.model
 model.summary()
 

@@ -29,9 +29,9 @@ def layout_map(mesh):
 
     Example:
 
-    >>> mesh = keras.distribution.DeviceMesh((8,), ["batch"])
-    >>> parallelism = keras_umd.distribution.ModelParallel(layout_map=keras_umd.UMD.layout_map(mesh))
-    >>> keras.distribution.set_distribution(parallelism)    # then make the model
+    >>> mesh = keras.distribution.DeviceMesh((8,), ["batch"])                                           # doctest: +SKIP
+    >>> parallelism = keras_umd.distribution.ModelParallel(layout_map=keras_umd.UMD.layout_map(mesh))   # doctest: +SKIP
+    >>> keras.distribution.set_distribution(parallelism)    # then make the model                       # doctest: +SKIP
 
     Args:
         mesh: `keras.distribution.DeviceMesh` with one axis or two.

@@ -171,9 +171,9 @@ class FewShotProbe(Probe):
 
     Example:
 
-    >>> probe = FewShotProbe(shots=10, num_draws=5)
-    >>> probe.accuracies((train_features, train_labels), (test_features, test_labels))
-    [0.91, 0.92, 0.9, 0.92, 0.91]
+    >>> probe = evaluation.FewShotProbe(shots=10, num_draws=3)
+    >>> probe.accuracies((features[:45], feature_labels[:45]), (features[45:], feature_labels[45:]))
+    [1.0, 1.0, 1.0]
 
     Args:
         shots: Integer. Images of each class, drawn at random without replacement; `None` for all.

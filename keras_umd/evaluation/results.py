@@ -137,8 +137,10 @@ def mean_of(results) -> Result:
 
     Example:
 
-    >>> mean_of([evaluate_features(encoder, (train, test))[0]["10-shot accuracy"] for encoder in encoders])
-    Result(metric='10-shot accuracy', value=0.912, ..., deviation=0.004)
+    >>> seeds = {0: 0.90, 1: 0.92}
+    >>> results = [evaluation.Result("accuracy", seeds[seed], {"shots": 10}, {"seed": seed}) for seed in seeds]
+    >>> print(evaluation.mean_of(results))
+    0.910 +- 0.014
 
     Args:
         results: List of `Result`.

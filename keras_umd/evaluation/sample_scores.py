@@ -97,8 +97,12 @@ def evaluate_generator(
 
     Example:
 
-    >>> scores = evaluate_generator(model, reference, network, num_images=10_000, num_steps=50, guidance=1.5)
-    >>> print(scores["fid"].line())
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> settings = {"metrics": ["frechet", "neighbourhoods"], "num_steps": 4, "verbose": False}
+    >>> scores = evaluation.evaluate_generator(model, reference, network, 12, **settings)
+    >>> print(scores["precision"].line())
+    precision ... | ...
 
     Args:
         model: `UMD`. A latent one needs an `autoencoder`.
@@ -144,8 +148,11 @@ def sweep_generation(
 
     Example:
 
-    >>> table = sweep_generation(model, reference, network, num_steps=(20, 50), guidance=(1.0, 1.5, 2.0))
-    >>> table.best("fid", smallest=True)
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> settings = {"num_steps": (2, 4), "guidance": (1.0, 2.0)}
+    >>> table = evaluation.sweep_generation(model, reference, network, num_images=12, **settings)       # doctest: +SKIP
+    >>> table.best("frechet_distance", smallest=True)                                                   # doctest: +SKIP
 
     Args:
         model, reference, network, num_images, metrics: As in `evaluate_generator`.

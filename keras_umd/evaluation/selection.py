@@ -92,10 +92,12 @@ def select(
 
     Example:
 
-    >>> found = select(model, reference, network, path="runs/a/selection.json", num_steps=50)
-    >>> found.sampling
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> found = evaluation.select(model, reference, network, path="selection.json", num_steps=50)       # doctest: +SKIP
+    >>> found.sampling                                                                                  # doctest: +SKIP
     {'weights': 0.9998, 'guidance': Interval(scale=2.5, low=0.0, high=9.0), 'num_steps': 50}
-    >>> model.generate([207, 360], **found.sampling)
+    >>> model.generate([0, 1, 2], **found.sampling)                                                     # doctest: +SKIP
 
     Args:
         model, reference, network: As in `evaluate_generator`.

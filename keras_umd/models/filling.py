@@ -25,7 +25,10 @@ def impute(model, images, missing=None, weights="average", seed=None):
 
     Example:
 
-    >>> model.impute(np.where(damaged, np.nan, images))
+    >>> damaged = images[:4].astype("float32") / 127.5 - 1
+    >>> damaged[:, 2:4, 2:4] = np.nan
+    >>> model.impute(damaged, seed=0).shape
+    (4, 8, 8, 1)
 
     Args:
         images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.

@@ -137,8 +137,8 @@ def save_to_preset(model, folder, *, weights=None, dtype=None, results=(), licen
 
     Example:
 
-    >>> model.save_to_preset("presets/birds", results=[fid], license="cc-by-4.0")
-    >>> keras_umd.weights.upload("presets/birds", "hf://user/birds")
+    >>> model.save_to_preset("presets/birds", license="cc-by-4.0")
+    >>> model = UMD.from_preset("presets/birds")
 
     Args:
         folder: String or path, of a folder that isn't there yet, or is empty.

@@ -64,11 +64,11 @@ class UMD(keras.Model):
 
     Example:
 
-    >>> model = UMD(image_shape=(8, 8, 1), patch_size=2, hidden_dim=64, num_layers=4, num_heads=4, decoder_layers=2)
+    >>> model = UMD(image_shape=(8, 8, 1), patch_size=2, hidden_dim=32, num_layers=2, num_heads=2, decoder_layers=1)
     >>> model.compile("adamw")
-    >>> model.fit(images, epochs=10)                        # uint8, (batch, 8, 8, 1)
+    >>> model.fit(images, batch_size=8, epochs=2)           # uint8, (24, 8, 8, 1)
     >>> model.encode(images).shape
-    (batch, 64)
+    (24, 32)
 
     Args:
         image_shape: Tuple `(*space, channels)` with 1 to 4 space axes, for images `(height, width, channels)`,

@@ -60,7 +60,7 @@ def show(picture, scale=1):
 
     Example:
 
-    >>> plots.show(model.generate(num_images=16, num_steps=20), scale=2)
+    >>> plots.show(model.generate(num_images=4, num_steps=5), scale=4)
 
     Args:
         picture: uint8 array of shape `(height, width, 3)`, or images `(n, height, width, 1 or 3)`.

@@ -111,7 +111,7 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True,
 
     Example:
 
-    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.standard("runs/umd"))
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=callbacks.standard("runs/umd"))
 
     Started again, the same script goes on where it was stopped; after the end it trains nothing, and loads the result.
 

@@ -91,7 +91,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
     Example:
 
-    >>> LayerwiseAdamW(1e-3, rates={"patch_embedding": 0.1, "block_0/": 0.5})
+    >>> optimizer = recipes.LayerwiseAdamW(1e-3, rates={"patch_embedding": 0.1, "block_0/": 0.5})
 
     Args:
         *args, **kwargs: As of `keras.optimizers.AdamW`.

@@ -111,11 +111,11 @@ def conditional_pretraining(
 
     Example:
 
-    >>> recipe = recipes.conditional_pretraining(num_images=len(images), num_classes=1000)
-    >>> model = UMD.from_preset("umd_base_patch4_64", **recipe.settings)
+    >>> recipe = recipes.conditional_pretraining(num_images=1_281_167, num_classes=1000)
+    >>> model = UMD.from_preset("umd_tiny_patch4_32", num_layers=1, decoder_layers=1, **recipe.settings)
     >>> model.compile(recipe.optimizer)
-    >>> model.fit(images, labels, batch_size=recipe.batch_size, epochs=recipe.epochs)
-    >>> model.generate([207, 360], **recipe.sampling)
+    >>> model.fit(pictures, classes, batch_size=recipe.batch_size, epochs=recipe.epochs)                # doctest: +SKIP
+    >>> model.generate([207, 360], **recipe.sampling)                                                   # doctest: +SKIP
 
     Args:
         num_images: Integer, the images of an epoch.

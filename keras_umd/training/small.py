@@ -61,11 +61,10 @@ def small(num_images, minutes=None, *, steps=None, image_shape=(32, 32, 3), num_
 
     Example:
 
-    >>> recipe = recipes.small(len(images), minutes=15, image_shape=images.shape[1:], num_classes=9)
+    >>> recipe = recipes.small(len(images), steps=3, image_shape=(8, 8, 1), num_classes=3)    # or minutes=15
     >>> recipe.model.compile(recipe.optimizer)
-    >>> batches = data.on_device(images, labels, batch_size=recipe.batch_size)
-    >>> recipe.model.fit(batches, epochs=recipe.epochs, callbacks=callbacks.StopAfter(15))
-    >>> recipe.model.generate([0, 1, 2], **recipe.sampling)
+    >>> recipe.model.fit(images, labels, batch_size=recipe.batch_size, epochs=recipe.epochs)
+    >>> pictures = recipe.model.generate([0, 1, 2], **recipe.sampling)
 
     Args:
         num_images: Integer, the images of an epoch.

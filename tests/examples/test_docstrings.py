@@ -48,6 +48,7 @@ def names_of_examples():
     images, labels = rng.integers(0, 256, (24, 8, 8, 1)).astype("uint8"), np.arange(24) % 3
     sizes = {"hidden_dim": 32, "num_layers": 2, "num_heads": 2, "decoder_layers": 1}
     model = keras_umd.UMD((8, 8, 1), 2, **sizes, num_classes=3, conditioning="token", seed=0)
+    model.compile("adamw")
     features = rng.normal(size=(60, 16)).astype("float32")
     features[:, :3] += 3 * np.eye(3)[np.arange(60) % 3]
     public = {
