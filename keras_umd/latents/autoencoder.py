@@ -36,12 +36,12 @@ class Autoencoder:
 
     Example:
 
-    >>> encoder = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 4, strides=4)])  # mean, log-variance
-    >>> decoder = keras.Sequential([keras.Input((2, 2, 4)), keras.layers.Conv2DTranspose(1, 4, strides=4)])
+    >>> encoder = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(8, 4, strides=4)])  # mean, log-variance
+    >>> decoder = keras.Sequential([keras.Input((2, 2, 4)), keras.layers.Conv2DTranspose(3, 4, strides=4)])
     >>> autoencoder = latents.Autoencoder(encoder, decoder, name="mine", scale=1.0, downsampling=4)
-    >>> mean, std = autoencoder.encode(images)
+    >>> mean, std = autoencoder.encode(np.zeros((24, 8, 8, 3), "uint8"))
     >>> autoencoder.decode(autoencoder.sample(mean, std, seed=0)).shape
-    (24, 8, 8, 1)
+    (24, 8, 8, 3)
 
     Args:
         encoder: Keras model, float images in [-1, 1] to mean and log-variance, concatenated along the channels.

@@ -26,10 +26,10 @@ class Modulations(typing.NamedTuple):
 
     Example:
 
-    >>> block = layers.TransformerBlock(num_heads=2)
-    >>> block.build((None, None, 32))
-    >>> modulations = block.modulations(np.ones((4, 32), "float32"))
-    >>> block(np.ones((4, 5, 32), "float32"), condition=modulations).shape
+    >>> stack = layers.BlockStack(num_layers=2, num_heads=2)
+    >>> stack.build((None, None, 32))
+    >>> modulations = stack.modulations(np.ones((4, 32), "float32"))
+    >>> stack(np.ones((4, 5, 32), "float32"), condition=modulations).shape
     (4, 5, 32)
 
     Args:

@@ -13,7 +13,6 @@ class Device:
 
     >>> mine = keras_umd.Device("my card", bfloat16=100e12, float32=50e12, memory=24e9)
     >>> print(keras_umd.plan(model, 64, mine))
-    UMD...
 
     Args:
         name: String.

@@ -17,10 +17,10 @@ def of(names, directory):
         names: List of `"tensorboard"`, `"wandb"` and `"mlflow"`, or one of them.
         directory: String, the folder of the run.
     """
-    names = tuple(dict.fromkeys(names)) if is_list(names) else (names,)
+    names = names if is_list(names) else (names,)
     for name in names:
         check_one_of(tuple(MAKERS), log_to=name)
-    return [MAKERS[name](directory) for name in names] if is_first_process() else []
+    return [MAKERS[name](directory) for name in dict.fromkeys(names)] if is_first_process() else []
 
 
 class _TensorBoard(keras.callbacks.Callback):
