@@ -35,8 +35,9 @@ class Probe(Configurable):
     ...         found = ((test[0][:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     ...         return [float(np.mean(found == test[1]))]
     >>> print(evaluation.evaluate_features(model.feature_extractor(), (train, test), NearestMean(), verbose=False))
-    | data | nearest mean accuracy |
-    ...
+    | nearest mean accuracy |
+    | --------------------- |
+    | ...                   |
     """
 
     name: str | None = None
@@ -235,7 +236,8 @@ class KNNProbe(Probe):
 
     Example:
 
-    >>> accuracies = evaluation.KNNProbe(k=5).accuracies((features[:45], feature_labels[:45]), (features[45:], feature_labels[45:]))
+    >>> probe = evaluation.KNNProbe(k=5)
+    >>> accuracies = probe.accuracies((features[:45], feature_labels[:45]), (features[45:], feature_labels[45:]))
 
     Args:
         k: Integer. Number of neighbours.
