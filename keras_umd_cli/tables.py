@@ -84,13 +84,14 @@ FORMATS = ("saved_model", "onnx", "litert", "openvino", "torch")
 COMMANDS = {
     "pretrain": Command(
         "train a new model on a folder of images",
-        ("data.from_folder", "UMD", "recipes.pretraining_optimizer", "callbacks.standard"),
+        ("data.from_folder", "UMD", "recipes.pretraining_optimizer", "callbacks.standard", "callbacks.StopAfter"),
         (
             IMAGES,
             *DATA,
             *NETWORK,
             *RUN,
             Option("steps", int, "steps of the training, instead of epochs", CHOSEN),
+            Option("minutes", float, "time to train, which chooses network and steps where they aren't said", None),
             Option("weight_decay", float, "of AdamW", 0.05),
         ),
         ("sampling",),

@@ -41,8 +41,9 @@ class Block(Configurable):
 
     Example:
 
-    >>> model = keras_umd.UMD(block=keras_umd.layers.Block.modern(registers=4))
-    >>> deeper = BlockStack(num_layers=24, num_heads=16, block=Block(qk_norm=True))
+    >>> sizes = {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, block=layers.Block.modern(registers=4))
+    >>> deeper = layers.BlockStack(num_layers=24, num_heads=16, block=layers.Block(qk_norm=True))
 
     Args:
         qk_norm: Bool. RMSNorm of the queries and the keys of each head, before any rotation (Dehghani et al., 2023):

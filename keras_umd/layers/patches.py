@@ -58,6 +58,11 @@ def patch_grid(image_shape, patch_size):
 def patchify(images, patch_size):
     """Cut images into patches, in row-major order.
 
+    Example:
+
+    >>> layers.patchify(images, (2, 2)).shape
+    (24, 16, 4)
+
     Args:
         images: Tensor of shape `(batch, *space, channels)`, with one to four space axes.
         patch_size: Integer or a tuple of integers, one for each space axis.
@@ -81,6 +86,12 @@ def patchify(images, patch_size):
 
 def unpatchify(patches, patch_size, grid):
     """Put patches together to images; the inverse of `patchify`.
+
+    Example:
+
+    >>> patches = layers.patchify(images, (2, 2))
+    >>> bool(np.all(ops.convert_to_numpy(layers.unpatchify(patches, (2, 2), (4, 4))) == images))
+    True
 
     Args:
         patches: Tensor of shape `(batch, prod(grid), prod(patch_size) * channels)`.

@@ -46,6 +46,12 @@ class ConditionEmbedding(BaseLayer):
 
     With `"adaln_zero"` SiLU is applied here, once for all blocks.
 
+    Example:
+
+    >>> embedding = ConditionEmbedding(32, num_classes=10)
+    >>> embedding(np.array([0, 500]), labels=np.array([3, 10])).shape       # 10 is the null label
+    (2, 32)
+
     Args:
         hidden_dim: Integer. Width of the vector.
         num_classes: Integer, or `None` for a model without labels.

@@ -28,6 +28,13 @@ class Encoder(BlockNetwork):
 
     The representation of an image is the mean of the class tokens after the last LayerNorm (section 5).
 
+    Example:
+
+    >>> encoder = Encoder(2, hidden_dim=32, num_layers=1, num_heads=2, conditioning=None)
+    >>> representation, tokens = encoder(np.zeros((3, 8, 8, 1), "float32"))
+    >>> representation.shape, tokens.shape
+    ((3, 32), (3, 16, 32))
+
     Args:
         patch_size: Integer or a tuple of integers, one for each space axis.
         hidden_dim: Integer. Width of the tokens.

@@ -76,6 +76,12 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
 
     With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
 
+    Example:
+
+    >>> x, y = model.make_views(images, labels, seed=0)
+    >>> sorted(x["views"]), sorted(y)
+    (['clean', 'noisy'], ['clean_x0_loss', 'noisy_eps_loss', 'noisy_x0_loss'])
+
     Args:
         images: uint8 or float batch `(batch, *image_shape)`.
         labels: Int batch `(batch,)`, or `None`.
@@ -118,6 +124,11 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
     """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`, with those that layers added: a scalar.
 
     Its parts are logged.
+
+    Example:
+
+    >>> x, y = model.make_views(images, labels, seed=0)
+    >>> loss = model.compute_loss(x, y, model(x))
     """
     losses = model.objective.image_losses(y_pred, y)
     for tracker in model.loss_part_trackers:

@@ -27,6 +27,7 @@ from keras_umd.models import (
     guarding,
     packing,
     reconstruction,
+    summary,
     training,
 )
 from keras_umd.models import teacher as teaching
@@ -68,11 +69,11 @@ class UMD(keras.Model):
 
     Example:
 
-    >>> model = UMD(image_shape=(8, 8, 1), patch_size=2, hidden_dim=64, num_layers=4, num_heads=4, decoder_layers=2)
+    >>> model = UMD(image_shape=(8, 8, 1), patch_size=2, hidden_dim=32, num_layers=2, num_heads=2, decoder_layers=1)
     >>> model.compile("adamw")
-    >>> model.fit(images, epochs=10)                        # uint8, (batch, 8, 8, 1)
+    >>> model.fit(images, batch_size=8, epochs=2)           # uint8, (24, 8, 8, 1)
     >>> model.encode(images).shape
-    (batch, 64)
+    (24, 32)
 
     Args:
         image_shape: Tuple `(*space, channels)` with 1 to 4 space axes, for images `(height, width, channels)`,
@@ -575,6 +576,18 @@ class UMD(keras.Model):
     denoise = generation.denoise
     estimate = generation.estimate
     generate_to = files.generate_to
+
+    def summary(self, **kwargs):
+        """Print what the model is and learns, and Keras' table of its parts; arguments as of `keras.Model.summary`.
+
+        Example:
+
+        >>> model.summary()
+
+        Args:
+            **kwargs: `print_fn`, `expand_nested`, `show_trainable` and the others of Keras.
+        """
+        summary.summary(self, super().summary, kwargs)
 
     # Adaptations, saving
 

@@ -125,7 +125,7 @@ def replay(path) -> Replay:
 
     Example:
 
-    >>> print(keras_umd.replay("runs/umd/black_box_000412.zip"))
+    >>> print(keras_umd.replay("runs/umd/black_box_000412.zip"))                                        # doctest: +SKIP
     loss nan, gradient norm nan
     images [3] of the batch have NaN or infinite values
     the first that isn't finite: output of encoder/patch_embedding/projection

@@ -38,7 +38,7 @@ class Guard(keras.callbacks.Callback):
 
     Example:
 
-    >>> model.fit(images, epochs=800, callbacks=[keras_umd.callbacks.Guard(directory="runs/umd")])
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[callbacks.Guard(directory="runs/umd")])
 
     Args:
         on: What to do after `in_a_row` steps were left out, one after the other. `"skip"`: outliers become the new

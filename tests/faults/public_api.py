@@ -781,6 +781,7 @@ ACCEPTED = {
     **dict.fromkeys(("license", "description"), f"None, {TEXT}"),
     "load_weights": "None, True",
     "results": "[]",
+    "log_to": "[], empty array",
     **{f"{name}.save_to_preset.dtype": "None" for name in ("UMD", "FeatureExtractor", "Objective")},
     # Shares, rates and factors
     **dict.fromkeys(("clean_ratio", "clean_mask_ratio", "noisy_mask_ratio", "ratio", "mask_ratio"), NUMBERS),

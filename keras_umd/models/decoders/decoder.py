@@ -27,6 +27,14 @@ class Decoder(BlockNetwork):
     Attention doesn't care about order and every token carries its position, so the patches stay in the order visible,
     masked; `keras_umd.layers.restore` puts them back where a picture is wanted.
 
+    Example:
+
+    >>> model.decoder.grid, model.decoder.pixel_predictions
+    ((4, 4), ('eps', 'x0'))
+    >>> decoder = Decoder(2, (4, 4), 1, num_layers=1, num_heads=2, conditioning=None, pixel_predictions=("x0",))
+    >>> decoder(np.zeros((3, 32), "float32"), np.zeros((3, 16, 32), "float32"))["x0"].shape
+    (3, 16, 4)
+
     Args:
         patch_size: Integer or a tuple of integers, one for each space axis.
         grid: Tuple of integers, the number of patches along each space axis.
@@ -340,7 +348,9 @@ class Decoder(BlockNetwork):
     def compute_output_shape(
         self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None
     ):
-        num_patches = tokens_shape[1] + (0 if masked_shape is None else masked_shape[1])
+        # Of `build` alone, the number of visible patches isn't known, and Keras' summary asks all the same.
+        num_visible = math.prod(self.grid) if tokens_shape[1] is None else tokens_shape[1]
+        num_patches = num_visible + (0 if masked_shape is None else masked_shape[1])
         shape = (tokens_shape[0], num_patches, math.prod(self.patch_size) * self.channels)
         return dict.fromkeys(self.pixel_predictions, shape)
 

@@ -13,6 +13,12 @@ from keras_umd.utils.checks import check_bools, check_integers, check_numbers, i
 class Pixels(Target):
     """The pixels of the clean image, by default normalised within each patch (MAE, section 4).
 
+    Example:
+
+    >>> objective = Objective([Reconstruction("clean", targets.Pixels())])
+    >>> sizes = {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, corruption=Corruption.mae(), objective=objective)
+
     Args:
         normalize: Bool. Whether to subtract each patch's mean and divide by its standard deviation. Without it the
             target is that of `X0`, through a head of its own.
