@@ -27,7 +27,8 @@ test-jax test-tensorflow test-torch: test-%: .venv/ready-test
 	@echo "== $*"
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
-# What README and docs show, run block by block; the examples; and the site, in build/site, where no link may be broken.
+# What README and docs show, run block by block; notebooks, examples of docstrings, the examples; and the site, in
+# build/site, where no link may be broken.
 docs: .venv/ready-test
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m docs tests $(ARGS)
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m docs tests/examples $(ARGS)

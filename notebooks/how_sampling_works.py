@@ -126,7 +126,7 @@ plots.captioned(cells, ["DDIM", "DPM-Solver++"], ["3 steps", "5 steps", "10 step
 # At 1 it is off. At 2 the digits agree with their labels. At 8 they shout.
 
 # %%
-plots.guidance_grid(model, np.arange(9), guidance=(1.0, 2.0, 8.0), num_steps=(5, 20), scale=4, sampler="dpmpp_2m")
+plots.guidance_grid(model, np.arange(8), guidance=(1.0, 2.0, 8.0), num_steps=(5, 20), scale=4, sampler="dpmpp_2m")
 
 # %% [markdown]
 # It can also be on for a part of the way only: where there is much noise it makes all samples alike, so leave it off

@@ -54,7 +54,6 @@ def test_the_page_of_a_notebook_has_its_text_and_code(name):
             f"run `python docs/run_notebooks.py {name}`, and look at its pictures"
         )
     pictures = re.findall(rf"\(({name}_\d+\.png)\)", shown)
-    assert len(pictures) > 2
     assert all((NOTEBOOKS.PAGES / picture).stat().st_size < 100_000 for picture in pictures)
 
 
@@ -62,9 +61,8 @@ def test_the_page_of_a_notebook_has_its_text_and_code(name):
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_notebook_runs_and_shows_its_pictures(name):
+def test_a_notebook_runs_and_shows_pictures(name):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    shown = [value for *_, values in NOTEBOOKS.run(SCRIPTS[name]) for value in values]
-    page = (NOTEBOOKS.PAGES / f"{name}.md").read_text()
-    assert sum(isinstance(value, bytes) for value in shown) == len(re.findall(r"^!\[", page, re.MULTILINE))
+    pictures = [x for *_, shown in NOTEBOOKS.run(SCRIPTS[name]) for x in shown if isinstance(x, bytes)]
+    assert len(pictures) > 2 and max(map(len, pictures)) < 100_000
