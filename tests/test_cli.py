@@ -157,6 +157,7 @@ def test_a_folder_decides_what_is_not_said(folder, monkeypatch):
     assert choices.epochs_and_steps({"epochs": 5}, 3) == (5, 3)
     assert choices.epochs_and_steps({"steps": 500}, 3) == (5, 100)  # few images are repeated
     assert choices.epochs_and_steps({"steps": 500}, 250) == (2, 250)
+    assert choices.epochs_and_steps({"steps": 30}, 103) == (1, 30)  # less than one pass over the images
 
 
 @pytest.mark.host

@@ -143,14 +143,15 @@ def _image_size(side):
 def epochs_and_steps(settings, steps_per_epoch):
     """The epochs of a training, and their steps: as given, or as many as are known to give pictures.
 
-    Few images are repeated to epochs of `ROUND` steps where the epochs aren't given: a checkpoint follows each.
+    Few images are repeated to epochs of `ROUND` steps where the epochs aren't given: a checkpoint follows each. Where
+    the steps are fewer than those of a pass over the images, there is one epoch of so many.
     """
     steps_per_epoch = settings.get("steps_per_epoch", steps_per_epoch)
     if "steps" not in settings and "epochs" in settings:
         return settings["epochs"], steps_per_epoch
     steps = settings.get("steps", STEPS_ON_ACCELERATOR if has_accelerator() else STEPS)
     if "steps_per_epoch" not in settings:
-        steps_per_epoch = max(steps_per_epoch, min(ROUND, steps))
+        steps_per_epoch = min(max(steps_per_epoch, ROUND), steps)  # no more than are asked for
     return max(1, round(steps / steps_per_epoch)), steps_per_epoch
 
 

@@ -30,7 +30,7 @@ class Decoder(BlockNetwork):
     Example:
 
     >>> model.decoder.grid, model.decoder.pixel_predictions
-    ((4, 4), ('eps', 'x0'))
+    ((4, 4), ('x0', 'eps'))
     >>> decoder = Decoder(2, (4, 4), 1, num_layers=1, num_heads=2, conditioning=None, pixel_predictions=("x0",))
     >>> decoder(np.zeros((3, 32), "float32"), np.zeros((3, 16, 32), "float32"))["x0"].shape
     (3, 16, 4)
