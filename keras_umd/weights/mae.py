@@ -85,17 +85,13 @@ def from_mae(
     check_instances(Corruption, "a keras_umd.Corruption", optional=True, corruption=corruption)
     corruption = Corruption.mae() if corruption is None else corruption
     arrays = without_outer(arrays_of(source))
-    sizes = sizes_of(arrays)
-    require(
-        len(sizes.cls_tokens) == 1 and not sizes.num_registers and not sizes.has_scales,
-        "A masked autoencoder has one class token, and neither registers nor LayerScale.",
-        f"{sizes.cls_tokens}, {sizes.num_registers} registers, LayerScale: {sizes.has_scales}",
-    )
+    sizes = _sizes(arrays)
     grid, before = grid_of(sizes, image_shape)
     image_shape = shape_of(sizes, grid, image_shape)
     block = block_of(sizes, block, positions="sincos")
     pair = images.moments(standardized, sizes.channels)
-    value_range = overrides.pop("value_range", (-1.0, 1.0)) if pair is not None else None
+    value_range = images.value_range_of(pair, overrides)
+    pair = pair and images.in_range(pair, value_range)
     decoder = _DecoderOfFile(arrays, sizes)
     decoder_heads = DECODER_HEADS.get(decoder.width) if decoder_heads is None else decoder_heads
     settings = {
@@ -105,9 +101,7 @@ def from_mae(
     }
     shapes = {**encoder_shapes(sizes), **decoder.shapes()}
     arrays = checked(arrays, shapes, "a masked autoencoder that UMD has", reason_of)
-    if pair is not None:
-        pair = images.in_range(pair, value_range)
-    target = targets.Pixels(normalize, unbiased=normalize, standardized=pair and [list(map(float, x)) for x in pair])
+    target = _target(normalize, pair)
     model = UMD(
         image_shape,
         sizes.patch_size,
@@ -129,6 +123,17 @@ def from_mae(
     return model
 
 
+def _sizes(arrays):
+    """The sizes of MAE's encoder."""
+    sizes = sizes_of(arrays)
+    require(
+        len(sizes.cls_tokens) == 1 and not sizes.num_registers and not sizes.has_scales,
+        "A masked autoencoder has one class token, and neither registers nor LayerScale.",
+        f"{sizes.cls_tokens}, {sizes.num_registers} registers, LayerScale: {sizes.has_scales}",
+    )
+    return sizes
+
+
 def _conditioning(corruption, overrides):
     """Whether timesteps enter, by AdaLN: where there are noisy images, or as asked for."""
     has_noise = any(view.noise is not None for view in corruption.views)
@@ -139,6 +144,13 @@ def _conditioning(corruption, overrides):
         conditioning=conditioning,
     )
     return conditioning
+
+
+def _target(normalize, pair):
+    """MAE's target, of standardised images."""
+    is_own = pair is None or (np.all(pair[0] == 0) and np.all(pair[1] == 1))  # the model's images are the network's
+    standardized = None if is_own else [list(map(float, x)) for x in pair]
+    return targets.Pixels(normalize, unbiased=normalize, standardized=standardized)
 
 
 def _objective(corruption, target):

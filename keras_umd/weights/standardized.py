@@ -6,7 +6,7 @@ value range takes the map into itself, so that the outputs are the same, and pip
 
 import numpy as np
 
-from keras_umd.utils.checks import is_list, is_number, require
+from keras_umd.utils.checks import is_list, is_number, is_pair, require
 
 KNOWN = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -35,6 +35,17 @@ def moments(standardized, channels):
     is_right = all(len(values) in (1, channels) and all(map(is_number, values)) for values in pair)
     require(is_right and min(pair[1]) > 0, rule, standardized=standardized)
     return tuple(np.broadcast_to(np.asarray(values, "float64"), (channels,)) for values in pair)
+
+
+def value_range_of(pair, overrides):
+    """The value range of a model, taken out of its arguments: -1 to 1, or none where images come as they are taken."""
+    value_range = overrides.pop("value_range", None if pair is None else (-1.0, 1.0))
+    require(
+        value_range is None if pair is None else is_pair(value_range),
+        "`value_range` must be a pair (low, high), or be left out where `standardized` is None.",
+        value_range=value_range,
+    )
+    return value_range
 
 
 def in_range(pair, value_range):

@@ -83,7 +83,7 @@ def from_vit(source, *, standardized, num_heads=None, image_shape=None, block=No
     num_heads = heads_of(sizes.width, num_heads)
     arrays = {name: array for name, array in arrays.items() if name not in left_out}
     arrays = checked(arrays, encoder_shapes(sizes), "an encoder that UMD has", reason_of)
-    overrides["value_range"] = overrides.get("value_range", (-1.0, 1.0)) if pair is not None else None
+    value_range = images.value_range_of(pair, overrides)
     extractor = FeatureExtractor(
         image_shape,
         sizes.patch_size,
@@ -92,11 +92,12 @@ def from_vit(source, *, standardized, num_heads=None, image_shape=None, block=No
         num_heads=num_heads,
         num_cls_tokens=len(sizes.cls_tokens),
         conditioning=None,
+        value_range=value_range,
         block=block,
         **overrides,
     )
     if pair is not None:
-        pair = images.in_range(pair, extractor.value_range)
+        pair = images.in_range(pair, value_range)
     assign_encoder(extractor.encoder, arrays, sizes, grid, before, pair)
     print(LICENSE + (f" Left out: {', '.join(left_out)}." if left_out else ""))
     return extractor

@@ -233,6 +233,8 @@ def test_misfits_are_named_before_a_model_is_made(recorded, change, message):
         ),
         (lambda vit, mae: from_vit(vit, num_layers=3, **VIT), r"can't be replaced. Received: \['num_layers'\]"),
         (lambda vit, mae: from_vit(3, **VIT), "`source` must be the path"),
+        (lambda vit, mae: from_vit(vit, value_range="8 bits", **VIT), "`value_range` must be a pair.*8 bits"),
+        (lambda vit, mae: from_mae(mae, standardized=None, value_range=(0, 1), **MAE), r"be left out.*\(0, 1\)"),
         (lambda vit, mae: from_mae(vit, **MAE), "one class token, and neither registers nor LayerScale"),
         (lambda vit, mae: from_mae(mae, num_heads=3), "no published network is 16 wide: give `decoder_heads`"),
         (lambda vit, mae: from_mae(mae, corruption=Corruption.dit(), **MAE), "`corruption` must have clean images"),
