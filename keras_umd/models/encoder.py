@@ -38,7 +38,7 @@ class Encoder(BlockNetwork):
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
         block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
-        has_mask_token: Bool. Whether it can be called with `hidden`.
+        has_mask_token, has_place_token: Bools. Whether it can be called with `hidden` and with `unplaced`.
 
     Call arguments:
         images: Float tensor of shape `(batch, *space, channels)`, with one to four space axes.
@@ -47,6 +47,8 @@ class Encoder(BlockNetwork):
         visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
         hidden: Bool tensor of shape `(batch, visible)`, of which patches to see nothing but the place: a mask token
             stands for them.
+        unplaced: Bool tensor of shape `(batch, visible)`, of which patches not to know the place: a token stands for
+            it.
         told: Float tensor of shape `(batch, visible, hidden_dim)`, what each patch is told beside its place.
         collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first, and
             `num_layers` the last with the LayerNorm behind it.
@@ -76,11 +78,13 @@ class Encoder(BlockNetwork):
         remat=False,
         block=None,
         has_mask_token=False,
+        has_place_token=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_bools(has_mask_token=has_mask_token)
+        check_bools(has_mask_token=has_mask_token, has_place_token=has_place_token)
         self.has_mask_token = has_mask_token
+        self.has_place_token = has_place_token
         check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_cls_tokens=num_cls_tokens)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = int(hidden_dim)
@@ -117,30 +121,41 @@ class Encoder(BlockNetwork):
             autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name="cls_tokens",
         )
-        self.mask_token = None
-        if self.has_mask_token:
-            self.mask_token = self.add_weight(
-                shape=(1, 1, self.hidden_dim),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
-                autocast=False,
-                name="mask_token",
-            )
+        self.mask_token = self._token("mask_token") if self.has_mask_token else None
+        self.place_token = self._token("place_mask_token") if self.has_place_token else None
         self.patch_embedding.build((None, *images_shape[1:]))
         # Each block before the stack: so their variables have the paths that files with frozen layers name.
         for layer in (self.position_embedding, *self.blocks, self.blocks, self.norm):
             layer.build((None, None, self.hidden_dim))
+
+    def _token(self, name):
+        return self.add_weight(
+            shape=(1, 1, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,
+            name=name,
+        )
 
     def modulations(self, condition):
         """The `Modulations` of the blocks for a condition `(..., hidden_dim)`, with AdaLN."""
         return self.blocks.modulations(condition)
 
     def call(
-        self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False, hidden=None, told=None
+        self,
+        images,
+        condition=None,
+        visible=None,
+        collect=(),
+        depth=None,
+        for_decoder=False,
+        hidden=None,
+        unplaced=None,
+        told=None,
     ):
         if isinstance(images, (list, tuple)):
             return self._rows(images, condition, visible, depth)
         tokens = self.blocks(
-            self._embedded(images, visible, hidden, told),
+            self._embedded(images, visible, hidden, unplaced, told),
             condition=condition,
             collect=collect,
             depth=depth,
@@ -174,7 +189,7 @@ class Encoder(BlockNetwork):
         tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
         return [self._split(part) for part in segments.split(tokens, lengths)]
 
-    def _embedded(self, images, visible=None, hidden=None, told=None):
+    def _embedded(self, images, visible=None, hidden=None, unplaced=None, told=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
@@ -182,7 +197,13 @@ class Encoder(BlockNetwork):
         if hidden is not None:
             require(self.has_mask_token, "Patches are `hidden` by an encoder with has_mask_token=True.", "without it")
             tokens = ops.where(hidden[:, :, None], ops.cast(self.mask_token, tokens.dtype), tokens)
-        tokens = self.position_embedding(tokens, indices=visible)
+        placed = self.position_embedding(tokens, indices=visible)
+        if unplaced is not None:
+            require(
+                self.has_place_token, "Patches are `unplaced` by an encoder with has_place_token=True.", "without it"
+            )
+            placed = ops.where(unplaced[:, :, None], tokens + ops.cast(self.place_token, tokens.dtype), placed)
+        tokens = placed
         tokens = tokens if told is None else tokens + ops.cast(told, tokens.dtype)
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)

@@ -4,8 +4,9 @@ from keras_umd.objectives import targets
 from keras_umd.objectives.classification import Classification
 from keras_umd.objectives.difficulty import Difficulty
 from keras_umd.objectives.objective import Objective
+from keras_umd.objectives.position import Position
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.term import Term
 
-__all__ = ["Classification", "Difficulty", "Objective", "Reconstruction", "Spectrum", "Term", "targets"]
+__all__ = ["Classification", "Difficulty", "Objective", "Position", "Reconstruction", "Spectrum", "Term", "targets"]
