@@ -36,7 +36,7 @@ from keras_umd.objectives import Classification, Objective, Reconstruction, targ
 
 PIXELS, RANDOM = "raw pixels", "random encoder"
 # Methods that these images can't show, and what they are for.
-ELSEWHERE = {"fgmae": "13 bands", "videomae": "videos", "video_mae_random": "videos"}
+ELSEWHERE = {"fgmae": "13 bands", "videomae": "videos", "video_mae_random": "videos", "videomae_v2": "videos"}
 POOLINGS = {"cls": "class token", "mean": "mean of the patches"}
 COLUMNS = [
     f"{shots}, {name}" for name in POOLINGS.values() for shots in ("few-shot", "ridge accuracy", "20-NN accuracy")
@@ -104,6 +104,10 @@ def settings(args, image_shape, num_classes):
     found |= {x.name: keras_umd.UMD.presets[x.name]() for x in methods.list() if x.name not in some}
     found["pixio"] = {**found["pixio"], "corruption": Corruption(views=[View("clean", mask=cells)])}
     found["mfm"]["corruption"] = Corruption(views=[View("clean", change=changes.Frequency(image_shape[0] / 14))])
+    found["adamae"]["corruption"] = Corruption(views=[View("clean", mask=masks.Adaptive(0.75))])
+    rectangles = masks.InPlace(masks.Block(0.4, min_patches=2))
+    found["maskfeat"]["corruption"] = Corruption(views=[View("clean", mask=rectangles)])
+    found["maskfeat"]["objective"] = Objective([Reconstruction("clean", targets.HOG(cell=cell), "unseen")])
     found["gmml"]["corruption"].views[0].change.mask.min_patches = 2
     found["context_encoder"]["objective"] = Objective([Reconstruction("clean", targets.Bordered(width=1))])
     halves = [Reconstruction(name, targets.HOG(cell=cell), weight=0.5) for name in ("first", "second")]

@@ -14,8 +14,9 @@ from keras_umd.layers.patches import as_tuple, patch_grid, patchify
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 from keras_umd.utils.configurable import Configurable
 
+# Settings that came later: where they are as by default, a view is described as before.
+OPTIONAL = {"change": None, "gives_class": False, "decoded": None, "unplaced": 0.0}
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
-OPTIONAL = {"change": None, "gives_class": False, "unplaced": 0.0}
 TRUTH = ("x0", "noise", "level", "missing", "changed", "removed", "class", "still")
 
 
@@ -25,7 +26,7 @@ class View(Configurable):
 
     Example:
 
-    >>> half_masked = View("noisy", noise=Gaussian(), mask=Random(0.5))
+    >>> half_masked = View("noisy", noise=noise.Gaussian(), mask=masks.Random(0.5))
 
     Args:
         name: String. Losses are named after it.
@@ -38,18 +39,29 @@ class View(Configurable):
         change: `Change`, what is changed in the values of clean images, or `None`.
         gives_class: Bool. Whether terms of the objective get the labels of clean images, as
             `objectives.Classification` needs; the network doesn't.
+        decoded: `Mask`, as `RunningCell()`, of whose scores the lowest are decoded, instead of a random subset.
         unplaced: Float in [0, 1). Share of the visible patches of clean images whose place the encoder isn't told, for
             `objectives.Position`.
     """
 
     def __init__(
-        self, name, noise=None, mask=None, share=None, decoded_ratio=1.0, change=None, gives_class=False, unplaced=0.0
+        self,
+        name,
+        noise=None,
+        mask=None,
+        share=None,
+        decoded_ratio=1.0,
+        change=None,
+        gives_class=False,
+        decoded=None,
+        unplaced=0.0,
     ):
         check_instances(str, "the name of the view, a string", name=name)
         check_instances(Noise, "a Noise, as Gaussian(),", optional=True, noise=noise)
         check_instances(Mask, "a Mask, as Random(0.5),", optional=True, mask=mask)
         check_numbers("(0, 1]", optional=True, share=share)
         check_numbers("(0, 1]", decoded_ratio=decoded_ratio)
+        check_instances(Mask, "a Mask, as RunningCell(),", optional=True, decoded=decoded)
         check_instances(Change, "a Change, as changes.Frequency(),", optional=True, change=change)
         check_bools(gives_class=gives_class)
         check_numbers("[0, 1)", unplaced=unplaced)
@@ -68,6 +80,7 @@ class View(Configurable):
         self.mask = mask if mask is not None and mask.ratio else None
         self.share = share
         self.decoded_ratio = decoded_ratio
+        self.decoded = decoded
         self.change = change
         self.gives_class = gives_class
         self.unplaced = unplaced
@@ -89,7 +102,9 @@ class View(Configurable):
     def _num_mask_draws(self, grid):
         if self.mask is None:
             return 0
-        return self.mask.num_draws(grid) + (math.prod(grid) if self._shuffles_again else 0)
+        if not self._shuffles_again:
+            return self.mask.num_draws(grid)
+        return self.mask.num_draws(grid) + (math.prod(grid) if self.decoded is None else self.decoded.num_draws(grid))
 
     def num_visible(self, grid):
         """The number of patches of an image that the encoder sees."""
@@ -157,7 +172,12 @@ class View(Configurable):
         visible, masked = self.mask(draws[:, :width], grid, hints)
         if self._shuffles_again:
             # The first of the masked patches would be those with the lowest scores, not a random subset.
-            order = ops.argsort(draws[:, width : width + masked.shape[1]], axis=1)
+            if self.decoded is None:
+                scores = draws[:, width : width + masked.shape[1]]
+            else:
+                own = draws[:, width : width + self.decoded.num_draws(grid)]
+                scores = ops.take_along_axis(self.decoded.scores(own, grid, hints), masked, axis=1)
+            order = ops.argsort(scores, axis=1)
             masked = ops.take_along_axis(masked, order, axis=1)
         chosen = {"visible": visible, "masked": masked[:, : self.num_decoded(grid)]}
         if self.mask.hides_tokens:
@@ -167,7 +187,7 @@ class View(Configurable):
 
     @property
     def _shuffles_again(self):
-        return self.decoded_ratio < 1 and not self.mask.is_unordered
+        return self.decoded_ratio < 1 and not (self.mask.is_unordered and self.decoded is None)
 
 
 def network_inputs(view):

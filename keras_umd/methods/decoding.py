@@ -8,6 +8,37 @@ from keras_umd.models import decoders
 from keras_umd.objectives import Objective, Reconstruction, targets
 
 
+@method("Wang et al., VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking, 2023")
+def videomae_v2(**corruption):
+    """MAE of videos: 90% masked, the same patches in all frames; half of them decoded, by cells that run.
+
+    Give it `image_shape=(16, 224, 224, 3)` and `patch_size=(2, 16, 16)`.
+    """
+    mask = masks.Shared(masks.Random(0.9), axes=0)
+    view = View("clean", mask=mask, decoded_ratio=0.5, decoded=masks.RunningCell())
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.Pixels(channels=3))]),
+        "conditioning": "token",
+    }
+
+
+@method(
+    "Chu et al., USP: Unified Self-Supervised Pretraining for Image Generation and Understanding, 2025",
+    preset="usp_base_patch2_latent28",
+)
+def usp(**corruption):
+    """MAE of latents, from which a diffusion transformer starts: `weights.start_from`.
+
+    It sees no condition. The paper's decoder has 8 blocks of width 512: `decoder_layers=8`, `decoder_hidden_dim=512`.
+    """
+    return {
+        "corruption": Corruption(views=[View("clean", mask=masks.Random(0.75))], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.Pixels())]),
+        "conditioning": None,
+    }
+
+
 @method("Fu et al., Rethinking Patch Dependence for Masked Autoencoders (CrossMAE), 2024")
 def crossmae(**corruption):
     """MAE whose masked patches look at the encoder's tokens alone, by way of all its blocks; a third is decoded.
@@ -20,4 +51,34 @@ def crossmae(**corruption):
         "objective": Objective([Reconstruction("clean", targets.Pixels())]),
         "conditioning": "token",
         "decoder": decoders.Cross(taps="all", visible="mask"),
+    }
+
+
+@method("Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training (MaskFeat), 2022")
+def maskfeat(**corruption):
+    """Histograms of gradients where blocks of patches are hidden behind a mask token, by a linear map.
+
+    The encoder gets a token for each patch, of which 40% say nothing but their place.
+    """
+    view = View("clean", mask=masks.InPlace(masks.Block(0.4, min_patches=15)))
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.HOG(cell=8), "unseen")]),
+        "conditioning": "token",
+        "decoder": decoders.Linear(),
+    }
+
+
+@method("Xie et al., SimMIM: A Simple Framework for Masked Image Modeling, 2022")
+def simmim(**corruption):
+    """Pixels where patches are hidden behind a mask token, by a linear map. The paper's error is absolute.
+
+    The paper hides cells of 32 pixels: `masks.InPlace(masks.Coarse(masks.Random(0.6), unit=2))` with patches of 16.
+    """
+    view = View("clean", mask=masks.InPlace(masks.Random(0.6)))
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.X0(), "unseen")]),
+        "conditioning": "token",
+        "decoder": decoders.Linear(),
     }

@@ -5,7 +5,7 @@ from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.view import View
 from keras_umd.methods.method import method
 from keras_umd.models.teacher import Teacher
-from keras_umd.objectives import Difficulty, Objective, Reconstruction, targets
+from keras_umd.objectives import Difficulty, Objective, Reconstruction, SamplingPolicy, targets
 
 RISING_STEPS = 5000  # the paper's share of hard patches rises through all of the training, which no preset knows
 
@@ -39,4 +39,19 @@ def hpm(**corruption):
         "objective": Objective(terms),
         "conditioning": "token",
         "teacher": Teacher(0.999),
+    }
+
+
+@method("Bandara et al., AdaMAE: Adaptive Masking for Efficient Spatiotemporal Learning, 2023")
+def adamae(**corruption):
+    """MAE of videos that learns which twentieth of the patches to look at.
+
+    Give it `image_shape=(16, 224, 224, 3)` and `patch_size=(2, 16, 16)`.
+    """
+    view = View("clean", mask=masks.Adaptive(0.95))
+    terms = [Reconstruction("clean", targets.Pixels()), SamplingPolicy("clean", targets.Pixels())]
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective(terms),
+        "conditioning": "token",
     }

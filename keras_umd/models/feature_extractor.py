@@ -60,6 +60,13 @@ class FeatureExtractor(keras.Model):
     Made by `UMD.feature_extractor`, with a copy of its weights, so that training it leaves the UMD as it is. It is a
     Keras model and a Keras layer: call it on images, or put it into a functional model, frozen or not.
 
+    Example:
+
+    >>> extractor = model.feature_extractor(pooling="mean")
+    >>> classifier = keras.Sequential([keras.Input((8, 8, 1), dtype="uint8"), extractor, keras.layers.Dense(3)])
+    >>> classifier.predict(images).shape
+    (24, 3)
+
     Args:
         image_shape: Tuple `(*space, channels)`, with one to four space axes.
         patch_size: Integer or a tuple of integers, one for each space axis.
@@ -84,6 +91,7 @@ class FeatureExtractor(keras.Model):
         images: uint8 or float tensor of shape `(batch, *space, channels)`. Float images lie in `value_range`. A
             functional model casts what it is fed to the type of its `keras.Input`: for uint8 images give it
             `dtype="uint8"`, or let `value_range` be (0, 255).
+        visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
 
     Returns:
         Float tensor of shape `(batch, hidden_dim)`, `(batch, 2 * hidden_dim)` where `pooling` is `"cls+mean"`, and
@@ -170,11 +178,13 @@ class FeatureExtractor(keras.Model):
         drop_paths(self.encoder.blocks, drop_path)
         self.drop_path = float(drop_path)
         self.encoder.build((None, *self.image_shape))
-        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        self.condition_embedding = condition_embedding(
+            hidden_dim, num_classes, conditioning, self.dtype_policy, self.encoder.block
+        )
         self.built = True
         propagate_trainable(self)
 
-    def call(self, images):
+    def call(self, images, visible=None):
         check_images(images, self.image_shape, self.value_range)
         is_free = self.value_range is None or keras.backend.standardize_dtype(images.dtype) == "uint8"
         is_right = None if is_free else are_in_range(images, self.value_range)
@@ -184,7 +194,9 @@ class FeatureExtractor(keras.Model):
             noise = keras.random.normal(ops.shape(images), dtype="float32", seed=self.seed_generator)
             images = self.noise_schedule.add_noise(images, noise, timesteps)
         condition = None if self.condition_embedding is None else self.condition_embedding(timesteps)
-        *_, outputs = self.encoder(images, condition=condition, collect=self._layers_read, depth=max(self._layers_read))
+        *_, outputs = self.encoder(
+            images, condition=condition, visible=visible, collect=self._layers_read, depth=max(self._layers_read)
+        )
         outputs = [self._pooled(*output) for output in outputs]
         if is_right is not None:
             outputs = [

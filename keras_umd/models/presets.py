@@ -14,6 +14,10 @@ SIZES = {
     "tiny": {"hidden_dim": 192, "num_layers": 12, "decoder_layers": 4, "num_heads": 3},
     "small": {"hidden_dim": 384, "num_layers": 12, "decoder_layers": 4, "num_heads": 6},
     "base": {"hidden_dim": 768, "num_layers": 12, "decoder_layers": 4, "num_heads": 12},
+    # Deeper and narrower, with as many weights in the encoder (Xue et al., 2022, Bamboo).
+    "tiny_deep": {"hidden_dim": 128, "num_layers": 27, "decoder_layers": 4, "num_heads": 2},
+    "small_deep": {"hidden_dim": 256, "num_layers": 27, "decoder_layers": 4, "num_heads": 4},
+    "base_deep": {"hidden_dim": 512, "num_layers": 27, "decoder_layers": 4, "num_heads": 8},
     "large": {"hidden_dim": 1024, "num_layers": 24, "decoder_layers": 8, "num_heads": 16},
 }
 SHIPPED = pathlib.Path(__file__).parent / "shipped"  # folders with weights that come with the package
@@ -38,6 +42,7 @@ def preset_config(name, methods):
     """The constructor arguments of `UMD` that a preset's name stands for.
 
     `{method}_{tiny,small,base,large}_patch{p}_{size}` works on RGB pixels with the cosine schedule,
+    `{method}_{tiny,small,base}_deep_...` is of 27 narrower blocks with as many weights.
     `..._patch{p}_latent{size}` on four channels of latents with the linear one.
 
     Args:
@@ -109,7 +114,12 @@ def _is_folder(preset):
 
 
 def preset_variables(model):
-    """The variables of a preset by name: of the network, of the objective's terms, and of the averages."""
+    """The variables of a preset by name: of the network, of the objective's terms, and of the averages.
+
+    Example:
+
+    >>> names = list(model.preset_variables())
+    """
     network = by_name(model.network_weights)
     names = {id(variable): name for name, variable in network.items()}
     averages = {
@@ -132,8 +142,8 @@ def save_to_preset(model, folder, *, weights=None, dtype=None, results=(), licen
 
     Example:
 
-    >>> model.save_to_preset("presets/birds", results=[fid], license="cc-by-4.0")
-    >>> keras_umd.weights.upload("presets/birds", "hf://user/birds")
+    >>> model.save_to_preset("presets/birds", license="cc-by-4.0")
+    >>> model = UMD.from_preset("presets/birds")
 
     Args:
         folder: String or path, of a folder that isn't there yet, or is empty.

@@ -6,7 +6,18 @@ from keras_umd.objectives.difficulty import Difficulty
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.position import Position
 from keras_umd.objectives.reconstruction import Reconstruction
+from keras_umd.objectives.sampling_policy import SamplingPolicy
 from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.term import Term
 
-__all__ = ["Classification", "Difficulty", "Objective", "Position", "Reconstruction", "Spectrum", "Term", "targets"]
+__all__ = [
+    "Classification",
+    "Difficulty",
+    "Objective",
+    "Position",
+    "Reconstruction",
+    "SamplingPolicy",
+    "Spectrum",
+    "Term",
+    "targets",
+]

@@ -48,6 +48,10 @@ class Term(keras.layers.Layer):
         """The targets whose predictions `reads` names, by name."""
         return {}
 
+    def prepare(self, grid, patch_dim):
+        """Make weights that depend on the patches of a model: their grid, and the numbers of one. Called once."""
+        return
+
     hint_names: tuple[str, ...] = ()  # what `hints` gives
 
     def hints(self, images, patch_size):

@@ -79,6 +79,7 @@ def step_flops(model, batch_size):
             )
         if looked := _looked(network, view):
             rows.append(PartFlops(view.name, "teacher", looked, 0, 0))
+        rows += [_policy(term, view) for term in model.objective.terms if _has_policy(term, view)]
     return rows
 
 
@@ -103,20 +104,25 @@ def _gradients(network):
 def _products(network, view):
     """The `Products` of each part of the network, for all images of a view."""
     n, width, decoder_width = view.num_images, network.encoder.width, network.decoder.width
-    # The embeddings of timestep and label: each of two layers, to twice the width and back.
-    layer = 0 if network.condition_is_trained is None else 4 * width**2
+    # The embeddings of timestep and label: each of two layers, by default to twice the width and back.
+    has_condition = network.condition_is_trained is not None
+    first, second = (2 * has_condition * network.timestep_hidden * units for units in (network.timestep_inputs, width))
+    of_labels = 2 * 2 * has_condition * network.label_hidden * width
     labels = network.has_labels * (n if view.is_noisy else 1)  # clean images share one null label
     # To a decoder of another width, tokens and condition token are projected.
     projected = network.num_projected(view) + network.decoder.projects_context
     before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
     tapped = network.num_decoder_cls_tokens + view.visible
     before_decoder += 2 * width * network.decoder.num_layers * network.decoder.taps * tapped
+    before_decoder += _modulation(network, network.norm_vectors, width)
+    before_decoder += 2 * 2 * width * network.code
     head = 2 * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
     return {
-        "condition embedding": Products(of_inputs=n * layer, of_weights=(n + 2 * labels) * layer),
+        "condition embedding": Products(of_inputs=n * first, of_weights=n * second + labels * of_labels),
         "patch embedding": _patch_embedding(network, n * view.visible),
         "decoder's embedding": Products(of_weights=n * before_decoder),
         **_blocks(network, view),
+        **({"decoder blocks": Products(of_weights=n * network.convolutions)} if network.convolutions else {}),
         "head": Products(of_weights=n * head),
     }
 
@@ -141,6 +147,18 @@ def _looked(network, view):
         read = 2 * stack.width**2 * (seen + looking) + 2 * looking * seen * stack.width
         flops += sum(products[part] for part in parts) + view.num_images * (read - left_out)
     return flops
+
+
+def _has_policy(term, view):
+    return term.view == view.name and hasattr(term, "products")
+
+
+def _policy(term, view):
+    """The `PartFlops` of a term's own network, which runs for the mask and for the loss."""
+    products = Products(*(view.num_images * flops for flops in term.products()))
+    is_trained = bool(term.trainable_variables)
+    forward = products.forward * (1 + bool(set(view.hints) & set(term.hint_names)))
+    return PartFlops(view.name, term.name, forward, products.backward(is_trained, is_trained), 0)
 
 
 def _patch_embedding(network, patches):

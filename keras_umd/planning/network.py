@@ -78,6 +78,8 @@ class Stack:
             tokens, outputs: Integers.
             alone: Integer, tokens that each block makes for itself.
         """
+        if not self.num_layers:
+            return []
         numbers = [
             tokens + self.registers + self.in_context * (number >= self.in_context_from)
             for number in range(self.num_layers)
@@ -94,11 +96,17 @@ class Network:
         num_patches: Integer.
         num_cls_tokens: Integer.
         num_decoder_cls_tokens: Integer, those that reach the decoder.
+        hands_over_tokens: Bool. Whether the decoder's blocks get tokens from the encoder.
+        code: Integer, the numbers of a bottleneck that is all they get.
+        convolutions: Integer, FLOPs of the convolutions that are the decoder's blocks, of an image.
         bottleneck: Integer or `None`, numbers to which patches are projected first.
         self_conditioning: Bool.
         projects_visible: Bool. Whether the decoder maps visible patches to its width.
         encoder, decoder: `Stack`s.
         has_labels: Bool.
+        timestep_inputs, timestep_hidden: Integers, widths of the two layers that embed a timestep.
+        label_hidden: Integer, the width of the layer behind the table of labels, or 0 for a table alone.
+        norm_vectors: Integer, those that the condition gives to the norm behind the encoder.
         adaln, condition_tokens: 1 where the condition modulates the blocks or is a token of each, else 0.
         condition_is_trained: Bool, or `None` for a network without a condition.
     """
@@ -109,7 +117,14 @@ class Network:
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
         self.num_patches = model.num_patches
         self.num_cls_tokens = model.encoder.num_cls_tokens
-        self.num_decoder_cls_tokens = self.num_cls_tokens if model.block.cls_to_decoder == "all" else 1
+        of_cls_tokens = {"none": 0, "mean": 1, "all": self.num_cls_tokens or 1}  # without any, the mean of the patches
+        self.num_decoder_cls_tokens = of_cls_tokens[model.block.cls_to_decoder]
+        self.hands_over_tokens = model.decoder.hands_over_tokens
+        if not self.hands_over_tokens:
+            self.num_decoder_cls_tokens = 0
+        self.code = getattr(model.decoder, "dim", 0)
+        blocks = model.decoder.blocks
+        self.convolutions = blocks.products() if hasattr(blocks, "products") else 0
         self.bottleneck = model.block.bottleneck
         self.self_conditioning = model.block.self_conditioning
         self.encoder = _stack(model.encoder, model.hidden_dim)
@@ -117,6 +132,10 @@ class Network:
         self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
         self.projects_visible = model.decoder.embedding is not None
         self.has_labels = model.num_classes is not None
+        own, width = model.block.timesteps, model.hidden_dim
+        self.timestep_inputs, self.timestep_hidden = (width, 2 * width) if own is None else (own.width, width)
+        self.label_hidden = 2 * width if model.block.labels == "mlp" else 0
+        self.norm_vectors = 2 if model.block.encoder_norm == "adaln" else 0
         self.adaln = int(model.conditioning == "adaln_zero")
         self.condition_tokens = int(model.conditioning == "token")
         self.condition_is_trained = None if embedding is None else bool(embedding.trainable_variables)
@@ -139,6 +158,10 @@ class Network:
         """The tokens of an image that are mapped to the decoder's width."""
         if self.encoder.width == self.decoder.width:
             return 0
+        if not self.hands_over_tokens:
+            return self.condition_tokens
+        if self.convolutions:
+            return view.visible
         if self.decoder.context_width is None:
             return self.num_decoder_cls_tokens + view.visible + self.condition_tokens
         return view.visible * (self.projects_visible and view.read != view.decoded)
@@ -147,7 +170,7 @@ class Network:
 def _stack(layer, width):
     return Stack(
         width=width,
-        num_layers=layer.num_layers,
+        num_layers=len(layer.blocks),
         num_heads=layer.num_heads,
         mlp_width=layer.block.mlp_width(width, layer.blocks.mlp_ratio),
         mlp_inputs=2 if layer.block.mlp == "swiglu" else 1,

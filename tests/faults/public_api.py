@@ -21,6 +21,7 @@ import keras_umd
 from keras_umd import Corruption, Objective, data, evaluation, latents, objectives, samplers
 from keras_umd.training import checkpoints, run_directory  # noqa: F401 (part of `training`)
 from keras_umd.training.black_box import write_black_box
+from tests.weights import dit_oracle
 
 # Keras or the library itself calls these, with objects that it has made; a check there would cost every step.
 CALLED_BY_THE_LIBRARY = {
@@ -36,7 +37,7 @@ CALLED_BY_THE_LIBRARY = {
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
-    "make settle hints look refuse",  # of kinds of decoders, of a teacher and of what reads it
+    "make settle hints prepare log_probabilities products patch_errors of_patches",  # of decoders and of terms
     "update_step newest_weight rate_of",  # of optimizers and of averages
     "set_model set_params step_inputs check_bytes check_pixels check_records check_label check_classes",
 }
@@ -259,6 +260,7 @@ CALLS = {
     "UMD.denoise": lambda: {"images": floats(), "timestep": 2, "num_steps": 1},
     "UMD.encode": lambda: {"images": floats()},
     "UMD.evaluate": lambda: {"x": floats(), "y": labels(2), "batch_size": 2, "steps": None, "verbose": 0},
+    "UMD.enable_lora": lambda: {"rank": 2},
     "UMD.export": lambda: {"filepath": "exported"},
     "UMD.fit": lambda: {
         "x": floats(),
@@ -282,6 +284,10 @@ CALLS = {
     "Objective.from_preset": lambda: {"preset": saved_preset(Objective.denoising(Corruption()))},
     "Objective.save_to_preset": lambda: {"folder": new_folder()},
     "read_weights": lambda: {"path": weights_file()},
+    "from_dit": lambda: {"source": dit_oracle.file("dit"), "num_heads": 2},
+    "from_jit": lambda: {"source": dit_oracle.file("jit")},
+    "from_maskdit": lambda: {"source": dit_oracle.file("maskdit"), "num_heads": 2, "decoder_heads": 4},
+    "from_sit": lambda: {"source": dit_oracle.file("dit"), "num_heads": 2},
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
     "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
@@ -290,6 +296,7 @@ CALLS = {
     "UMD.layout_map": lambda: {"mesh": mesh()},
     "UMD.loss_of": lambda: {"images": floats()},
     "UMD.make_views": lambda: {"images": floats()},
+    "UMD.merge_lora": dict,
     "UMD.predict": lambda: {"x": floats(), "batch_size": 2, "verbose": 0, "steps": None},
     "UMD.reconstruct": lambda: {"images": floats(), "mask_ratio": 0.5},
     "UMD.track_average": lambda: {"decays": []},
@@ -313,13 +320,16 @@ CALLS = {
         "num_heads": 2,
         "pixel_predictions": ("x0",),
     },
-    "CrossDecoder": lambda: {
-        "patch_size": 2,
-        "grid": (2, 2),
-        "channels": 1,
-        "num_layers": 1,
-        "num_heads": 2,
-        "pixel_predictions": ("x0",),
+    **{
+        name: lambda: {
+            "patch_size": 2,
+            "grid": (2, 2),
+            "channels": 1,
+            "num_layers": 1,
+            "num_heads": 2,
+            "pixel_predictions": ("x0",),
+        }
+        for name in ("BottleneckDecoder", "ConvolutionDecoder", "CrossDecoder", "LinearDecoder")
     },
     "ConditionEmbedding": lambda: {"hidden_dim": 8},
     "ConditionEmbedding.table": lambda: {"timesteps": np.array([1]), "labels": np.array([0])},
@@ -360,6 +370,8 @@ CALLS = {
     "Function": lambda: {"function": keras.ops.exp},
     "Objective.denoising": lambda: {"corruption": Corruption()},
     "Objective.prediction": lambda: {"name": "x0", "views": ["noisy"]},
+    "SamplingPolicy": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "Difficulty": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Position": lambda: {"view": "clean", "grid": (2, 2), "hidden_dim": 8},
     "Spectrum": lambda: {"view": "clean"},
@@ -405,6 +417,9 @@ CALLS = {
     "ModelParallel": lambda: {"layout_map": keras_umd.distribution.layout_map(mesh())},
     "share": lambda: {"batch_size": 4},
     "load_small_vision": lambda: {"model": model(), "params": {}},
+    "from_vit": lambda: {"source": vit_arrays(), "standardized": "half", "num_heads": 2},
+    "from_mae": lambda: {"source": {**vit_arrays(), **mae_arrays()}, **MAE},
+    **dict.fromkeys(("to_timm", "to_transformers"), lambda: {"model": model(), "folder": new_folder()}),
     # Data
     "Crop": lambda: {"image_size": 4},
     "Dataset": lambda: {
@@ -550,6 +565,8 @@ CALLS |= {
     "KNNSweep": lambda: {"ks": (1, 3), "temperatures": (0.1,)},
     "KNNSweep.accuracies": lambda: probed(),
     "KNNSweep.sweep": lambda: probed(),
+    "MaskedBranch": lambda: {"encoder": encoder(), "num_classes": 3},
+    "start_from": lambda: {"model": small_umd(), "source": small_umd()},
     "MixedBatches": lambda: {"batches": labelled(), "num_classes": 3, "batch_size": 2},
     "PowerProfile": lambda: {"std": 0.1},
     "Recipe": lambda: {
@@ -598,6 +615,7 @@ CALLS |= {
         "verbose": False,
     },
     "small": lambda: {"num_images": 6, "steps": 10, "image_shape": (8, 8, 1), "num_classes": 3},
+    "export": lambda: {"model": model(), "path": "encoder.onnx"},
     "upload": lambda: {"folder": "preset", "uri": "hf://somebody/preset"},
     "train_classifier": lambda: {
         "images": images(),
@@ -619,6 +637,8 @@ CANNOT_WORK_HERE = {
     "upload",  # needs a hub
     "BackupAndRestore.restore_last",  # needs a checkpoint
     "UMD.quantize",  # changes the model for all that follow
+    "export",  # needs the converters of its format
+    "UMD.enable_lora",  # changes the model for all that follow
     "UMD.export",  # needs TensorFlow
     "FeatureExtractor.export",
     "ModelParallel",  # changes how every variable after it is made
@@ -655,6 +675,29 @@ def saved_preset(saved):
     if not pathlib.Path(folder).exists():
         saved.save_to_preset(folder)
     return folder
+
+
+MAE = {"standardized": "half", "num_heads": 2, "decoder_heads": 1, "image_shape": (4, 4, 1)}
+
+
+def vit_arrays(width=8, blocks="blocks.0."):
+    """The weights of the smallest ViT by timm's names."""
+    matrices = {"attn.qkv": (3, 1), "attn.proj": (1, 1), "mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}
+    arrays = {f"{blocks}{name}.weight": np.zeros((m * width, n * width)) for name, (m, n) in matrices.items()}
+    arrays |= {f"{blocks}{name}.bias": np.zeros(m * width) for name, (m, _) in matrices.items()}
+    norms = (f"{blocks}norm1", f"{blocks}norm2", "norm" if blocks == "blocks.0." else "decoder_norm")
+    arrays |= {f"{norm}.{kind}": np.zeros(width) for norm in norms for kind in ("weight", "bias")}
+    if blocks != "blocks.0.":
+        return arrays
+    tokens = {"cls_token": np.zeros((1, 1, width)), "pos_embed": np.zeros((1, 5, width))}
+    return arrays | tokens | {"patch_embed.proj.weight": np.zeros((8, 1, 2, 2)), "patch_embed.proj.bias": np.zeros(8)}
+
+
+def mae_arrays():
+    """The weights of a decoder for it, by facebookresearch's names."""
+    arrays = {"decoder_embed.weight": (4, 8), "decoder_embed.bias": (4,), "mask_token": (1, 1, 4)}
+    arrays |= {"decoder_pos_embed": (1, 5, 4), "decoder_pred.weight": (4, 4), "decoder_pred.bias": (4,)}
+    return {name: np.zeros(shape) for name, shape in arrays.items()} | vit_arrays(4, "decoder_blocks.0.")
 
 
 def weights_file():
@@ -739,6 +782,7 @@ ACCEPTED = {
     **dict.fromkeys(("license", "description"), f"None, {TEXT}"),
     "load_weights": "None, True",
     "results": "[]",
+    "log_to": "[], empty array",
     **{f"{name}.save_to_preset.dtype": "None" for name in ("UMD", "FeatureExtractor", "Objective")},
     # Shares, rates and factors
     **dict.fromkeys(("clean_ratio", "clean_mask_ratio", "noisy_mask_ratio", "ratio", "mask_ratio"), NUMBERS),
@@ -769,12 +813,24 @@ ACCEPTED = {
     "product_share": "0.5",
     "UMD.anomaly_map.timestep": "0, 0.5",
     **dict.fromkeys(("offset", "adjust"), "-1, 0, 0.5"),
-    **dict.fromkeys(("focal", "wrap", "gives_class"), "True"),
+    **dict.fromkeys(("focal", "wrap", "reaches_end", "gives_class"), "True"),
+    # Of other codebases' networks
+    **dict.fromkeys(("least", "Timesteps.scale"), "-1, 0, 0.5"),
+    "mlp_epsilon": NUMBERS,
+    "encoder_norm": "None",
+    "from_jit.noise_scale": "0.5",
+    **dict.fromkeys(("from_dit.decoder_layers", "from_sit.decoder_layers", "BlockStack.num_layers"), "0"),
+    **dict.fromkeys(("Decoder.num_layers", "num_cls_tokens"), "0"),
     "attempts": "0",
     "not_read": "None, {}",
     **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
     **dict.fromkeys(("registers", "in_context"), "0"),
     "in_context_from": "0",
+    "num_cls_tokens": "0",
+    "layer_scale": "-1, 0, 0.5",
+    "unbiased": "True",
+    **dict.fromkeys(("from_vit.standardized", "from_mae.standardized"), "None"),
+    **dict.fromkeys(("from_vit.source", "from_mae.source"), ""),
     "conditioning": "None",
     "value_range": "None",
     "pooling": "None",
@@ -849,6 +905,7 @@ ACCEPTED = {
 # What an error may call an argument instead of its name.
 ALIASES = {
     "data": "dataset|train",
+    **dict.fromkeys(("from_dit.source", "from_sit.source", "from_maskdit.source", "from_jit.source"), "path"),
     "x": "images",
     "y": "labels",
     "validation_data": "images|labels",
@@ -858,6 +915,7 @@ ALIASES = {
     **dict.fromkeys(("read_idx.images", "read_idx.labels"), "idx file"),
     "Autoencoder.sample.mean": "mean|std",
     "Objective.prediction.views": "model",
+    **dict.fromkeys(("from_vit.source", "from_mae.source"), "path"),  # of the file
 }
 # Good values among the bad ones, whose call takes long or fails for what the value is: a function that returns nothing.
 SKIPPED = {("jit_compile", "True"), ("denoise", "lambda"), ("optimizer", "lambda"), ("select.num_steps", "None")}

@@ -11,7 +11,7 @@ from keras_umd.layers.rotary import grid_positions, rotate, rotation, take_posit
 from keras_umd.models import teacher as teaching
 from keras_umd.objectives import Difficulty, Reconstruction
 from keras_umd.objectives.targets import X0
-from tests.conftest import QUICK_STEP, array, trained_like
+from tests.conftest import QUICK, QUICK_STEP, array, trained_like
 
 
 def looking(mask, terms=(), **settings):
@@ -110,7 +110,7 @@ def test_with_no_hard_patches_it_is_the_masked_autoencoder(small_model, images):
         model = small_model(**settings)
         for variable in model.network_weights:
             variable.assign(weights[variable.path])
-        model.compile(**QUICK_STEP)
+        model.compile("sgd", **QUICK)
         return model.fit(images[:8], batch_size=8, epochs=2, verbose=0).history["clean_x0_loss"]
 
     plain = history(**looking(masks.Random(0.75)))

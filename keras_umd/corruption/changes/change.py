@@ -20,7 +20,7 @@ class Change(Configurable):
     """
 
     # What it gives beside the images, of which errors count: "changed", "removed", or None for all of them.
-    marks = None
+    marks: str | None = None
 
     def num_draws(self, grid):
         """The uniform numbers that it wants for an image with this grid of patches."""

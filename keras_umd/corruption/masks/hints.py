@@ -104,3 +104,33 @@ class HardPatches(Mask):
         num_hard = ops.floor((num_patches - self.num_visible(grid)) * share + 1e-4)
         is_hard = _ranks(difficulty) >= num_patches - num_hard
         return draws[:, :num_patches] + 2.0 * ops.cast(is_hard, "float32")
+
+
+@keras.saving.register_keras_serializable("keras_umd")
+class Adaptive(Mask):
+    """Shows patches by the probabilities that a term learns (AdaMAE; Bandara et al., 2023, section 3.2).
+
+    They are drawn without replacement, by adding Gumbel noise to the logarithms. The objective needs the term
+    `SamplingPolicy`.
+
+    Args:
+        ratio: Float in [0, 1). Share of the patches to mask; 0.95 in the paper, of videos.
+        floor: Float in [0, 1], the share of the probability that all patches have alike; 0 in the paper, and with 1
+            the mask is `Random`.
+    """
+
+    reads = ("log_probability",)
+
+    def __init__(self, ratio=0.95, floor=0.1):
+        super().__init__(ratio)
+        check_numbers("[0, 1]", floor=floor)
+        self.floor = floor
+
+    def scores(self, draws, grid, hints=None):
+        num_patches = math.prod(grid)
+        (log_probability,) = _read(self, hints)
+        probability = (1 - self.floor) * ops.exp(log_probability) + self.floor / num_patches
+        # The Gumbel noise of 1 - U: so that equal probabilities give the order of U.
+        uniform = ops.clip(1.0 - draws[:, :num_patches], 1e-7, 1.0 - 1e-7)
+        gumbel = -ops.log(-ops.log(uniform))
+        return -(ops.log(ops.maximum(probability, 1e-30)) + gumbel)

@@ -107,7 +107,7 @@ class CrossDecoder(Decoder):
         self.blocks.build((None, None, hidden_dim), (None, None, encoder_dim), (None, encoder_dim))
 
     def settle(self, objective, corruption):
-        """Freeze what no loss reads: some backends warn of weights without a gradient."""
+        super().settle(objective, corruption)
         views = [(view.mask is None, set(objective.reads(view.name).values())) for view in corruption.views]
         reads_visible = any(is_whole or places - {"masked"} for is_whole, places in views if places)
         if self.embedding is not None:

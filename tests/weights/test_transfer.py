@@ -1,0 +1,64 @@
+"""A diffusion transformer that starts from a masked autoencoder."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_umd import Corruption, weights
+from keras_umd.models.presets import SIZES
+from tests.conftest import array, trained_like
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture
+def source(small_model):
+    return trained_like(small_model(num_layers=3, conditioning=None, corruption=Corruption.mae()))
+
+
+def test_the_blocks_of_an_encoder_are_those_of_encoder_and_decoder(small_model, source, images):
+    model = small_model(num_layers=2, conditioning=None)
+    weights.start_from(model, source)
+    tokens = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=(2, 5, 16)).astype("float32"))
+    through = model.decoder.norm(model.decoder.blocks(model.encoder.blocks(tokens)))
+    np.testing.assert_allclose(array(through), array(source.encoder.norm(source.encoder.blocks(tokens))), atol=1e-5)
+    whole = small_model(num_layers=3, conditioning=None)
+    weights.start_from(whole, source.feature_extractor())
+    np.testing.assert_array_equal(array(whole.encode(images[:2])), array(source.encode(images[:2])))
+
+
+def test_a_conditioned_model_starts_without_its_condition_and_with_resized_positions(small_model, source):
+    model = small_model(num_layers=2, image_shape=(12, 12, 1), num_classes=3)
+    gates = array(model.encoder.blocks[0].modulation.kernel)
+    paths = weights.start_from(model, source)
+    assert len(paths) == len(set(paths)) and not any("modulation" in path for path in paths)
+    np.testing.assert_array_equal(array(model.encoder.blocks[0].modulation.kernel), gates)
+    positions = source.encoder.position_embedding.interpolated((6, 6))
+    np.testing.assert_array_equal(array(model.encoder.position_embedding.positions), positions)
+    pairs = zip((model.encoder.blocks[1], model.decoder.blocks[0]), source.encoder.blocks[1:], strict=True)
+    for ours, theirs in pairs:
+        np.testing.assert_array_equal(array(ours.mlp_hidden.kernel), array(theirs.mlp_hidden.kernel))
+        np.testing.assert_array_equal(array(ours.attention_norm.gamma), array(theirs.attention_norm.gamma))
+
+
+def test_what_does_not_fit_is_named_and_nothing_is_set(small_model, source):
+    for settings, message in (
+        ({"num_layers": 4}, "as many blocks as the encoder.*3 blocks for 4 and 5"),
+        ({"num_layers": 2, "hidden_dim": 20}, r"as wide as `model`.*positions \(16, 20\)"),
+    ):
+        model = small_model(conditioning=None, **settings)
+        before = [array(variable).copy() for variable in model.network_weights]
+        with pytest.raises(ValueError, match=message):
+            weights.start_from(model, source)
+        for variable, value in zip(model.network_weights, before, strict=True):
+            np.testing.assert_array_equal(array(variable), value)
+    with pytest.raises(ValueError, match="has no place for.*modulation"):
+        weights.start_from(source, small_model(num_layers=3))
+
+
+def test_deeper_presets_have_as_many_weights():
+    for name in ("tiny", "small", "base"):
+        plain, deep = SIZES[name], SIZES[f"{name}_deep"]
+        sizes = [12 * size["num_layers"] * size["hidden_dim"] ** 2 for size in (plain, deep)]
+        assert abs(sizes[1] / sizes[0] - 1) < 0.03
+        assert deep["hidden_dim"] // deep["num_heads"] == plain["hidden_dim"] // plain["num_heads"]
