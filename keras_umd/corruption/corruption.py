@@ -260,7 +260,7 @@ class Corruption(Configurable):
             indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
             the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
             it; `hidden` where the mask hides some of the visible ones in the encoder; what `noise.Graded` says of its
-            levels.
+            levels; `unplaced` where the encoder isn't told all places.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])
@@ -282,6 +282,7 @@ class Corruption(Configurable):
                 if view.change is not None:
                     numbers = take(draws["mask_noise"]), patch_size, take(draws["noise"])
                     tensors.update(view.changed(x0, *numbers, own_hints))
+                tensors.update(view.without_places(take(draws["mask_noise"]), grid) if view.unplaced else {})
                 if view.gives_class and labels is not None:
                     tensors["class"] = take(labels)
             else:

@@ -14,8 +14,9 @@ from keras_umd.layers.patches import as_tuple, patch_grid, patchify
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 from keras_umd.utils.configurable import Configurable
 
+# Settings that came later: where they are as by default, a view is described as before.
+OPTIONAL = {"change": None, "gives_class": False, "decoded": None, "unplaced": 0.0}
 # Of a view, what only targets read: the network must not get it, and Keras would cast it to the compute type.
-OPTIONAL = {"change": None, "gives_class": False, "decoded": None}
 TRUTH = ("x0", "noise", "level", "missing", "changed", "removed", "class", "still")
 
 
@@ -39,6 +40,8 @@ class View(Configurable):
         gives_class: Bool. Whether terms of the objective get the labels of clean images, as
             `objectives.Classification` needs; the network doesn't.
         decoded: `Mask`, as `RunningCell()`, of whose scores the lowest are decoded, instead of a random subset.
+        unplaced: Float in [0, 1). Share of the visible patches of clean images whose place the encoder isn't told, for
+            `objectives.Position`.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class View(Configurable):
         change=None,
         gives_class=False,
         decoded=None,
+        unplaced=0.0,
     ):
         check_instances(str, "the name of the view, a string", name=name)
         check_instances(Noise, "a Noise, as Gaussian(),", optional=True, noise=noise)
@@ -60,9 +64,10 @@ class View(Configurable):
         check_instances(Mask, "a Mask, as RunningCell(),", optional=True, decoded=decoded)
         check_instances(Change, "a Change, as changes.Frequency(),", optional=True, change=change)
         check_bools(gives_class=gives_class)
+        check_numbers("[0, 1)", unplaced=unplaced)
         require(
-            noise is None or (change is None and not gives_class),
-            "`change` and `gives_class` are for clean views; leave out the `noise`.",
+            noise is None or (change is None and not gives_class and not unplaced),
+            "`change`, `gives_class` and `unplaced` are for clean views; leave out the `noise`.",
             noise=noise,
         )
         require(
@@ -78,6 +83,7 @@ class View(Configurable):
         self.decoded = decoded
         self.change = change
         self.gives_class = gives_class
+        self.unplaced = unplaced
 
     def get_config(self):
         config = super().get_config()
@@ -87,8 +93,11 @@ class View(Configurable):
         return config
 
     def num_draws(self, grid):
-        """The uniform numbers that mask and change want for an image, with those for the second shuffle."""
-        return self._num_mask_draws(grid) + (0 if self.change is None else self.change.num_draws(grid))
+        """The uniform numbers that mask, change and places want for an image, with those for the second shuffle."""
+        return self._num_mask_draws(grid) + self._num_change_draws(grid) + self.num_visible(grid) * (self.unplaced > 0)
+
+    def _num_change_draws(self, grid):
+        return 0 if self.change is None else self.change.num_draws(grid)
 
     def _num_mask_draws(self, grid):
         if self.mask is None:
@@ -117,8 +126,16 @@ class View(Configurable):
             return {}
         grid = patch_grid(images.shape[1:], patch_size)
         start = self._num_mask_draws(grid)
-        own = draws[:, start : start + self.change.num_draws(grid)]
+        own = draws[:, start : start + self._num_change_draws(grid)]
         return self.change(images, own, as_tuple(patch_size, len(grid)), noise, hints)
+
+    def without_places(self, draws, grid):
+        """Which of the visible patches aren't told their place, `{"unplaced": (n, visible)}`, bool; `{}` for none."""
+        if not self.unplaced:
+            return {}
+        start, number = self._num_mask_draws(grid) + self._num_change_draws(grid), self.num_visible(grid)
+        ranks = ops.argsort(ops.argsort(draws[:, start : start + number], axis=1), axis=1)
+        return {"unplaced": ranks < round(number * self.unplaced)}
 
     def graded(self, x0, noise, timesteps, schedule, draws, patch_size, hints=None):
         """The tensors of noisy images whose levels differ by patch, as of `noise.Graded`; `{}` for one level each.

@@ -46,7 +46,7 @@ class Encoder(BlockNetwork):
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
         block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
-        has_mask_token: Bool. Whether it can be called with `hidden`.
+        has_mask_token, has_place_token: Bools. Whether it can be called with `hidden` and with `unplaced`.
 
     Call arguments:
         images: Float tensor of shape `(batch, *space, channels)`, with one to four space axes.
@@ -55,6 +55,8 @@ class Encoder(BlockNetwork):
         visible: Int tensor of shape `(batch, visible)`, the patches to look at. Without it: all.
         hidden: Bool tensor of shape `(batch, visible)`, of which patches to see nothing but the place: a mask token
             stands for them.
+        unplaced: Bool tensor of shape `(batch, visible)`, of which patches not to know the place: a token stands for
+            it.
         told: Float tensor of shape `(batch, visible, hidden_dim)`, what each patch is told beside its place.
         collect: Tuple of integers in [1, num_layers], the blocks whose outputs are wanted too: 1 is the first, and
             `num_layers` the last with the LayerNorm behind it.
@@ -84,11 +86,13 @@ class Encoder(BlockNetwork):
         remat=False,
         block=None,
         has_mask_token=False,
+        has_place_token=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_bools(has_mask_token=has_mask_token)
+        check_bools(has_mask_token=has_mask_token, has_place_token=has_place_token)
         self.has_mask_token = has_mask_token
+        self.has_place_token = has_place_token
         check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_layers=num_layers)
         check_integers(0, num_cls_tokens=num_cls_tokens)
         self.patch_size = as_tuple(patch_size)
@@ -140,14 +144,8 @@ class Encoder(BlockNetwork):
                 autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
                 name="cls_tokens",
             )
-        self.mask_token = None
-        if self.has_mask_token:
-            self.mask_token = self.add_weight(
-                shape=(1, 1, self.hidden_dim),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
-                autocast=False,
-                name="mask_token",
-            )
+        self.mask_token = self._token("mask_token") if self.has_mask_token else None
+        self.place_token = self._token("place_mask_token") if self.has_place_token else None
         self.patch_embedding.build((None, *images_shape[1:]))
         # Each block before the stack: so their variables have the paths that files with frozen layers name.
         norms = [] if self.norm is None else [self.norm]
@@ -155,6 +153,14 @@ class Encoder(BlockNetwork):
             layer.build((None, None, self.hidden_dim))
         if self.block.encoder_norm == "adaln":
             build_modulation(self, 2, self.hidden_dim, None)
+
+    def _token(self, name):
+        return self.add_weight(
+            shape=(1, 1, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,
+            name=name,
+        )
 
     def modulations(self, condition):
         """The `Modulations` of the blocks, and of a norm that has one, for a condition `(..., hidden_dim)`."""
@@ -181,12 +187,21 @@ class Encoder(BlockNetwork):
         return condition
 
     def call(
-        self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False, hidden=None, told=None
+        self,
+        images,
+        condition=None,
+        visible=None,
+        collect=(),
+        depth=None,
+        for_decoder=False,
+        hidden=None,
+        unplaced=None,
+        told=None,
     ):
         if isinstance(images, (list, tuple)):
             return self._rows(images, condition, visible, depth)
         tokens = self.blocks(
-            self._embedded(images, visible, hidden, told),
+            self._embedded(images, visible, hidden, unplaced, told),
             condition=self._of_blocks(condition),
             collect=collect,
             depth=depth,
@@ -220,7 +235,7 @@ class Encoder(BlockNetwork):
         tokens = self._normed(tokens, condition, depth)
         return [self._split(part) for part in segments.split(tokens, lengths)]
 
-    def _embedded(self, images, visible=None, hidden=None, told=None):
+    def _embedded(self, images, visible=None, hidden=None, unplaced=None, told=None):
         patches = patchify(images, self.patch_size)  # (batch, num_patches, patch_dim)
         if visible is not None:
             patches = take_tokens(patches, visible)  # (batch, visible, patch_dim)
@@ -228,7 +243,13 @@ class Encoder(BlockNetwork):
         if hidden is not None:
             require(self.has_mask_token, "Patches are `hidden` by an encoder with has_mask_token=True.", "without it")
             tokens = ops.where(hidden[:, :, None], ops.cast(self.mask_token, tokens.dtype), tokens)
-        tokens = self.position_embedding(tokens, indices=visible)
+        placed = self.position_embedding(tokens, indices=visible)
+        if unplaced is not None:
+            require(
+                self.has_place_token, "Patches are `unplaced` by an encoder with has_place_token=True.", "without it"
+            )
+            placed = ops.where(unplaced[:, :, None], tokens + ops.cast(self.place_token, tokens.dtype), placed)
+        tokens = placed
         tokens = tokens if told is None else tokens + ops.cast(told, tokens.dtype)
         if not self.num_cls_tokens:
             return tokens

@@ -252,8 +252,9 @@ class FeatureExtractor(keras.Model):
         plain = adaptation.plain_values(parts, values)
         source, target = model.encoder.position_embedding, self.encoder.position_embedding
         plain[source.positions.path] = source.interpolated(target.grid, plain[source.positions.path])
-        if model.encoder.has_mask_token:  # nothing is hidden of images whose features are wanted
-            del plain[model.encoder.mask_token.path]
+        for token in (model.encoder.mask_token, model.encoder.place_token):
+            if token is not None:  # nothing is hidden of images whose features are wanted
+                del plain[token.path]
         targets = {variable.path: variable for part in self._parts() for variable in part.weights}
         misfits = sorted(plain.keys() ^ targets.keys())
         misfits += [path for path in plain.keys() & targets.keys() if plain[path].shape != tuple(targets[path].shape)]

@@ -60,7 +60,7 @@ def _rows(model, views):
     """
     shares, groups = {view.name: view.share for view in model.corruption.views}, {}
     for name in views:
-        is_decoded = model.objective.reads(name) != {} and {"hidden", "levels"}.isdisjoint(views[name])
+        is_decoded = model.objective.reads(name) != {} and {"hidden", "levels", "unplaced"}.isdisjoint(views[name])
         groups.setdefault(shares.get(name, name) if is_decoded else name, []).append(name)
     rows = []
     for names in groups.values():

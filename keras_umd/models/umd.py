@@ -217,6 +217,7 @@ class UMD(keras.Model):
             num_cls_tokens,
             self.conditioning,
             has_mask_token=any(view.mask is not None and view.mask.hides_tokens for view in self.corruption.views),
+            has_place_token=any(view.unplaced > 0 for view in self.corruption.views),
             **how,
             name="encoder",
         )
@@ -315,7 +316,7 @@ class UMD(keras.Model):
 
         Args:
             view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-                `labels`, `label_drop`, `visible`, `masked`, `hidden`, as of `Corruption.corrupt`.
+                `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, as of `Corruption.corrupt`.
             read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
 
         Returns:
@@ -324,7 +325,7 @@ class UMD(keras.Model):
         condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
         visible, masked = view.get("visible"), view.get("masked")
         # The representation, or all class tokens, as the decoder takes them.
-        how = {"hidden": view["hidden"]} if "hidden" in view else {}
+        how = {name: view[name] for name in ("hidden", "unplaced") if name in view}
         representation, tokens, *taps = self.encoder(
             view["images"],
             condition=condition,

@@ -4,6 +4,7 @@ from keras_umd.objectives import targets
 from keras_umd.objectives.classification import Classification
 from keras_umd.objectives.difficulty import Difficulty
 from keras_umd.objectives.objective import Objective
+from keras_umd.objectives.position import Position
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.sampling_policy import SamplingPolicy
 from keras_umd.objectives.spectrum import Spectrum
@@ -13,6 +14,7 @@ __all__ = [
     "Classification",
     "Difficulty",
     "Objective",
+    "Position",
     "Reconstruction",
     "SamplingPolicy",
     "Spectrum",

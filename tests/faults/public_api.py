@@ -33,7 +33,7 @@ CALLED_BY_THE_LIBRARY = {
     "views_without_images",  # of a Corruption
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
-    "hidden changed graded groups timesteps by_patch",  # of masks, views and noise
+    "hidden changed graded without_places groups timesteps by_patch",  # of masks, views and noise
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
@@ -373,6 +373,7 @@ CALLS = {
     "SamplingPolicy": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Difficulty": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "Position": lambda: {"view": "clean", "grid": (2, 2), "hidden_dim": 8},
     "Spectrum": lambda: {"view": "clean"},
     "Classification": lambda: {"view": "clean", "num_classes": 3, "hidden_dim": 8},
     "Channels": lambda: {"hidden": (0,)},
@@ -886,7 +887,10 @@ ACCEPTED = {
     "masked_weight": NUMBERS,
     "StopAfter.minutes": "0.5, 1e300, 2**63",
     "StopAfter.cpu": "True",
-    **dict.fromkeys(("Frequency.radius", "low_pass", "ColorAdapt.probability", "TruncatedNormal.mean"), NUMBERS),
+    **dict.fromkeys(
+        ("Frequency.radius", "low_pass", "ColorAdapt.probability", "unplaced", "smooth", "TruncatedNormal.mean"),
+        NUMBERS,
+    ),
     **dict.fromkeys(("TruncatedNormal.high", "Uniform.high", "MaskStages.rising.high", "until"), "0.5"),
     "Bordered.width": "0",
     **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
