@@ -10,9 +10,10 @@ INSTALL = UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python
 SETTINGS := pyproject.toml constraints.txt
 
 PACKAGE := build/package
+INTEROP := build/interop
 BACKENDS := jax tensorflow torch
 
-.PHONY: demo test test-jax test-tensorflow test-torch docs devices faults package lint format clean
+.PHONY: demo test test-jax test-tensorflow test-torch docs devices faults interop package lint format clean
 
 demo: .venv/ready-$(KERAS_BACKEND)
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -26,7 +27,8 @@ test-jax test-tensorflow test-torch: test-%: .venv/ready-test
 	@echo "== $*"
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
-# What README and docs show, run block by block; the examples; and the site, in build/site, where no link may be broken.
+# What README and docs show, run block by block; notebooks, examples of docstrings, the examples; and the site, in
+# build/site, where no link may be broken.
 docs: .venv/ready-test
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m docs tests $(ARGS)
 	KERAS_UMD_DOCS=1 KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m docs tests/examples $(ARGS)
@@ -41,6 +43,20 @@ devices: .venv/ready-test
 # Kills, power cuts, damage and full disks in earnest, of which `make test` tries a sample.
 faults: .venv/ready-test
 	KERAS_UMD_FAULTS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -rP tests/faults $(ARGS)
+
+# The networks of transformers, timm and diffusers beside ours.
+interop: $(INTEROP)/ready
+	@failed=; for backend in $(BACKENDS); do \
+	KERAS_UMD_INTEROP=1 KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -q -m interop tests/interop $(ARGS) \
+	|| failed="$$failed $$backend"; done; if [ -n "$$failed" ]; then echo "failed on:$$failed"; exit 1; fi
+
+# An environment of its own on top of the tests', without the torchvision that timm asks for: it needs another PyTorch.
+$(INTEROP)/ready: .venv/ready-test
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(INTEROP)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(echo $(INTEROP)/lib/python*/site-packages)/tests.pth
+	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/bin/python -c constraints.txt transformers diffusers safetensors
+	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/bin/python -c constraints.txt --no-deps timm
+	@touch $@
 
 # The sdist, the wheel from it, and the wheel in empty environments: one without a backend, and one for each.
 package: .venv/bin/uv

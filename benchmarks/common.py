@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_umd import data, evaluation
+from keras_umd.utils.atomic import make_folder, write_text
 
 BACKEND = keras.backend.backend()
 
@@ -38,10 +39,8 @@ def _versions():
 
 def write_json(path, **values):
     """Write values as JSON, with the versions; an atomic write."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(f"{path}.new", "w") as file:
-        json.dump({"versions": dict(_versions()), **values}, file, indent=1)
-    os.replace(f"{path}.new", path)
+    make_folder(os.path.dirname(os.path.abspath(path)))
+    write_text(path, json.dumps({"versions": dict(_versions()), **values}, indent=1))
 
 
 # Time

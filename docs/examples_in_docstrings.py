@@ -22,7 +22,7 @@ def fenced(lines):
         elif is_code and not line.strip():
             is_code = False
             yield f"{indent}```"
-        yield line
+        yield re.sub(r"\s+# doctest: \+SKIP$", "", line)
     if is_code:
         yield f"{indent}```"
 

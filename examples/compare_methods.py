@@ -31,12 +31,12 @@ import numpy as np
 
 import keras_umd
 from keras_umd import Corruption, data, evaluation, methods, plots, recipes
-from keras_umd.corruption import View, changes, masks
+from keras_umd.corruption import View, changes, masks, noise
 from keras_umd.objectives import Classification, Objective, Reconstruction, targets
 
 PIXELS, RANDOM = "raw pixels", "random encoder"
 # Methods that these images can't show, and what they are for.
-ELSEWHERE = {"fgmae": "13 bands", "videomae": "videos", "video_mae_random": "videos"}
+ELSEWHERE = {"fgmae": "13 bands", "videomae": "videos", "video_mae_random": "videos", "videomae_v2": "videos"}
 POOLINGS = {"cls": "class token", "mean": "mean of the patches"}
 COLUMNS = [
     f"{shots}, {name}" for name in POOLINGS.values() for shots in ("few-shot", "ridge accuracy", "20-NN accuracy")
@@ -101,9 +101,13 @@ def settings(args, image_shape, num_classes):
     cells = masks.Coarse(masks.Random(0.75), unit=2)
     cell = next(size for size in (8, 7, 6, 5, 4, 3, 2) if args.patch_size % size == 0)
     found = {PIXELS: None, RANDOM: methods.mae()}
-    found |= {name: methods_by_name()[name]() for name in methods_by_name() if name not in some}
+    found |= {x.name: keras_umd.UMD.presets[x.name]() for x in methods.list() if x.name not in some}
     found["pixio"] = {**found["pixio"], "corruption": Corruption(views=[View("clean", mask=cells)])}
     found["mfm"]["corruption"] = Corruption(views=[View("clean", change=changes.Frequency(image_shape[0] / 14))])
+    found["adamae"]["corruption"] = Corruption(views=[View("clean", mask=masks.Adaptive(0.75))])
+    rectangles = masks.InPlace(masks.Block(0.4, min_patches=2))
+    found["maskfeat"]["corruption"] = Corruption(views=[View("clean", mask=rectangles)])
+    found["maskfeat"]["objective"] = Objective([Reconstruction("clean", targets.HOG(cell=cell), "unseen")])
     found["gmml"]["corruption"].views[0].change.mask.min_patches = 2
     found["context_encoder"]["objective"] = Objective([Reconstruction("clean", targets.Bordered(width=1))])
     halves = [Reconstruction(name, targets.HOG(cell=cell), weight=0.5) for name in ("first", "second")]
@@ -128,15 +132,13 @@ def settings(args, image_shape, num_classes):
     }
     found |= {name: masked(masks.Random(0.75), *aim) for name, aim in aims.items()}
     found["MAE, all patches count"] = masked(masks.Random(0.75), targets.X0(), where="all")
+    graded = noise.Graded((0.0, 0.5, 1.0))
+    found["clean to noisy"] = {"corruption": Corruption(views=[View("noisy", noise=graded, mask=masks.Random(0.5))])}
     found["MAE, ratio drawn"] = masked(masks.Varying(), targets.X0(), where="unseen")
     of_labels = [Classification("clean", num_classes, args.hidden_dim)]
     found["MAE and labels"] = masked(masks.Random(0.75), targets.X0(), terms=of_labels, gives_class=True)
     found["MAE and labels"]["num_classes"] = num_classes
     return found
-
-
-def methods_by_name():
-    return {method.name: keras_umd.UMD.presets[method.name] for method in methods.list()}
 
 
 def masked(mask, *aims, where="masked", terms=(), **options):

@@ -35,6 +35,7 @@ from paper_report import read, report, slug
 
 import keras_umd
 from keras_umd import Corruption, callbacks, data, evaluation, plots, recipes
+from keras_umd.utils.atomic import make_folder, write_text, write_whole
 
 # The corruption of each method, and its arguments of the constructor.
 METHODS = {
@@ -341,16 +342,13 @@ def once(args, name, make):
 
 def write(path, values):
     """An atomic write."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = os.path.join(os.path.dirname(path), f"unfinished-{os.path.basename(path)}")
+    make_folder(os.path.dirname(path))
     if path.endswith(".keras"):
-        values.save(temporary)
+        write_whole(path, values.save)
     elif path.endswith(".png"):
-        plots.save_image(temporary, values)
+        write_whole(path, lambda temporary: plots.save_image(temporary, values))
     else:
-        with open(temporary, "w") as file:
-            json.dump(values, file, indent=1, default=lambda result: result.card)
-    os.replace(temporary, path)
+        write_text(path, json.dumps(values, indent=1, default=lambda result: result.card))
 
 
 def keep_settings(args):

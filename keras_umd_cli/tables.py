@@ -76,17 +76,22 @@ SAMPLING = (
     Option("weights", word, "average, raw, or the decay of an average", "average"),
 )
 PROBES = ("few-shot", "knn", "linear", "ridge")
+POOLING = Option("pooling", str, "of the tokens", "cls", ("cls", "mean", "cls+mean"))
+LAYER = Option("layer", int, "the block after which to take the features", "the last")
+PARTS = ("encoder", "denoiser", "sampler")
+FORMATS = ("saved_model", "onnx", "litert", "openvino", "torch")
 
 COMMANDS = {
     "pretrain": Command(
         "train a new model on a folder of images",
-        ("data.from_folder", "UMD", "recipes.pretraining_optimizer", "callbacks.standard"),
+        ("data.from_folder", "UMD", "recipes.pretraining_optimizer", "callbacks.standard", "callbacks.StopAfter"),
         (
             IMAGES,
             *DATA,
             *NETWORK,
             *RUN,
             Option("steps", int, "steps of the training, instead of epochs", CHOSEN),
+            Option("minutes", float, "time to train, which chooses network and steps where they aren't said", None),
             Option("weight_decay", float, "of AdamW", 0.05),
         ),
         ("sampling",),
@@ -148,8 +153,8 @@ COMMANDS = {
             Option("probes", [str], "the kinds of classifiers", ("few-shot",), PROBES),
             Option("shots", int, "labelled images of each class, of the few-shot probe", 10),
             Option("k", int, "neighbours, of the knn probe", 20),
-            Option("pooling", str, "of the tokens", "cls", ("cls", "mean", "cls+mean")),
-            Option("layer", int, "the block after which to take the features", "the last"),
+            POOLING,
+            LAYER,
             Option("timesteps", int, "noise level of the images", 0),
             Option("weights", word, "average, raw, or the decay of an average", "average"),
             Option("batch_size", int, "images at a time", 256),
@@ -184,6 +189,21 @@ COMMANDS = {
             Option("views", int, "crops of each image", 1),
             Option("flip", bool, "whether to keep the mirror image, too", True),
             Option("weights", [str], "files of keras-cv's encoder and decoder", "downloaded", count=2),
+        ),
+    ),
+    "export": Command(
+        "write a part of a model as a program that runs without Keras",
+        ("weights.export", "UMD.feature_extractor", "UMD.generate"),
+        (
+            MODEL,
+            Option("what", str, "the part", "encoder", PARTS),
+            Option("format", str, "the runtime's", "onnx", FORMATS),
+            Option("path", str, "the file to write", CHOSEN),
+            POOLING,
+            LAYER,
+            Option("num_steps", int, "calls of the network in the sampler", "the run's, or 50"),
+            Option("sampler", word, "dpmpp_2m, heun, or 0 for DDIM without noise on the way", "the run's, or 0"),
+            *_without(SAMPLING, "num_steps", "sampler"),
         ),
     ),
     "plan": Command(

@@ -38,7 +38,15 @@ from tests.tiers import (  # noqa: F401 (hooks)
 QUICK = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
 # Where only that it is compiled counts. XLA would take longer on TensorFlow, and so would AdamW.
 QUICK_STEP = {"optimizer": "sgd", "jit_compile": False if keras.backend.backend() == "tensorflow" else "auto"}
+# Where the method isn't the subject: one view, whose blocks read no condition, is half of the program and of its cost.
+PLAIN = {"corruption": Corruption.mae(), "conditioning": "token"}
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # To optimize a graph that runs for a few steps takes longer than they do: a sixth of what a small step costs.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def pytest_collection_finish():
@@ -140,6 +148,12 @@ def small_model():
 
 
 @pytest.fixture
+def plain_model(small_model):
+    """As `small_model`, but the method that costs least, for tests of what is done with a model."""
+    return lambda **overrides: small_model(**{**PLAIN, **overrides})
+
+
+@pytest.fixture
 def shared_model(small_model):
     """As `small_model`, but with programs that earlier tests have compiled; `compiled` is what `compile` takes.
 
@@ -159,6 +173,22 @@ def shared_model(small_model):
 def array(x):
     """Any tensor or variable as a NumPy array."""
     return np.asarray(keras.ops.convert_to_numpy(x.value if isinstance(x, keras.Variable) else x))
+
+
+def in_one_program(function):
+    """The function, on JAX as one program: op by op it makes one for each operation and shape, of 10 ms each.
+
+    What it calls must be built. Random sequences stay where they are.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    def run(*args):
+        with keras.StatelessScope():
+            return function(*args)
+
+    return jax.jit(run)
 
 
 def trained_like(model):

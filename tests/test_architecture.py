@@ -22,14 +22,14 @@ RESTS_ON = {
     "distribution": ["utils"],
     "models": ["objectives", "sampling", "distribution"],
     "methods": ["models"],
-    "weights": ["models"],
+    "weights": ["methods"],
     "plots": ["utils"],
     "planning": ["corruption"],
     "training": ["plots", "planning", "models"],
     "data": ["utils"],
     "latents": ["data", "sampling"],
     "evaluation": ["data", "models", "training"],
-    "commands": ["latents", "evaluation", "methods"],
+    "commands": ["latents", "evaluation", "methods", "weights"],
 }
 VIEWS_AND_TARGETS = {"clean", "noisy", "x0", "eps"}
 

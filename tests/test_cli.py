@@ -159,6 +159,30 @@ def test_a_folder_decides_what_is_not_said(folder, monkeypatch):
     assert choices.epochs_and_steps({"steps": 500}, 250) == (2, 250)
 
 
+@pytest.mark.host
+def test_minutes_choose_network_and_steps(folder, monkeypatch):
+    timed = []
+
+    def time_steps(settings, batch_size):
+        timed.append((settings["hidden_dim"], batch_size))
+        return 10.0, 0.1  # seconds to compile, and of a step
+
+    monkeypatch.setattr(choices.small, "time_steps", time_steps)
+    pets = choices.look_at(str(folder))
+    chosen = choices.for_pretraining(pets, {"minutes": 10.0})
+    assert (chosen["method"], chosen["hidden_dim"], chosen["steps"]) == ("umd_x0", 128, 5800)
+    # Of a network that is given, its own steps.
+    chosen = choices.for_pretraining(pets, {"minutes": 10.0, "hidden_dim": 64, "num_heads": 2, "method": "mae"})
+    assert (chosen["method"], chosen["hidden_dim"], chosen["num_heads"], chosen["steps"]) == ("mae", 64, 2, 5800)
+    assert timed == [(128, 30), (64, 30)]
+    # With steps the minutes are only a limit, as for a run that goes on.
+    assert "steps" not in choices.for_pretraining(pets, {"minutes": 10.0, "steps": 7}) and len(timed) == 2
+    with pytest.raises(ValueError, match="`minutes`.*Received: minutes=0"):
+        choices.for_pretraining(pets, {"minutes": 0.0})
+    with pytest.raises(ValueError, match="say `steps` or `epochs`"):
+        choices.for_pretraining(pets, {"minutes": 1.0, "preset": "umd_tiny_patch4_32"})
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Thirty tiny PNG files of three classes, told apart by their colour."""

@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 
+if __name__ == "__main__":
+    import tests.lean  # noqa: F401
+
 import keras
 import numpy as np
 import pytest
 
 from keras_umd import UMD, recipes
+from tests.conftest import QUICK
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 BACKENDS = [backend for backend in ("jax", "tensorflow", "torch") if importlib.util.find_spec(backend)]
@@ -25,7 +29,7 @@ def write_model(path):
     keras.utils.set_random_seed(0)
     sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_heads": 2}
     model = UMD(**sizes, num_layers=1, decoder_layers=1, num_classes=3, seed=0)
-    model.compile(recipes.finetuning_optimizer(50, 2560, ema_decay=0.9))
+    model.compile(recipes.finetuning_optimizer(50, 2560, ema_decay=0.9), **QUICK)
     images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1)).astype("uint8")
     model.fit(images, np.random.default_rng(1).integers(0, 3, 24), batch_size=8, verbose=0)
     model.save(path.with_name(f"unfinished_{path.name}"))
@@ -44,6 +48,7 @@ def use_model(path, inputs):
         "samples": model.generate(inputs["labels"], num_steps=20, guidance=2.0, seed=0),
         "loss": to_numpy(model.compute_loss(x, y, model(x))),
     }
+    model.run_eagerly = bool(QUICK)  # whatever the writer had
     before = int(model.optimizer.iterations)
     history = model.fit(inputs["images"], inputs["labels"], batch_size=8, verbose=0).history
     steps = int(model.optimizer.iterations) - before

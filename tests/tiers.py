@@ -15,10 +15,11 @@ MARKERS = {
     "backends(*names)": "runs on these backends alone, which have what it tests",
     "slow": "may take more than BUDGET",
     "docs": "runs what documents and examples show: `make docs`",
+    "interop": "networks of other codebases as oracles: `make interop`",
     "devices": "several devices or processes, or a compiler that takes minutes: `make devices`",
 }
 # These have targets of their own, which set a variable: `make test` has fifteen minutes.
-OTHER_TARGETS = {"docs": "KERAS_UMD_DOCS", "devices": "KERAS_UMD_DEVICES"}
+OTHER_TARGETS = {"docs": "KERAS_UMD_DOCS", "devices": "KERAS_UMD_DEVICES", "interop": "KERAS_UMD_INTEROP"}
 BUDGET = 8  # CPU seconds of a test, with the processes that it starts
 
 

@@ -13,7 +13,15 @@ from keras_umd.backend.frameworks import jax, tf, torch
 from keras_umd.backend.host import host_values, isolated_evaluation
 from keras_umd.backend.kernels import full_precision
 from keras_umd.backend.sharding import gathered, shard_batch
-from keras_umd.backend.tensorflow import control_dependencies, ensure_shape, import_tensorflow, scale_for_replicas
+from keras_umd.backend.tensorflow import (
+    assign_on_each_replica,
+    control_dependencies,
+    ensure_shape,
+    import_tensorflow,
+    mean_over_replicas,
+    num_replicas,
+    scale_for_replicas,
+)
 
 
 def compile_function(function, variables, jit_compile="auto"):

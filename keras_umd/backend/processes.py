@@ -20,7 +20,14 @@ def process_index():
 
 
 def is_first_process():
-    """Whether this process prints and writes files: process 0, or the only one."""
+    """Whether this process prints and writes files: process 0, or the only one.
+
+    Example:
+
+    >>> if keras_umd.distribution.is_first_process():
+    ...     print("this process writes")
+    this process writes
+    """
     return process_index() == 0
 
 

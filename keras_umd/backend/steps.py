@@ -75,9 +75,9 @@ def global_norm(tensors):
     return ops.sqrt(sum(ops.sum(ops.square(ops.cast(tensor, "float32"))) for tensor in tensors))
 
 
-def num_replicas(model):
-    """The replicas among which `tf.distribute` shares a model's batches; 1 elsewhere."""
-    return model.distribute_strategy.num_replicas_in_sync if tf else 1
+def in_scope_of(model):
+    """A context for new variables of a model: that of the `tf.distribute` strategy that it was made in, if any."""
+    return model.distribute_strategy.scope() if tf else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -37,6 +37,38 @@ def scale_for_replicas(loss):
     return loss / tf.distribute.get_strategy().num_replicas_in_sync if tf else loss
 
 
+def num_replicas():
+    """The replicas of `tf.distribute` among which a batch is shared here; 1 outside of a strategy, and elsewhere."""
+    return tf.distribute.get_strategy().num_replicas_in_sync if tf else 1
+
+
+def mean_over_replicas(x):
+    """The mean of a tensor over the replicas, within a step."""
+    return tf.distribute.get_replica_context().all_reduce("MEAN", x) if num_replicas() > 1 else x
+
+
+def assign_on_each_replica(variables, values):
+    """Assign to variables; under `tf.distribute`, to the copy of each replica the value that this replica has.
+
+    Else an assignment within a step would sum the values of a metric over the replicas, or take their mean.
+
+    Args:
+        variables: List of Keras variables.
+        values: List of tensors.
+    """
+    if num_replicas() == 1:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return
+
+    def update(strategy, variables, values):
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(variable, lambda copy, value: copy.assign(value), (value,), group=False)
+
+    held = [variable.value for variable in variables]
+    tf.distribute.get_replica_context().merge_call(update, args=(held, values))
+
+
 def import_tensorflow():
     """Import TensorFlow for reading data; on other backends without its GPUs, whose memory it would take.
 

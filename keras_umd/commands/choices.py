@@ -8,8 +8,9 @@ import statistics
 
 from keras_umd.backend.devices import training_devices
 from keras_umd.data.readers.folder import IMAGE_TYPES, FolderSource
+from keras_umd.models.umd import UMD
 from keras_umd.training import small
-from keras_umd.utils.checks import require
+from keras_umd.utils.checks import check_numbers, check_one_of, require
 from keras_umd.utils.optional import import_optional
 
 LOOKED_AT = 50  # images, for their size
@@ -92,22 +93,46 @@ def for_pretraining(folder, settings):
     Returns:
         Dictionary.
     """
+    check_numbers("(0, inf)", optional=True, minutes=settings.get("minutes"))
     is_large = has_accelerator() and folder.num_images >= PRESETS[-1][0]
     batch_size = settings.get("batch_size", min(256 if is_large else 32, folder.num_images))
     chosen = {"batch_size": batch_size, "labels": folder.class_names is not None}
     if folder.class_names is not None:
         chosen["class_names"] = folder.class_names
+    is_timed = "minutes" in settings and not {"steps", "epochs"} & set(settings)
     if "preset" in settings:
+        rule = "`minutes` times the networks of recipes.small; say `steps` or `epochs`, too, for a preset."
+        require(not is_timed, rule, preset=settings["preset"])
         return chosen
     size = settings.get("image_size", _image_size(folder.side))
     patch_size = settings.get("patch_size") or small.choose_patch((size, size, settings.get("channels", 3)))
     chosen["image_size"] = size
+    if is_timed:
+        image_shape = (size, size, settings.get("channels", 3))
+        return {**chosen, **_in_minutes(folder, settings, image_shape, patch_size, batch_size)}
     if is_large and not any(name in settings for name in ("method", *NETWORK)):
         name = next(name for num_images, name in PRESETS if folder.num_images >= num_images)
         return {**chosen, "preset": f"umd_{name}_patch{patch_size}_{size}"}
     steps = math.prod(epochs_and_steps(settings, folder.num_images // batch_size))
     network = small.choose_size(lambda size: steps, folder.num_images).settings()
     return {**chosen, "method": SMALL_METHOD, "patch_size": patch_size, **network}
+
+
+def _in_minutes(folder, settings, image_shape, patch_size, batch_size):
+    """The network, that of the settings if there is one, and its steps in `minutes`, from a few timed ones."""
+    method = settings.get("method", SMALL_METHOD)
+    check_one_of(tuple(UMD.presets), method=method)
+    num_classes = None if folder.class_names is None else len(folder.class_names)
+    task = {"image_shape": image_shape, "patch_size": patch_size, "num_classes": num_classes, **UMD.presets[method]()}
+    seconds = 60.0 * settings["minutes"]
+    print(f"Times a few steps, to know how many take {settings['minutes']:g} minutes")
+    if any(name in settings for name in NETWORK):
+        network = {**small.SIZES[0].settings(), **{name: settings[name] for name in NETWORK if name in settings}}
+        steps = small.steps_within({**network, **task}, seconds, batch_size)
+    else:
+        size, steps = small.fitting(task, folder.num_images, seconds, batch_size)
+        network = size.settings()
+    return {"method": method, "patch_size": patch_size, **network, "steps": steps}
 
 
 def _image_size(side):

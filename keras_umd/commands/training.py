@@ -180,7 +180,8 @@ def _train(command, model, recipe, settings):
     resumed = {"dataset": None if steps else dataset, "resume": RESUME[settings.get("resume", "true")]}
     standard = callbacks.standard(directory, **resumed, **chosen(settings, *RUN))
     # The last of `standard` marks an epoch as finished, so that what looks at epochs stands before it.
-    all_callbacks = [*_monitor(model, settings), *standard, WriteConfig(command, settings)]
+    by_clock = [callbacks.StopAfter(settings["minutes"])] if "minutes" in settings else []
+    all_callbacks = [*_monitor(model, settings), *by_clock, *standard, WriteConfig(command, settings)]
     dataset = dataset.repeat() if steps else dataset
     model.fit(dataset, epochs=settings["epochs"], steps_per_epoch=steps, callbacks=all_callbacks)
     print(f"The model is {pathlib.Path(directory, 'model.keras')}; the training is shown by {write_report(directory)}")

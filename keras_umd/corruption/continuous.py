@@ -100,6 +100,11 @@ class Trigonometric(ContinuousSchedule):
 
     It is variance-preserving, and nearly `Cosine`, but continuous and with no image left at T.
 
+    Example:
+
+    >>> corruption = Corruption.umd(schedule=schedules.Trigonometric())
+    >>> levels = corruption.noise_schedule.levels(np.array([250, 500, 750]))
+
     Args:
         num_timesteps: Integer, T: the numbers by which the network is told the time.
     """
@@ -123,6 +128,11 @@ class EDM(ContinuousSchedule):
     c_skip, c_out and loss weight, is minus the velocity of this path, at weight 1: `noisy_losses=("v",)` with
     `levels.LogNormal(-1.2, 1.2)` is EDM's training. The timestep that the network is told is linear in EDM's
     c_noise = ln(s) / 4: 1 at `sigma_min` and T at `sigma_max`. Clean images, at timestep 0, aren't scaled.
+
+    Example:
+
+    >>> corruption = Corruption.umd(schedule=schedules.EDM())
+    >>> levels = corruption.noise_schedule.levels(np.array([250, 500, 750]))
 
     Args:
         sigma_data: Positive float, the deviation of the images' values. 0.5 is that of photographs in [-1, 1].

@@ -275,13 +275,13 @@ class Corruption(Configurable):
                 return x if split is None else split.take(x, index)
 
             x0, timesteps = take(images), take(draws["timesteps"])
+            own_hints = _hints_of(view, x0, hints, take, look)
             if view.noise is None:
                 timesteps = ops.zeros_like(timesteps) if split is None else timesteps
                 tensors = {"images": x0, "x0": x0, "timesteps": timesteps}
                 if view.change is not None:
-                    of_view = None if hints is None else {name: take(hint) for name, hint in hints.items()}
                     numbers = take(draws["mask_noise"]), patch_size, take(draws["noise"])
-                    tensors.update(view.changed(x0, *numbers, of_view))
+                    tensors.update(view.changed(x0, *numbers, own_hints))
                 if view.gives_class and labels is not None:
                     tensors["class"] = take(labels)
             else:
@@ -296,14 +296,9 @@ class Corruption(Configurable):
                 if labels is not None:
                     tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
                 if view.noise.is_graded:
-                    of_view = None if hints is None else {name: take(hint) for name, hint in hints.items()}
-                    numbers = take(draws["mask_noise"]), patch_size, of_view
+                    numbers = take(draws["mask_noise"]), patch_size, own_hints
                     tensors.update(view.graded(x0, noise, timesteps, self.noise_schedule, *numbers))
             if view.mask is not None:
-                own_hints = None if hints is None else {name: take(hint) for name, hint in hints.items()}
-                unknown = [name for name in view.mask.reads if name not in (own_hints or {})]
-                if unknown and look is not None:
-                    own_hints = {**(own_hints or {}), **look(x0, unknown)}
                 tensors.update(view.split(take(draws["mask_noise"]), grid, own_hints))
             views[view.name] = tensors
         return views
@@ -326,3 +321,10 @@ class Corruption(Configurable):
 
     def __repr__(self):
         return f"{type(self).__name__}(schedule={self.noise_schedule!r}, views={self.views!r})"
+
+
+def _hints_of(view, x0, hints, take, look):
+    """The hints about a view's images, with those that its mask wants of the model."""
+    own = None if hints is None else {name: take(hint) for name, hint in hints.items()}
+    unknown = [] if view.mask is None else [name for name in view.mask.reads if name not in (own or {})]
+    return {**(own or {}), **look(x0, unknown)} if unknown and look is not None else own

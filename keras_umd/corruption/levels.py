@@ -26,6 +26,10 @@ class Levels(Configurable):
 
     A subclass has `draw`, or `draw_log_snr` where it is a law of the log-SNR; `support`, where the weights of a
     weighting must be divided by their mean more exactly than by 2^14 draws.
+
+    Example:
+
+    >>> corruption = Corruption.dit(levels=levels.Uniform())      # one of its subclasses
     """
 
     def draw(self, batch_size, schedule, seed):
@@ -61,7 +65,12 @@ class Levels(Configurable):
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Uniform(Levels):
-    """Every timestep from 1 to T is equally likely (DDPM)."""
+    """Every timestep from 1 to T is equally likely (DDPM).
+
+    Example:
+
+    >>> corruption = Corruption.dit(levels=levels.Uniform())
+    """
 
     def draw(self, batch_size, schedule, seed):
         return keras.random.randint((batch_size,), 1, schedule.num_timesteps + 1, dtype="int32", seed=seed)
@@ -73,7 +82,12 @@ class Uniform(Levels):
 
 @keras.saving.register_keras_serializable("keras_umd")
 class ContinuousUniform(Levels):
-    """Uniform between 1 and T, integers or not (SiT)."""
+    """Uniform between 1 and T, integers or not (SiT).
+
+    Example:
+
+    >>> corruption = Corruption.dit(levels=levels.ContinuousUniform())
+    """
 
     def draw(self, batch_size, schedule, seed):
         return keras.random.uniform(
@@ -90,6 +104,11 @@ class LogSNRLevels(Levels):
     """A law of the log-SNR, l = log(signal^2 / sigma^2), whatever the path: a subclass has `draw_log_snr`.
 
     What lies outside of the schedule gets the nearer of its ends.
+
+    Example:
+
+    >>> isinstance(levels.LogSNRNormal(), levels.LogSNRLevels)
+    True
     """
 
     def draw(self, batch_size, schedule, seed):
@@ -99,6 +118,10 @@ class LogSNRLevels(Levels):
 @keras.saving.register_keras_serializable("keras_umd")
 class LogSNRNormal(LogSNRLevels):
     """A normal log-SNR.
+
+    Example:
+
+    >>> corruption = Corruption.dit(levels=levels.LogSNRNormal(0.0, 2.0))
 
     Args:
         mean: Float. 0 is as much noise as image; the larger, the less noise.
@@ -131,6 +154,10 @@ class LogitNormal(LogSNRNormal):
 
     JiT's is `LogitNormal(0.8, 0.8)` (it writes -0.8, for the image's share), RAE's and SD3's `LogitNormal(0, 1)`.
 
+    Example:
+
+    >>> corruption = Corruption.dit(levels=levels.LogitNormal())
+
     Args:
         mean: Float. The larger, the more noise.
         deviation: Positive float.
@@ -149,6 +176,10 @@ class LogNormal(LogSNRNormal):
     """A normal logarithm of noise over signal: of EDM's sigma (Karras et al., 2022, section 5).
 
     EDM's is `LogNormal(-1.2, 1.2)`, EDM2's at 64 pixels `LogNormal(-0.8, 1.6)`.
+
+    Example:
+
+    >>> corruption = Corruption.dit(levels=levels.LogNormal(-1.2, 1.2))
 
     Args:
         mean: Float. The larger, the more noise.
@@ -169,6 +200,10 @@ class Shifted(Levels):
 
     A share tau of noise becomes shift * tau / (1 + (shift - 1) * tau), so 2 log(shift) is taken off the log-SNR; two
     shifts act as their product. SD3 takes 3 at 1024 pixels, RAE the square root of (the numbers in an image) / 4096.
+
+    Example:
+
+    >>> corruption = Corruption.dit(levels=levels.Shifted(levels.LogitNormal(), shift=3.0))
 
     Args:
         levels: `Levels`.

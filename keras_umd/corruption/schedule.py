@@ -20,6 +20,14 @@ class NoiseSchedule(Configurable):
     `NoiseSchedule.from_betas`, or from a subclass that says what `levels` and `signal_and_sigma` are; where its path
     isn't variance-preserving, also what its `slopes` are.
 
+    Example:
+
+    >>> schedule = model.corruption.noise_schedule
+    >>> x0, noise = np.zeros((2, 8, 8, 1), "float32"), np.ones((2, 8, 8, 1), "float32")
+    >>> x_t = schedule.add_noise(x0, noise, np.array([0, 1000]))
+    >>> schedule.levels(np.array([0, 1000]))["sigma"].round(3)
+    array([0., 1.])
+
     Args:
         num_timesteps: Integer, T.
     """

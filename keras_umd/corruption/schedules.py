@@ -89,6 +89,11 @@ class VariancePreserving(NoiseSchedule):
 class Cosine(VariancePreserving):
     """The cosine schedule (Nichol and Dhariwal, 2021, Eq. 17), the paper's for pixels.
 
+    Example:
+
+    >>> corruption = Corruption.umd(schedule=schedules.Cosine())
+    >>> levels = corruption.noise_schedule.levels(np.array([250, 500, 750]))
+
     Args:
         num_timesteps: Integer, T.
     """
@@ -104,6 +109,11 @@ class Cosine(VariancePreserving):
 @keras.saving.register_keras_serializable("keras_umd")
 class Linear(VariancePreserving):
     """Betas that rise linearly (DDPM), the paper's for latents.
+
+    Example:
+
+    >>> corruption = Corruption.umd(schedule=schedules.Linear())
+    >>> levels = corruption.noise_schedule.levels(np.array([250, 500, 750]))
 
     Args:
         num_timesteps: Integer, T, over 20. The betas are scaled so that as much noise is added as in 1000 steps.

@@ -25,7 +25,7 @@ class View(Configurable):
 
     Example:
 
-    >>> half_masked = View("noisy", noise=Gaussian(), mask=Random(0.5))
+    >>> half_masked = View("noisy", noise=noise.Gaussian(), mask=masks.Random(0.5))
 
     Args:
         name: String. Losses are named after it.

@@ -24,6 +24,14 @@ def snr(level):
 class Weighting(Configurable):
     """The weight of the squared error of x_0 at a noise level; a subclass has `weight`.
 
+    Example:
+
+    >>> @keras.saving.register_keras_serializable("mine")
+    ... class Root(weightings.Weighting):
+    ...     def weight(self, level):
+    ...         return level["signal"] / level["sigma"]
+    >>> corruption = Corruption.dit(noisy_losses=["x0"], noisy_patches="all", weighting=Root(max_weight=10))
+
     Args:
         max_weight: Positive float, at which weights are cut off, or `None`.
     """
@@ -48,7 +56,12 @@ class Weighting(Configurable):
 
 @keras.saving.register_keras_serializable("keras_umd.weightings")  # targets have the same names
 class X(Weighting):
-    """1: the loss of x_0."""
+    """1: the loss of x_0.
+
+    Example:
+
+    >>> corruption = Corruption.dit(noisy_losses=["x0"], noisy_patches="all", weighting=weightings.X())
+    """
 
     def weight(self, level):
         return ops.ones_like(level["signal"])
@@ -56,7 +69,12 @@ class X(Weighting):
 
 @keras.saving.register_keras_serializable("keras_umd.weightings")  # targets have the same names
 class Eps(Weighting):
-    """e^l, with the log-SNR l: the loss of the noise (DDPM)."""
+    """e^l, with the log-SNR l: the loss of the noise (DDPM).
+
+    Example:
+
+    >>> corruption = Corruption.dit(noisy_losses=["x0"], noisy_patches="all", weighting=weightings.Eps())
+    """
 
     def weight(self, level):
         return snr(level)
@@ -68,6 +86,10 @@ class V(Weighting):
 
     It is 1 + e^l on a variance-preserving path (Salimans and Ho, 2022), (1 + e^(l/2))^2 = 1 / tau^2 on a rectified flow
     (SiT; JiT cuts it off at 400) and 1 / sigma_data^2 + e^l on EDM's.
+
+    Example:
+
+    >>> corruption = Corruption.dit(noisy_losses=["x0"], noisy_patches="all", weighting=weightings.V(max_weight=400))
     """
 
     def weight(self, level):
@@ -77,6 +99,10 @@ class V(Weighting):
 @keras.saving.register_keras_serializable("keras_umd.weightings")  # targets have the same names
 class MinSNR(Weighting):
     """min(e^l, gamma): the loss of the noise, but of no level more than gamma (Hang et al., 2023).
+
+    Example:
+
+    >>> corruption = Corruption.dit(noisy_losses=["x0"], noisy_patches="all", weighting=weightings.MinSNR(gamma=5.0))
 
     Args:
         gamma: Positive float.

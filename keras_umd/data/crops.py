@@ -20,6 +20,12 @@ class Crop:
     areas: of tf.image's crops at 0.8 to 1.0, half lie below 0.84.) In evaluation: the largest crop in the middle that
     has the ratio of the result.
 
+    Example:
+
+    >>> crop = data.Crop(8, area_range=(0.5, 1.0), flip=False)
+    >>> crop.image_size
+    (8, 8)
+
     Args:
         image_size: Integer, height and width of the result, or a pair `(height, width)`.
         channels: 1, 3, or 4 with transparency.

@@ -31,6 +31,13 @@ class Dataset(keras.utils.PyDataset):
     A model may rely on `device_layer` and `sample_batch()`; callbacks and evaluations on `go_to`, `rewind`,
     `get_state`, `state_after`, `set_state`, `training`, `is_repeated`, `identity`, `class_names` and `num_images`.
 
+    Example:
+
+    >>> dataset = data.from_folder("photos", image_size=8, batch_size=2)
+    >>> len(dataset), dataset.image_shape, dataset.class_names
+    (3, (8, 8, 3), ['cat', 'dog'])
+    >>> batches = dataset.repeat()                                # for `fit(..., steps_per_epoch=...)`
+
     Attributes:
         device_layer: Keras layer that the training step applies to a batch first, or `None`. With one, batches are
             dictionaries of tensors, which it turns into images and labels (or `None`) on the device.

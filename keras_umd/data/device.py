@@ -17,9 +17,8 @@ def on_device(images, labels=None, *, image_size=None, batch_size=64, class_name
 
     Example:
 
-    >>> still = keras_umd.data.from_folder("imagenet/train", image_size=64, batch_size=256, training=False)
-    >>> images, labels = still.as_arrays()
-    >>> model.fit(keras_umd.data.on_device(images, batch_size=1024), epochs=800)
+    >>> batches = data.on_device(images, labels, batch_size=8)
+    >>> model.fit(batches, epochs=1)
 
     Args:
         images: uint8 array `(n, height, width, 1, 3 or 4)`.

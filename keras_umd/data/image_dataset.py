@@ -30,6 +30,13 @@ class ImageDataset(Dataset):
     gets a part of the batch before, in evaluation; in training, that batch again. At the end of an epoch a warning
     counts the bad images and names the first.
 
+    Example:
+
+    >>> dataset = data.from_folder("photos", image_size=8, batch_size=2, training=False)
+    >>> pictures, classes = dataset.as_arrays(verbose=False)
+    >>> pictures.shape, classes.tolist()
+    ((6, 8, 8, 3), [0, 0, 0, 1, 1, 1])
+
     Attributes:
         bad_images: Dictionary from the names of images that couldn't be read to the reasons.
         not_read: Dictionary from reasons to the names of what was left out before reading: folders without permission,

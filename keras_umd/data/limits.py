@@ -22,8 +22,8 @@ class Limits:
 
     Example:
 
-    >>> scans = keras_umd.data.Limits(max_pixels=150_000_000)
-    >>> keras_umd.data.from_folder("scans", image_size=224, batch_size=64, labels=False, limits=scans)
+    >>> scans = data.Limits(max_pixels=150_000_000)
+    >>> dataset = data.from_folder("photos", image_size=8, batch_size=2, labels=False, limits=scans)
 
     Args:
         max_pixels: Integer, height times width of an image file. Of the default, 67 million, the decoder takes up to

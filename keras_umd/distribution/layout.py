@@ -29,9 +29,9 @@ def layout_map(mesh):
 
     Example:
 
-    >>> mesh = keras.distribution.DeviceMesh((8,), ["batch"])
-    >>> parallelism = keras_umd.distribution.ModelParallel(layout_map=keras_umd.UMD.layout_map(mesh))
-    >>> keras.distribution.set_distribution(parallelism)    # then make the model
+    >>> mesh = keras.distribution.DeviceMesh((8,), ["batch"])                                           # doctest: +SKIP
+    >>> parallelism = keras_umd.distribution.ModelParallel(layout_map=keras_umd.UMD.layout_map(mesh))   # doctest: +SKIP
+    >>> keras.distribution.set_distribution(parallelism)    # then make the model                       # doctest: +SKIP
 
     Args:
         mesh: `keras.distribution.DeviceMesh` with one axis or two.
@@ -61,6 +61,12 @@ class ModelParallel(keras.distribution.ModelParallel):
 
     By columns, or by rows where the mesh doesn't divide the columns: so layers of yours are sharded as those of UMD.
     Weights whose sizes the mesh doesn't divide are replicated, where Keras' own raises an error.
+
+    Example:
+
+    >>> mesh = keras.distribution.DeviceMesh((8,), ["model"])                                           # doctest: +SKIP
+    >>> layout = keras_umd.distribution.layout_map(mesh)                                                # doctest: +SKIP
+    >>> keras.distribution.set_distribution(ModelParallel(layout_map=layout))                           # doctest: +SKIP
 
     Args:
         layout_map: `keras.distribution.LayoutMap`, as from `layout_map(mesh)`.

@@ -11,7 +11,7 @@ def share(batch_size):
 
     Example:
 
-    >>> train = data.from_folder("photos", image_size=64, **distribution.share(batch_size=1024))
+    >>> train = data.from_folder("photos", image_size=8, **distribution.share(batch_size=2))
 
     Args:
         batch_size: Integer, of all processes together.

@@ -16,8 +16,8 @@ class AttentionPooling(BaseLayer):
 
     Example:
 
-    >>> AttentionPooling(num_queries=32)(tokens).shape                    # tokens: (batch, patches, 768)
-    (batch, 768)
+    >>> evaluation.AttentionPooling(num_queries=4)(np.ones((2, 16, 32), "float32")).shape    # tokens of 16 patches
+    (2, 32)
 
     Args:
         num_queries: Integer, a divisor of the tokens' width.

@@ -21,9 +21,8 @@ def train_classifier(images, labels, *, width=32, epochs=15, batch_size=64, flip
 
     Example:
 
-    >>> network = train_classifier(images, labels)
-    >>> reference = Reference.of(network, images)
-    >>> evaluate_generator(model, reference, network, 1000, metrics=["frechet", "neighbourhoods", "labels"])
+    >>> network = evaluation.train_classifier(images, labels, width=4, epochs=1, verbose=False)
+    >>> reference = evaluation.Reference.of(network, images)
 
     Args:
         images: uint8 array of shape `(n, height, width, channels)`.

@@ -23,11 +23,11 @@ class EfficientProbe(TrainedProbe):
 
     Example:
 
-    >>> train, test = (extract_tokens(encoder, x, folder) for x, folder in ((train, "a"), (test, "b")))
-    >>> probe = EfficientProbe(num_queries=32)
-    >>> probe.accuracies((train.features, train.labels), (test.features, test.labels))
-    [0.71]
-    >>> plots.attention_grid(images, probe.attention_maps(tokens), grid=(16, 16))
+    >>> extractor = model.feature_extractor(pooling=None)
+    >>> tokens = evaluation.extract_tokens(extractor, train, "a"), evaluation.extract_tokens(extractor, test, "b")
+    >>> probe = evaluation.EfficientProbe(num_queries=4, epochs=2, batch_size=6)
+    >>> accuracies = probe.accuracies(*((part.features, part.labels) for part in tokens))
+    >>> picture = plots.attention_grid(test[0], probe.attention_maps(tokens[1].features), grid=(4, 4), scale=4)
 
     Args:
         num_queries: Integer, a divisor of the tokens' width. The paper's is 32.

@@ -31,11 +31,11 @@ def evaluate_features(encoder, data, probes=None, *, batch_size=256, verbose=Tru
 
     Example:
 
-    >>> table = evaluate_features(model.feature_extractor(), {"digits": (train, test)}, [FewShotProbe(10), KNNProbe()])
-    >>> print(table)
-    | data   | 10-shot accuracy | 20-NN accuracy |
-    | ------ | ---------------- | -------------- |
-    | digits | 0.921 +- 0.021   | 0.978          |
+    >>> probes = [evaluation.FewShotProbe(2), evaluation.KNNProbe(3)]
+    >>> data = {"digits": (train, test)}
+    >>> print(evaluation.evaluate_features(model.feature_extractor(), data, probes, verbose=False))
+    | data   | 2-shot accuracy | 3-NN accuracy |
+    ...
 
     Args:
         encoder: Any Keras model from images to features `(batch, dim)`.
@@ -84,10 +84,11 @@ def sweep_features(
 
     Example:
 
-    >>> table = sweep_features(model, (train, validation), layers=[4, 8, 12])
-    >>> best = table.best("10-shot accuracy")
-    >>> best["layer"], best["pooling"], best["timesteps"]
-    (8, 'mean', 0)
+    >>> probe = evaluation.FewShotProbe(2)
+    >>> table = evaluation.sweep_features(model, (train, test), probe, layers=[1, 2], timesteps=[0], verbose=False)
+    >>> best = table.best("2-shot accuracy")
+    >>> sorted(best)
+    ['2-shot accuracy', 'layer', 'pooling', 'timesteps']
 
     Args:
         model: `UMD`.
@@ -181,6 +182,11 @@ def transfer_datasets(image_size, batch_size=256, *, names=None, data_dir=None, 
     """The paper's eight data sets for 10-shot probes (section 5), for `evaluate_features`.
 
     They must have been prepared with TFDS. Each is opened in its turn.
+
+    Example:
+
+    >>> datasets = evaluation.transfer_datasets(64, names=["cifar10"])                                  # doctest: +SKIP
+    >>> evaluation.evaluate_features(model.feature_extractor(), datasets)                               # doctest: +SKIP
 
     Args:
         image_size: Integer.

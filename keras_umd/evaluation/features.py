@@ -18,6 +18,12 @@ from keras_umd.utils.images import check_images
 class FeatureSet:
     """The features of a data set.
 
+    Example:
+
+    >>> found = evaluation.extract(model.feature_extractor(), (images, labels))
+    >>> found.features.shape, len(found)
+    ((24, 32), 24)
+
     Attributes:
         features: Float array of shape `(n, dim)`; of `extract_tokens`, `(n, patches, dim)`.
         labels: Int array of shape `(n,)`, or `None`.
@@ -40,6 +46,12 @@ class FeatureSet:
 
 def extract(encoder, dataset, batch_size=256, *, verbose=False):
     """Compute the features of all images of a data set, each image once.
+
+    Example:
+
+    >>> found = evaluation.extract(model.feature_extractor(), (images, labels))
+    >>> found.features.shape, found.labels.shape
+    ((24, 32), (24,))
 
     Args:
         encoder: Keras model from images to features `(batch, dim)`, or a list of them: a `UMD`, a `FeatureExtractor`,

@@ -44,6 +44,11 @@ def fine_tune(
 ):
     """Train a copy of an encoder, with a Dense layer behind it, to classify.
 
+    Example:
+
+    >>> extractor = model.feature_extractor()
+    >>> classifier = evaluation.fine_tune(extractor, (train, test), epochs=1, batch_size=6, verbose=False)
+
     Args:
         encoder: Any Keras model from images to features `(batch, dim)` that can be saved, such as a `FeatureExtractor`.
         data: A pair `(train, test)`; or a dictionary from names to such pairs, or to functions that return one. `train`

@@ -24,6 +24,11 @@ def frechet_distance(features, reference):
     It may be called FID only for the features of FID's own Inception network. It is biased upwards for few images, and
     the covariances need more images than features: compare sets of equal size.
 
+    Example:
+
+    >>> round(evaluation.frechet_distance(features[:30], features[:30]), 6)
+    0.0
+
     Args:
         features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`, n and m at least 2.
 
@@ -49,6 +54,11 @@ def gaussian_distance(mean, covariance, other_mean, other_covariance):
 
     The trace of the root is the sum of the singular values of R^T R', for C = R R^T and C' = R' R'^T, so that singular
     covariances, of fewer images than features, need no correction.
+
+    Example:
+
+    >>> float(evaluation.gaussian_distance(np.zeros(2), np.eye(2), np.ones(2), np.eye(2)))
+    2.0
 
     Args:
         mean, other_mean: Float arrays of shape `(dim,)`.
@@ -83,6 +93,10 @@ def kernel_distance(features, reference, num_subsets=100, subset_size=1000, seed
 
     The estimate is unbiased, unlike the Fréchet distance, so that it suits small sets; it can be negative. It may be
     called KID only for the features of FID's own Inception network; KID is often given times 1000.
+
+    Example:
+
+    >>> scores = evaluation.kernel_distance(features[:30], features[30:], num_subsets=5, subset_size=20)
 
     Args:
         features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`.
@@ -142,6 +156,11 @@ def _mean_of_pairs(kernel):
 def label_agreement(probabilities, labels):
     """The share of images that a classifier takes for their label.
 
+    Example:
+
+    >>> evaluation.label_agreement(np.eye(3)[[0, 1, 2, 2]], [0, 1, 2, 0])
+    0.75
+
     Args:
         probabilities: Float array of shape `(n, classes)`, of a classifier; logits do as well.
         labels: Int array of shape `(n,)`, what the images were to show.
@@ -171,6 +190,11 @@ def neighbourhood_scores(features, reference, precision_k=3, coverage_k=5):
 
     The values depend on the network and on the numbers of images: compare sets of equal size, usually 10,000 to 50,000
     images.
+
+    Example:
+
+    >>> evaluation.neighbourhood_scores(features[:30], features[:30])["precision"]
+    1.0
 
     Args:
         features, reference: Float arrays of shape `(n, dim)` and `(m, dim)`.
@@ -265,6 +289,10 @@ def inception_score(probabilities, splits=10):
     It is high when the classifier is sure of each image and the images are of many classes. Without a reference, it
     doesn't notice when all images of a class are the same. It may be called Inception score only for the original
     classifier, FID's own Inception network. It rises with the number of images; 50,000 are usual.
+
+    Example:
+
+    >>> scores = evaluation.inception_score(np.eye(3)[np.arange(30) % 3], splits=1)
 
     Args:
         probabilities: Float array of shape `(n, classes)` of values in [0, 1], with rows that sum to 1.

@@ -39,10 +39,9 @@ class FIDInception(keras.Model):
 
     Example:
 
-    >>> network = FIDInception("pt_inception-2015-12-05-6726825d.pth")
-    >>> outputs = network.predict(images, batch_size=32)         # uint8, (num_images, 64, 64, 3)
-    >>> outputs["features"].shape, network.is_fid
-    ((num_images, 2048), True)
+    >>> network = evaluation.FIDInception("pt_inception-2015-12-05-6726825d.pth")                       # doctest: +SKIP
+    >>> network.predict(pictures, batch_size=32)["features"].shape, network.is_fid                      # doctest: +SKIP
+    ((1000, 2048), True)
 
     Args:
         weights: Path of the PyTorch file that pytorch-fid and torch-fidelity share, or of an `.npz` file with the same

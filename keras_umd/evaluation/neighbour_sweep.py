@@ -20,11 +20,9 @@ class KNNSweep(Probe):
 
     Example:
 
-    >>> probe = KNNSweep(ks=(5, 20, 100), temperatures=(0.04, 0.07))
-    >>> probe.accuracies((train_features, train_labels), (test_features, test_labels))
-    [0.93]
-    >>> probe.chosen
-    (5, 0.04)
+    >>> probe = evaluation.KNNSweep(ks=(5, 10), temperatures=(0.04, 0.07))
+    >>> accuracies = probe.accuracies((features[:45], feature_labels[:45]), (features[45:], feature_labels[45:]))
+    >>> k, temperature = probe.chosen                              # on a part of the training features
 
     Args:
         ks: List of positive integers, the numbers of neighbours. Those above the number of images are left out.

@@ -63,10 +63,10 @@ class Reference:
 
     Example:
 
-    >>> network = FIDInception("pt_inception-2015-12-05-6726825d.pth")
-    >>> images = data.from_folder("val", image_size=256, batch_size=64, labels=False, training=False)
-    >>> Reference.of(network, images).save("val.npz")
-    >>> reference = Reference.load("val.npz")
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> reference.save("reference.npz")
+    >>> reference = evaluation.Reference.load("reference.npz")
 
     Attributes:
         mean, covariance: Float64 arrays `(dim,)` and `(dim, dim)`.

@@ -41,7 +41,7 @@ def evaluate_representation(
 
     Example:
 
-    >>> print(evaluate_representation(model, {"digits": (train, test)}))
+    >>> print(evaluation.evaluate_representation(model, {"digits": (train, test)}))                     # doctest: +SKIP
     | data   | best k-NN accuracy | linear accuracy | efficient probe accuracy |
     | ------ | ------------------ | --------------- | ------------------------ |
     | digits | 0.978              | 0.981           | 0.986                    |

@@ -24,6 +24,13 @@ SHORT = 12  # digits of a hash
 class Result:
     """One number, with a card that records what was measured, how, and of what.
 
+    Example:
+
+    >>> result = evaluation.Result("accuracy", 0.912, {"shots": 10}, {"model": "mine"}, deviation=0.004)
+    >>> print(result)
+    0.912 +- 0.004
+    >>> result.save("card.json")
+
     Args:
         metric: String, such as `"fid"` or `"10-shot accuracy"`.
         value: Float.
@@ -130,8 +137,10 @@ def mean_of(results) -> Result:
 
     Example:
 
-    >>> mean_of([evaluate_features(encoder, (train, test))[0]["10-shot accuracy"] for encoder in encoders])
-    Result(metric='10-shot accuracy', value=0.912, ..., deviation=0.004)
+    >>> seeds = {0: 0.90, 1: 0.92}
+    >>> results = [evaluation.Result("accuracy", seeds[seed], {"shots": 10}, {"seed": seed}) for seed in seeds]
+    >>> print(evaluation.mean_of(results))
+    0.910 +- 0.014
 
     Args:
         results: List of `Result`.
@@ -173,6 +182,11 @@ def describe_optimizer(optimizer):
 def versions():
     """Versions of the packages, the device, and the date: what every card records of the process.
 
+    Example:
+
+    >>> sorted(evaluation.versions())
+    ['backend', 'date', 'device', 'keras', 'keras_umd', 'python']
+
     Returns:
         Dictionary of strings.
     """
@@ -205,6 +219,15 @@ class Table(list):
     """A list of rows, dictionaries from columns to values, some of which are `Result`s.
 
     It is shown as Markdown by `print` and in a console, and as an HTML table in a notebook.
+
+    Example:
+
+    >>> table = evaluation.Table([{"layer": 1, "loss": 0.5}, {"layer": 2, "loss": 0.25}])
+    >>> table
+    | layer | loss |
+    | ----- | ---- |
+    | 1     | 0.5  |
+    | 2     | 0.25 |
     """
 
     @property

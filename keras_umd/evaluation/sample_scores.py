@@ -29,6 +29,12 @@ FEWEST_IMAGES = {"inception_score": SPLITS, "kernel": 2, "neighbourhoods": 1 + m
 def evaluate_images(images, reference, network, metrics=None, *, subject=None, batch_size=64, verbose=True):
     """Score images.
 
+    Example:
+
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> scores = evaluation.evaluate_images(images[:12], reference, network, ["frechet"], verbose=False)
+
     Args:
         images: String, the path of an `.npz` file or of a folder of PNG files as `generate_to` writes them, which are
             compared with their checksums; or as in `extract`. They are read in batches and never all in memory.
@@ -91,8 +97,12 @@ def evaluate_generator(
 
     Example:
 
-    >>> scores = evaluate_generator(model, reference, network, num_images=10_000, num_steps=50, guidance=1.5)
-    >>> print(scores["fid"].line())
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> settings = {"metrics": ["frechet", "neighbourhoods"], "num_steps": 4, "verbose": False}
+    >>> scores = evaluation.evaluate_generator(model, reference, network, 12, **settings)
+    >>> print(scores["precision"].line())
+    precision ... | ...
 
     Args:
         model: `UMD`. A latent one needs an `autoencoder`.
@@ -138,8 +148,11 @@ def sweep_generation(
 
     Example:
 
-    >>> table = sweep_generation(model, reference, network, num_steps=(20, 50), guidance=(1.0, 1.5, 2.0))
-    >>> table.best("fid", smallest=True)
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> settings = {"num_steps": (2, 4), "guidance": (1.0, 2.0)}
+    >>> table = evaluation.sweep_generation(model, reference, network, num_images=12, **settings)       # doctest: +SKIP
+    >>> table.best("frechet_distance", smallest=True)                                                   # doctest: +SKIP
 
     Args:
         model, reference, network, num_images, metrics: As in `evaluate_generator`.

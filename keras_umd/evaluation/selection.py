@@ -40,6 +40,11 @@ REMEDY = "Delete it, and the sweep begins anew"
 class Selection:
     """What `select` found.
 
+    Example:
+
+    >>> selection = evaluation.select(model, reference, network, guidance=[1.0, 2.0], labels=labels)    # doctest: +SKIP
+    >>> model.generate([0, 1, 2], **selection.sampling)                                               # doctest: +SKIP
+
     Attributes:
         sampling: Dictionary, the best settings, as `model.generate(labels, **selection.sampling)`.
         result: `Result` of the best settings with many images; its card has all settings.
@@ -87,10 +92,12 @@ def select(
 
     Example:
 
-    >>> found = select(model, reference, network, path="runs/a/selection.json", num_steps=50)
-    >>> found.sampling
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> found = evaluation.select(model, reference, network, path="selection.json", num_steps=50)       # doctest: +SKIP
+    >>> found.sampling                                                                                  # doctest: +SKIP
     {'weights': 0.9998, 'guidance': Interval(scale=2.5, low=0.0, high=9.0), 'num_steps': 50}
-    >>> model.generate([207, 360], **found.sampling)
+    >>> model.generate([0, 1, 2], **found.sampling)                                                     # doctest: +SKIP
 
     Args:
         model, reference, network: As in `evaluate_generator`.

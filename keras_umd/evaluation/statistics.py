@@ -25,6 +25,14 @@ class FeatureStatistics:
     distance = gaussian_distance(statistics.mean, statistics.covariance, reference_mean, reference_covariance)
     ```
 
+    Example:
+
+    >>> statistics = evaluation.FeatureStatistics(dim=16)
+    >>> for batch in (features[:30], features[30:]):
+    ...     statistics.update(batch)
+    >>> statistics.mean.shape, statistics.covariance.shape
+    ((16,), (16, 16))
+
     Args:
         dim: Positive integer, the features of an image.
     """
@@ -158,6 +166,10 @@ def rank_me(features):
 
     It lies between 1, for features of one direction, and the smaller of n and dim. A fall during training shows a
     collapse; the paper uses 25,600 images.
+
+    Example:
+
+    >>> rank = evaluation.rank_me(features)                       # at most 16, the width of these features
 
     Args:
         features: Float array of shape `(n, dim)`.

@@ -22,9 +22,9 @@ def extract_tokens(encoder, dataset, directory=None, batch_size=256, *, verbose=
 
     Example:
 
-    >>> train = extract_tokens(model.feature_extractor(pooling=None), (images, labels), "tokens/train")
-    >>> train.features.shape
-    (50000, 256, 768)
+    >>> tokens = evaluation.extract_tokens(model.feature_extractor(pooling=None), (images, labels), "tokens/train")
+    >>> tokens.features.shape
+    (24, 16, 32)
 
     Args:
         encoder: Keras model from images to tokens `(batch, patches, dim)`: `model.feature_extractor(pooling=None)`.
@@ -67,6 +67,12 @@ def extract_tokens(encoder, dataset, directory=None, batch_size=256, *, verbose=
 
 def load_tokens(directory, verify=True):
     """The tokens that `extract_tokens` wrote, as a view of their file.
+
+    Example:
+
+    >>> evaluation.extract_tokens(model.feature_extractor(pooling=None), (images, labels), "tokens")
+    >>> evaluation.load_tokens("tokens").features.shape
+    (24, 16, 32)
 
     Args:
         directory: String or path.

@@ -49,6 +49,11 @@ class _Features:
 class TrackProbe(_Features):
     """Accuracies of probes on labelled images that the training doesn't see.
 
+    Example:
+
+    >>> probe = evaluation.TrackProbe((train, test), evaluation.FewShotProbe(shots=2))
+    >>> monitor = keras_umd.callbacks.Monitor("runs/umd", probe, tensorboard=False)
+
     Args:
         data, probes: As in `evaluate_features`. A few thousand images are enough for the trend. Of a dictionary, the
             names of the results are `"data/probe"`.
@@ -78,6 +83,10 @@ class TrackProbe(_Features):
 class TrackRank(_Features):
     """RankMe of the features of some images, without labels, which falls when they collapse (see `rank_me`).
 
+    Example:
+
+    >>> monitor = keras_umd.callbacks.Monitor("runs/umd", evaluation.TrackRank(images), tensorboard=False)
+
     Args:
         images: As in `extract`.
         batch_size: Integer, for arrays.
@@ -99,6 +108,13 @@ class TrackRank(_Features):
 class TrackGeneration:
     """Fréchet distance, or other scores, of few samples in few steps: for the trend, not to report.
 
+    Example:
+
+    >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="features")])
+    >>> reference = evaluation.Reference.of(network, images)
+    >>> track = evaluation.TrackGeneration(reference, network, num_images=8, num_steps=3)
+    >>> monitor = keras_umd.callbacks.Monitor("runs/umd", track, tensorboard=False)
+
     Args:
         reference, network, num_images, metrics, **options: As in `evaluate_generator`. By default 20 steps of
             DPM-Solver++, the same noise each time.
@@ -119,6 +135,11 @@ class TrackGeneration:
 
 class DrawSamples:
     """A grid of samples, from the same noise each time.
+
+    Example:
+
+    >>> draw = evaluation.DrawSamples(4, num_steps=5, labels=[0, 1, 2, 0])
+    >>> callbacks = [keras_umd.callbacks.Monitor("runs/umd", draw, tensorboard=False)]
 
     Args:
         num_images: Integer. From a model with classes, image i is of class i modulo their number.
@@ -146,6 +167,12 @@ class DrawSamples:
 
 class DrawReconstructions:
     """Images, masked images and reconstructions; the same masks each time.
+
+    Example:
+
+    >>> draw = evaluation.DrawReconstructions(images[:4], scale=4)
+    >>> draw(model)["reconstructions"].shape                      # a Monitor calls it while the model trains
+    (100, 133, 3)
 
     Args:
         images: uint8 array `(n, height, width, channels)`.

@@ -36,11 +36,12 @@ class Autoencoder:
 
     Example:
 
-    >>> autoencoder = Autoencoder(encoder, decoder, name="my_autoencoder", scale=1.0, downsampling=4)
-    >>> mean, std = autoencoder.encode(images)                  # uint8, (batch, 64, 64, 3)
-    >>> latents = autoencoder.sample(mean, std, seed=0)         # (batch, 16, 16, 4)
-    >>> autoencoder.decode(latents).shape
-    (batch, 64, 64, 3)
+    >>> encoder = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(8, 4, strides=4)])  # mean, log-variance
+    >>> decoder = keras.Sequential([keras.Input((2, 2, 4)), keras.layers.Conv2DTranspose(3, 4, strides=4)])
+    >>> autoencoder = latents.Autoencoder(encoder, decoder, name="mine", scale=1.0, downsampling=4)
+    >>> mean, std = autoencoder.encode(np.zeros((24, 8, 8, 3), "uint8"))
+    >>> autoencoder.decode(autoencoder.sample(mean, std, seed=0)).shape
+    (24, 8, 8, 3)
 
     Args:
         encoder: Keras model, float images in [-1, 1] to mean and log-variance, concatenated along the channels.
@@ -185,6 +186,11 @@ class StableDiffusionAutoencoder(Autoencoder):
     """The autoencoder of Stable Diffusion 1 from keras-cv: 8 times smaller, 4 channels, 84 million weights.
 
     It computes in float32, whatever the global policy.
+
+    Example:
+
+    >>> autoencoder = latents.StableDiffusionAutoencoder()                                              # doctest: +SKIP
+    >>> latents.cache_latents("latents", dataset, autoencoder)                                          # doctest: +SKIP
 
     Args:
         weights: `"stable_diffusion"`, which keras-cv downloads once (335 MB); a pair of paths `(encoder, decoder)` of

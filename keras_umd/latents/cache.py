@@ -37,11 +37,11 @@ def cache_latents(dataset, autoencoder, directory, *, views=1, flip=True, verbos
 
     Example:
 
-    >>> images = keras_umd.data.from_folder("imagenet/train", image_size=256, batch_size=64, training=False)
-    >>> keras_umd.latents.cache_latents(images, StableDiffusionAutoencoder(), "imagenet_latents")
-    >>> model = keras_umd.UMD.from_preset("umd_large_patch2_latent32")
-    >>> model.compile("adamw")
-    >>> model.fit(keras_umd.latents.from_latents("imagenet_latents", batch_size=1024, labels=False), epochs=400)
+    >>> settings = {"image_size": 256, "batch_size": 64, "training": False}
+    >>> pictures = keras_umd.data.from_folder("imagenet/train", **settings)                             # doctest: +SKIP
+    >>> latents.cache_latents(pictures, latents.StableDiffusionAutoencoder(), "imagenet_latents")       # doctest: +SKIP
+    >>> model = keras_umd.UMD.from_preset("umd_large_patch2_latent32")                                  # doctest: +SKIP
+    >>> model.fit(latents.from_latents("imagenet_latents", batch_size=1024, labels=False))              # doctest: +SKIP
 
     Args:
         dataset: `keras_umd.data.ImageDataset` with every image in each epoch, and in the same order: of evaluation data

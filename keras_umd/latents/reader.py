@@ -42,6 +42,11 @@ def from_latents(
     In training, one view of each image is chosen at random, mirrored or not, and its latent is drawn in the step, on
     the device. In evaluation it is the mean of the first view.
 
+    Example:
+
+    >>> dataset = latents.from_latents("latents", batch_size=256)                                       # doctest: +SKIP
+    >>> model.fit(dataset, epochs=80)                                                                   # doctest: +SKIP
+
     Args:
         directory: String or path.
         batch_size: Integer, of this host.

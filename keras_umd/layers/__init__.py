@@ -6,6 +6,7 @@ from keras_umd.layers.masking import RandomMasking, restore, split_by_score, tak
 from keras_umd.layers.norms import RMSNorm
 from keras_umd.layers.patches import PatchEmbedding, PatchHead, patchify, unpatchify
 from keras_umd.layers.stack import BlockStack
+from keras_umd.layers.timesteps import Timesteps
 from keras_umd.layers.transformer import LayerNorm, Modulations, SelfAttention, TransformerBlock
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "RandomMasking",
     "SelfAttention",
     "TimestepEmbedding",
+    "Timesteps",
     "TransformerBlock",
     "patchify",
     "restore",

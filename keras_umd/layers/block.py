@@ -2,12 +2,30 @@
 
 import keras
 
-from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_numbers, check_one_of
+from keras_umd.layers.timesteps import as_timesteps
+from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_numbers, check_one_of, require
 from keras_umd.utils.configurable import Configurable, revive
 
 NORMS = ("layer", "rms")
-MLPS = ("gelu", "swiglu")
-CLS_TO_DECODER = ("mean", "all")
+MLPS = ("gelu", "exact_gelu", "swiglu")
+POSITIONS = ("learned", "sincos")
+CLS_TO_DECODER = ("mean", "all", "none")
+LABELS = ("mlp", "table")
+ENCODER_NORMS = ("plain", "adaln", None)
+HEAD_BIASES = ("channel", "patch")
+DECODER_POSITIONS = ("all", "masked")
+IN_CONTEXT_OF = ("condition", "label")
+# What a config names only where it is set, so that files and fingerprints of before stay as they are.
+OPTIONAL = {
+    "affine": True,
+    "mlp_epsilon": None,
+    "timesteps": None,
+    "labels": "mlp",
+    "in_context_of": "condition",
+    "encoder_norm": "plain",
+    "decoder_positions": "all",
+    "head_bias": "channel",
+}
 MAX_TOKENS = 10_000  # each is a vector of the width
 MAX_WIDTH = 1_000_000
 
@@ -23,8 +41,9 @@ class Block(Configurable):
 
     Example:
 
-    >>> model = keras_umd.UMD(block=keras_umd.layers.Block.modern(registers=4))
-    >>> deeper = BlockStack(num_layers=24, num_heads=16, block=Block(qk_norm=True))
+    >>> sizes = {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, block=layers.Block.modern(registers=4))
+    >>> deeper = layers.BlockStack(num_layers=24, num_heads=16, block=layers.Block(qk_norm=True))
 
     Args:
         qk_norm: Bool. RMSNorm of the queries and the keys of each head, before any rotation (Dehghani et al., 2023):
@@ -33,17 +52,35 @@ class Block(Configurable):
         rope: Bool. Rotary positions (Su et al., 2021) by the patch's place along each space axis, which share the pairs
             of a head. Class tokens, registers and tokens of the condition aren't rotated.
         rope_theta: Float, greater than 1. The longest period of a rotation is below `2 pi rope_theta` patches.
-        mlp: `"gelu"`, or `"swiglu"` (Shazeer, 2020) of two thirds of the width: as many weights and FLOPs.
+        epsilon: Float in [0, 1], added to the variance, or the mean square, by every `norm`.
+        mlp: `"gelu"`, approximated by a hyperbolic tangent; `"exact_gelu"`, with the error function, as ViT, MAE and
+            DINOv2 have it; or `"swiglu"` (Shazeer, 2020) of two thirds of the width: as many weights and FLOPs.
+        layer_scale: Float or `None`. Each branch is multiplied by a learned vector that starts at this number (CaiT;
+            Touvron et al., 2021; DINOv2 from 1e-5).
         value_residual: Bool. The values of attention are mixed with those of the first block, by a weight that each
             block learns from 0.5 (Zhou et al., 2024).
+        positions: `"learned"`, or `"sincos"` for sines and cosines of the place along each axis that stay as they are
+            (MAE, DiT), in encoder and decoder.
         registers: Integer, at least 0. Learned tokens beside the others, in encoder and decoder (Darcet et al., 2023).
         in_context: Integer, at least 0. Copies of the condition, each with a learned position, that join from a third
             of the encoder's depth on, and in all of the decoder (JiT; Li and He, 2025).
         bottleneck: Integer or `None`. Patches are embedded by way of so many numbers, without bias (JiT).
-        cls_to_decoder: `"mean"`, where the class tokens reach the decoder as one, or `"all"` (Pixio; 2025), where each
-            does: only then do several of them learn different things. `num_cls_tokens` is the model's, 8 in Pixio.
+        cls_to_decoder: `"mean"`, where the class tokens reach the decoder as one, `"all"` (Pixio; 2025), where each
+            does: only then do several of them learn different things. `num_cls_tokens` is the model's, 8 in Pixio. Or
+            `"none"`, where the decoder gets the patches alone (VideoMAE, DiT).
         self_conditioning: Bool. The representation is added to the condition of the decoder, by a linear map that
             starts at zero (DDAE++; Xiang et al., 2025).
+        affine: Bool. Whether LayerNorms have a scale and an offset of their own; DiT's have those of the condition.
+        mlp_epsilon: Float in [0, 1], or `None` for `epsilon`, of the norm before the MLP; diffusers' DiT has 1e-5.
+        timesteps: `Timesteps`, how the network is told the timestep, or `None` for the paper's way.
+        labels: `"mlp"`, where an MLP follows the table of labels, or `"table"` for the table alone (DiT).
+        in_context_of: `"condition"`, or `"label"` for tokens in context that are copies of the label's embedding alone,
+            as in JiT. It needs `conditioning="adaln_zero"` and classes.
+        encoder_norm: The norm between the encoder and the decoder: `"plain"`, the paper's; `"adaln"`, one that the
+            condition shifts and scales (MaskDiT); `None` for none, where both are parts of one stack (DiT).
+        decoder_positions: `"all"`, or `"masked"`, where the decoder adds positions to its mask tokens alone: those of
+            the other tokens are then the encoder's (DiT).
+        head_bias: `"channel"`, or `"patch"` for a bias for each value of a patch (DiT).
     """
 
     def __init__(
@@ -60,11 +97,25 @@ class Block(Configurable):
         bottleneck=None,
         cls_to_decoder="mean",
         self_conditioning=False,
+        epsilon=1e-6,
+        layer_scale=None,
+        positions="learned",
+        affine=True,
+        mlp_epsilon=None,
+        timesteps=None,
+        labels="mlp",
+        in_context_of="condition",
+        encoder_norm="plain",
+        decoder_positions="all",
+        head_bias="channel",
     ):
         check_bools(qk_norm=qk_norm, rope=rope, value_residual=value_residual, self_conditioning=self_conditioning)
         check_one_of(NORMS, norm=norm)
         check_one_of(MLPS, mlp=mlp)
         check_one_of(CLS_TO_DECODER, cls_to_decoder=cls_to_decoder)
+        check_one_of(POSITIONS, positions=positions)
+        check_numbers("[0, 1]", epsilon=epsilon)
+        check_numbers("[-1e6, 1e6]", optional=True, layer_scale=layer_scale)
         check_numbers("(1, 1e9]", rope_theta=rope_theta)
         check_integers(0, MAX_TOKENS, registers=registers, in_context=in_context)
         check_integers(1, MAX_WIDTH, optional=True, bottleneck=bottleneck)
@@ -79,6 +130,38 @@ class Block(Configurable):
         self.bottleneck = None if bottleneck is None else int(bottleneck)
         self.cls_to_decoder = str(cls_to_decoder)
         self.self_conditioning = bool(self_conditioning)
+        self.epsilon = float(epsilon)
+        self.layer_scale = None if layer_scale is None else float(layer_scale)
+        self.positions = str(positions)
+        self._set_condition(affine, mlp_epsilon, timesteps, labels, in_context_of)
+        self._set_surroundings(encoder_norm, decoder_positions, head_bias)
+
+    def _set_surroundings(self, encoder_norm, decoder_positions, head_bias):
+        check_one_of(ENCODER_NORMS, encoder_norm=encoder_norm)
+        check_one_of(DECODER_POSITIONS, decoder_positions=decoder_positions)
+        check_one_of(HEAD_BIASES, head_bias=head_bias)
+        self.encoder_norm = encoder_norm
+        self.decoder_positions = str(decoder_positions)
+        self.head_bias = str(head_bias)
+
+    def _set_condition(self, affine, mlp_epsilon, timesteps, labels, in_context_of):
+        check_bools(affine=affine)
+        check_numbers("[0, 1]", optional=True, mlp_epsilon=mlp_epsilon)
+        check_one_of(LABELS, labels=labels)
+        check_one_of(IN_CONTEXT_OF, in_context_of=in_context_of)
+        require(affine or self.norm == "layer", "RMSNorm always has its scale.", affine=affine, norm=self.norm)
+        require(
+            in_context_of == "condition" or (self.in_context and not self.self_conditioning),
+            "Copies of the label are the tokens in context, `in_context`, and go without `self_conditioning`.",
+            in_context_of=in_context_of,
+            in_context=self.in_context,
+            self_conditioning=self.self_conditioning,
+        )
+        self.affine = bool(affine)
+        self.mlp_epsilon = None if mlp_epsilon is None else float(mlp_epsilon)
+        self.timesteps = as_timesteps(timesteps)
+        self.labels = str(labels)
+        self.in_context_of = str(in_context_of)
 
     @classmethod
     def modern(cls, **settings):
@@ -105,6 +188,14 @@ class Block(Configurable):
     def replaced(self, **settings):
         """The same settings but for those given."""
         return type(self)(**{**self.get_config(), **settings})
+
+    def without_tokens(self):
+        """The same settings without added tokens, for a stack of no blocks: they would be weights without a use."""
+        return self.replaced(registers=0, in_context=0, in_context_of="condition")
+
+    def get_config(self):
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in OPTIONAL or value != OPTIONAL[name]}
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()

@@ -35,6 +35,9 @@ class CrossAttention(SelfAttention):
         Float tensor of the shape of `tokens`.
     """
 
+    def build(self, tokens_shape, context_shape):
+        self._build_projections(tokens_shape, context_shape)
+
     # The other arguments are those with which a block calls its attention.
     def call(self, tokens, context, num_outputs=None, return_value=False, lengths=None):
         query = self._heads(project(self.query, tokens))  # (batch, queries, heads, head_dim)

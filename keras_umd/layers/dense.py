@@ -19,8 +19,8 @@ class Dense(keras.layers.Dense):
 
     @property
     def lora_scale(self):
-        """The factor of the product of the LoRA factors."""
-        return self.lora_alpha / self.lora_rank
+        """The factor of the product of the LoRA factors; 0 without them, as PyTorch's tracer reads every property."""
+        return self.lora_alpha / self.lora_rank if self.lora_rank else 0.0
 
     def quantize(self, mode=None, type_check=True, config=None):
         """As of `keras.layers.Dense`, which refuses its subclasses."""

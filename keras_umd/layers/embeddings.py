@@ -6,11 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_umd.layers.block import POSITIONS
 from keras_umd.layers.dense import Dense
+from keras_umd.layers.sincos import sincos_table
 from keras_umd.layers.symbolic import BaseLayer
+from keras_umd.layers.timesteps import as_timesteps
 from keras_umd.utils.checks import (
+    check_bools,
     check_integers,
     check_numbers,
+    check_one_of,
     check_positive_integers,
     check_tensors,
     is_list,
@@ -23,7 +28,7 @@ from keras_umd.utils.seeds import check_seed, seed_generator
 
 @keras.saving.register_keras_serializable("keras_umd")
 class PositionEmbedding(BaseLayer):
-    """Adds a learned vector for each place in the grid of patches.
+    """Adds a vector for each place in the grid of patches, learned or of sines and cosines.
 
     Example:
 
@@ -33,6 +38,7 @@ class PositionEmbedding(BaseLayer):
     Args:
         grid: Tuple of integers, the number of patches along each of one to four space axes: `(rows, columns)` of an
             image, `(length,)` of a sequence.
+        kind: `"learned"`, or `"sincos"` for sines and cosines that aren't trained, as MAE and DiT have them.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -43,19 +49,28 @@ class PositionEmbedding(BaseLayer):
         Float tensor of the shape of `tokens`.
     """
 
-    def __init__(self, grid, **kwargs):
+    def __init__(self, grid, kind="learned", **kwargs):
         super().__init__(**kwargs)
+        check_one_of(POSITIONS, kind=kind)
         self.grid = checked_grid(grid)
+        self.kind = str(kind)
         self.num_patches = math.prod(self.grid)
 
     def build(self, tokens_shape, indices_shape=None):
         self.positions = self.add_weight(
             shape=(self.num_patches, tokens_shape[-1]),
-            # The authors' choice: the spread follows the number of patches, not the width.
-            initializer=keras.initializers.RandomNormal(stddev=self.num_patches**-0.5),
+            initializer=self._initializer(tokens_shape[-1]),
+            trainable=self.kind == "learned",
             autocast=False,
             name="positions",
         )
+
+    def _initializer(self, dim):
+        if self.kind == "sincos":  # of a weight, since files of other codebases have their own
+            table = sincos_table(self.grid, dim)
+            return lambda shape, dtype: ops.convert_to_tensor(table, dtype)
+        # The authors' choice: the spread follows the number of patches, not the width.
+        return keras.initializers.RandomNormal(stddev=self.num_patches**-0.5)
 
     def call(self, tokens, indices=None):
         require(
@@ -104,17 +119,20 @@ def checked_grid(grid, num_axes=None):
 class _TwoLayerEmbedding(BaseLayer):
     """Dense, SiLU, Dense: what follows the sinusoid of a timestep and the table row of a label alike."""
 
-    def __init__(self, hidden_dim, **kwargs):
+    def __init__(self, hidden_dim, widths=None, **kwargs):
         # Timesteps must not be rounded: in bfloat16 only 507 of 1001 stay distinct.
         super().__init__(autocast=False, **kwargs)
         hidden_dim = self.hidden_dim = int(hidden_dim)
+        self._widths = (hidden_dim, 2 * hidden_dim) if widths is None else widths  # of the input, and of the layer
+        if not self._widths:
+            return
         options = {"kernel_initializer": "lecun_normal", "dtype": self.dtype_policy}
-        self.hidden = Dense(2 * hidden_dim, activation="silu", name="hidden", **options)
+        self.hidden = Dense(self._widths[1], activation="silu", name="hidden", **options)
         self.output_projection = Dense(hidden_dim, name="output_projection", **options)
 
     def build(self, input_shape):
-        self.hidden.build((None, self.hidden_dim))
-        self.output_projection.build((None, 2 * self.hidden_dim))
+        self.hidden.build((None, self._widths[0]))
+        self.output_projection.build((None, self._widths[1]))
 
     def project(self, vectors):
         return self.output_projection(self.hidden(ops.cast(vectors, self.compute_dtype)))
@@ -137,6 +155,7 @@ class TimestepEmbedding(_TwoLayerEmbedding):
 
     Args:
         hidden_dim: Integer, even and at least 4. Width of the embedding.
+        timesteps: `Timesteps`, the sinusoid of another codebase, and an MLP of the model's width, or `None`.
 
     Call arguments:
         timesteps: Int or float tensor of shape `(batch,)`, 0 for no noise.
@@ -145,10 +164,15 @@ class TimestepEmbedding(_TwoLayerEmbedding):
         Float tensor of shape `(batch, hidden_dim)`.
     """
 
-    def __init__(self, hidden_dim, **kwargs):
+    def __init__(self, hidden_dim, timesteps=None, **kwargs):
         check_integers(4, hidden_dim=hidden_dim)
         require(hidden_dim % 2 == 0, "`hidden_dim` must be even and at least 4.", hidden_dim=hidden_dim)
-        super().__init__(hidden_dim, **kwargs)
+        timesteps = as_timesteps(timesteps)
+        super().__init__(hidden_dim, None if timesteps is None else (timesteps.width, int(hidden_dim)), **kwargs)
+        self.timesteps = timesteps
+        if timesteps is not None:
+            self._frequencies = timesteps.frequencies()
+            return
         half = self.hidden_dim // 2
         # Made in float64: a float32 exponent is off by 4e-5 at timestep 1000.
         self._frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / (half - 1)).astype("float32")
@@ -157,9 +181,14 @@ class TimestepEmbedding(_TwoLayerEmbedding):
         return self.project(self.sinusoid(timesteps))  # (batch, hidden_dim)
 
     def sinusoid(self, timesteps):
-        """Sines, then cosines, of `timesteps` `(batch,)` at all frequencies: `(batch, hidden_dim)`, float32."""
-        angles = ops.cast(timesteps, "float32")[:, None] * ops.convert_to_tensor(self._frequencies)
-        return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
+        """Sines and cosines of `timesteps` `(batch,)` at all frequencies: `(batch, hidden_dim or width)`, float32."""
+        own, timesteps = self.timesteps, ops.cast(timesteps, "float32")
+        if own is not None:
+            timesteps = own.scale * timesteps + own.offset
+            timesteps = timesteps if own.least is None else ops.maximum(timesteps, own.least)
+        angles = timesteps[:, None] * ops.convert_to_tensor(self._frequencies)
+        parts = [ops.sin(angles), ops.cos(angles)]
+        return ops.concatenate(parts[::-1] if own is not None and own.cosines_first else parts, axis=-1)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -177,6 +206,7 @@ class LabelEmbedding(_TwoLayerEmbedding):
         dropout: Float in [0, 1). Share of the labels replaced by the null label in training, where the call does not
             say which.
         seed: Integer or `None`, for that choice.
+        mlp: Bool. Whether an MLP follows the table; in DiT there is none.
 
     Call arguments:
         labels: Int tensor of shape `(batch,)`, values in `[0, num_classes]`.
@@ -187,10 +217,12 @@ class LabelEmbedding(_TwoLayerEmbedding):
         Float tensor of shape `(batch, hidden_dim)`.
     """
 
-    def __init__(self, num_classes, hidden_dim, dropout=0.0, seed=None, **kwargs):
+    def __init__(self, num_classes, hidden_dim, dropout=0.0, seed=None, mlp=True, **kwargs):
         check_positive_integers(num_classes=num_classes, hidden_dim=hidden_dim)
         check_numbers("[0, 1)", dropout=dropout)
-        super().__init__(hidden_dim, **kwargs)
+        check_bools(mlp=mlp)
+        super().__init__(hidden_dim, None if mlp else (), **kwargs)
+        self.mlp = bool(mlp)
         self.num_classes = int(num_classes)
         self.dropout = dropout
         self.seed = seed
@@ -204,7 +236,8 @@ class LabelEmbedding(_TwoLayerEmbedding):
             autocast=False,  # as for positions
             name="table",
         )
-        super().build(labels_shape)
+        if self.mlp:
+            super().build(labels_shape)
 
     def call(self, labels, drop=None, training=False):
         labels = ops.cast(labels, "int32")
@@ -212,7 +245,8 @@ class LabelEmbedding(_TwoLayerEmbedding):
             drop = keras.random.uniform(ops.shape(labels), seed=self.seed_generator) < self.dropout
         if drop is not None:
             labels = ops.where(drop, self.num_classes, labels)
-        return self.project(ops.take(self.table, labels, axis=0))  # (batch, hidden_dim)
+        vectors = ops.take(self.table, labels, axis=0)  # (batch, hidden_dim)
+        return self.project(vectors) if self.mlp else ops.cast(vectors, self.compute_dtype)
 
     def compute_output_shape(self, labels_shape, drop_shape=None):
         return (*labels_shape, self.hidden_dim)

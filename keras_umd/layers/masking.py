@@ -28,6 +28,12 @@ def num_visible(num_patches, mask_ratio):
 def split_by_score(scores, mask_ratio):
     """Choose the visible patches: those with the smallest scores; with uniform ones, a random subset (MAE, section 3).
 
+    Example:
+
+    >>> visible, masked = layers.split_by_score(np.random.uniform(size=(2, 16)).astype("float32"), 0.75)
+    >>> visible.shape, masked.shape
+    ((2, 4), (2, 12))
+
     Args:
         scores: Float tensor of shape `(batch, num_patches)`.
         mask_ratio: Float in [0, 1). Share of the patches to mask.
@@ -50,7 +56,13 @@ def split_at(scores, visible):
 
 
 def take_tokens(tokens, indices):
-    """Gather tokens `(batch, num_patches, dim)` by `indices`, `(batch, n)`: `(batch, n, dim)`."""
+    """Gather tokens `(batch, num_patches, dim)` by `indices`, `(batch, n)`: `(batch, n, dim)`.
+
+    Example:
+
+    >>> layers.take_tokens(np.ones((2, 16, 8)), np.array([[0, 3], [5, 1]])).shape
+    (2, 2, 8)
+    """
     check_tensors(3, tokens=tokens)
     check_tensors(2, types=("int",), indices=indices)
     return ops.take_along_axis(tokens, indices[:, :, None], axis=1)
@@ -58,6 +70,13 @@ def take_tokens(tokens, indices):
 
 def restore(tokens, visible, masked):
     """Put tokens that come in the order visible, masked back into the order of their patches.
+
+    Example:
+
+    >>> visible, masked = layers.split_by_score(np.random.uniform(size=(2, 16)).astype("float32"), 0.75)
+    >>> tokens = np.concatenate([np.ones((2, 4, 8)), np.zeros((2, 12, 8))], axis=1)    # the visible ones first
+    >>> layers.restore(tokens, visible, masked).shape                                  # in the order of the patches
+    (2, 16, 8)
 
     Args:
         tokens: Tensor of shape `(batch, num_patches, dim)`.

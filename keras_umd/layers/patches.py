@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.layers.block import MAX_WIDTH
+from keras_umd.layers.block import HEAD_BIASES, MAX_WIDTH
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import Modulations, build_modulation, modulation_of
@@ -58,6 +58,11 @@ def patch_grid(image_shape, patch_size):
 def patchify(images, patch_size):
     """Cut images into patches, in row-major order.
 
+    Example:
+
+    >>> layers.patchify(images, (2, 2)).shape
+    (24, 16, 4)
+
     Args:
         images: Tensor of shape `(batch, *space, channels)`, with one to four space axes.
         patch_size: Integer or a tuple of integers, one for each space axis.
@@ -81,6 +86,12 @@ def patchify(images, patch_size):
 
 def unpatchify(patches, patch_size, grid):
     """Put patches together to images; the inverse of `patchify`.
+
+    Example:
+
+    >>> patches = layers.patchify(images, (2, 2))
+    >>> bool(np.all(ops.convert_to_numpy(layers.unpatchify(patches, (2, 2), (4, 4))) == images))
+    True
 
     Args:
         patches: Tensor of shape `(batch, prod(grid), prod(patch_size) * channels)`.
@@ -200,6 +211,7 @@ class PatchHead(BaseLayer):
         patch_size: Tuple of integers, one for each space axis; an integer stands for two equal ones.
         channels: Integer. Values predicted for each pixel.
         conditioning: `"adaln_zero"`, where the condition shifts and scales the tokens first, or `None`.
+        bias_of: What has a bias: each `"channel"`, or each value of a `"patch"`, as in DiT's linear map.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, num_patches, hidden_dim)`.
@@ -212,9 +224,11 @@ class PatchHead(BaseLayer):
         Float tensor of shape `(batch, num_patches, prod(patch_size) * channels)`, for `unpatchify`.
     """
 
-    def __init__(self, patch_size, channels, conditioning=None, **kwargs):
+    def __init__(self, patch_size, channels, conditioning=None, bias_of="channel", **kwargs):
         super().__init__(**kwargs)
         check_one_of(("adaln_zero", None), conditioning=conditioning)
+        check_one_of(HEAD_BIASES, bias_of=bias_of)
+        self.bias_of = bias_of
         check_positive_integers(channels=channels)
         self.patch_size = as_tuple(patch_size, 2 if np.ndim(patch_size) == 0 else None)
         channels = self.channels = int(channels)
@@ -229,7 +243,8 @@ class PatchHead(BaseLayer):
 
     def build(self, tokens_shape, condition_shape=None):
         self.projection.build(tokens_shape)
-        self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
+        number = self.channels * (1 if self.bias_of == "channel" else math.prod(self.patch_size))
+        self.bias = self.add_weight(shape=(number,), initializer="zeros", name="bias")
         if self.conditioning == "adaln_zero":
             build_modulation(self, 2, tokens_shape[-1], condition_shape)
 
@@ -245,15 +260,21 @@ class PatchHead(BaseLayer):
             tokens = ops.cast(ops.cast(tokens, "float32") * (1 + scale) + shift, self.compute_dtype)
         pixels = math.prod(self.patch_size)
         if channel_range is None:
-            return self.projection(tokens) + ops.tile(self.bias, pixels)  # (batch, num_patches, patch_dim)
+            return self.projection(tokens) + self._biases(pixels)  # (batch, num_patches, patch_dim)
         wanted = slice(*channel_range)
         if self.projection.quantization_mode is not None:  # its kernel is of integers, of another scale
             outer = ops.shape(tokens)[:-1]
             outputs = ops.reshape(self.projection(tokens), (*outer, pixels, self.channels))[..., wanted]
-            return ops.reshape(outputs, (*outer, -1)) + ops.tile(self.bias[wanted], pixels)
+            return ops.reshape(outputs, (*outer, -1)) + self._biases(pixels, wanted)
         kernel = ops.reshape(self.projection.kernel, (-1, pixels, self.channels))[:, :, wanted]
         kernel = ops.reshape(kernel, (kernel.shape[0], -1))
-        return ops.matmul(tokens, kernel) + ops.tile(self.bias[wanted], pixels)
+        return ops.matmul(tokens, kernel) + self._biases(pixels, wanted)
+
+    def _biases(self, pixels, wanted=slice(None)):
+        """The bias of each value of a patch, for the channels that are wanted."""
+        if self.bias_of == "channel":
+            return ops.tile(self.bias if wanted == slice(None) else self.bias[wanted], pixels)
+        return ops.reshape(ops.reshape(self.bias, (pixels, self.channels))[:, wanted], (-1,))
 
     def compute_output_shape(self, tokens_shape, condition_shape=None):
         return (*tokens_shape[:-1], math.prod(self.patch_size) * self.channels)

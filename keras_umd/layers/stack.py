@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import can_scan, scan_layers
+from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.symbolic import BaseLayer
@@ -24,7 +25,7 @@ class BlockStack(BaseLayer):
     (2, 16, 192)
 
     Args:
-        num_layers: Integer, at least 1. Number of blocks.
+        num_layers: Integer, at least 0. Number of blocks.
         num_heads, mlp_ratio, conditioning: As of `TransformerBlock`.
         scan_blocks: Bool. On JAX, run the blocks as one `jax.lax.scan` over their stacked weights. No effect on the
             other backends. As `remat`, the attribute may be changed before `compile`.
@@ -61,7 +62,7 @@ class BlockStack(BaseLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_integers(1, MAX_LAYERS, num_layers=num_layers)
+        check_integers(0, MAX_LAYERS, num_layers=num_layers)
         check_bools(scan_blocks=scan_blocks, remat=remat)
         num_layers = self.num_layers = int(num_layers)
         self.num_heads = num_heads
@@ -70,12 +71,18 @@ class BlockStack(BaseLayer):
         self.scan_blocks = scan_blocks
         self.remat = remat
         self.block = as_block(block)
-        check_integers(0, num_layers - 1, optional=True, in_context_from=in_context_from)
+        check_integers(0, max(num_layers - 1, 0), optional=True, in_context_from=in_context_from)
         self.in_context_from = num_layers // 3 if in_context_from is None else int(in_context_from)
         require(
             conditioning is not None or not self.block.in_context,
             "Tokens in context are copies of the condition: they need conditioning 'adaln_zero' or 'token'. Without a "
             "condition take `registers`.",
+            conditioning=conditioning,
+            block=self.block,
+        )
+        require(
+            self.block.in_context_of == "condition" or conditioning == "adaln_zero",
+            "Copies of the label need conditioning 'adaln_zero'.",
             conditioning=conditioning,
             block=self.block,
         )
@@ -129,23 +136,25 @@ class BlockStack(BaseLayer):
 
     def modulations(self, condition):
         """The `Modulations` `(..., 6 * hidden_dim)` of all blocks for a condition `(..., dim)`, with AdaLN."""
+        condition, _ = parted(self.block, condition)
         return Modulations(tuple(block.modulation(condition) for block in self))
 
     def call(self, tokens, condition=None, num_outputs=None, collect=(), depth=None, positions=None, lengths=None):
         depth = self.num_layers if depth is None else depth
         require(
-            1 <= depth <= self.num_layers and all(1 <= number <= depth for number in collect),
+            min(1, self.num_layers) <= depth <= self.num_layers and all(1 <= number <= depth for number in collect),
             f"`depth` must lie in [1, {self.num_layers}], the numbers in `collect` in [1, depth].",
             depth=depth,
             collect=tuple(collect),
         )
         number, after = tokens.shape[1], {}
+        condition, context = parted(self.block, condition)
         reads = {} if positions is None else {"positions": positions}
         if num_outputs is None and self.block.extra_tokens:
             num_outputs = number
         edges = sorted({0, *collect, depth, *(cut for cut in self._cuts() if cut < depth)})
         for first, last in zip(edges, edges[1:], strict=False):
-            tokens = self._with_joining(first, tokens, condition)
+            tokens = self._with_joining(first, tokens, context)
             outputs = num_outputs if last == depth else None
             if first == 0 and self.block.value_residual:
                 given = {"condition": self._conditions(condition, 0, 1)[0], **reads}
@@ -153,23 +162,25 @@ class BlockStack(BaseLayer):
             else:
                 tokens = self._run(first, last, tokens, condition, outputs, reads, lengths)
             after[last] = tokens[:, -number:] if self.block.extra_tokens and last < depth else tokens
+        if not depth and num_outputs is not None:
+            tokens = segments.last(tokens, num_outputs, lengths)
         return (tokens, [after[number] for number in collect]) if len(collect) else tokens
 
     def _cuts(self):
         """Numbers of blocks between which nothing can be equal: the first gives its values, tokens join before one."""
         return [1] * self.block.value_residual + [self.in_context_from] * (self.block.in_context > 0)
 
-    def _with_joining(self, number, tokens, condition):
+    def _with_joining(self, number, tokens, context):
         """`tokens` behind those that join before block `number`."""
         if number == 0 and self.block.registers:
             tokens = _in_front(self.registers[None], tokens)
         if number == self.in_context_from and self.block.in_context:
             require(
-                not isinstance(condition, Modulations),
+                not isinstance(context, Modulations),
                 "Tokens in context are copies of the condition: `Modulations` alone don't do.",
                 "Modulations",
             )
-            vectors = condition if self.context_projection is None else self.context_projection(condition)
+            vectors = context if self.context_projection is None else self.context_projection(context)
             tokens = _in_front(vectors[:, None] + self.context_positions, tokens)
         return tokens
 
@@ -236,7 +247,13 @@ class BlockNetwork(BaseLayer):
     @property
     def needs_condition(self):
         """Whether it reads the condition itself, so that its `Modulations` aren't enough."""
-        return self.block.in_context > 0
+        return self.blocks.block.in_context > 0
+
+
+def parted(block, condition):
+    """The condition that modulates, and what tokens in context are copies of; see `ConditionEmbedding`."""
+    is_one = block.in_context_of == "condition" or condition is None or isinstance(condition, Modulations)
+    return (condition, condition) if is_one else ops.split(condition, 2, axis=-1)
 
 
 def _in_front(added, tokens):

@@ -13,7 +13,7 @@ from keras_umd.layers.dense import Dense
 from keras_umd.layers.norms import RMSNorm
 from keras_umd.layers.rotary import rotate, rotation
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
+from keras_umd.utils.checks import check_bools, check_numbers, check_one_of, check_positive_integers, require
 
 CONDITIONINGS = ("adaln_zero", "token", None)
 
@@ -23,6 +23,14 @@ class Modulations(typing.NamedTuple):
 
     A sampler computes them once for all steps and labels. A named tuple, since Keras' calls, functional models, remat
     and compiled loops pass nested tensors on, and would lose those inside of another object.
+
+    Example:
+
+    >>> stack = layers.BlockStack(num_layers=2, num_heads=2)
+    >>> stack.build((None, None, 32))
+    >>> modulations = stack.modulations(np.ones((4, 32), "float32"))
+    >>> stack(np.ones((4, 5, 32), "float32"), condition=modulations).shape
+    (4, 5, 32)
 
     Args:
         of_layers: Tuple of float tensors `(batch or 1, units)`, one for each layer in the order of their calls.
@@ -51,8 +59,15 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     `LN(x) * (1 + scale) + shift`, where both scales and both offsets become one each: a pass over the tokens less.
 
+    Example:
+
+    >>> layer = layers.LayerNorm()
+    >>> layer(np.ones((2, 5, 16), "float32")).shape
+    (2, 5, 16)
+
     Args:
         epsilon: Float.
+        affine: Bool. Whether it has a scale and an offset of its own; in DiT it has none.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, n, hidden_dim)`.
@@ -64,15 +79,23 @@ class LayerNorm(keras.layers.LayerNormalization):
         Float tensor of the shape of `tokens`.
     """
 
-    def __init__(self, epsilon=1e-6, **kwargs):
+    def __init__(self, epsilon=1e-6, affine=True, **kwargs):
         check_numbers("[0, 1]", epsilon=epsilon)
-        super().__init__(epsilon=epsilon, **kwargs)
+        check_bools(affine=affine)
+        self.affine = bool(affine)
+        super().__init__(epsilon=epsilon, **(kwargs if affine else {**kwargs, "center": False, "scale": False}))
 
     def build(self, tokens_shape, shift_shape=None, scale_shape=None):
         super().build(tokens_shape)
 
+    def get_config(self):
+        return {**super().get_config(), "affine": self.affine}
+
     def call(self, tokens, shift=None, scale=None, lengths=None):
-        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        if self.affine:
+            gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        else:
+            gamma, beta = ops.ones((tokens.shape[-1],)), ops.zeros((tokens.shape[-1],))
         if scale is not None:
             scale = 1 + ops.cast(scale, "float32")
             gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
@@ -85,7 +108,8 @@ class LayerNorm(keras.layers.LayerNormalization):
 
 def make_norm(block, **kwargs):
     """The normalisation of tokens that a `Block` asks for."""
-    return RMSNorm(**kwargs) if block.norm == "rms" else LayerNorm(**kwargs)
+    options = {"epsilon": block.epsilon, **kwargs}
+    return RMSNorm(**options) if block.norm == "rms" else LayerNorm(affine=block.affine, **options)
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -94,6 +118,11 @@ class SelfAttention(BaseLayer):
 
     Three plain `Dense` projections, not `keras.layers.MultiHeadAttention`: its `EinsumDense` takes 1.7 times as long on
     TensorFlow (equal on JAX and PyTorch), and `enable_lora` and `quantize` work here too.
+
+    Example:
+
+    >>> layers.SelfAttention(num_heads=2)(np.ones((4, 5, 32), "float32")).shape
+    (4, 5, 32)
 
     Args:
         num_heads: Integer, a divisor of the tokens' width.
@@ -119,7 +148,10 @@ class SelfAttention(BaseLayer):
         self.num_heads = int(num_heads)
         self.block = as_block(block)
 
-    def build(self, tokens_shape, context_shape=None):
+    def build(self, tokens_shape):
+        self._build_projections(tokens_shape, tokens_shape)
+
+    def _build_projections(self, tokens_shape, context_shape):
         hidden_dim = tokens_shape[-1]
         require(
             hidden_dim % self.num_heads == 0,
@@ -129,8 +161,7 @@ class SelfAttention(BaseLayer):
         )
         for name in ("query", "key", "value", "output_projection"):
             projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
-            is_of_context = context_shape is not None and name in ("key", "value")
-            projection.build(context_shape if is_of_context else tokens_shape)
+            projection.build(context_shape if name in ("key", "value") else tokens_shape)
             setattr(self, name, projection)
         if self.block.qk_norm:
             self.query_norm = RMSNorm(dtype=self.dtype_policy, name="query_norm")
@@ -221,7 +252,8 @@ class TransformerBlock(BaseLayer):
         self.block = as_block(block)
         self.attention_norm = make_norm(self.block, dtype=self.dtype_policy, name="attention_norm")
         self.attention = self.attention_class(num_heads, self.block, dtype=self.dtype_policy, name="attention")
-        self.mlp_norm = make_norm(self.block, dtype=self.dtype_policy, name="mlp_norm")
+        epsilon = {} if self.block.mlp_epsilon is None else {"epsilon": self.block.mlp_epsilon}
+        self.mlp_norm = make_norm(self.block, **epsilon, dtype=self.dtype_policy, name="mlp_norm")
         self.drop_path = None  # a `DropPath`, for fine-tuning
 
     def build(self, tokens_shape, condition_shape=None):
@@ -237,6 +269,10 @@ class TransformerBlock(BaseLayer):
         if self.block.mlp == "swiglu":
             self.mlp_gate = Dense(mlp_dim, name="mlp_gate", **options)
             self.mlp_gate.build((*tokens_shape[:-1], hidden_dim))
+        if self.block.layer_scale is not None:
+            start = {"initializer": keras.initializers.Constant(self.block.layer_scale)}
+            self.attention_scale = self.add_weight(shape=(hidden_dim,), **start, name="attention_scale")
+            self.mlp_scale = self.add_weight(shape=(hidden_dim,), **start, name="mlp_scale")
         if self.conditioning == "adaln_zero":
             build_modulation(self, 6, hidden_dim, condition_shape)
 
@@ -285,7 +321,12 @@ class TransformerBlock(BaseLayer):
     def _attend(self, tokens, num_outputs, given, lengths):
         """A tuple of what attention returns."""
         mixed = self.attention(tokens, num_outputs=num_outputs, **given, lengths=lengths)
-        return mixed if given["return_value"] else (mixed,)
+        mixed, *value = mixed if given["return_value"] else (mixed,)
+        return self._scaled(mixed, "attention_scale"), *value
+
+    def _scaled(self, branch, name):
+        """A branch times its LayerScale, the weight called `name`, where the block has one."""
+        return branch if self.block.layer_scale is None else branch * ops.cast(getattr(self, name), branch.dtype)
 
     def _kept(self, branch):
         return branch if self.drop_path is None else self.drop_path(branch)
@@ -293,8 +334,10 @@ class TransformerBlock(BaseLayer):
     def _mlp(self, x):
         if self.block.mlp == "swiglu":
             gate = keras.activations.silu(project(self.mlp_gate, x))
-            return project(self.mlp_output, gate * project(self.mlp_hidden, x))
-        return project(self.mlp_output, keras.activations.gelu(project(self.mlp_hidden, x), approximate=True))
+            hidden = gate * project(self.mlp_hidden, x)
+        else:
+            hidden = keras.activations.gelu(project(self.mlp_hidden, x), approximate=self.block.mlp == "gelu")
+        return self._scaled(project(self.mlp_output, hidden), "mlp_scale")
 
 
 def _with_condition(tokens, condition, lengths):

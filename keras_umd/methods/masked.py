@@ -16,7 +16,12 @@ def _masked(mask, *of_targets, corruption, **settings):
 
 @method("Hinojosa et al., ColorMAE: Exploring data-independent masking strategies in Masked AutoEncoders, 2024")
 def colormae(**corruption):
-    """MAE whose masks are green noise: clusters of even size, evenly spread."""
+    """MAE whose masks are green noise: clusters of even size, evenly spread.
+
+    Example:
+
+    >>> model = UMD.from_preset("colormae_tiny_patch4_32", num_layers=1, decoder_layers=1)
+    """
     return _masked(masks.ColorNoise("green", 0.75), targets.Pixels(), corruption=corruption)
 
 
@@ -25,7 +30,12 @@ def colormae(**corruption):
     preset="pixio_large_patch16_256",
 )
 def pixio(**corruption):
-    """MAE whose masks are of cells of 4 x 4 patches, with eight class tokens. The paper's decoder has 32 blocks."""
+    """MAE whose masks are of cells of 4 x 4 patches, with eight class tokens. The paper's decoder has 32 blocks.
+
+    Example:
+
+    >>> model = UMD.from_preset("pixio_tiny_patch4_32", num_layers=1, decoder_layers=1)
+    """
     mask = masks.Coarse(masks.Random(0.75), unit=4)
     return _masked(mask, targets.Pixels(), corruption=corruption, num_cls_tokens=8)
 
@@ -35,6 +45,11 @@ def video_mae_random(**corruption):
     """MAE of videos: 90% of the patches masked, anywhere in space and time.
 
     Give it `image_shape=(16, 224, 224, 3)` and `patch_size=(2, 16, 16)`.
+
+    Example:
+
+    >>> video = {"image_shape": (4, 32, 32, 3), "patch_size": (2, 8, 8)}
+    >>> model = UMD.from_preset("video_mae_random_tiny_patch8_32", **video, num_layers=1, decoder_layers=1)
     """
     return _masked(masks.Random(0.9), targets.Pixels(), corruption=corruption)
 
@@ -44,6 +59,11 @@ def videomae(**corruption):
     """MAE of videos: 90% masked, the same patches in all frames; pixels normalised by channel.
 
     Give it `image_shape=(16, 224, 224, 3)` and `patch_size=(2, 16, 16)`.
+
+    Example:
+
+    >>> video = {"image_shape": (4, 32, 32, 3), "patch_size": (2, 8, 8)}
+    >>> model = UMD.from_preset("videomae_tiny_patch8_32", **video, num_layers=1, decoder_layers=1)
     """
     mask = masks.Shared(masks.Random(0.9), axes=0)
     return _masked(mask, targets.Pixels(channels=3), corruption=corruption)
@@ -55,6 +75,10 @@ def fgmae(**corruption):
 
     Give it `image_shape=(224, 224, 13)`. The paper normalises the indices within patches and weighs gradients by a
     window; neither is part of it.
+
+    Example:
+
+    >>> model = UMD.from_preset("fgmae_tiny_patch8_32", image_shape=(32, 32, 13), num_layers=1, decoder_layers=1)
     """
     indices = targets.BandRatios(((7, 3), (2, 7), (11, 7)), channels=13)
     return _masked(masks.Random(0.7), targets.HOG(cell=8), indices, corruption=corruption)

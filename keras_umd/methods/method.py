@@ -11,11 +11,11 @@ def method(paper, preset=None):
 
     Example:
 
-    >>> @method("Hinojosa et al., ColorMAE, 2024")
-    ... def colormae(**corruption):
+    >>> @methods.method("an idea of mine")
+    ... def spots(**corruption):
     ...     view = View("clean", mask=masks.ColorNoise("green"))
     ...     return {"corruption": Corruption(views=[view], **corruption), "conditioning": "token"}
-    >>> UMD.from_preset("colormae_base_patch16_224")
+    >>> model = UMD.from_preset("spots_tiny_patch4_32", num_layers=1, decoder_layers=1)
 
     Args:
         paper: String, where it was published.

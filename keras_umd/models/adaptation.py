@@ -9,8 +9,10 @@ import keras
 
 from keras_umd.backend.processes import to_numpy
 from keras_umd.layers.dense import FACTORS, Dense
+from keras_umd.utils.checks import check_integers, check_numbers, require
 
 QUANTIZATION_MODES = ("int8", "int4")
+LORA_LAYERS = ("^query$", "^value$")  # of attention, as in section 7.1 of LoRA
 
 
 def adaptations(layers):
@@ -64,6 +66,79 @@ def plain_values(layers, values):
             first, second = (plain.pop(paths[name]) for name in FACTORS)
             plain[paths["kernel"]] = plain[paths["kernel"]] + layer.lora_scale * (first @ second)
     return plain
+
+
+def enable_lora(model, rank, alpha=None, filters=LORA_LAYERS):
+    """Fine-tune with few trainable weights: a product of two thin matrices beside chosen kernels (Hu et al., 2021).
+
+    Encoder and decoder are frozen but for the factors, the biases of their layers, class tokens and the mask token; the
+    embeddings of timestep and label and the heads of terms are trained as before. The factors start at a product of 0,
+    so that the model is what it was. Call `compile` afterwards; averages that were begun before go on with the factors.
+    Files keep them beside the kernels; `merge_lora` makes a plain model.
+
+    Example:
+
+    >>> model = keras_umd.UMD.from_preset("umd_digits").with_classes(3)
+    >>> model.enable_lora(8)
+    >>> model.compile(keras_umd.recipes.finetuning_optimizer(total_steps=1000, batch_size=64))
+    >>> model.fit(images, labels, verbose=0)
+    >>> model.merge_lora().save("finetuned.keras")
+
+    Args:
+        rank: Integer, at least 1. Columns of the first factor, rows of the second.
+        alpha: Positive float. The product is multiplied by `alpha / rank`. Defaults to `rank`.
+        filters: Regular expression, or a list of them, for the names of the `Dense` layers of encoder and decoder; or a
+            callable that gets a layer and returns a bool. `None` is for all. Defaults to queries and values.
+
+    Raises:
+        ValueError: for a model that has factors already or is quantised, and for filters that choose nothing.
+    """
+    check_integers(1, rank=rank)
+    check_numbers("(0, inf)", optional=True, alpha=alpha)
+    network = [model.encoder, model.decoder]
+    chosen = [layer for layer in _dense_layers(network) if _is_chosen(layer, filters)]
+    require(chosen, "`filters` must choose a Dense layer of encoder or decoder.", filters=filters)
+    adapted = adaptations(model.network_layers())
+    require(not adapted, "The model has LoRA factors or quantised kernels; take the one of before.", list(adapted))
+    for layer in chosen:
+        layer.enable_lora(int(rank), lora_alpha=alpha)
+    with_factors = {id(layer) for layer in chosen}
+    for part in network:
+        for layer in part._flatten_layers():
+            # Only layers without others in them: to freeze a block would freeze the factors too.
+            if id(layer) not in with_factors and not layer._layers:
+                layer.trainable = False
+    model.train_function = model.test_function = model.predict_function = None
+    model.compiled, model.optimizer = False, None  # which knows the variables of before
+
+
+def merge_lora(model, weights="average"):
+    """A new model that computes the same without LoRA factors: their product is added to the kernels.
+
+    It starts without optimizer and without averages, all of it trainable. Kernels of int8 become floats.
+
+    Args:
+        weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
+
+    Returns:
+        `UMD`, or the subclass that this model is of.
+    """
+    return plain_copy(model, weights)
+
+
+def plain_copy(model, weights="average", **settings):
+    """A new model of the same config with the `plain_values` of another, and with `settings` in place of its own."""
+    left_out = ("name", "trainable", "frozen", "lora", "quantized")
+    config = {name: value for name, value in model.get_config().items() if name not in left_out}
+    copy = type(model).from_config({**config, "ema_decays": [], **settings})
+    layers = [*model.network_layers(), model.objective]
+    values = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
+    values |= {id(variable): variable.value for variable in model.objective.weights}
+    plain = plain_values(layers, values)
+    for variable in (*copy.network_weights, *copy.objective.weights):
+        variable.assign(plain[variable.path])
+    copy.autoencoder = model.autoencoder
+    return copy
 
 
 def quantize(model, keras_quantize, mode, config, filters, weights):

@@ -35,6 +35,7 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         )
     num_classes = sizes.pop("num_classes")
     check_integers(1, optional=True, num_classes=num_classes)
+    check_integers(0, **{name: sizes.pop(name) for name in ("decoder_layers", "num_cls_tokens")})
     check_positive_integers(**sizes)
     check_instances(Corruption, "a keras_umd.Corruption, for example Corruption.mae()", corruption=corruption)
     check_instances(Objective, "a keras_umd.Objective", optional=True, objective=objective)
@@ -79,17 +80,33 @@ def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
         )
 
 
-def num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads):
-    """The number of heads, as wide as the encoder's, of a decoder of this width; `None` is the encoder's width."""
-    if decoder_hidden_dim is None:
-        return num_heads
-    check_positive_integers(decoder_hidden_dim=decoder_hidden_dim)
-    decoder_hidden_dim = int(decoder_hidden_dim)
+def num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads):
+    """The number of the decoder's heads: `decoder_heads` if given, else heads as wide as the encoder's."""
+    check_integers(1, optional=True, decoder_heads=decoder_heads, decoder_hidden_dim=decoder_hidden_dim)
+    width = hidden_dim if decoder_hidden_dim is None else int(decoder_hidden_dim)
+    if decoder_heads is not None:
+        require(
+            width % decoder_heads == 0,
+            f"`decoder_heads` must be a divisor of the decoder's width {width}.",
+            decoder_heads=decoder_heads,
+        )
+        return int(decoder_heads)
     head_dim = hidden_dim // num_heads
     require(
-        decoder_hidden_dim % head_dim == 0,
+        decoder_hidden_dim is None or width % head_dim == 0,
         f"`decoder_hidden_dim` must be a multiple of {head_dim}, the width of the encoder's heads "
-        "(hidden_dim // num_heads).",
+        "(hidden_dim // num_heads), unless `decoder_heads` is given.",
         decoder_hidden_dim=decoder_hidden_dim,
     )
-    return decoder_hidden_dim // head_dim
+    return num_heads if decoder_hidden_dim is None else width // head_dim
+
+
+def check_one_stack(decoder_layers, corruption):
+    """Raise a ValueError where patches are masked and no block of a decoder could fill them in."""
+    require(
+        decoder_layers > 0 or all(view.mask is None for view in corruption.views),
+        "A model that predicts masked patches needs a decoder, `decoder_layers` of at least 1; without one take a "
+        "`corruption` that masks nothing, as Corruption.dit().",
+        decoder_layers=decoder_layers,
+        corruption=corruption,
+    )

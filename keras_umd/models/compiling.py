@@ -11,7 +11,7 @@ from keras_umd.utils.checks import check_bools, check_instances, check_integers,
 LEAST_FLOAT16_EPSILON = 1e-5
 UNDECAYED_NAMES: tuple[str, ...] = ("bias", "beta", "cls_tokens", "mask_token")
 # Of a `Block`'s settings: a weight of RMSNorm that decays to 0 would take the tokens, or queries and keys, with it.
-UNDECAYED_NAMES += ("scale", "value_mix", "registers", "context_positions")
+UNDECAYED_NAMES += ("scale", "value_mix", "attention_scale", "mlp_scale", "registers", "context_positions")
 
 
 def undecayed_variables(variables):

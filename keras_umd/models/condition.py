@@ -3,16 +3,19 @@
 import keras
 from keras import ops
 
+from keras_umd.layers.block import as_block
 from keras_umd.layers.embeddings import LabelEmbedding, TimestepEmbedding
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_integers, check_one_of, check_tensors
+from keras_umd.utils.checks import check_integers, check_one_of, check_tensors, require
 
 
-def condition_embedding(hidden_dim, num_classes, conditioning, dtype):
+def condition_embedding(hidden_dim, num_classes, conditioning, dtype, block=None):
     """The built `ConditionEmbedding` of a model; `None` for one without conditioning."""
     if conditioning is None:
         return None
-    embedding = ConditionEmbedding(hidden_dim, num_classes, conditioning, dtype=dtype, name="condition_embedding")
+    embedding = ConditionEmbedding(
+        hidden_dim, num_classes, conditioning, block, dtype=dtype, name="condition_embedding"
+    )
     embedding.build((None,))
     return embedding
 
@@ -43,10 +46,17 @@ class ConditionEmbedding(BaseLayer):
 
     With `"adaln_zero"` SiLU is applied here, once for all blocks.
 
+    Example:
+
+    >>> embedding = ConditionEmbedding(32, num_classes=10)
+    >>> embedding(np.array([0, 500]), labels=np.array([3, 10])).shape       # 10 is the null label
+    (2, 32)
+
     Args:
         hidden_dim: Integer. Width of the vector.
         num_classes: Integer, or `None` for a model without labels.
         conditioning: `"adaln_zero"` or `"token"`.
+        block: `Block`, whose `timesteps`, `labels` and `in_context_of` are read. Defaults to the paper's.
 
     Call arguments:
         timesteps: Int or float tensor of shape `(batch or 1,)`.
@@ -54,10 +64,11 @@ class ConditionEmbedding(BaseLayer):
         drop: Bool tensor of the shape of `labels`, `True` where the null label takes the place of the label.
 
     Returns:
-        Float tensor of shape `(batch or 1, hidden_dim)`.
+        Float tensor of shape `(batch or 1, hidden_dim)`. Where tokens in context are copies of the label, its embedding
+        lies behind the vector, `(batch or 1, 2 * hidden_dim)`.
     """
 
-    def __init__(self, hidden_dim, num_classes=None, conditioning="adaln_zero", **kwargs):
+    def __init__(self, hidden_dim, num_classes=None, conditioning="adaln_zero", block=None, **kwargs):
         check_integers(1, optional=True, num_classes=num_classes)
         check_one_of(("adaln_zero", "token"), conditioning=conditioning)
         super().__init__(autocast=False, **kwargs)  # timesteps must not be rounded
@@ -65,11 +76,26 @@ class ConditionEmbedding(BaseLayer):
         check_integers(1, optional=True, num_classes=num_classes)
         self.num_classes = None if num_classes is None else int(num_classes)
         self.conditioning = conditioning
-        self.timestep_embedding = TimestepEmbedding(hidden_dim, dtype=self.dtype_policy, name="timestep_embedding")
+        self.block = as_block(block)
+        self.shows_label = self.block.in_context_of == "label"
+        require(
+            not self.shows_label or num_classes is not None,
+            "Tokens in context that are copies of the label need a model with classes.",
+            num_classes=num_classes,
+            block=self.block,
+        )
+        options = {"dtype": self.dtype_policy, "name": "timestep_embedding"}
+        self.timestep_embedding = TimestepEmbedding(hidden_dim, self.block.timesteps, **options)
         self.label_embedding = (
             None
             if num_classes is None
-            else LabelEmbedding(num_classes, hidden_dim, dtype=self.dtype_policy, name="label_embedding")
+            else LabelEmbedding(
+                num_classes,
+                hidden_dim,
+                mlp=self.block.labels == "mlp",
+                dtype=self.dtype_policy,
+                name="label_embedding",
+            )
         )
 
     def build(self, timesteps_shape, labels_shape=None, drop_shape=None):
@@ -78,25 +104,31 @@ class ConditionEmbedding(BaseLayer):
             self.label_embedding.build(timesteps_shape)
 
     def call(self, timesteps, labels=None, drop=None):
-        condition = self.timestep_embedding(timesteps)
+        condition, label = self.timestep_embedding(timesteps), None
         if self.label_embedding is not None:
             labels = ops.full((1,), self.num_classes, dtype="int32") if labels is None else labels
-            condition = condition + self.label_embedding(labels, drop=drop)
-        return self._activated(condition)
+            label = self.label_embedding(labels, drop=drop)
+            condition = condition + label
+        return self._activated(condition, label)
 
     def table(self, timesteps, labels):
         """The conditions of all pairs of `timesteps` `(n,)` and `labels` `(m,)`: `(n, m, hidden_dim)`."""
         check_tensors(1, timesteps=timesteps)
         if self.label_embedding is not None:
             check_tensors(1, types=("int",), labels=labels)
-        condition = self.timestep_embedding(timesteps)[:, None]
+        condition, label = self.timestep_embedding(timesteps)[:, None], None
         if self.label_embedding is not None:
-            condition = condition + self.label_embedding(labels)
-        return self._activated(condition)  # (n, m or 1, hidden_dim)
+            label = self.label_embedding(labels)
+            condition = condition + label
+        return self._activated(condition, label)  # (n, m or 1, hidden_dim)
 
-    def _activated(self, condition):
-        return ops.silu(condition) if self.conditioning == "adaln_zero" else condition
+    def _activated(self, condition, label):
+        activated = ops.silu(condition) if self.conditioning == "adaln_zero" else condition
+        if not self.shows_label:
+            return activated
+        return ops.concatenate([activated, ops.broadcast_to(label, ops.shape(condition))], axis=-1)
 
     def compute_output_shape(self, timesteps_shape, labels_shape=None, drop_shape=None):
         batch = timesteps_shape[0]
-        return (labels_shape[0] if batch == 1 and labels_shape is not None else batch, self.hidden_dim)
+        width = self.hidden_dim * (1 + self.shows_label)
+        return (labels_shape[0] if batch == 1 and labels_shape is not None else batch, width)

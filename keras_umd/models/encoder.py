@@ -12,9 +12,9 @@ from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
-from keras_umd.layers.stack import BlockNetwork, BlockStack
-from keras_umd.layers.transformer import Modulations, make_norm
-from keras_umd.utils.checks import check_bools, check_positive_integers, require
+from keras_umd.layers.stack import BlockNetwork, BlockStack, parted
+from keras_umd.layers.transformer import Modulations, build_modulation, make_norm
+from keras_umd.utils.checks import check_bools, check_integers, check_positive_integers, require
 
 
 def pooled(representation):
@@ -28,12 +28,20 @@ class Encoder(BlockNetwork):
 
     The representation of an image is the mean of the class tokens after the last LayerNorm (section 5).
 
+    Example:
+
+    >>> encoder = Encoder(2, hidden_dim=32, num_layers=1, num_heads=2, conditioning=None)
+    >>> representation, tokens = encoder(np.zeros((3, 8, 8, 1), "float32"))
+    >>> representation.shape, tokens.shape
+    ((3, 32), (3, 16, 32))
+
     Args:
         patch_size: Integer or a tuple of integers, one for each space axis.
         hidden_dim: Integer. Width of the tokens.
         num_layers: Integer. Number of transformer blocks.
         num_heads: Integer, a divisor of `hidden_dim`.
-        num_cls_tokens: Integer, at least 1. The paper has 1; 4 in the authors' code act as one counted four times.
+        num_cls_tokens: Integer, at least 0. The paper has 1; 4 in the authors' code act as one counted four times.
+            Without any the representation is the mean of the patches' tokens.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: Bools, how the blocks are run, see `BlockStack`. They are attributes of `blocks`, and may be
             changed there before `compile`.
@@ -81,7 +89,8 @@ class Encoder(BlockNetwork):
         super().__init__(**kwargs)
         check_bools(has_mask_token=has_mask_token)
         self.has_mask_token = has_mask_token
-        check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_cls_tokens=num_cls_tokens)
+        check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads, num_layers=num_layers)
+        check_integers(0, num_cls_tokens=num_cls_tokens)
         self.patch_size = as_tuple(patch_size)
         self.hidden_dim = int(hidden_dim)
         self.num_layers = num_layers
@@ -89,6 +98,7 @@ class Encoder(BlockNetwork):
         self.num_cls_tokens = int(num_cls_tokens)
         self.conditioning = conditioning
         self.block = as_block(block)
+        self._check_block()
         self.patch_embedding = PatchEmbedding(
             self.patch_size, hidden_dim, self.block.bottleneck, dtype=self.dtype_policy, name="patch_embedding"
         )
@@ -102,21 +112,34 @@ class Encoder(BlockNetwork):
             dtype=self.dtype_policy,
             name="blocks",
         )
-        self.norm = make_norm(self.block, dtype=self.dtype_policy, name="norm")
+        self.norm = None
+        if self.block.encoder_norm is not None:
+            self.norm = make_norm(self.block, dtype=self.dtype_policy, name="norm")
+
+    def _check_block(self):
+        require(
+            self.block.encoder_norm != "adaln" or self.conditioning == "adaln_zero",
+            "A norm that the condition shifts and scales needs conditioning 'adaln_zero'.",
+            conditioning=self.conditioning,
+            block=self.block,
+        )
 
     def build(self, images_shape, condition_shape=None, visible_shape=None):
         grid = patch_grid(images_shape[1:], self.patch_size)
-        self.position_embedding = PositionEmbedding(grid, dtype=self.dtype_policy, name="position_embedding")
+        self.position_embedding = PositionEmbedding(
+            grid, self.block.positions, dtype=self.dtype_policy, name="position_embedding"
+        )
         if self.block.rope:
             check_rotation(self.hidden_dim // self.num_heads, len(grid))
             self.places = grid_positions(grid)
-        # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
-        self.cls_tokens = self.add_weight(
-            shape=(self.num_cls_tokens, self.hidden_dim),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
-            autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
-            name="cls_tokens",
-        )
+        if self.num_cls_tokens:
+            # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
+            self.cls_tokens = self.add_weight(
+                shape=(self.num_cls_tokens, self.hidden_dim),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+                autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
+                name="cls_tokens",
+            )
         self.mask_token = None
         if self.has_mask_token:
             self.mask_token = self.add_weight(
@@ -127,12 +150,35 @@ class Encoder(BlockNetwork):
             )
         self.patch_embedding.build((None, *images_shape[1:]))
         # Each block before the stack: so their variables have the paths that files with frozen layers name.
-        for layer in (self.position_embedding, *self.blocks, self.blocks, self.norm):
+        norms = [] if self.norm is None else [self.norm]
+        for layer in (self.position_embedding, *self.blocks, self.blocks, *norms):
             layer.build((None, None, self.hidden_dim))
+        if self.block.encoder_norm == "adaln":
+            build_modulation(self, 2, self.hidden_dim, None)
 
     def modulations(self, condition):
-        """The `Modulations` of the blocks for a condition `(..., hidden_dim)`, with AdaLN."""
-        return self.blocks.modulations(condition)
+        """The `Modulations` of the blocks, and of a norm that has one, for a condition `(..., hidden_dim)`."""
+        modulations = self.blocks.modulations(condition)
+        if self.block.encoder_norm != "adaln":
+            return modulations
+        return Modulations((*modulations.of_layers, self.modulation(parted(self.block, condition)[0])))
+
+    def _normed(self, tokens, condition, depth):
+        """What lies behind the last block: a norm, one that the condition shifts and scales, or nothing."""
+        if self.norm is None or depth not in (None, self.num_layers):
+            return tokens
+        if self.block.encoder_norm == "plain":
+            return self.norm(tokens)
+        is_given = isinstance(condition, Modulations)
+        of_norm = condition.of_layers[-1] if is_given else self.modulation(parted(self.block, condition)[0])
+        shift, scale = ops.split(of_norm[:, None], 2, axis=-1)
+        return self.norm(tokens, shift, scale)
+
+    def _of_blocks(self, condition):
+        """The part of given `Modulations` that is the blocks'; a condition as it is."""
+        if isinstance(condition, Modulations) and self.block.encoder_norm == "adaln":
+            return Modulations(condition.of_layers[:-1])
+        return condition
 
     def call(
         self, images, condition=None, visible=None, collect=(), depth=None, for_decoder=False, hidden=None, told=None
@@ -141,14 +187,14 @@ class Encoder(BlockNetwork):
             return self._rows(images, condition, visible, depth)
         tokens = self.blocks(
             self._embedded(images, visible, hidden, told),
-            condition=condition,
+            condition=self._of_blocks(condition),
             collect=collect,
             depth=depth,
             positions=take_positions(self.places, visible) if self.block.rope else None,
         )
         tokens, collected = tokens if len(collect) else (tokens, [])
-        tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
-        outputs = self._split(tokens, is_pooled=not for_decoder or self.block.cls_to_decoder == "mean")
+        tokens = self._normed(tokens, condition, depth)
+        outputs = self._split(tokens, is_pooled=not for_decoder or self.block.cls_to_decoder != "all")
         if not len(collect):
             return outputs
         pairs = zip(collect, collected, strict=True)
@@ -171,7 +217,7 @@ class Encoder(BlockNetwork):
         embedded = [self._embedded(*given) for given in zip(images, visible, strict=True)]
         lengths = tuple(tokens.shape[1] for tokens in embedded)
         tokens = self.blocks(ops.concatenate(embedded, axis=1), condition=condition, depth=depth, lengths=lengths)
-        tokens = self.norm(tokens) if depth in (None, self.num_layers) else tokens
+        tokens = self._normed(tokens, condition, depth)
         return [self._split(part) for part in segments.split(tokens, lengths)]
 
     def _embedded(self, images, visible=None, hidden=None, told=None):
@@ -184,11 +230,13 @@ class Encoder(BlockNetwork):
             tokens = ops.where(hidden[:, :, None], ops.cast(self.mask_token, tokens.dtype), tokens)
         tokens = self.position_embedding(tokens, indices=visible)
         tokens = tokens if told is None else tokens + ops.cast(told, tokens.dtype)
+        if not self.num_cls_tokens:
+            return tokens
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))
         return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)
 
     def _split(self, tokens, is_pooled=True):
-        cls_tokens = tokens[:, : self.num_cls_tokens]
+        cls_tokens = tokens[:, : self.num_cls_tokens] if self.num_cls_tokens else ops.mean(tokens, axis=1)
         return pooled(cls_tokens) if is_pooled else cls_tokens, tokens[:, self.num_cls_tokens :]
 
     def compute_output_shape(self, images_shape, condition_shape=None, visible_shape=None):

@@ -60,6 +60,13 @@ class FeatureExtractor(keras.Model):
     Made by `UMD.feature_extractor`, with a copy of its weights, so that training it leaves the UMD as it is. It is a
     Keras model and a Keras layer: call it on images, or put it into a functional model, frozen or not.
 
+    Example:
+
+    >>> extractor = model.feature_extractor(pooling="mean")
+    >>> classifier = keras.Sequential([keras.Input((8, 8, 1), dtype="uint8"), extractor, keras.layers.Dense(3)])
+    >>> classifier.predict(images).shape
+    (24, 3)
+
     Args:
         image_shape: Tuple `(*space, channels)`, with one to four space axes.
         patch_size: Integer or a tuple of integers, one for each space axis.
@@ -171,7 +178,9 @@ class FeatureExtractor(keras.Model):
         drop_paths(self.encoder.blocks, drop_path)
         self.drop_path = float(drop_path)
         self.encoder.build((None, *self.image_shape))
-        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        self.condition_embedding = condition_embedding(
+            hidden_dim, num_classes, conditioning, self.dtype_policy, self.encoder.block
+        )
         self.built = True
         propagate_trainable(self)
 

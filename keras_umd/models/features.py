@@ -14,6 +14,11 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
 
     The whole batch is encoded at once; `predict` goes through a data set in batches, with the raw weights.
 
+    Example:
+
+    >>> model.encode(images).shape
+    (24, 32)
+
     Args:
         images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
         timesteps: Integer in [0, T]. Above 0 the images are noised to it first; the paper probes models that never
@@ -60,6 +65,11 @@ def feature_extractor(
     drop_path=0.0,
 ):
     """The encoder, with a copy of its weights, as a Keras model to embed in others.
+
+    Example:
+
+    >>> model.feature_extractor(pooling=None, layer=1).predict(images).shape
+    (24, 16, 32)
 
     Args:
         image_shape: Tuple `(*space, channels)`. Another size than the model's interpolates the position embeddings

@@ -25,7 +25,10 @@ def impute(model, images, missing=None, weights="average", seed=None):
 
     Example:
 
-    >>> model.impute(np.where(damaged, np.nan, images))
+    >>> damaged = images[:4].astype("float32") / 127.5 - 1
+    >>> damaged[:, 2:4, 2:4] = np.nan
+    >>> model.impute(damaged, seed=0).shape
+    (4, 8, 8, 1)
 
     Args:
         images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
@@ -78,6 +81,11 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     The sum of two squared errors, averaged over channels. That of masked reconstruction: each mask shows another
     part of the patches, and a pixel's error is the mean over the masks that hide it. And, of models that were trained
     on noisy images, that of removing noise at one level.
+
+    Example:
+
+    >>> model.anomaly_map(images[:4], seed=0).shape
+    (4, 8, 8)
 
     Args:
         images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.

@@ -13,6 +13,11 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
     shares its `autoencoder`. LoRA factors are added to their kernels. Weights that it has no place for, of heads and
     terms that its objective lacks, are left out with a warning, and so are its own that this model lacks.
 
+    Example:
+
+    >>> conditional = model.with_classes(10)
+    >>> conditional.compile(keras_umd.recipes.finetuning_optimizer(total_steps=1000, batch_size=64))
+
     Args:
         num_classes: Integer, or `None` to fine-tune for generation without labels.
         label_dropout: Float in [0, 1). Share of the labels dropped in training. Defaults to this model's.

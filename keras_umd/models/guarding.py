@@ -4,7 +4,8 @@
 it is. `compute_loss` hands the loss over, the optimizer sees the norm of the gradients, and `GuardState.judge` compares
 both with the steps before. The inner optimizer runs only if the step is accepted. JAX knows the loss of a step only
 behind Keras' own part of it: there the gradients are put aside, and the inner optimizer runs behind that part. Within a
-`LossScaleOptimizer` it has to run in its place; then the old values are put back, for which XLA copies some of them.
+`LossScaleOptimizer`, and on several replicas of `tf.distribute`, it has to run in its place; then the old values are
+put back (`guarded_step.py`), for which some of them are copied.
 """
 
 import types
@@ -12,10 +13,16 @@ import types
 import keras
 from keras import ops
 
-from keras_umd.backend.steps import STATE_IS_VALUES, global_norm, num_replicas, value_now
+from keras_umd.backend import mean_over_replicas, num_replicas
+from keras_umd.backend.steps import STATE_IS_VALUES, global_norm, in_scope_of, value_now
 
 # Where all losses are equal, rounding would be a deviation: a step this much above the mean is never an outlier.
 LEAST_DEVIATION = 0.01
+
+
+def judges_behind_the_update():
+    """Whether a step's update runs before it is judged, and is undone if it must be."""
+    return STATE_IS_VALUES or num_replicas() > 1  # a collective can't stand in a branch
 
 
 class GuardState(keras.metrics.Metric):
@@ -35,7 +42,8 @@ class GuardState(keras.metrics.Metric):
         self.sigma, self.window = sigma, window
 
         def variable(name, shape=()):
-            return self.add_variable(shape, "zeros", dtype="float32", name=name)
+            # Each replica of `tf.distribute` keeps its own, of equal values: it must not read their sum.
+            return self.add_variable(shape, "zeros", dtype="float32", aggregation="only_first_replica", name=name)
 
         self.loss = variable("loss")  # of the step that runs
         self.norm = variable("norm")
@@ -45,7 +53,8 @@ class GuardState(keras.metrics.Metric):
         self.num_skipped = variable("num_skipped")
         self.in_a_row = variable("in_a_row")  # steps left out since the last that was accepted
         self.rejected = variable("rejected")  # 1 if the last step was left out
-        self.last = types.SimpleNamespace(batch=None)  # images, labels and draws of the last step
+        self.last = types.SimpleNamespace(step=None, kept=None)  # what `report` tells, of the last execution
+        self.keeps_first = False  # whether also of its first step that was left out (`UMD.make_train_function`)
         self.deferred = types.SimpleNamespace(is_wanted=False, gradients=None)  # on JAX, while a step is traced
 
     def reset_state(self):
@@ -95,6 +104,15 @@ class GuardState(keras.metrics.Metric):
         self.num_skipped.assign_add(lost)
         self.in_a_row.assign_add(lost)
 
+    def report(self, batch):
+        """What the host needs to know of a step that was left out.
+
+        Args:
+            batch: Dictionary of its images, labels and draws.
+        """
+        scalars = ("loss", "norm", "rejected", "in_a_row")
+        return {"batch": batch, **{name: value_now(getattr(self, name)) for name in scalars}}
+
     def forget(self):
         """Begin to fill the window anew: for a training that goes on at another level."""
         self.num_remembered.assign(0.0)
@@ -135,7 +153,9 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
     def build(self, variables):
         if not self.inner_optimizer.built:
             self.inner_optimizer.build(variables)
-        self.gradient_norm = self.add_variable((), dtype="float32", name="gradient_norm")
+        self.gradient_norm = self.add_variable(
+            (), dtype="float32", aggregation="only_first_replica", name="gradient_norm"
+        )
         super().build(variables)
 
     @property
@@ -144,7 +164,9 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         norm = global_norm([gradient for gradient in grads if gradient is not None])
-        if STATE_IS_VALUES:  # `finish_step` judges, when it knows the loss
+        # Each replica has gradients of its own, of its part of the batch: a root mean square of their norms.
+        norm = ops.sqrt(mean_over_replicas(ops.square(norm))) if num_replicas() > 1 else norm
+        if judges_behind_the_update():
             self.gradient_norm.assign(norm)
             self.inner_optimizer.apply(grads, trainable_variables)
             return
@@ -201,10 +223,15 @@ def guard_steps(model, sigma, window):
     """Leave out the steps of a compiled model that aren't finite or outliers; see `UMD.guard_steps`."""
     if getattr(model, "optimizer", None) is None:
         raise ValueError("A guard is put around an optimizer; call `compile` first. Received: a model without one")
-    if num_replicas(model) > 1:
+    with in_scope_of(model):  # new variables must lie where the model's do
+        return _guard_steps(model, sigma, window)
+
+
+def _guard_steps(model, sigma, window):
+    if num_replicas() > 1 and isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         raise NotImplementedError(
-            "A guard can't work under `tf.distribute` with several replicas; train on one device, or with JAX and "
-            f"keras.distribution. Received: {num_replicas(model)} replicas"
+            "A guard can't work with float16's scaled loss on several replicas of `tf.distribute`; train in bfloat16, "
+            f"or with JAX and keras.distribution. Received: {num_replicas()} replicas"
         )
     state = next(iter(model.guards), None)
     if state is not None and (state.sigma, state.window) == (sigma, window):
@@ -243,79 +270,3 @@ def innermost(optimizer):
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     return optimizer
-
-
-class GuardedStep:
-    """What a step of `fit` must know of the values before it, to put them back.
-
-    Args:
-        model: Model with a guard.
-        batch: Dictionary of the images, labels and draws of the step, for `GuardState.last`.
-    """
-
-    def __init__(self, model, batch):
-        self.model, self.state, self.batch = model, model.guards[0], batch
-        self.optimizer = innermost(model.optimizer)
-        own = {id(variable) for variable in self.state.variables}
-        kept = [variable for variable in model.metrics_variables if id(variable) not in own]
-        # Statistics, such as those of a BatchNormalization in a term's head; the network itself has none.
-        kept += model.objective.non_trainable_variables
-        self.state.deferred.is_wanted = STATE_IS_VALUES and isinstance(model.optimizer, GuardedOptimizer)
-        if STATE_IS_VALUES and not self.state.deferred.is_wanted:
-            kept += model.trainable_variables + self.optimizer.variables
-        self.kept = [(variable, value_now(variable)) for variable in kept]
-        self.iterations = value_now(self.optimizer._iterations)
-        self.state.rejected.assign(0.0)
-
-    def finish(self):
-        """Judge the step where that is still to be done, and put back what it changed if it is left out.
-
-        Returns:
-            Dictionary, the logs of the step.
-        """
-        state = self.state
-        if state.deferred.is_wanted:
-            self._apply_deferred()
-        else:
-            is_applied = ops.not_equal(self.optimizer._iterations, self.iterations)
-            # Else a LossScaleOptimizer has found gradients that aren't finite, and has not handed the step on.
-            is_judged = ops.logical_or(is_applied, state.rejected > 0)
-            if STATE_IS_VALUES:
-                self._judge(is_judged)
-            state.count_unjudged(ops.logical_not(is_judged))
-        is_rejected = state.rejected > 0
-        for variable, value in self.kept:
-            variable.assign(ops.where(is_rejected, value, ops.convert_to_tensor(variable)))
-        skipped = ops.cast(state.num_skipped, "int32")
-        return {**self.model.get_metrics_result(), "skipped_steps": skipped, "batch": self.batch}
-
-    def _apply_deferred(self):
-        """Run the inner optimizer on the gradients that Keras' step has handed over, if the step is accepted."""
-        state, optimizer, weights = self.state, self.optimizer, self.model.trainable_variables
-        gradients = state.deferred.gradients
-        state.deferred.is_wanted, state.deferred.gradients = False, None  # a loop of one's own gets its update at once
-        accepted = state.judge(value_now(state.loss), value_now(self.model.optimizer.gradient_norm))
-        old = [[value_now(variable) for variable in group] for group in (weights, optimizer.variables)]
-        new = ops.cond(accepted, lambda: optimizer.stateless_apply(old[1], gradients, old[0]), lambda: tuple(old))
-        for group, values in zip((weights, optimizer.variables), new, strict=True):
-            for variable, value in zip(group, values, strict=True):
-                variable.assign(value)
-
-    def _judge(self, condition):
-        norm = next(variable for variable in self.model.optimizer.variables if variable.name == "gradient_norm")
-        before = [(variable, value_now(variable)) for variable in self.state.variables]
-        self.state.judge(value_now(self.state.loss), value_now(norm))
-        for variable, value in before:
-            variable.assign(ops.where(condition, ops.convert_to_tensor(variable), value))
-
-
-def keeping_the_batch(train_function, state):
-    """The compiled training function, with the batch taken from its logs and kept in `state.last`."""
-
-    def run(*args):
-        result = train_function(*args)
-        logs = result[0] if isinstance(result, tuple) else result  # JAX gives the state, too
-        state.last.batch = logs.pop("batch")
-        return result
-
-    return run

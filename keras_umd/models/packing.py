@@ -22,7 +22,7 @@ def checked(pack, block, decoder=None):
     require(not pack or decoder is None, "Rows of several images need the paper's decoder.", pack=pack, decoder=decoder)
     require(
         not pack or _is_for_rows(block),
-        "Rows of several images need the paper's `block`, which may have `qk_norm`, SwiGLU and a bottleneck.",
+        "Rows of several images need the paper's `block`, without added tokens, rotations or another norm.",
         pack=pack,
         block=block,
     )
@@ -31,7 +31,9 @@ def checked(pack, block, decoder=None):
 
 def _is_for_rows(block):
     """Whether nothing in the blocks but attention asks whose a token is."""
-    return block.replaced(qk_norm=False, mlp="gelu", bottleneck=None) == Block()
+    other = {"qk_norm": False, "mlp": "gelu", "bottleneck": None}
+    other |= {"epsilon": Block().epsilon, "layer_scale": None, "positions": "learned"}
+    return block.replaced(**other) == Block()
 
 
 def predict_views(model, views):

@@ -114,7 +114,12 @@ def _is_folder(preset):
 
 
 def preset_variables(model):
-    """The variables of a preset by name: of the network, of the objective's terms, and of the averages."""
+    """The variables of a preset by name: of the network, of the objective's terms, and of the averages.
+
+    Example:
+
+    >>> names = list(model.preset_variables())
+    """
     network = by_name(model.network_weights)
     names = {id(variable): name for name, variable in network.items()}
     averages = {
@@ -137,8 +142,8 @@ def save_to_preset(model, folder, *, weights=None, dtype=None, results=(), licen
 
     Example:
 
-    >>> model.save_to_preset("presets/birds", results=[fid], license="cc-by-4.0")
-    >>> keras_umd.weights.upload("presets/birds", "hf://user/birds")
+    >>> model.save_to_preset("presets/birds", license="cc-by-4.0")
+    >>> model = UMD.from_preset("presets/birds")
 
     Args:
         folder: String or path, of a folder that isn't there yet, or is empty.

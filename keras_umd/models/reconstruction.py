@@ -17,6 +17,12 @@ from keras_umd.utils.seeds import seed_generator
 def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
     """Mask clean images and fill the masked patches in again, as the masked autoencoder does.
 
+    Example:
+
+    >>> result = model.reconstruct(images, mask_ratio=0.5, seed=0)
+    >>> result["reconstruction"].shape, result["mask"].mean()
+    ((24, 8, 8, 1), np.float64(0.5))
+
     Args:
         images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`.
         mask_ratio: Float in [0, 1). Share of the patches to mask.

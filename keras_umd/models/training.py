@@ -20,7 +20,8 @@ from keras_umd.backend.steps import run_step, value_now
 from keras_umd.corruption.view import network_inputs
 from keras_umd.models import teacher
 from keras_umd.models.fit_inputs import refuse_weights
-from keras_umd.models.guarding import GuardedStep, innermost
+from keras_umd.models.guarded_step import GuardedStep
+from keras_umd.models.guarding import innermost
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 
 
@@ -75,6 +76,12 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
 
     With it, a loop of one's own is `x, y = model.make_views(images)` and `model.compute_loss(x, y, model(x))`.
 
+    Example:
+
+    >>> x, y = model.make_views(images, labels, seed=0)
+    >>> sorted(x["views"]), sorted(y)
+    (['clean', 'noisy'], ['clean_x0_loss', 'noisy_eps_loss', 'noisy_x0_loss'])
+
     Args:
         images: uint8 or float batch `(batch, *image_shape)`.
         labels: Int batch `(batch,)`, or `None`.
@@ -117,6 +124,11 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
     """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`, with those that layers added: a scalar.
 
     Its parts are logged.
+
+    Example:
+
+    >>> x, y = model.make_views(images, labels, seed=0)
+    >>> loss = model.compute_loss(x, y, model(x))
     """
     losses = model.objective.image_losses(y_pred, y)
     for tracker in model.loss_part_trackers:

@@ -23,13 +23,15 @@ from keras_umd.models import (
     filling,
     fine_tuning,
     fit_inputs,
+    guarded_step,
     guarding,
     packing,
     reconstruction,
+    summary,
     training,
 )
 from keras_umd.models import teacher as teaching
-from keras_umd.models.arguments import check_arguments, num_decoder_heads, warn_of_narrow_tokens
+from keras_umd.models.arguments import check_arguments, check_one_stack, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding, told_of_levels
@@ -67,11 +69,11 @@ class UMD(keras.Model):
 
     Example:
 
-    >>> model = UMD(image_shape=(8, 8, 1), patch_size=2, hidden_dim=64, num_layers=4, num_heads=4, decoder_layers=2)
+    >>> model = UMD(image_shape=(8, 8, 1), patch_size=2, hidden_dim=32, num_layers=2, num_heads=2, decoder_layers=1)
     >>> model.compile("adamw")
-    >>> model.fit(images, epochs=10)                        # uint8, (batch, 8, 8, 1)
+    >>> model.fit(images, batch_size=8, epochs=2)           # uint8, (24, 8, 8, 1)
     >>> model.encode(images).shape
-    (batch, 64)
+    (24, 32)
 
     Args:
         image_shape: Tuple `(*space, channels)` with 1 to 4 space axes, for images `(height, width, channels)`,
@@ -81,18 +83,22 @@ class UMD(keras.Model):
             generate images, at least twice the numbers of a patch.
         num_layers: Integer. Blocks of the encoder.
         num_heads: Integer.
-        decoder_layers: Integer. Blocks of the decoder.
+        decoder_layers: Integer. Blocks of the decoder; 0 for a network that is one stack, which can't predict patches
+            that are masked.
         num_classes: Integer, or `None` for a model without labels.
         label_dropout: Float in [0, 1). Share of the labels dropped in training, for classifier-free guidance.
-        num_cls_tokens: Integer, at least 1. The paper has 1, the authors' code 4, which start and stay equal.
+        num_cls_tokens: Integer, at least 0. The paper has 1, the authors' code 4, which start and stay equal. Without
+            any the representation is the mean of the patches' tokens.
         conditioning: `"adaln_zero"`, `"token"`, or `None` for a network that sees neither timestep nor label.
         corruption: `Corruption`. Defaults to the paper's UMD.
         objective: `Objective`. Defaults to the paper's for this corruption, `Objective.denoising(corruption)`.
         value_range: Pair of floats. Float images must lie in it; uint8 images are scaled to it. `None` is for latents:
             no uint8, no range, and no clipping of x_0 in sampling.
-        decoder_hidden_dim: Integer, a multiple of `hidden_dim // num_heads`. Width of the decoder, whose heads are as
-            wide as the encoder's. Half the width takes three tenths off a training step; on the digits the
+        decoder_hidden_dim: Integer. Width of the decoder, whose heads are as wide as the encoder's unless
+            `decoder_heads` says otherwise. Half the width takes three tenths off a training step; on the digits the
             representation is as good and the samples are worse (`benchmarks/cheaper_settings.py`).
+        decoder_heads: Integer, a divisor of the decoder's width, its number of heads. Defaults to heads as wide as the
+            encoder's.
         scan_blocks: Bool. On JAX, run equal blocks as one loop over their stacked weights, so that the program has one
             block of each kind, and `remat` is sure to save memory. Weights, results and files are the same; no effect
             on the other backends.
@@ -138,6 +144,7 @@ class UMD(keras.Model):
         seed=None,
         objective=None,
         block=None,
+        decoder_heads=None,
         decoder=None,
         teacher=None,
         **kwargs,
@@ -163,7 +170,8 @@ class UMD(keras.Model):
         hidden_dim, num_layers, num_heads = int(hidden_dim), int(num_layers), int(num_heads)
         decoder_layers, num_cls_tokens = int(decoder_layers), int(num_cls_tokens)
         num_classes = None if num_classes is None else int(num_classes)
-        decoder_heads = num_decoder_heads(decoder_hidden_dim, hidden_dim, num_heads)
+        num_of_decoder = num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads)
+        check_one_stack(decoder_layers, corruption)
         grid = patch_grid(image_shape, patch_size)
         patch_size = as_tuple(patch_size, len(grid))
         corruption.check_grid(grid)
@@ -181,20 +189,23 @@ class UMD(keras.Model):
         self.value_range = None if value_range is None else tuple(value_range)
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
         self.patch_size = patch_size
+        self.decoder_heads = None if decoder_heads is None else num_of_decoder
         self.objective = objective
         self.block = as_block(block)
         check_instances(DecoderKind, "a decoder, as decoders.Cross(),", optional=True, decoder=decoder)
         self.decoder_kind = decoder
         self.pack = packing.checked(pack, self.block, decoder)
         how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
-        self.condition_embedding = condition_embedding(hidden_dim, num_classes, conditioning, self.dtype_policy)
+        self.condition_embedding = condition_embedding(
+            hidden_dim, num_classes, conditioning, self.dtype_policy, self.block
+        )
         check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
         teaching.check_readings(teacher, corruption, objective)
         self.teacher = teacher
         for term in objective.terms:
             term.prepare(grid, math.prod(patch_size) * int(image_shape[-1]))
         self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
-        self._build_decoder(decoder_layers, decoder_heads, decoder_hidden_dim, **how)
+        self._build_decoder(decoder_layers, num_of_decoder, decoder_hidden_dim, **how)
         self._prepare_training(seed)
 
     def _build_encoder(self, num_layers, num_heads, num_cls_tokens, **how):
@@ -461,9 +472,12 @@ class UMD(keras.Model):
         is_new = force or self.train_function is None
         super().make_train_function(force)
         if is_new:
-            self.train_function = in_one_program(self, self.train_step, self.train_function, fit_inputs.is_on_device)
+            weights = guarded_step.kept_weights(self)
+            self.train_function = in_one_program(
+                self, self.train_step, self.train_function, fit_inputs.is_on_device, weights
+            )
         if is_new and self.guards:
-            self.train_function = guarding.keeping_the_batch(self.train_function, self.guards[0])
+            self.train_function = guarded_step.keeping_the_report(self.train_function, self.guards[0])
 
     def make_test_function(self, force=False):
         """Keras' own; on JAX with data on the device, its steps as one program."""
@@ -563,7 +577,22 @@ class UMD(keras.Model):
     estimate = generation.estimate
     generate_to = files.generate_to
 
-    # Saving
+    def summary(self, **kwargs):
+        """Print what the model is and learns, and Keras' table of its parts; arguments as of `keras.Model.summary`.
+
+        Example:
+
+        >>> model.summary()
+
+        Args:
+            **kwargs: `print_fn`, `expand_nested`, `show_trainable` and the others of Keras.
+        """
+        summary.summary(self, super().summary, kwargs)
+
+    # Adaptations, saving
+
+    enable_lora = adaptation.enable_lora
+    merge_lora = adaptation.merge_lora
 
     def quantize(self, mode=None, config=None, filters=None, weights="average"):
         """Quantise the kernels of the network, for features and generation with less memory.
@@ -617,6 +646,8 @@ class UMD(keras.Model):
             **self._own_config(),
             "ema_decays": [keras.saving.serialize_keras_object(average.decay) for average in self.averages],
             "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
+            # Where it is set: models of before are described as before.
+            **({} if self.decoder_heads is None else {"decoder_heads": self.decoder_heads}),
             **adaptation.adaptations(self.network_layers()),
         }
 

@@ -23,7 +23,7 @@ class Objective(keras.layers.Layer):
 
     Example:
 
-    >>> Objective([Reconstruction("clean", Pixels(normalize=True))])        # MAE with normalised pixels
+    >>> objective = Objective([Reconstruction("clean", targets.Pixels(normalize=True))])    # MAE with normalised pixels
 
     Args:
         terms: List of `Term`.

@@ -21,6 +21,13 @@ class Reconstruction(Term):
 
     Where the view masks nothing, all patches count in any case, but for `"changed"`.
 
+    Example:
+
+    >>> pixels = Reconstruction("clean", targets.Pixels())
+    >>> objective = Objective([pixels, Reconstruction("clean", targets.HOG(), weight=0.1)])
+    >>> objective.loss_names
+    ['clean_pixels_loss', 'clean_hog_loss']
+
     Args:
         view: String, the name of the view.
         target: `Target`.

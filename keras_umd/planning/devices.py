@@ -9,6 +9,11 @@ from keras_umd.utils.checks import check_instances, check_numbers, check_one_of,
 class Device:
     """An accelerator.
 
+    Example:
+
+    >>> mine = keras_umd.Device("my card", bfloat16=100e12, float32=50e12, memory=24e9)
+    >>> print(keras_umd.plan(model, 64, mine))
+
     Args:
         name: String.
         bfloat16: Float, the peak of dense matrix products in bfloat16 or float16, in FLOP/s.

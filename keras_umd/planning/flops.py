@@ -104,18 +104,21 @@ def _gradients(network):
 def _products(network, view):
     """The `Products` of each part of the network, for all images of a view."""
     n, width, decoder_width = view.num_images, network.encoder.width, network.decoder.width
-    # The embeddings of timestep and label: each of two layers, to twice the width and back.
-    layer = 0 if network.condition_is_trained is None else 4 * width**2
+    # The embeddings of timestep and label: each of two layers, by default to twice the width and back.
+    has_condition = network.condition_is_trained is not None
+    first, second = (2 * has_condition * network.timestep_hidden * units for units in (network.timestep_inputs, width))
+    of_labels = 2 * 2 * has_condition * network.label_hidden * width
     labels = network.has_labels * (n if view.is_noisy else 1)  # clean images share one null label
     # To a decoder of another width, tokens and condition token are projected.
     projected = network.num_projected(view) + network.decoder.projects_context
     before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
     tapped = network.num_decoder_cls_tokens + view.visible
     before_decoder += 2 * width * network.decoder.num_layers * network.decoder.taps * tapped
+    before_decoder += _modulation(network, network.norm_vectors, width)
     before_decoder += 2 * 2 * width * network.code
     head = 2 * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
     return {
-        "condition embedding": Products(of_inputs=n * layer, of_weights=(n + 2 * labels) * layer),
+        "condition embedding": Products(of_inputs=n * first, of_weights=n * second + labels * of_labels),
         "patch embedding": _patch_embedding(network, n * view.visible),
         "decoder's embedding": Products(of_weights=n * before_decoder),
         **_blocks(network, view),

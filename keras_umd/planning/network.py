@@ -104,6 +104,9 @@ class Network:
         projects_visible: Bool. Whether the decoder maps visible patches to its width.
         encoder, decoder: `Stack`s.
         has_labels: Bool.
+        timestep_inputs, timestep_hidden: Integers, widths of the two layers that embed a timestep.
+        label_hidden: Integer, the width of the layer behind the table of labels, or 0 for a table alone.
+        norm_vectors: Integer, those that the condition gives to the norm behind the encoder.
         adaln, condition_tokens: 1 where the condition modulates the blocks or is a token of each, else 0.
         condition_is_trained: Bool, or `None` for a network without a condition.
     """
@@ -114,7 +117,8 @@ class Network:
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
         self.num_patches = model.num_patches
         self.num_cls_tokens = model.encoder.num_cls_tokens
-        self.num_decoder_cls_tokens = self.num_cls_tokens if model.block.cls_to_decoder == "all" else 1
+        of_cls_tokens = {"none": 0, "mean": 1, "all": self.num_cls_tokens or 1}  # without any, the mean of the patches
+        self.num_decoder_cls_tokens = of_cls_tokens[model.block.cls_to_decoder]
         self.hands_over_tokens = model.decoder.hands_over_tokens
         if not self.hands_over_tokens:
             self.num_decoder_cls_tokens = 0
@@ -128,6 +132,10 @@ class Network:
         self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
         self.projects_visible = model.decoder.embedding is not None
         self.has_labels = model.num_classes is not None
+        own, width = model.block.timesteps, model.hidden_dim
+        self.timestep_inputs, self.timestep_hidden = (width, 2 * width) if own is None else (own.width, width)
+        self.label_hidden = 2 * width if model.block.labels == "mlp" else 0
+        self.norm_vectors = 2 if model.block.encoder_norm == "adaln" else 0
         self.adaln = int(model.conditioning == "adaln_zero")
         self.condition_tokens = int(model.conditioning == "token")
         self.condition_is_trained = None if embedding is None else bool(embedding.trainable_variables)

@@ -16,7 +16,7 @@ def plan(
 
     Example:
 
-    >>> model = keras_umd.UMD.from_preset("umd_base_patch4_64", dtype="mixed_bfloat16")
+    >>> model = keras_umd.UMD.from_preset("umd_tiny_patch4_64", dtype="mixed_bfloat16")
     >>> print(keras_umd.plan(model, 1024, "TPU v4", num_devices=4, num_images=1_281_167, epochs=800))
 
     Args:

@@ -1,4 +1,4 @@
-"""Pictures: grids of images, charts, the course of a training; all are uint8 arrays."""
+"""Pictures: grids of images, charts, the course of a training; all are uint8 arrays, which a notebook shows."""
 
 from keras_umd.plots.attention import attention_grid
 from keras_umd.plots.charts import captioned, guidance_grid, heatmaps, scatter

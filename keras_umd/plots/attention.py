@@ -13,8 +13,8 @@ def attention_grid(images, maps, grid, queries=None, num_queries=4, scale=1):
 
     Example:
 
-    >>> maps = probe.attention_maps(tokens)                               # EfficientProbe, after `accuracies`
-    >>> picture = plots.attention_grid(images[:8], maps[:8], grid=model.grid, scale=2)
+    >>> maps = np.random.default_rng(0).dirichlet(np.ones(16), (8, 4))   # or `EfficientProbe.attention_maps`
+    >>> picture = plots.attention_grid(images[:8], maps, grid=model.grid, scale=4)
 
     Args:
         images: uint8 array of shape `(n, height, width, channels)`, one or three channels.

@@ -21,6 +21,10 @@ from keras_umd.utils.checks import (
 def guidance_grid(model, labels, guidance=(1.0, 2.0, 4.0), num_steps=(5, 20, 100), scale=1, **options):
     """Compare guidance and numbers of steps on the same noise and labels; needs the extra `plots`.
 
+    Example:
+
+    >>> picture = plots.guidance_grid(model, [0, 1, 2], guidance=(1.0, 2.0), num_steps=(2, 4), scale=4)
+
     Args:
         model: `UMD` with classes.
         labels: Int array `(n,)`, the labels of the images in every cell.
@@ -89,6 +93,11 @@ def heatmaps(table, value, rows, columns, smallest=False):
 
     The best cell is outlined. There is a panel for each combination of the settings that are not rows or columns.
 
+    Example:
+
+    >>> table = [{"layer": k, "pooling": p, "accuracy": 0.1 * k} for k in (1, 2, 3) for p in ("cls", "mean")]
+    >>> picture = plots.heatmaps(table, "accuracy", rows="pooling", columns="layer")
+
     Args:
         table: List of dictionaries with one value for each combination of settings.
         value: String, the column of numbers or results to show.
@@ -149,6 +158,11 @@ def _draw_cells(axis, cells, is_best, low, high, smallest):
 
 def captioned(cells, row_names, column_names):
     """Place pictures in named rows and columns; needs the extra `plots`.
+
+    Example:
+
+    >>> cells = [[plots.image_grid(images[:4], scale=4), plots.image_grid(images[4:8], scale=4)]]
+    >>> plots.save_image("two.png", plots.captioned(cells, ["digits"], ["the first", "the next"]))
 
     Args:
         cells: List of rows, each a list of uint8 arrays `(height, width, 3)`, all of one size.

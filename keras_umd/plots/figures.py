@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from keras_umd.plots.grids import image_grid
+from keras_umd.plots.picture import Picture
 from keras_umd.utils.checks import check_paths, require
 from keras_umd.utils.optional import import_optional
 
@@ -23,7 +24,7 @@ def rendered(figure):
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy().view(Picture)
 
 
 def check_picture(**pictures):
@@ -38,7 +39,12 @@ def check_picture(**pictures):
 
 
 def save_image(path, image):
-    """Save a uint8 image `(height, width, 1 or 3)` as a PNG file, making its folder; needs the extra `plots`."""
+    """Save a uint8 image `(height, width, 1 or 3)` as a PNG file, making its folder; needs the extra `plots`.
+
+    Example:
+
+    >>> plots.save_image("pictures/first.png", images[0])
+    """
     check_paths(path=path)
     require(os.fspath(path).lower().endswith(".png"), "`path` must end in .png.", path=path)
     is_grey = getattr(image, "ndim", None) == 3 and image.shape[-1] == 1
@@ -54,7 +60,7 @@ def show(picture, scale=1):
 
     Example:
 
-    >>> plots.show(model.generate(num_images=16, num_steps=20), scale=2)
+    >>> plots.show(model.generate(num_images=4, num_steps=5), scale=4)
 
     Args:
         picture: uint8 array of shape `(height, width, 3)`, or images `(n, height, width, 1 or 3)`.

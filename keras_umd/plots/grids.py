@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_umd.plots.picture import Picture
 from keras_umd.utils.checks import check_integers, check_tensors, require
 
 MAX_SIDE = 1000  # columns, and pixels of padding and scale: a picture of more could not be shown
@@ -11,6 +12,11 @@ MAX_SIDE = 1000  # columns, and pixels of padding and scale: a picture of more c
 
 def image_grid(images, columns=None, padding=1, scale=1):
     """Place images side by side in one picture.
+
+    Example:
+
+    >>> plots.image_grid(images[:6], columns=3, scale=2).shape    # a notebook shows it
+    (35, 52, 3)
 
     Args:
         images: uint8 array of shape `(n, height, width, channels)`, one or three channels.
@@ -37,11 +43,16 @@ def image_grid(images, columns=None, padding=1, scale=1):
     cells = np.full((rows, columns, padding + height, padding + width, 3), 255, "uint8")
     cells.reshape(-1, *cells.shape[2:])[:n, padding:, padding:] = images
     grid = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
-    return np.pad(grid, ((0, padding), (0, padding), (0, 0)), constant_values=255)
+    return np.pad(grid, ((0, padding), (0, padding), (0, 0)), constant_values=255).view(Picture)
 
 
 def reconstruction_grid(images, result, scale=1):
     """Place originals, masked images and reconstructions in three rows.
+
+    Example:
+
+    >>> result = model.reconstruct(images[:4], mask_ratio=0.5)
+    >>> plots.save_image("filled_in.png", plots.reconstruction_grid(images[:4], result, scale=4))
 
     Args:
         images: uint8 array of shape `(n, height, width, channels)`.
@@ -66,6 +77,11 @@ def reconstruction_grid(images, result, scale=1):
 
 def strips(frames, scale=1):
     """Place the states of sampling from noise to image side by side, one row an image.
+
+    Example:
+
+    >>> frames = model.trajectory([0, 1, 2], num_frames=4, num_steps=6)
+    >>> plots.save_image("way.png", plots.strips(frames, scale=4))
 
     Args:
         frames: uint8 array of shape `(num_frames, n, height, width, channels)`, as returned by `UMD.trajectory`.

@@ -17,8 +17,9 @@ def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
 
     Example:
 
-    >>> plots.show(plots.masks(keras_umd.methods.colormae))
-    >>> plots.masks(corruption.masks.Shared(Random(0.9)), grid=(4, 14, 14))     # four frames in a row
+    >>> picture = plots.masks(keras_umd.methods.colormae)
+    >>> mask = corruption.masks.Shared(corruption.masks.Random(0.9))
+    >>> picture = plots.masks(mask, grid=(4, 14, 14))             # four frames in a row
 
     Args:
         method: A mask; or a function from `keras_umd.methods`, what it returns, a `Corruption`, or a model.

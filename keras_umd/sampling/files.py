@@ -52,9 +52,9 @@ def generate_to(
 
     Example:
 
-    >>> path = keras_umd.generate_to(model, "samples", num_images=50_000, num_steps=50, guidance=1.5)
+    >>> path = keras_umd.generate_to(model, "samples", num_images=6, batch_size=3, num_steps=4)
     >>> np.load(path)["arr_0"].shape        # what ADM's and DiT's evaluator reads
-    (50000, 64, 64, 3)
+    (6, 8, 8, 1)
 
     Args:
         model: `UMD`. The samples of a latent model are latents, or images where `model.autoencoder` is set.

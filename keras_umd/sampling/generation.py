@@ -22,6 +22,11 @@ def generate(model, labels=None, num_images=None, **options):
 
     The image with index k of a seed is the same, up to rounding, whatever the batch, the devices and the backend.
 
+    Example:
+
+    >>> model.generate([0, 1, 2], num_steps=5, sampler="dpmpp_2m", guidance=2.0, seed=0).shape
+    (3, 8, 8, 1)
+
     Args:
         labels: Int array `(num_images,)`, or `None` for images without a label.
         num_images: Integer. Required without `labels` and `initial_noise`.
@@ -63,6 +68,11 @@ def generate(model, labels=None, num_images=None, **options):
 def trajectory(model, labels=None, num_images=None, num_frames=8, **options):
     """The states of `generate` on its way from noise to images, for `keras_umd.plots.strips`.
 
+    Example:
+
+    >>> model.trajectory([0, 1, 2], num_frames=4, num_steps=6, seed=0).shape
+    (4, 3, 8, 8, 1)
+
     Args:
         labels, num_images: As of `generate`.
         num_frames: Integer from 2 to the number of steps + 1. The first frame is noise, the last the image.
@@ -83,6 +93,13 @@ def inpaint(model, images, mask, labels=None, **options):
 
     In every step the predicted x_0 is replaced by the image where it is known (DDNM; Wang et al., 2022): the known
     pixels go their way from noise to image as forward diffusion would have it, beside those that are generated.
+
+    Example:
+
+    >>> mask = np.zeros((1, 8, 8, 1), bool)
+    >>> mask[:, 4:] = True                                        # the lower half is generated
+    >>> model.inpaint(images[:3], mask, labels=labels[:3], num_steps=5, seed=0).shape
+    (3, 8, 8, 1)
 
     Args:
         images: uint8 or float array `(batch, *image_shape)`; float images lie in `value_range`. Latents
@@ -117,6 +134,12 @@ def denoise(model, images, timestep, labels=None, **options):
     deviation s, in the model's range, belongs to `timestep = schedule.timesteps_at(-2 * np.log(s))` of the model's
     `schedule = corruption.noise_schedule`, and must be multiplied by `schedule.levels(timestep)["signal"]`.
 
+    Example:
+
+    >>> noisy = np.random.normal(size=(2, 8, 8, 1))
+    >>> model.denoise(noisy, timestep=600, labels=[0, 1], num_steps=4).shape
+    (2, 8, 8, 1)
+
     Args:
         images: Float array `(batch, *image_shape)`, x_t as `NoiseSchedule.add_noise` makes it. Its
             values may lie anywhere. They take the place of `initial_noise`.
@@ -137,6 +160,12 @@ def denoise(model, images, timestep, labels=None, **options):
 
 def estimate(model, x_t, timesteps, labels=None):
     """The network's predictions for noisy images, nothing masked.
+
+    Example:
+
+    >>> x_t = np.random.normal(size=(2, 8, 8, 1)).astype("float32")
+    >>> sorted(model.estimate(ops.convert_to_tensor(x_t), ops.convert_to_tensor([600.0])))
+    ['eps', 'x0']
 
     Args:
         x_t: Float tensor of shape `(batch, *image_shape)`.

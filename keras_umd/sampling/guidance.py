@@ -17,6 +17,11 @@ __all__ = ["Constant", "Interval", "PowerCosine", "guide"]
 def guide(strong, weak, scale):
     """`weak + scale * (strong - weak)` (Eq. 3).
 
+    Example:
+
+    >>> float(guidance.guide(np.float32(3.0), np.float32(1.0), 2.0))
+    5.0
+
     Args:
         strong, weak: Float tensors of one shape, predictions; in classifier-free guidance with and without the label.
         scale: Float or scalar tensor.
@@ -32,6 +37,10 @@ def guide(strong, weak, scale):
 @keras.saving.register_keras_serializable("keras_umd")
 class Constant(Configurable):
     """The same scale everywhere, as in the paper: the base of all guidance.
+
+    Example:
+
+    >>> pictures = model.generate([0, 1, 2], guidance=guidance.Constant(2.0), num_steps=4)    # as guidance=2.0
 
     Args:
         scale: Float of at least 0. The paper's figures use 4, its table 1.5.
@@ -69,6 +78,10 @@ class Interval(Constant):
 
     Guidance at much noise costs variety, and at little noise does nothing. Steps outside of the interval cost half.
 
+    Example:
+
+    >>> pictures = model.generate([0, 1, 2], guidance=guidance.Interval(2.0, low=0.2, high=3.0), num_steps=4)
+
     Args:
         scale: Float of at least 0.
         low, high: Floats, the ends of the interval as noise over signal, sigma / sqrt(alpha_bar): with the cosine
@@ -91,6 +104,10 @@ class Interval(Constant):
 @keras.saving.register_keras_serializable("keras_umd")
 class PowerCosine(Constant):
     """Rises from no guidance at T to the scale at 0, as half a cosine of a power of time (MDT; Gao et al., 2023).
+
+    Example:
+
+    >>> pictures = model.generate([0, 1, 2], guidance=guidance.PowerCosine(4.0, power=2.0), num_steps=4)
 
     Args:
         scale: Float of at least 0, that of the last steps.

@@ -23,13 +23,13 @@ class Sampler(Configurable):
 
     Example:
 
-    >>> class Euler(Sampler):
+    >>> class Straight(samplers.Sampler):
     ...     def columns(self, now, after):
     ...         return {"signal_next": after["signal"], "sigma_next": after["sigma"]}
     ...
     ...     def step(self, x_t, memory, x0, eps, fresh_noise, row):
     ...         return row["signal_next"] * x0 + row["sigma_next"] * eps, memory
-    >>> images = model.generate(num_images=4, num_steps=50, sampler=Euler("quadratic"))
+    >>> pictures = model.generate(num_images=4, num_steps=5, sampler=Straight("quadratic"))
 
     Args:
         timesteps: Where to look: `"uniform"`, `"quadratic"`, `"log_snr"`, `"karras"` (see

@@ -18,6 +18,10 @@ class DDIM(Sampler):
     `eta=0` is deterministic: Euler's method for the probability flow, with noise over signal as the time. `eta=1` is
     ancestral sampling, DDPM, the paper's choice.
 
+    Example:
+
+    >>> pictures = model.generate([0, 1, 2], sampler=samplers.DDIM(eta=0.0), num_steps=5, seed=0)
+
     Args:
         eta: Float in [0, 1]. Share of fresh noise in each step.
         timesteps: As of `Sampler`.
@@ -53,6 +57,10 @@ class Euler(DDIM):
 
     On a rectified flow it is Euler's method in its own time, x + (tau' - tau) * v; on EDM's path that in sigma.
 
+    Example:
+
+    >>> pictures = model.generate([0, 1, 2], sampler=samplers.Euler(), num_steps=5, seed=0)
+
     Args:
         timesteps: As of `Sampler`.
     """
@@ -67,6 +75,10 @@ class DPMSolverPP2M(Sampler):
 
     Deterministic. The first step and the last, which goes to the image, are of first order; so is the second where the
     first starts from no signal.
+
+    Example:
+
+    >>> pictures = model.generate([0, 1, 2], sampler=samplers.DPMSolverPP2M(), num_steps=5, seed=0)
 
     Args:
         timesteps: As of `Sampler`, without repetitions.
@@ -109,6 +121,10 @@ class Heun(Sampler):
     the steps: k of them take 2 k - 1 calls. The time is noise over signal and the slope the noise; a step that starts
     from no signal has signal over noise as the time and x_0 as the slope. A rectified flow is followed in its own time,
     with the velocity as the slope (SiT, JiT).
+
+    Example:
+
+    >>> pictures = model.generate([0, 1, 2], sampler=samplers.Heun(), num_steps=5, seed=0)    # three steps
 
     Args:
         timesteps: As of `Sampler`.

@@ -64,7 +64,7 @@ class ShiftedGrid(Configurable):
 
     Example:
 
-    >>> model.generate(num_images=4, num_steps=50, sampler=samplers.Euler(samplers.ShiftedGrid(3.0)))
+    >>> pictures = model.generate(num_images=4, num_steps=5, sampler=samplers.Euler(samplers.ShiftedGrid(3.0)))
 
     Args:
         shift: Float in [0.01, 100]. Above 1 is more noise, below 1 less.

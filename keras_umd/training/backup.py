@@ -35,6 +35,11 @@ class BackupAndRestore(keras.callbacks.Callback):
     Several processes that train together need the same directory. The first one writes; weights that are sharded over
     the processes are written by all, through Orbax.
 
+    Example:
+
+    >>> model.compile("adamw")
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[callbacks.BackupAndRestore("runs/umd")])
+
     Args:
         directory: String or path, of one run; also in a bucket, as `gs://bucket/run`, through fsspec. Gets `run.json`,
             what the run is and how far; `run.lock`, which keeps other runs out; and `checkpoints/`. Other files in it

@@ -13,6 +13,8 @@ from keras import ops
 from keras_umd.backend.frameworks import BACKEND
 from keras_umd.backend.gradients import value_and_gradients
 from keras_umd.backend.processes import is_first_process, to_numpy
+from keras_umd.models.guarded_step import black_box_weights
+from keras_umd.utils.arrays import as_numpy_type
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_paths
 
@@ -21,20 +23,23 @@ FLOAT16_MAX = 65504.0
 MEMBERS = ("about.json", "arrays.npz")
 
 
-def write_black_box(path, model, batch, about):
+def write_black_box(path, model, batch, about, weights=None):
     """Write what `replay` needs: the model's configuration and weights, images, labels and draws of a step; atomically.
 
     Args:
         path: String.
-        model: `UMD`, with the weights from before the step.
+        model: `UMD`, with the weights from before the step, if `weights` doesn't give them.
         batch: Dictionary of images, labels or `None`, and draws.
         about: Dictionary of what is known of the step, for JSON.
+        weights: List of tensors in the order of `black_box_weights`, or `None`.
     """
-    arrays = {f"weights/{variable.path}": to_numpy(variable.value) for variable in _weights(model)}
+    variables = black_box_weights(model)
+    weights = [variable.value for variable in variables] if weights is None else weights
+    names = [f"weights/{variable.path}" for variable in variables]
+    arrays = {name: to_numpy(value) for name, value in zip(names, weights, strict=True)}
     arrays.update({name: to_numpy(batch[name]) for name in ("images", "labels") if batch[name] is not None})
     arrays.update({f"draws/{name}": to_numpy(value) for name, value in batch["draws"].items()})
-    # NumPy has no bfloat16; float32 holds its values.
-    arrays = {name: x.astype("float32") if x.dtype.name == "bfloat16" else x for name, x in arrays.items()}
+    arrays = {name: as_numpy_type(array) for name, array in arrays.items()}
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)  # the optimizer isn't run again
     versions = {"backend": BACKEND, "keras": keras.__version__}
@@ -120,7 +125,7 @@ def replay(path) -> Replay:
 
     Example:
 
-    >>> print(keras_umd.replay("runs/umd/black_box_000412.zip"))
+    >>> print(keras_umd.replay("runs/umd/black_box_000412.zip"))                                        # doctest: +SKIP
     loss nan, gradient norm nan
     images [3] of the batch have NaN or infinite values
     the first that isn't finite: output of encoder/patch_embedding/projection
@@ -136,9 +141,9 @@ def replay(path) -> Replay:
     about, arrays = read_black_box(path)
     config = about.pop("model")
     model = _model(config, arrays)
-    weights = [variable for variable in _weights(model) if variable.trainable]
+    weights = [variable for variable in black_box_weights(model) if variable.trainable]
     images, (x, y) = arrays["images"], _step_inputs(model, arrays)
-    bad_weights = [v.path for v in _weights(model) if not np.isfinite(_numpy(v.value)).all()]
+    bad_weights = [v.path for v in black_box_weights(model) if not np.isfinite(_numpy(v.value)).all()]
     with _watched(model) as outputs:
         losses = model.objective.image_losses(model(x), y)
     bad_losses = [name for name, loss in losses.items() if not np.isfinite(_numpy(loss)).all()]
@@ -189,22 +194,17 @@ def _overflows(config, arrays):
     return {path: value for path, value in largest.items() if FLOAT16_MAX < value < np.inf}
 
 
-def _weights(model):
-    """The weights of the network and of the objective's terms, without averages."""
-    return [*model.network_weights, *model.objective.weights]
-
-
 def _model(config, arrays):
     # Loops over blocks and recomputed ones would hide the layers in them.
     config["config"].update(scan_blocks=False, remat=False, ema_decays=[])
     model = keras.saving.deserialize_keras_object(config)
     values = _part(arrays, "weights/")
-    missing = [variable.path for variable in _weights(model) if variable.path not in values]
-    if missing or len(values) != len(_weights(model)):
+    missing = [variable.path for variable in black_box_weights(model) if variable.path not in values]
+    if missing or len(values) != len(black_box_weights(model)):
         raise ValueError(
             f"The black box holds weights of another model. Received: {len(values)} weights, none for {missing}"
         )
-    for variable in _weights(model):
+    for variable in black_box_weights(model):
         variable.assign(values[variable.path])
     return model
 

@@ -6,6 +6,7 @@ import os
 import keras
 
 from keras_umd.backend.processes import is_first_process
+from keras_umd.training import loggers
 from keras_umd.training.backup import BackupAndRestore
 from keras_umd.training.guard import Guard
 from keras_umd.training.monitor import Monitor
@@ -35,6 +36,12 @@ __all__ = [
 class ModelFile(keras.callbacks.Callback):
     """Saves the model after each epoch, also where its weights are sharded over processes.
 
+    Example:
+
+    >>> model.compile("adamw")
+    >>> model.fit(images, batch_size=8, epochs=1, callbacks=[callbacks.ModelFile("model.keras")])
+    >>> model = keras.saving.load_model("model.keras")
+
     Args:
         path: String or path, with the suffix `.keras`.
     """
@@ -58,6 +65,11 @@ class ModelFile(keras.callbacks.Callback):
 
 class HistoryFile(keras.callbacks.Callback):
     """Writes the logs of each epoch into a CSV file: each epoch once, also when the run was stopped and went on.
+
+    Example:
+
+    >>> model.compile("adamw")
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[callbacks.HistoryFile("history.csv")])
 
     Args:
         path: String or path.
@@ -96,12 +108,12 @@ class HistoryFile(keras.callbacks.Callback):
         return rows
 
 
-def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True):
+def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True, log_to=()):
     """Callbacks for a long training: it leaves out steps that would spoil it, resumes, and saves its model and losses.
 
     Example:
 
-    >>> model.fit(images, epochs=800, callbacks=keras_umd.callbacks.standard("runs/umd"))
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=callbacks.standard("runs/umd"))
 
     Started again, the same script goes on where it was stopped; after the end it trains nothing, and loads the result.
 
@@ -116,12 +128,20 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
         keep: Integer, how many of the last checkpoints to keep, beside the best one.
         resume: `True`, to go on with the run in the directory; `False`, to refuse if there is one; `"force"`, to go on
             with other settings. See `BackupAndRestore`.
+        log_to: List of `"tensorboard"`, `"wandb"` and `"mlflow"`, or one of them: where to send the losses of each
+            epoch, too. TensorBoard's files go into `directory/tensorboard`, and need tensorboard, not TensorFlow. W&B
+            and MLflow log by their own callbacks for Keras, into the run that you began: `wandb.init(...)`,
+            `mlflow.start_run()`.
 
     Returns:
         List of Keras callbacks.
+
+    Raises:
+        ImportError: for a package of `log_to` that isn't installed.
     """
     check_paths(directory=directory)
     directory = os.fspath(directory)
+    senders = loggers.of(log_to, directory)
     # Keep last, after the user's callbacks: a checkpoint marks the epoch as finished, so its files must exist.
     last = BackupAndRestore(directory, dataset=dataset, save_freq=save_freq, keep=keep, resume=resume)
     return [
@@ -130,5 +150,6 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True)
         keras.callbacks.TerminateOnNaN(raise_error=True),  # else `fit` ends normally
         ModelFile(os.path.join(directory, "model.keras")),
         HistoryFile(os.path.join(directory, "history.csv")),
+        *senders,
         last,
     ]

@@ -13,7 +13,6 @@ import concurrent.futures
 import contextlib
 import math
 import os
-import tempfile
 import warnings
 
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, wait_for_all
@@ -23,8 +22,7 @@ from keras_umd.utils.atomic import (
     MANIFEST,
     DamagedFileError,
     check_space,
-    flush,
-    make_folder,
+    folder_written_whole,
     read_json,
     read_manifest,
     write_json,
@@ -88,54 +86,38 @@ class Checkpoints:
             self.wait()
 
     def _write(self, number, arrays, place):
-        state.check_finite(arrays)
+        state.check_is_worth_saving(arrays)
         try:
             self._write_folder(number, arrays, place)
         except FileNotFoundError:  # the directory was moved or deleted while the training runs
             self._write_folder(number, arrays, place)
 
     def _write_folder(self, number, arrays, place):
-        temporary = self._new_temporary(number)
-        try:
+        with self._written_whole(number) as temporary:
             check_space(temporary, sum(array.nbytes for array in arrays.values()))
             state.write_arrays(os.path.join(temporary, ARRAYS), arrays)
-            self._complete(temporary, number, place)
-        except BaseException:
-            storage.remove_folder(temporary)
-            raise
+            _complete(temporary, place)
+        self._remove_old(number, place)
 
     def _save_shards(self, model, place, number):
-        is_remote = storage.is_remote(self.folder)
-        temporary = self._new_temporary(number) if is_first_process() else None
-        wait_for_all()
-        # To a bucket, Orbax writes itself, and verifies itself what it wrote.
-        shards = self.path(number) if is_remote else os.path.join(self.folder, f".{number:09}.tmp")
-        state.write_shards(model, os.path.join(shards, SHARDS))
-        wait_for_all()
+        with self._written_whole(number) if is_first_process() else contextlib.nullcontext() as temporary:
+            wait_for_all()
+            # To a bucket, Orbax writes itself, and verifies itself what it wrote.
+            shards = self.path(number) if storage.is_remote(self.folder) else self._aside(number)
+            state.write_shards(model, os.path.join(shards, SHARDS))
+            wait_for_all()
+            if is_first_process():
+                _complete(temporary, place)
         if is_first_process():
-            self._complete(temporary, number, place)
+            self._remove_old(number, place)
         wait_for_all()
 
-    def _new_temporary(self, number):
-        """An empty folder, beside the one that the checkpoint will be, or on this machine for a remote one."""
-        if storage.is_remote(self.folder):
-            return tempfile.mkdtemp()
-        temporary = os.path.join(self.folder, f".{number:09}.tmp")
-        storage.remove_folder(temporary)  # of a run that was killed
-        make_folder(temporary)
-        return temporary
+    def _aside(self, number):
+        """Where a checkpoint is written, which all processes must know."""
+        return os.path.join(self.folder, f".{number:09}.tmp")
 
-    def _complete(self, temporary, number, place):
-        write_json(os.path.join(temporary, PLACE), place)
-        write_manifest(temporary)
-        if storage.is_remote(self.folder):
-            for name in sorted(os.listdir(temporary), key=lambda name: name == MANIFEST):  # last, which makes it whole
-                storage.upload(os.path.join(temporary, name), os.path.join(self.path(number), name))
-            storage.remove_folder(temporary)
-        else:
-            os.replace(temporary, self.path(number))
-            flush(self.folder)
-        self._remove_old(number, place)
+    def _written_whole(self, number):
+        return folder_written_whole(self.path(number), self._aside(number))
 
     def _remove_old(self, number, place):
         """Remove what is neither among the last ones nor the best."""
@@ -201,6 +183,11 @@ class Checkpoints:
             return
         with storage.local_copy(os.path.join(path, ARRAYS)) as local, state.read_arrays(local) as arrays:
             state.restore(model, arrays)
+
+
+def _complete(folder, place):
+    write_json(os.path.join(folder, PLACE), place)
+    write_manifest(folder)
 
 
 def _remove(folder):

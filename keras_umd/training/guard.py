@@ -19,8 +19,8 @@ class Guard(keras.callbacks.Callback):
 
     Such a step changes no weight, no state of the optimizer, no average and no logged mean; random numbers and data
     move on. This is decided within the compiled step, on all backends, whatever `steps_per_execution`. The logs have
-    `skipped_steps`, the number so far. On several devices it works with JAX and
-    `keras.distribution`; under `tf.distribute` there is a warning, and no guard.
+    `skipped_steps`, the number so far. On several devices it works with JAX and `keras.distribution`, and under
+    `tf.distribute`, but there without black boxes, and not in float16 (there is a warning, and no guard).
 
     It puts itself around the model's optimizer, as Keras does to scale the loss of float16 (`UMD.guard_steps`), when
     `fit` begins: then the optimizer exists with its state, new or loaded, and no step is compiled yet. As part of
@@ -32,11 +32,13 @@ class Guard(keras.callbacks.Callback):
     is left out is replaced by the next. A learning-rate schedule counts accepted steps.
 
     The first steps that are left out are written to `directory`, each with its images, random numbers and weights;
-    `keras_umd.replay` runs it again and names the layer. (With `steps_per_execution`, if it is the last of its group.)
+    `keras_umd.replay` runs it again and names the layer. Of steps that run together (`steps_per_execution`) it is the
+    first, for which JAX keeps one more copy of the weights on the device; TensorFlow has only the last of them, and
+    writes it if that one was left out.
 
     Example:
 
-    >>> model.fit(images, epochs=800, callbacks=[keras_umd.callbacks.Guard(directory="runs/umd")])
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[callbacks.Guard(directory="runs/umd")])
 
     Args:
         on: What to do after `in_a_row` steps were left out, one after the other. `"skip"`: outliers become the new
@@ -81,6 +83,11 @@ class Guard(keras.callbacks.Callback):
         except NotImplementedError as error:
             warnings.warn(f"The steps of this training are not guarded: {error}", stacklevel=2)
             self._state = None
+            return
+        keeps_first = self.directory is not None and model.steps_per_execution > 1
+        if self._state.keeps_first != keeps_first:
+            self._state.keeps_first = keeps_first
+            model.train_function = None  # compiled without it, or with
 
     def on_train_begin(self, logs=None):
         self._num_rollbacks, self._num_skipped = 0, None
@@ -99,8 +106,8 @@ class Guard(keras.callbacks.Callback):
             return
         if self.params["steps"] is not None:  # `steps_per_execution` counts on behind the epoch's last batch
             batch = min(batch, self.params["steps"] - 1)
-        self._of_fit[0] += batch - self._last_batch
-        self._last_batch = batch
+        begin, self._last_batch = self._last_batch + 1, batch
+        self._of_fit[0] += batch + 1 - begin
         new = int(logs["skipped_steps"]) - self._num_skipped
         if not new:
             return
@@ -109,8 +116,7 @@ class Guard(keras.callbacks.Callback):
         model = self.model  # on JAX, this brings the variables up to date
         seen = {name: float(keras.ops.convert_to_numpy(getattr(self._state, name))) for name in ("loss", "norm")}
         in_a_row = self._read("in_a_row")
-        if self._read("rejected") and in_a_row <= new:  # the first of a row
-            self._write_box(model, {"epoch": self._epoch, "batch": int(batch), **seen})
+        self._write_box(model, begin, batch, new)
         if in_a_row >= self.in_a_row:
             self._act(seen, in_a_row)
 
@@ -143,12 +149,19 @@ class Guard(keras.callbacks.Callback):
         self._state.num_skipped.assign(float(self._num_skipped))  # the checkpoint's is of that time
         warnings.warn(f"{told}The training went back to {where}.", stacklevel=2)
 
-    def _write_box(self, model, about):
-        if self.directory is None or len(self.black_boxes) >= MOST_BOXES:
+    def _write_box(self, model, begin, batch, new):
+        """Write the first of a row of steps that were left out, if it is among those from `begin` on, and known."""
+        step, kept, weights = self._state.last.step, self._state.last.kept, None
+        if step is None or self.directory is None or len(self.black_boxes) >= MOST_BOXES:
+            return
+        if kept is not None and kept["is_kept"]:
+            step, weights, batch, new = kept["step"], kept["weights"], begin + int(kept["number"]), 1
+        scalars = {name: float(keras.ops.convert_to_numpy(value)) for name, value in step.items() if name != "batch"}
+        if not scalars.pop("rejected") or scalars.pop("in_a_row") > new:
             return
         os.makedirs(self.directory, exist_ok=True)
-        path = os.path.join(self.directory, f"black_box_{about['epoch']:04}_{about['batch']:06}.zip")
-        write_black_box(path, model, self._state.last.batch, about)
+        path = os.path.join(self.directory, f"black_box_{self._epoch:04}_{batch:06}.zip")
+        write_black_box(path, model, step["batch"], {"epoch": self._epoch, "batch": int(batch), **scalars}, weights)
         self.black_boxes.append(path)
 
     def _explanation(self):

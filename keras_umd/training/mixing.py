@@ -19,6 +19,13 @@ class MixedBatches(keras.utils.PyDataset):
     Each batch gets the one or the other, as a coin decides. Images become float32, of the range that they had; labels
     float32 `(batch, num_classes)`, for `keras.losses.CategoricalCrossentropy`.
 
+    Example:
+
+    >>> batches = recipes.MixedBatches((images, labels), num_classes=3, batch_size=8)
+    >>> pictures, soft_labels = batches[0]
+    >>> soft_labels.shape
+    (8, 3)
+
     Args:
         batches: Pair of arrays, images `(n, height, width, channels)` and labels `(n,)`; or a `keras.utils.PyDataset`
             of such batches, as one of `keras_umd.data` with `training=True`.

@@ -29,11 +29,11 @@ class Monitor(keras.callbacks.Callback):
     Example:
 
     >>> def draw(model):
-    ...     return {"samples": plots.image_grid(model.generate(num_images=16, num_steps=50, seed=0))}
-    >>> def probe(model):
-    ...     return {"probe/10-shot": accuracy_of(model)}
-    >>> monitor = keras_umd.callbacks.Monitor("runs/umd", [draw, probe])
-    >>> model.fit(images, epochs=800, callbacks=[monitor, *keras_umd.callbacks.standard("runs/umd")])
+    ...     return {"samples": plots.image_grid(model.generate(num_images=4, num_steps=5, seed=0), scale=4)}
+    >>> def spread(model):
+    ...     return {"features/spread": float(np.std(ops.convert_to_numpy(model.encode(images)), axis=0).mean())}
+    >>> monitor = callbacks.Monitor("runs/umd", [draw, spread], tensorboard=False)
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[monitor, *callbacks.standard("runs/umd")])
 
     Args:
         directory: String or path. Gets `progress.png`, losses, scores and the latest pictures together;

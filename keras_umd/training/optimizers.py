@@ -29,6 +29,12 @@ UNDECAYED = r"(bias|beta|gamma|scale|value_mix|cls_tokens|mask_token|registers|p
 class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW, with a moving average of the weights that the model keeps.
 
+    Example:
+
+    >>> model.compile(recipes.AdamW(1e-3, ema_decay=0.999))
+    >>> model.fit(images, batch_size=8, epochs=1)
+    >>> averaged, newest = model.encode(images), model.encode(images, weights="raw")
+
     Args:
         *args, **kwargs: As of `keras.optimizers.AdamW`.
         ema_decay: Float in [0, 1) or `PowerProfile`, a list of them, or `None` for no average. Read by `UMD.compile`,
@@ -55,6 +61,11 @@ class Muon(keras.optimizers.Muon):
     two axes and no "embedding" in its path would get Muon, among them class tokens, modulations and heads, which are
     excluded here.
 
+    Example:
+
+    >>> model.compile(recipes.Muon(1e-3))
+    >>> model.fit(images, batch_size=8, epochs=1)
+
     Args:
         *args, **kwargs: As of `keras.optimizers.Muon`. `exclude_layers`, a list of regular expressions for paths,
             defaults to `NOT_FOR_MUON`; both weight decays, Keras' 0.004, to 0.
@@ -80,7 +91,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
     Example:
 
-    >>> LayerwiseAdamW(1e-3, rates={"patch_embedding": 0.1, "block_0/": 0.5})
+    >>> optimizer = recipes.LayerwiseAdamW(1e-3, rates={"patch_embedding": 0.1, "block_0/": 0.5})
 
     Args:
         *args, **kwargs: As of `keras.optimizers.AdamW`.
@@ -157,6 +168,12 @@ def _compiled(pattern, name):
 def cosine_with_warmup(peak_learning_rate, *, total_steps, warmup_steps):
     """A learning rate: linear from 0 to the peak in `warmup_steps`, then half a cosine down to 0 at `total_steps`.
 
+    Example:
+
+    >>> rate = recipes.cosine_with_warmup(1e-3, total_steps=1000, warmup_steps=100)
+    >>> [round(float(rate(step)), 6) for step in (0, 100, 1000)]
+    [0.0, 0.001, 0.0]
+
     Args:
         peak_learning_rate: Float.
         total_steps: Integer, updates of the optimizer.
@@ -184,6 +201,10 @@ def cosine_with_warmup(peak_learning_rate, *, total_steps, warmup_steps):
 
 def constant_with_warmup(peak_learning_rate, *, warmup_steps):
     """A learning rate: linear from 0 to the peak in `warmup_steps`, then the peak.
+
+    Example:
+
+    >>> model.compile(recipes.AdamW(recipes.constant_with_warmup(1e-4, warmup_steps=1000)))
 
     Args:
         peak_learning_rate: Float.

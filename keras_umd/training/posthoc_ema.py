@@ -28,7 +28,8 @@ class SnapshotAverages(keras.callbacks.Callback):
     Example:
 
     >>> model.compile(recipes.AdamW(2e-4, ema_decay=[recipes.PowerProfile(0.05), recipes.PowerProfile(0.10)]))
-    >>> model.fit(images, epochs=200, callbacks=[callbacks.SnapshotAverages("runs/a/averages", every=5)])
+    >>> snapshots = callbacks.SnapshotAverages("runs/a/averages", every=1)
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[snapshots])
 
     Args:
         directory: String or path. Gets a file `average-0000001000.npz` of each snapshot, named by the updates before;
@@ -85,8 +86,8 @@ def posthoc_average(model, directory, std, num_updates=None):
 
     Example:
 
-    >>> profile = recipes.posthoc_average(model, "runs/a/averages", std=0.13)
-    >>> model.generate(num_images=16, weights=profile)
+    >>> profile = recipes.posthoc_average(model, "runs/a/averages", std=0.13)                           # doctest: +SKIP
+    >>> model.generate(num_images=16, weights=profile)                                                  # doctest: +SKIP
 
     Args:
         model: `UMD` with the weights that the snapshots are of. It is given the average as if it had tracked it; a

@@ -30,6 +30,12 @@ JIT_INTERVAL = (0.0, 9.0)  # noise over signal: its times 0.1 to 1
 class Recipe:
     """A training by settings that belong together. Printing it shows all of them.
 
+    Example:
+
+    >>> recipe = recipes.small(len(images), steps=100, image_shape=(8, 8, 1), num_classes=3)
+    >>> recipe.batch_size, recipe.sampling["sampler"]
+    (24, 'dpmpp_2m')
+
     Attributes:
         name: String.
         optimizer: Keras optimizer, for `compile`.
@@ -105,11 +111,11 @@ def conditional_pretraining(
 
     Example:
 
-    >>> recipe = recipes.conditional_pretraining(num_images=len(images), num_classes=1000)
-    >>> model = UMD.from_preset("umd_base_patch4_64", **recipe.settings)
+    >>> recipe = recipes.conditional_pretraining(num_images=1_281_167, num_classes=1000)
+    >>> model = UMD.from_preset("umd_tiny_patch4_32", num_layers=1, decoder_layers=1, **recipe.settings)
     >>> model.compile(recipe.optimizer)
-    >>> model.fit(images, labels, batch_size=recipe.batch_size, epochs=recipe.epochs)
-    >>> model.generate([207, 360], **recipe.sampling)
+    >>> model.fit(pictures, classes, batch_size=recipe.batch_size, epochs=recipe.epochs)                # doctest: +SKIP
+    >>> model.generate([207, 360], **recipe.sampling)                                                   # doctest: +SKIP
 
     Args:
         num_images: Integer, the images of an epoch.

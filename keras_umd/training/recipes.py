@@ -45,6 +45,11 @@ def pretraining_optimizer(total_steps, batch_size, *, base_learning_rate=None, w
     than about 50,000 steps learns next to nothing: pass a `base_learning_rate` for it, such as 8e-3. Without one, there
     is a warning where the peak is below 1e-4 and the training that short.
 
+    Example:
+
+    >>> model.compile(recipes.pretraining_optimizer(total_steps=1_000_000, batch_size=1024))
+    >>> model.compile(recipes.pretraining_optimizer(3000, 32, base_learning_rate=8e-3))    # a short training
+
     Args:
         total_steps: Integer, the steps of all epochs (of the micro-batches, with gradient accumulation).
         batch_size: Integer, the images of one update: with gradient accumulation, those of all its micro-batches. The
@@ -78,6 +83,11 @@ def finetuning_optimizer(total_steps, batch_size, *, base_learning_rate=PAPERS_B
 
     The average's decay is `1 - 1e-4 * batch_size / 256`, as in the authors' code; the paper says 1 - 0.00025. As in
     `pretraining_optimizer`, a short training with small batches needs a higher `base_learning_rate`.
+
+    Example:
+
+    >>> conditional = model.with_classes(10)
+    >>> conditional.compile(recipes.finetuning_optimizer(total_steps=250_000, batch_size=256))
 
     Args:
         total_steps: Integer, the steps of all epochs (of the micro-batches, with gradient accumulation).

@@ -61,11 +61,10 @@ def small(num_images, minutes=None, *, steps=None, image_shape=(32, 32, 3), num_
 
     Example:
 
-    >>> recipe = recipes.small(len(images), minutes=15, image_shape=images.shape[1:], num_classes=9)
+    >>> recipe = recipes.small(len(images), steps=3, image_shape=(8, 8, 1), num_classes=3)    # or minutes=15
     >>> recipe.model.compile(recipe.optimizer)
-    >>> batches = data.on_device(images, labels, batch_size=recipe.batch_size)
-    >>> recipe.model.fit(batches, epochs=recipe.epochs, callbacks=callbacks.StopAfter(15))
-    >>> recipe.model.generate([0, 1, 2], **recipe.sampling)
+    >>> recipe.model.fit(images, labels, batch_size=recipe.batch_size, epochs=recipe.epochs)
+    >>> pictures = recipe.model.generate([0, 1, 2], **recipe.sampling)
 
     Args:
         num_images: Integer, the images of an epoch.
@@ -96,7 +95,7 @@ def small(num_images, minutes=None, *, steps=None, image_shape=(32, 32, 3), num_
     patch_size = choose_patch(image_shape)
     task = {"image_shape": image_shape, "patch_size": patch_size, "num_classes": num_classes, **UMD.presets["umd_x0"]()}
     if steps is None:
-        size, steps = _fitting(task, num_images, 60.0 * minutes, batch_size)
+        size, steps = fitting(task, num_images, 60.0 * minutes, batch_size)
     else:
         size = choose_size(lambda size: steps, num_images)
     steps_per_epoch = max(1, num_images // batch_size)
@@ -160,8 +159,18 @@ def _rate(size, steps):
     return CosineDecay(0.0, steps - warmup, alpha=0.1, warmup_target=peak, warmup_steps=warmup)
 
 
-def _fitting(task, num_images, seconds, batch_size):
-    """The size and its number of steps in this time, from a few steps of the smallest network and of that size."""
+def fitting(task, num_images, seconds, batch_size):
+    """The size and its number of steps in this time, from a few steps of the smallest network and of that size.
+
+    Args:
+        task: Dictionary, arguments of `UMD` beside those of a size.
+        num_images: Integer.
+        seconds: Float.
+        batch_size: Integer.
+
+    Returns:
+        `Size` and an integer.
+    """
     num_tokens = math.prod(length // task["patch_size"] for length in task["image_shape"][:-1])
     smallest = SIZES[0]
     overhead, of_smallest = time_steps({**smallest.settings(), **task}, batch_size)
@@ -173,8 +182,7 @@ def _fitting(task, num_images, seconds, batch_size):
     size = choose_size(steps_of, num_images)
     steps = steps_of(size)
     if size is not smallest:
-        overhead, of_step = time_steps({**size.settings(), **task}, batch_size)
-        steps = (left - 2 * overhead) / of_step
+        steps = steps_within({**size.settings(), **task}, left, batch_size)
     steps = max(1, int(steps))
     if steps < FEW_STEPS:
         warnings.warn(
@@ -183,6 +191,12 @@ def _fitting(task, num_images, seconds, batch_size):
             stacklevel=3,
         )
     return size, steps
+
+
+def steps_within(settings, seconds, batch_size):
+    """How many steps of a network fit into a time, with its compilation here and in the training; at least 1."""
+    overhead, of_step = time_steps(settings, batch_size)
+    return max(1, int((seconds - 2 * overhead) / of_step))
 
 
 def time_steps(settings, batch_size):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_umd.backend.processes import is_first_process, is_spread, on_own_device, to_numpy
+from keras_umd.utils.arrays import is_finite, with_type
 from keras_umd.utils.atomic import DamagedFileError, write_whole
 from keras_umd.utils.checks import require
 from keras_umd.utils.optional import import_optional
@@ -41,11 +42,10 @@ def snapshot(model):
     return {name: np.array(value) for name, value in _values(model).items()}
 
 
-def check_finite(arrays):
+def check_is_worth_saving(arrays):
     """A FloatingPointError that names the first array with NaN or an infinity."""
     for name, array in arrays.items():
-        is_float = array.dtype.kind not in "iub" and array.dtype != bool
-        if is_float and not np.isfinite(array.astype("float32") if array.dtype.kind == "V" else array).all():
+        if not is_finite(array):
             raise FloatingPointError(
                 f"The training went wrong: {name} isn't finite any more. Nothing was saved: the last checkpoint "
                 "stays as it is; resume from it with a lower learning rate, or with `keras_umd.callbacks.Guard`"
@@ -71,21 +71,12 @@ def restore(model, arrays):
         "The checkpoint must be of this model and optimizer.",
         f"one without {missing[:5]}, and with {unknown[:5]} ({len(missing)} and {len(unknown)} in all)",
     )
-    values = {name: _typed(arrays[name], variable) for name, variable in variables.items()}
+    values = {name: with_type(arrays[name], variable.dtype) for name, variable in variables.items()}
     for name, variable in variables.items():
         shape = tuple(variable.shape)
         require(values[name].shape == shape, f"{name} must have the shape {shape}.", f"shape {values[name].shape}")
     for name, variable in variables.items():
         variable.assign(values[name])
-
-
-def _typed(array, variable):
-    """An array as NumPy reads it from a file: without the names of the types that it doesn't have, as bfloat16."""
-    if array.dtype.kind != "V":
-        return array
-    import ml_dtypes
-
-    return array.view(getattr(ml_dtypes, variable.dtype))
 
 
 def write_arrays(path, arrays):
@@ -135,7 +126,7 @@ def save_model(model, path):
     if is_whole and not is_first_process():
         return
     values = _values(model)
-    check_finite(values)
+    check_is_worth_saving(values)
     if not is_first_process():
         return
     with on_own_device("cpu"):

@@ -15,7 +15,7 @@ class StopAfter(keras.callbacks.Callback):
 
     Example:
 
-    >>> model.fit(images, epochs=1000, callbacks=[keras_umd.callbacks.StopAfter(minutes=15)])
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=[callbacks.StopAfter(minutes=15)])
 
     Args:
         minutes: Positive float, counted from the beginning of `fit`.

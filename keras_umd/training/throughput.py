@@ -27,8 +27,8 @@ class Throughput(keras.callbacks.Callback):
 
     Example:
 
-    >>> run = [keras_umd.callbacks.Throughput(), *keras_umd.callbacks.standard("runs/umd")]
-    >>> model.fit(images, epochs=800, callbacks=run)
+    >>> run = [callbacks.Throughput(), *callbacks.standard("runs/umd")]
+    >>> model.fit(images, batch_size=8, epochs=2, callbacks=run)
 
     Args:
         device: String, a name in `keras_umd.planning.DEVICES`; or a `keras_umd.Device`. Defaults to the one that the

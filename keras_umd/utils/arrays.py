@@ -5,6 +5,7 @@ import math
 import os
 import zipfile
 
+import ml_dtypes
 import numpy as np
 
 from keras_umd.utils.atomic import DamagedFileError
@@ -37,6 +38,31 @@ def reading(path, remedy):
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds
         raise DamagedFileError(f"{path} is damaged, or of another kind: {error or repr(error)}. {remedy}") from error
+
+
+def is_float(array):
+    """Whether an array has floats, also those that NumPy doesn't count to its own, as bfloat16."""
+    return "float" in array.dtype.name
+
+
+def is_finite(array):
+    """Whether no number of an array is NaN or infinite, whatever its type."""
+    return not is_float(array) or bool(np.isfinite(array).all())
+
+
+def as_numpy_type(array):
+    """An array whose type NumPy has a name for, so that any reader knows it: float32 for bfloat16, of equal values."""
+    return array.astype("float32") if is_float(array) and array.dtype.kind == "V" else array
+
+
+def with_type(array, dtype):
+    """An array from an `.npz` file, where types that NumPy doesn't have, as bfloat16, are bytes without a name.
+
+    Args:
+        array: Array as NumPy reads it.
+        dtype: String, its type when it was written.
+    """
+    return array.view(getattr(ml_dtypes, dtype)) if array.dtype.kind == "V" else array
 
 
 def read_arrays(path, remedy):

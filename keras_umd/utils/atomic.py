@@ -55,6 +55,51 @@ def write_whole(path, write, needed_bytes=0):
     flush(folder or ".")
 
 
+def write_text(path, text):
+    """Write a text file, atomically."""
+
+    def write(temporary):
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    write_whole(path, write)
+
+
+@contextlib.contextmanager
+def folder_written_whole(folder, aside=None):
+    """A context with an empty folder on this machine, whose files are those of `folder` at its end.
+
+    It gets the name `folder`, so that it survives a power cut. In a bucket no rename is relied on: its files are copied
+    there, the manifest last, which makes them whole. After an error in the context, nothing is left of it.
+
+    Args:
+        folder: String, a folder that isn't there yet, or is empty; or a remote one.
+        aside: String, where to write meanwhile; it is emptied of what a process that was killed has left. Defaults to a
+            name of its own beside `folder`, which no other process takes.
+    """
+    is_remote, folder = storage.is_remote(folder), folder.rstrip("/\\")
+    parent, name = os.path.split(folder if is_remote else os.path.abspath(folder))
+    if is_remote:
+        aside = tempfile.mkdtemp()
+    elif aside is None:
+        make_folder(parent)
+        aside = tempfile.mkdtemp(prefix=f".{name}.", dir=parent)
+        os.chmod(aside, 0o755)  # others couldn't read what `mkdtemp` makes
+    else:
+        storage.remove_folder(aside)
+        make_folder(aside)
+    try:
+        yield aside
+        if is_remote:
+            for file in sorted(os.listdir(aside), key=lambda name: name == MANIFEST):
+                storage.upload(os.path.join(aside, file), f"{folder}/{file}")
+        else:
+            os.replace(aside, folder)
+            flush(parent)
+    finally:
+        storage.remove_folder(aside)
+
+
 def make_folder(path):
     """Make a folder with its parents, so that they survive a power cut; does nothing where it exists."""
     if storage.is_remote(path):
@@ -94,13 +139,7 @@ def write_json(path, values):
     values = json.loads(json.dumps(values))  # keys as they will be read: integers become strings
     if isinstance(values, dict):
         values["sha256"] = _digest(values)
-    text = json.dumps(values, indent=1)
-
-    def write(temporary):
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-
-    write_whole(path, write)
+    write_text(path, json.dumps(values, indent=1))
 
 
 def read_json(path, remedy="Take a copy of it from elsewhere", has_checksum=False):

@@ -93,3 +93,9 @@ def to_uint8(images, value_range):
     """A float array in the model's range as uint8 images; the inverse of `scale_images`."""
     low, high = value_range
     return np.clip(np.round((np.asarray(images) - low) * (255.0 / (high - low))), 0, 255).astype("uint8")
+
+
+def as_uint8(images, value_range):
+    """`to_uint8` of a tensor, in a program."""
+    low, high = value_range
+    return ops.cast(ops.clip(ops.round((images - low) * (255.0 / (high - low))), 0, 255), "uint8")

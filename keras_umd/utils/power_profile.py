@@ -18,8 +18,9 @@ class PowerProfile(Configurable):
 
     Example:
 
-    >>> optimizer = recipes.AdamW(1e-3, ema_decay=[recipes.PowerProfile(0.05), recipes.PowerProfile(0.10)])
-    >>> model.generate(num_images=16, weights=recipes.PowerProfile(0.10))
+    >>> model.compile(recipes.AdamW(1e-3, ema_decay=[recipes.PowerProfile(0.05), recipes.PowerProfile(0.10)]))
+    >>> model.fit(images, batch_size=8, epochs=1)
+    >>> pictures = model.generate(num_images=4, num_steps=4, weights=recipes.PowerProfile(0.10))
 
     Args:
         std: Float in (0, 0.28], the standard deviation of the weights' times as a share of the training so far. 0.05

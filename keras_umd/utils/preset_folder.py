@@ -12,8 +12,6 @@ A folder of others runs nothing: weights are plain arrays, and `config.json` may
 import json
 import os
 import re
-import shutil
-import tempfile
 
 import keras
 import ml_dtypes
@@ -22,17 +20,17 @@ import numpy as np
 from keras_umd.backend.devices import backend_version
 from keras_umd.backend.processes import broadcast_from_first, is_first_process, to_numpy, wait_for_all
 from keras_umd.utils import hub, storage
+from keras_umd.utils.arrays import is_finite, is_float
 from keras_umd.utils.atomic import (
     MANIFEST,
     DamagedFileError,
     check_space,
-    flush,
-    make_folder,
+    folder_written_whole,
     read_json,
     read_manifest,
     write_json,
     write_manifest,
-    write_whole,
+    write_text,
 )
 from keras_umd.utils.checks import check_instances, check_one_of, check_paths, require
 from keras_umd.utils.model_card import model_card
@@ -120,11 +118,10 @@ def _is_taken(folder):
 
 
 def _stored(name, array, dtype):
-    is_float = "float" in array.dtype.name  # NumPy doesn't count bfloat16 to its own
-    if dtype is not None and is_float:
+    if dtype is not None and is_float(array):
         with np.errstate(over="ignore"):  # found below
             array = array.astype(DTYPES[dtype])
-    if is_float and not np.isfinite(array.astype("float32")).all():
+    if not is_finite(array):
         raise FloatingPointError(f"{name} isn't finite as {array.dtype}; nothing was saved")
     return array
 
@@ -137,32 +134,15 @@ def _versions():
 
 def _write_folder(folder, config, metadata, arrays):
     """Write all files to a folder beside it, which gets its name when it is whole."""
-    is_remote, folder = storage.is_remote(folder), folder.rstrip("/\\")
-    parent, name = os.path.split(folder if is_remote else os.path.abspath(folder))
-    if not is_remote:
-        make_folder(parent)
-    temporary = tempfile.mkdtemp(prefix=f".{name}.", dir=None if is_remote else parent)
-    try:
+    path = folder if storage.is_remote(folder) else os.path.abspath(folder)
+    name = os.path.basename(path.rstrip("/\\"))
+    with folder_written_whole(folder) as temporary:
         check_space(temporary, sum(array.nbytes for array in arrays.values()))
         write_json(os.path.join(temporary, CONFIG), config)
         write_json(os.path.join(temporary, METADATA), metadata)
         write_safetensors(os.path.join(temporary, WEIGHTS), arrays, {"format": "keras_umd"})
         write_manifest(temporary)
-        write_whole(os.path.join(temporary, CARD), lambda path: _write_text(path, model_card(name, metadata)))
-        if is_remote:
-            for file in (CARD, CONFIG, METADATA, WEIGHTS, MANIFEST):  # last, which makes it whole
-                storage.upload(os.path.join(temporary, file), f"{folder}/{file}")
-        else:
-            os.chmod(temporary, 0o755)  # others couldn't read what `mkdtemp` makes
-            os.replace(temporary, folder)
-            flush(parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_text(path, text):
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+        write_text(os.path.join(temporary, CARD), model_card(name, metadata))
 
 
 def read_preset(cls, folder, load_weights, overrides):
@@ -263,7 +243,7 @@ def _assign(variables, arrays, folder):
         shape, dtype = tuple(variables[name].shape), variables[name].dtype
         if arrays[name].shape != shape:
             problems.append(f"shape of {name}: {arrays[name].shape} instead of {shape}")
-        elif arrays[name].dtype.name != dtype and not ("float" in arrays[name].dtype.name and "float" in dtype):
+        elif arrays[name].dtype.name != dtype and not (is_float(arrays[name]) and "float" in dtype):
             problems.append(f"type of {name}: {arrays[name].dtype} instead of {dtype}")
     if problems:
         listed = "\n".join(sorted(problems))

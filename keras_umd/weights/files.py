@@ -19,8 +19,8 @@ def read_weights(path):
 
     Example:
 
-    >>> arrays = keras_umd.weights.read_weights("mae_vit_base.safetensors")
-    >>> arrays["encoder.norm.weight"].shape
+    >>> arrays = keras_umd.weights.read_weights("mae_vit_base.safetensors")                             # doctest: +SKIP
+    >>> arrays["encoder.norm.weight"].shape                                                             # doctest: +SKIP
     (768,)
 
     Args:

@@ -15,8 +15,8 @@ def upload(folder, uri):
     Example:
 
     >>> model.save_to_preset("presets/birds", license="cc-by-4.0")
-    >>> keras_umd.weights.upload("presets/birds", "hf://user/birds")
-    >>> keras_umd.UMD.from_preset("hf://user/birds")
+    >>> keras_umd.weights.upload("presets/birds", "hf://user/birds")                                    # doctest: +SKIP
+    >>> keras_umd.UMD.from_preset("hf://user/birds")                                                    # doctest: +SKIP
 
     Args:
         folder: String or path, of a folder that `save_to_preset` wrote.

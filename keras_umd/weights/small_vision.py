@@ -18,6 +18,11 @@ def load_small_vision(model, params):
 
     Checkpoints whose blocks are stacked (`scan=True`) work too. Nothing is assigned unless everything fits.
 
+    Example:
+
+    >>> params = np.load("umd_base.npz")                                                                # doctest: +SKIP
+    >>> keras_umd.weights.load_small_vision(model, params)                                              # doctest: +SKIP
+
     Args:
         model: `UMD`, with the checkpoint's sizes, conditioning, classes and `num_cls_tokens` (the authors use 4).
         params: Path of an `.npz` file, or dictionary of arrays, with flat names such as

@@ -93,6 +93,20 @@ def test_hidden_channels_are_gone_and_the_others_stay(hidden, basis):
     )
 
 
+def test_colours_are_those_of_another_image_and_are_what_is_predicted():
+    x, draws = images(3, 4, 6, 2), np.array([[0.2], [0.7], [0.4]], "float32")
+    found = changed(changes.ColorAdapt(0.5), x, (2, 2), draws)
+    for row, other in ((0, 2), (2, 0)):
+        mean, deviation = (found["images"][row].mean((0, 1)), found["images"][row].std((0, 1)))
+        np.testing.assert_allclose(mean, x[other].mean((0, 1)), atol=1e-5)
+        np.testing.assert_allclose(deviation, x[other].std((0, 1)), atol=1e-5)
+        scaled = [(image - image.mean((0, 1))) / image.std((0, 1)) for image in (x[row], found["images"][row])]
+        np.testing.assert_allclose(*scaled, atol=1e-4)
+    np.testing.assert_array_equal(found["images"][1], x[1])
+    np.testing.assert_array_equal(found["x0"], found["images"])
+    np.testing.assert_array_equal(changed(changes.ColorAdapt(0.0), x, (2, 2))["images"], x)
+
+
 @pytest.mark.host
 def test_a_corruption_gives_what_a_change_says_beside_the_true_image():
     change = changes.Fill(masks.Random(0.5), "zero")
@@ -124,6 +138,7 @@ def test_views_of_before_are_described_as_before():
         (lambda: changes.Frequency(low_pass=2), "`low_pass` must"),
         (lambda: changes.Fill(fill="black"), "`fill` must be one of"),
         (lambda: changes.Fill(fill={"noise": 0.5}), "shares of `fill`"),
+        (lambda: changes.ColorAdapt(2), "`probability` must"),
         (lambda: changes.Fill("random"), "`mask` must be a Mask"),
         (lambda: changes.HideChannels(()), "`hidden` must be a tuple"),
         (lambda: changes.HideChannels((1, 1)), "different integers"),

@@ -81,9 +81,9 @@ def test_weights_are_those_of_bilinear_resizing():
         assert not weights[row, :, : int(first)].any() and not weights[row, :, int(first + count) :].any()
 
 
-def test_a_model_learns_from_data_on_the_device_and_stays_as_it_was(small_model, tmp_path):
+def test_a_model_learns_from_data_on_the_device_and_stays_as_it_was(plain_model, tmp_path):
     images = np.stack([photo(8, 8, seed)[..., :1] for seed in range(12)])
-    model = small_model(num_classes=3)
+    model = plain_model(num_classes=3)
     model.compile(**QUICK_STEP)
     weights = [weight.path for weight in model.weights]
     before = model.get_weights()
@@ -124,11 +124,11 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
         )
 
 
-def test_other_data_can_be_evaluated_while_a_model_trains_on_the_device(small_model):
+def test_other_data_can_be_evaluated_while_a_model_trains_on_the_device(plain_model):
     images = np.stack([photo(8, 8, seed)[..., :1] for seed in range(12)])
     black = np.zeros_like(images)
     evaluated = data.on_device(black, batch_size=4), data.from_arrays(black, batch_size=4, training=False)
-    model = small_model()
+    model = plain_model()
     model.compile(**QUICK_STEP)
     callback = EvaluateEachEpoch(*evaluated)
     validation = data.from_arrays(images, batch_size=4, training=False)

@@ -83,8 +83,8 @@ def test_a_model_is_checked_against_the_data_before_anything_is_read(small_model
             model.fit(train)
 
 
-def test_a_umd_trains_on_a_folder(small_model, photos):
-    model = small_model(image_shape=(16, 16, 3), patch_size=8, num_classes=2)
+def test_a_umd_trains_on_a_folder(plain_model, photos):
+    model = plain_model(image_shape=(16, 16, 3), patch_size=8, num_classes=2)
     model.compile("sgd", **QUICK)
     test = data.from_folder(photos, image_size=16, batch_size=6, training=False)
     history = model.fit(

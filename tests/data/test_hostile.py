@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pathlib
 import signal
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from tests.data.conftest import LOADERS, encoded, photo, which
 Image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.host
 
+ROOT = pathlib.Path(__file__).parents[2]
 PICTURE = photo()
 GOOD = encoded(PICTURE, quality=95)
 
@@ -87,6 +89,7 @@ def test_a_pipe_is_no_file_of_records(reader, tmp_path):
 COSTS = """
 import json, os, resource, sys, time, warnings
 warnings.simplefilter("ignore")
+import tests.lean
 import numpy as np
 import tensorflow as tf
 from keras_umd import data
@@ -171,7 +174,8 @@ def costs(tmp_path_factory):
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "KERAS_BACKEND": "torch"},
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},  # which is imported anyway
     )
     return json.loads(run.stdout.splitlines()[-1])
 
@@ -607,19 +611,19 @@ WRONG_RECORDS = {
 }
 
 
-@pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize("kind", WRONG_RECORDS)
-def test_a_record_that_is_not_as_it_should_be_is_a_bad_image(kind, place, tmp_path):
+def test_a_record_that_is_not_as_it_should_be_is_a_bad_image(kind, tmp_path):
+    """The first of a file, and one within."""
     make, reason = WRONG_RECORDS[kind]
     records = [record(image=[numbered(i)], label=[i % 2]) for i in range(6)]
-    records[place] = make()
-    write_records(tmp_path / "r", records)
+    write_records(tmp_path / "r", [make(), records[1], make(), *records[3:]])
     dataset = read_records(tmp_path / "r")
-    with pytest.warns(UserWarning, match=rf"1 images can't be used .*r: record {place} \(.*(?:{reason})"):
+    said = rf"2 images can't be used .*r: record 0 \(.*(?:{reason}).*r: record 2 \(.*(?:{reason})"
+    with pytest.warns(UserWarning, match=said):
         batches = list(dataset)
-    assert [i for images, _ in batches for i in which(images)] == [i for i in range(6) if i != place]
-    assert [i for _, labels in batches for i in labels] == [i % 2 for i in range(6) if i != place]
-    with pytest.raises(ValueError, match=rf"on_error='skip' would.*r: record {place}: .*(?:{reason})"):
+    assert [i for images, _ in batches for i in which(images)] == [1, 3, 4, 5]
+    assert [i for _, labels in batches for i in labels] == [1, 1, 0, 1]
+    with pytest.raises(ValueError, match=rf"on_error='skip' would.*r: record 0: .*(?:{reason})"):
         list(read_records(tmp_path / "r", on_error="raise"))
 
 

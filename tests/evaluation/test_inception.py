@@ -89,7 +89,7 @@ def oracle_outputs(oracle, images):
 
 
 @pytest.mark.slow
-@pytest.mark.backends("jax")  # its layers are a table of numbers; how they compute is tested on every backend below
+@pytest.mark.host  # its layers are a table of numbers; how they compute is tested on every backend below
 def test_every_block_computes_what_torch_fidelitys_does(oracle, whole_network):
     """Small and large images share one program: resized first, they stay as they are in the network."""
     assert len(whole_network.weights) == 2 * 94 + 1

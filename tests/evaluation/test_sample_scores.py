@@ -115,6 +115,7 @@ def test_only_fids_own_network_gives_a_fid(network, real, images):
     assert list(scores) == ["fid", "inception_score", "kid"]
 
 
+@pytest.mark.host
 def test_progress_bars_of_data_that_tell_their_number_and_that_do_not(network, real, reference, tmp_path, capsys):
     np.savez(tmp_path / "images.npz", arr_0=real)
     for images in (real, [real[:30], real[30:]], tmp_path / "images.npz"):
@@ -142,6 +143,7 @@ def test_references_survive_files(network, real, reference, tmp_path):
     assert set(scores) == {"frechet_distance", "classifier_score"}
 
 
+@pytest.mark.host
 def test_what_can_not_be_judged_is_named(network, real, reference, images, small_model, tmp_path, monkeypatch):
     keras.utils.set_random_seed(1)
     other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(6)])
@@ -174,6 +176,7 @@ def test_what_can_not_be_judged_is_named(network, real, reference, images, small
     assert "classifier_score" not in evaluate_images(images, logits_needed, other, verbose=False)
 
 
+@pytest.mark.host
 def test_a_sweep_judges_every_combination_and_the_best_is_found(network, reference, small_model):
     model = small_model(num_classes=3)
     model.track_average([0.5])
@@ -191,6 +194,7 @@ def test_a_sweep_judges_every_combination_and_the_best_is_found(network, referen
     assert (row["num_steps"], row["guidance"]) == (2, 2.0)
 
 
+@pytest.mark.host
 def test_features_of_another_layer_are_another_network(small_model, images, real):
     model = small_model(num_layers=2)
     reference = Reference.of(model.feature_extractor(layer=1), real, verbose=False)
@@ -199,6 +203,7 @@ def test_features_of_another_layer_are_another_network(small_model, images, real
     assert evaluate_images(images, reference, model.feature_extractor(layer=1), ["frechet"], verbose=False)
 
 
+@pytest.mark.host
 def test_few_images_have_the_scores_that_they_can(network, reference, images):
     assert list(evaluate_images(images[:8], reference, network, verbose=False)) == [
         "frechet_distance",

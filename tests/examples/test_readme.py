@@ -33,6 +33,12 @@ FILES_OF = {
         "docs/guides/move_here.md",
         "docs/methods/overview.md",
     ): (),
+    (
+        "docs/guides/finetune.md",
+        "docs/guides/evaluate.md",
+        "docs/guides/resume.md",
+        "docs/guides/your_own_parts.md",
+    ): ("card.json", "runs/resumed/run.json", "runs/checkered/progress.png", "masks.png"),
 }
 
 

@@ -21,6 +21,7 @@ import keras_umd
 from keras_umd import Corruption, Objective, data, evaluation, latents, objectives, samplers
 from keras_umd.training import checkpoints, run_directory  # noqa: F401 (part of `training`)
 from keras_umd.training.black_box import write_black_box
+from tests.weights import dit_oracle
 
 # Keras or the library itself calls these, with objects that it has made; a check there would cost every step.
 CALLED_BY_THE_LIBRARY = {
@@ -259,6 +260,7 @@ CALLS = {
     "UMD.denoise": lambda: {"images": floats(), "timestep": 2, "num_steps": 1},
     "UMD.encode": lambda: {"images": floats()},
     "UMD.evaluate": lambda: {"x": floats(), "y": labels(2), "batch_size": 2, "steps": None, "verbose": 0},
+    "UMD.enable_lora": lambda: {"rank": 2},
     "UMD.export": lambda: {"filepath": "exported"},
     "UMD.fit": lambda: {
         "x": floats(),
@@ -282,6 +284,10 @@ CALLS = {
     "Objective.from_preset": lambda: {"preset": saved_preset(Objective.denoising(Corruption()))},
     "Objective.save_to_preset": lambda: {"folder": new_folder()},
     "read_weights": lambda: {"path": weights_file()},
+    "from_dit": lambda: {"source": dit_oracle.file("dit"), "num_heads": 2},
+    "from_jit": lambda: {"source": dit_oracle.file("jit")},
+    "from_maskdit": lambda: {"source": dit_oracle.file("maskdit"), "num_heads": 2, "decoder_heads": 4},
+    "from_sit": lambda: {"source": dit_oracle.file("dit"), "num_heads": 2},
     "UMD.generate": lambda: {"num_images": 1, **SAMPLING},
     "UMD.generate_to": lambda: {"directory": new_folder(), "num_images": 1, "verbose": False, **SAMPLING},
     "UMD.inpaint": lambda: {"images": floats(1), "mask": np.ones((1, 4, 4, 1), bool), **SAMPLING},
@@ -290,6 +296,7 @@ CALLS = {
     "UMD.layout_map": lambda: {"mesh": mesh()},
     "UMD.loss_of": lambda: {"images": floats()},
     "UMD.make_views": lambda: {"images": floats()},
+    "UMD.merge_lora": dict,
     "UMD.predict": lambda: {"x": floats(), "batch_size": 2, "verbose": 0, "steps": None},
     "UMD.reconstruct": lambda: {"images": floats(), "mask_ratio": 0.5},
     "UMD.track_average": lambda: {"decays": []},
@@ -398,6 +405,9 @@ CALLS = {
     "ModelParallel": lambda: {"layout_map": keras_umd.distribution.layout_map(mesh())},
     "share": lambda: {"batch_size": 4},
     "load_small_vision": lambda: {"model": model(), "params": {}},
+    "from_vit": lambda: {"source": vit_arrays(), "standardized": "half", "num_heads": 2},
+    "from_mae": lambda: {"source": {**vit_arrays(), **mae_arrays()}, **MAE},
+    **dict.fromkeys(("to_timm", "to_transformers"), lambda: {"model": model(), "folder": new_folder()}),
     # Data
     "Crop": lambda: {"image_size": 4},
     "Dataset": lambda: {
@@ -593,6 +603,7 @@ CALLS |= {
         "verbose": False,
     },
     "small": lambda: {"num_images": 6, "steps": 10, "image_shape": (8, 8, 1), "num_classes": 3},
+    "export": lambda: {"model": model(), "path": "encoder.onnx"},
     "upload": lambda: {"folder": "preset", "uri": "hf://somebody/preset"},
     "train_classifier": lambda: {
         "images": images(),
@@ -614,6 +625,8 @@ CANNOT_WORK_HERE = {
     "upload",  # needs a hub
     "BackupAndRestore.restore_last",  # needs a checkpoint
     "UMD.quantize",  # changes the model for all that follow
+    "export",  # needs the converters of its format
+    "UMD.enable_lora",  # changes the model for all that follow
     "UMD.export",  # needs TensorFlow
     "FeatureExtractor.export",
     "ModelParallel",  # changes how every variable after it is made
@@ -650,6 +663,29 @@ def saved_preset(saved):
     if not pathlib.Path(folder).exists():
         saved.save_to_preset(folder)
     return folder
+
+
+MAE = {"standardized": "half", "num_heads": 2, "decoder_heads": 1, "image_shape": (4, 4, 1)}
+
+
+def vit_arrays(width=8, blocks="blocks.0."):
+    """The weights of the smallest ViT by timm's names."""
+    matrices = {"attn.qkv": (3, 1), "attn.proj": (1, 1), "mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}
+    arrays = {f"{blocks}{name}.weight": np.zeros((m * width, n * width)) for name, (m, n) in matrices.items()}
+    arrays |= {f"{blocks}{name}.bias": np.zeros(m * width) for name, (m, _) in matrices.items()}
+    norms = (f"{blocks}norm1", f"{blocks}norm2", "norm" if blocks == "blocks.0." else "decoder_norm")
+    arrays |= {f"{norm}.{kind}": np.zeros(width) for norm in norms for kind in ("weight", "bias")}
+    if blocks != "blocks.0.":
+        return arrays
+    tokens = {"cls_token": np.zeros((1, 1, width)), "pos_embed": np.zeros((1, 5, width))}
+    return arrays | tokens | {"patch_embed.proj.weight": np.zeros((8, 1, 2, 2)), "patch_embed.proj.bias": np.zeros(8)}
+
+
+def mae_arrays():
+    """The weights of a decoder for it, by facebookresearch's names."""
+    arrays = {"decoder_embed.weight": (4, 8), "decoder_embed.bias": (4,), "mask_token": (1, 1, 4)}
+    arrays |= {"decoder_pos_embed": (1, 5, 4), "decoder_pred.weight": (4, 4), "decoder_pred.bias": (4,)}
+    return {name: np.zeros(shape) for name, shape in arrays.items()} | vit_arrays(4, "decoder_blocks.0.")
 
 
 def weights_file():
@@ -737,6 +773,7 @@ ACCEPTED = {
     **dict.fromkeys(("license", "description"), f"None, {TEXT}"),
     "load_weights": "None, True",
     "results": "[]",
+    "log_to": "[], empty array",
     **{f"{name}.save_to_preset.dtype": "None" for name in ("UMD", "FeatureExtractor", "Objective")},
     # Shares, rates and factors
     **dict.fromkeys(("clean_ratio", "clean_mask_ratio", "noisy_mask_ratio", "ratio", "mask_ratio"), NUMBERS),
@@ -767,12 +804,24 @@ ACCEPTED = {
     "product_share": "0.5",
     "UMD.anomaly_map.timestep": "0, 0.5",
     **dict.fromkeys(("offset", "adjust"), "-1, 0, 0.5"),
-    **dict.fromkeys(("focal", "wrap", "gives_class"), "True"),
+    **dict.fromkeys(("focal", "wrap", "reaches_end", "gives_class"), "True"),
+    # Of other codebases' networks
+    **dict.fromkeys(("least", "Timesteps.scale"), "-1, 0, 0.5"),
+    "mlp_epsilon": NUMBERS,
+    "encoder_norm": "None",
+    "from_jit.noise_scale": "0.5",
+    **dict.fromkeys(("from_dit.decoder_layers", "from_sit.decoder_layers", "BlockStack.num_layers"), "0"),
+    **dict.fromkeys(("Decoder.num_layers", "num_cls_tokens"), "0"),
     "attempts": "0",
     "not_read": "None, {}",
     **dict.fromkeys(("qk_norm", "rope", "value_residual", "self_conditioning"), "True"),
     **dict.fromkeys(("registers", "in_context"), "0"),
     "in_context_from": "0",
+    "num_cls_tokens": "0",
+    "layer_scale": "-1, 0, 0.5",
+    "unbiased": "True",
+    **dict.fromkeys(("from_vit.standardized", "from_mae.standardized"), "None"),
+    **dict.fromkeys(("from_vit.source", "from_mae.source"), ""),
     "conditioning": "None",
     "value_range": "None",
     "pooling": "None",
@@ -829,7 +878,7 @@ ACCEPTED = {
     "masked_weight": NUMBERS,
     "StopAfter.minutes": "0.5, 1e300, 2**63",
     "StopAfter.cpu": "True",
-    **dict.fromkeys(("Frequency.radius", "low_pass", "TruncatedNormal.mean"), NUMBERS),
+    **dict.fromkeys(("Frequency.radius", "low_pass", "ColorAdapt.probability", "TruncatedNormal.mean"), NUMBERS),
     **dict.fromkeys(("TruncatedNormal.high", "Uniform.high", "MaskStages.rising.high", "until"), "0.5"),
     "Bordered.width": "0",
     **dict.fromkeys(("Corruption.weighting", "Function.function"), "lambda"),  # a function of the log-SNR
@@ -844,6 +893,7 @@ ACCEPTED = {
 # What an error may call an argument instead of its name.
 ALIASES = {
     "data": "dataset|train",
+    **dict.fromkeys(("from_dit.source", "from_sit.source", "from_maskdit.source", "from_jit.source"), "path"),
     "x": "images",
     "y": "labels",
     "validation_data": "images|labels",
@@ -853,6 +903,7 @@ ALIASES = {
     **dict.fromkeys(("read_idx.images", "read_idx.labels"), "idx file"),
     "Autoencoder.sample.mean": "mean|std",
     "Objective.prediction.views": "model",
+    **dict.fromkeys(("from_vit.source", "from_mae.source"), "path"),  # of the file
 }
 # Good values among the bad ones, whose call takes long or fails for what the value is: a function that returns nothing.
 SKIPPED = {("jit_compile", "True"), ("denoise", "lambda"), ("optimizer", "lambda"), ("select.num_steps", "None")}

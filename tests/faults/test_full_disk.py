@@ -15,8 +15,8 @@ from tests.faults.train import make_data, train
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
-import ctypes, os, sys
-sys.modules["tensorflow"] = None
+import sys
+import tests.lean
 from tests.faults.train import train
 data, run, limit, kind = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 if kind == "injected":  # the limit of a file's size: every writer gets an error, those in C too
@@ -51,7 +51,7 @@ def assert_whole(run, data, expected):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    make_data(folder)
+    make_data(folder, ["arrays"])
     return folder, train("arrays", folder, str(folder / "whole")).get_weights()
 
 

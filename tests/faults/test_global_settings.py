@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption, NoiseSchedule, data, evaluation, plan, recipes
-from tests.conftest import QUICK_STEP, array
+from tests.conftest import QUICK, array
 
 SETTINGS = {
     "channels first": (keras.config.set_image_data_format, "channels_first", "channels_last"),
@@ -29,7 +29,8 @@ def globally(request):
 def small_model(**overrides):
     keras.utils.set_random_seed(0)
     sizes = {"image_shape": (8, 8, 3), "patch_size": 2, "hidden_dim": 24, "num_heads": 2, "num_layers": 1}
-    return UMD(**{**sizes, "decoder_layers": 1, "num_classes": 3, "seed": 0, "dtype": "float32", **overrides})
+    sizes |= {"decoder_layers": 1, "num_classes": 3}
+    return UMD(**{**sizes, "conditioning": "token", "seed": 0, "dtype": "float32", **overrides})
 
 
 def everything():
@@ -37,7 +38,7 @@ def everything():
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
     labels = (np.arange(8) % 3).astype("int32")
     model = small_model()
-    model.compile(**QUICK_STEP)
+    model.compile("sgd", **QUICK)
     history = model.fit(data.from_arrays(images, labels, batch_size=4), epochs=1, verbose=0).history
     features = array(model.encode(images, timesteps=3, seed=0))
     probe = evaluation.LinearProbe(epochs=2, batch_size=4)
@@ -66,8 +67,18 @@ def test_a_global_setting_changes_nothing(usual, globally):
         np.testing.assert_allclose(np.float64(value), np.float64(usual[name]), rtol=tolerance, atol=atol, err_msg=name)
 
 
+@pytest.fixture(scope="module")
+def of_integers():
+    """A model of Python's integers, and what it makes."""
+    model = small_model(label_dropout=0.5, corruption=Corruption(num_timesteps=50, clean_mask_ratio=0.5))
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("uint8")
+    features = {timesteps: array(model.encode(images, timesteps=timesteps, seed=0)) for timesteps in (0, 3)}
+    return images, features, model.generate(num_images=2, num_steps=2, seed=0, batch_size=1)
+
+
 @pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8, lambda number: np.array(number)])
-def test_integers_of_numpy_are_integers(integer):
+def test_integers_of_numpy_are_integers(of_integers, integer):
+    images, expected, samples = of_integers
     model = small_model(
         image_shape=(integer(8), integer(8), integer(3)),
         patch_size=integer(2),
@@ -81,16 +92,12 @@ def test_integers_of_numpy_are_integers(integer):
         label_dropout=np.float32(0.5),
         corruption=Corruption(num_timesteps=integer(50), clean_mask_ratio=np.float64(0.5)),
     )
-    usual = small_model(label_dropout=0.5, corruption=Corruption(num_timesteps=50, clean_mask_ratio=0.5))
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("uint8")
-    own, others = (
-        m.generate(num_images=n(2), num_steps=n(2), seed=n(0), batch_size=n(1))
-        for m, n in ((model, integer), (usual, int))
-    )
-    np.testing.assert_array_equal(own, others)
-    for timesteps in (integer(0), integer(3)):
-        features = model.encode(images, timesteps=timesteps, seed=integer(0))
-        np.testing.assert_array_equal(array(features), array(usual.encode(images, timesteps=int(timesteps), seed=0)))
+    own = model.generate(num_images=integer(2), num_steps=integer(2), seed=integer(0), batch_size=integer(1))
+    np.testing.assert_array_equal(own, samples)
+    for timesteps, features in expected.items():
+        np.testing.assert_array_equal(
+            array(model.encode(images, timesteps=integer(timesteps), seed=integer(0))), features
+        )
     extractor = model.feature_extractor(layer=integer(1), timesteps=integer(0), seed=integer(0))
     for made in (model, extractor):  # what a .keras file holds
         config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))

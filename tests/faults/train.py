@@ -10,8 +10,8 @@ import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if __name__ == "__main__" and os.environ["KERAS_BACKEND"] != "tensorflow" and sys.argv[1] != "tfrecords":
-    sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
+if __name__ == "__main__" and sys.argv[1] != "tfrecords":
+    import tests.lean  # noqa: F401
 
 import keras
 import numpy as np
@@ -22,17 +22,21 @@ from tests.latents.helpers import tiny_autoencoder
 EPOCHS, SIZE = 3, 8
 
 
-def make_data(folder):
+def make_data(folder, sources=("folder", "tfrecords", "arrays", "latents")):
     """The same 24 images for each source, in `folder / source`."""
     from PIL import Image
 
     images = np.random.default_rng(0).integers(0, 256, (24, SIZE, SIZE, 3)).astype("uint8")
-    for name in ("folder", "tfrecords", "arrays", "latents"):
-        (folder / name).mkdir(parents=True)
-    np.save(folder / "arrays" / "images.npy", images)
+    for name in ("folder", *sources):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     for index, image in enumerate(images):
         Image.fromarray(image).save(folder / "folder" / f"{index:02}.png")
-    _write_tfrecords(folder / "folder", folder / "tfrecords" / "all.tfrecord")
+    if "arrays" in sources:
+        np.save(folder / "arrays" / "images.npy", images)
+    if "tfrecords" in sources:
+        _write_tfrecords(folder / "folder", folder / "tfrecords" / "all.tfrecord")
+    if "latents" not in sources:
+        return
     cached = data.from_arrays(np.repeat(np.repeat(images, 2, 1), 2, 2), batch_size=8, training=False)
     latents.cache_latents(cached, tiny_autoencoder(latent_channels=3), folder / "latents" / "cache", verbose=False)
 

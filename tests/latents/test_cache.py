@@ -133,6 +133,7 @@ def test_a_killed_run_goes_on_where_it_was(autoencoder, tmp_path, monkeypatch, c
     assert not encoded_again
 
 
+@pytest.mark.host
 def test_a_cache_of_something_else_is_refused(autoencoder, tmp_path):
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
     other = tiny_autoencoder()
@@ -185,6 +186,7 @@ class UnreadableImages(data.ImageDataset):
         whole.loader.source.read = fail_or_read
 
 
+@pytest.mark.host
 def test_images_that_cannot_be_read_are_left_out(autoencoder, tmp_path):
     unreadable = {(view, record) for view in range(2) for record in (1, 8, 9, 10)}  # the last batch has no other
     with pytest.warns(UserWarning, match="4 images can't be used"):
@@ -194,6 +196,7 @@ def test_images_that_cannot_be_read_are_left_out(autoencoder, tmp_path):
     np.testing.assert_array_equal(labels, np.delete(LABELS, [1, 8, 9, 10]))
 
 
+@pytest.mark.host
 @pytest.mark.filterwarnings("ignore:.*can't be used")
 def test_views_of_different_images_are_refused(autoencoder, tmp_path):
     changing = UnreadableImages({(0, 0), (1, 1)})
@@ -201,6 +204,7 @@ def test_views_of_different_images_are_refused(autoencoder, tmp_path):
         cache_latents(changing, autoencoder, tmp_path / "cache", views=2, verbose=False)
 
 
+@pytest.mark.host
 def test_behind_an_error_the_cache_goes_on_with_the_very_batch(autoencoder, tmp_path):
     unreadable = {(0, 0)}
     images = UnreadableImages(unreadable, on_error="raise")
@@ -212,6 +216,7 @@ def test_behind_an_error_the_cache_goes_on_with_the_very_batch(autoencoder, tmp_
     np.testing.assert_array_equal(labels, LABELS)
 
 
+@pytest.mark.host
 def test_damaged_files_are_named(autoencoder, tmp_path):
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
     path = sorted(path for path in (tmp_path / "cache").iterdir() if path.suffix == ".npy")[0]
@@ -235,6 +240,7 @@ def test_damaged_files_are_named(autoencoder, tmp_path):
         from_latents(tmp_path)
 
 
+@pytest.mark.host
 def test_a_shard_is_compared_with_its_checksum_once_when_it_is_first_read(autoencoder, tmp_path, monkeypatch):
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
     verified, check_file = [], reader.check_file
@@ -253,6 +259,7 @@ def test_a_shard_is_compared_with_its_checksum_once_when_it_is_first_read(autoen
     assert sorted(verified) == sorted(name for name in os.listdir(directory) if name.endswith(".npy"))
 
 
+@pytest.mark.host
 def test_what_is_no_data_set_of_images_is_refused_and_leaves_nothing(autoencoder, tmp_path):
     grey = data.from_arrays(IMAGES[..., :1], batch_size=4, training=False)
     wrong = tiny_autoencoder(downsampling=4)
@@ -275,6 +282,7 @@ def test_what_is_no_data_set_of_images_is_refused_and_leaves_nothing(autoencoder
         from_latents(tmp_path)
 
 
+@pytest.mark.host
 def test_more_files_than_may_be_open_are_read(autoencoder, tmp_path, monkeypatch):
     directory = cache_latents(images_in_order(), autoencoder, tmp_path / "cache", verbose=False)
     expected = from_latents(directory, batch_size=11, training=False, shuffle=True)[0]
@@ -285,6 +293,7 @@ def test_more_files_than_may_be_open_are_read(autoencoder, tmp_path, monkeypatch
         np.testing.assert_array_equal(actual, wanted)
 
 
+@pytest.mark.host
 def test_data_sets_that_lack_images_or_an_order_are_refused(autoencoder, tmp_path):
     with pytest.raises(ValueError, match="shuffle=True, drop_remainder=True"):
         cache_latents(images_in_order(training=True), autoencoder, tmp_path / "cache")

@@ -1,5 +1,7 @@
 """Each setting of a `Block` has its property, beside formulas in NumPy."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from keras_umd.layers import Block, BlockStack, PatchEmbedding, RMSNorm, SelfAtt
 from keras_umd.layers.rotary import grid_positions, rotate, rotation
 from keras_umd.models.decoders import Decoder
 from keras_umd.models.encoder import Encoder
-from tests.conftest import array, trained_like
+from tests.conftest import array, in_one_program, trained_like
 from tests.layers.test_transformer import gradient
 
 RNG = np.random.default_rng(0)
@@ -181,7 +183,8 @@ def test_a_modern_stack_is_the_same_however_it_is_run(way, conditioning):
         keras.utils.set_random_seed(0)
         stack = BlockStack(5, 2, conditioning=conditioning, block=EVERYTHING, **how)
         stack = built(stack, TOKENS.shape, CONDITION.shape)
-        return keras.tree.flatten(stack(TOKENS, CONDITION, positions=POSITIONS, **options))
+        run = in_one_program(lambda *inputs: stack(*inputs, positions=POSITIONS, **options))
+        return keras.tree.flatten(run(TOKENS, CONDITION))
 
     options = {"collect": (1, 3, 5), "num_outputs": 4}
     ways = {"remat": {"remat": True}, **WAYS}
@@ -291,6 +294,9 @@ def test_a_block_is_its_settings():
         "bottleneck": None,
         "cls_to_decoder": "mean",
         "self_conditioning": False,
+        "epsilon": 1e-6,
+        "layer_scale": None,
+        "positions": "learned",
     }
 
 
@@ -319,3 +325,48 @@ def encoder_of(image_shape=(4, 4, 1), num_heads=2, conditioning="adaln_zero", **
 def test_wrong_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# What other codebases' encoders have
+
+
+def test_exact_gelu_has_the_error_function():
+    block = built(TransformerBlock(2, conditioning=None, block=Block(mlp="exact_gelu")))
+    hidden = array(block.mlp_hidden(TOKENS)).astype("float64")
+    erf = np.vectorize(math.erf)
+    expected = array(block.mlp_output((0.5 * hidden * (1 + erf(hidden / np.sqrt(2)))).astype("float32")))
+    np.testing.assert_allclose(array(block._mlp(TOKENS)), expected, atol=2e-6)
+    tanh = built(TransformerBlock(2, conditioning=None))
+    for own, other in zip(tanh.variables, block.variables, strict=True):
+        own.assign(other)
+    assert 1e-5 < np.abs(array(tanh._mlp(TOKENS)) - expected).max() < 1e-2
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_epsilon_is_added_to_the_variance_of_every_norm(norm):
+    block = TransformerBlock(2, conditioning=None, block=Block(norm=norm, epsilon=0.5))
+    block.build(TOKENS.shape)
+    x = TOKENS.astype("float64")
+    centered = x - x.mean(-1, keepdims=True) if norm == "layer" else x
+    expected = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 0.5)
+    for layer in (block.attention_norm, block.mlp_norm):
+        np.testing.assert_allclose(array(layer(TOKENS)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("conditioning", ["adaln_zero", "token", None])
+def test_layer_scale_multiplies_the_branches(conditioning):
+    """As if the projections before it had the product as their weights."""
+    block = built(TransformerBlock(2, conditioning=conditioning, block=Block(layer_scale=0.25)))
+    plain = built(TransformerBlock(2, conditioning=conditioning))
+    assert abs(array(block.attention_scale).mean() - 0.25) < 0.1  # where it starts, but for what `built` adds
+    scales = np.random.default_rng(0).normal(size=(2, 16)).astype("float32")
+    block.attention_scale.assign(scales[0])
+    block.mlp_scale.assign(scales[1])
+    values = {v.path.split("/", 1)[1]: array(v) for v in block.variables}
+    for variable in plain.variables:
+        variable.assign(values[variable.path.split("/", 1)[1]])
+    for layer, scale in ((plain.attention.output_projection, scales[0]), (plain.mlp_output, scales[1])):
+        layer.kernel.assign(array(layer.kernel) * scale)
+        layer.bias.assign(array(layer.bias) * scale)
+    outputs = (array(layer(TOKENS, None if conditioning is None else CONDITION)) for layer in (block, plain))
+    np.testing.assert_allclose(*outputs, atol=1e-5)

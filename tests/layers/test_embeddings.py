@@ -67,10 +67,26 @@ def test_positions_are_added_where_each_token_is_from():
     np.testing.assert_allclose(some, np.take_along_axis(all_tokens, indices[:, :, None], axis=1), atol=1e-6)
 
 
+@pytest.mark.host
+@pytest.mark.parametrize(("grid", "dim"), [((2, 3), 8), ((5,), 6), ((2, 1, 3), 12)])
+def test_fixed_positions_are_sines_and_cosines_of_the_place_along_each_axis(grid, dim):
+    """The last axis first, as MAE and DiT have it: columns, then rows."""
+    layer = PositionEmbedding(grid, "sincos")
+    layer.build((None, None, dim))
+    assert not layer.trainable_variables
+    number, expected = dim // (2 * len(grid)), []
+    for place in np.ndindex(*grid):
+        angles = [[k / 10_000 ** (i / number) for i in range(number)] for k in reversed(place)]
+        expected.append(np.concatenate([[*np.sin(of_axis), *np.cos(of_axis)] for of_axis in angles]))
+    np.testing.assert_allclose(array(layer.positions), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: TimestepEmbedding(7), "hidden_dim=7"),
+        (lambda: PositionEmbedding((2, 3), "fixed"), "`kind` must be one of .* Received: kind='fixed'"),
+        (lambda: PositionEmbedding((2, 3), "sincos")(np.zeros((1, 6, 6))), "a multiple of 4, twice the space axes"),
         (lambda: LabelEmbedding(0, 8), "num_classes=0"),
         (lambda: LabelEmbedding(3, 8, dropout=1.0), "dropout=1.0"),
     ],

@@ -108,6 +108,11 @@ def test_blocks_that_do_not_exist_are_refused(wrong, message):
         stack_of()(TOKENS, condition=CONDITION, **wrong)
 
 
-def test_a_stack_has_blocks():
-    with pytest.raises(ValueError, match="num_layers=0"):
-        BlockStack(0, 2)
+def test_a_stack_without_blocks_gives_what_it_gets():
+    with pytest.raises(ValueError, match="num_layers=-1"):
+        BlockStack(-1, 2)
+    stack = BlockStack(0, 2)
+    stack.build(TOKENS.shape)
+    assert stack.weights == []
+    np.testing.assert_array_equal(array(stack(TOKENS, condition=CONDITION)), TOKENS)
+    np.testing.assert_array_equal(array(stack(TOKENS, condition=CONDITION, num_outputs=2)), TOKENS[:, -2:])

@@ -15,7 +15,7 @@ def gradient(function, x):
     if backend == "jax":
         import jax
 
-        return array(jax.grad(function)(x))
+        return array(jax.jit(jax.grad(function))(x))
     x = keras.Variable(x)
     if backend == "tensorflow":
         import tensorflow as tf

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import data, recipes
+from keras_umd import Corruption, data, recipes
 from keras_umd.layers.dense import Dense
 from keras_umd.weights import load_small_vision
 from tests.conftest import QUICK, array, trained_like
@@ -47,7 +47,7 @@ def assert_same_state(model, other):
 
 @pytest.mark.parametrize("average_first", [True, False])
 def test_a_model_with_lora_and_averages_trains_is_saved_and_goes_on(small_model, images, tmp_path, average_first):
-    model = small_model()
+    model = small_model(corruption=Corruption.dit(), conditioning="token")
     if average_first:  # pre-trained, and averaged
         model.compile(recipes.AdamW(1e-2, ema_decay=0.5), **QUICK)
         model.fit(images[:8], batch_size=8, verbose=0)
@@ -197,8 +197,8 @@ def test_a_quantised_model_is_saved_and_loaded(small_model, images, tmp_path, mo
 
 
 @pytest.mark.host
-def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images, tmp_path):
-    extractor = trained_like(small_model()).feature_extractor(pooling="mean")
+def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(plain_model, images, tmp_path):
+    extractor = trained_like(plain_model()).feature_extractor(pooling="mean")
     for adapt in (lambda: extractor.encoder.blocks[0].mlp_hidden.enable_lora(2), lambda: extractor.quantize("int8")):
         adapt()
         extractor.save(tmp_path / "extractor.keras")
@@ -207,8 +207,8 @@ def test_an_extractor_with_lora_or_int8_is_saved_and_loaded(small_model, images,
 
 
 @pytest.mark.host
-def test_a_failed_quantisation_leaves_the_model_as_it_was(small_model):
-    model = trained_like(small_model())
+def test_a_failed_quantisation_leaves_the_model_as_it_was(plain_model):
+    model = trained_like(plain_model())
     model.compile(recipes.AdamW(1e-3, ema_decay=0.5), **QUICK)
     model.averages[0].update()
     for variable in model.encoder.trainable_variables:
@@ -248,20 +248,36 @@ def test_quantisation_by_layer_does_not_mix_with_averages(small_model):
 
 
 @pytest.mark.host
-def test_a_quantised_model_with_lora_keeps_both(small_model, images, tmp_path):
-    model = with_lora(trained_like(small_model()))
+def test_a_quantised_model_with_lora_keeps_both(plain_model, images, tmp_path):
+    model = with_lora(trained_like(plain_model()))
     model.quantize("int8")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(array(loaded.encode(images)), array(model.encode(images)), atol=1e-6)
 
 
+def some_lora(model):
+    model.encoder.blocks[1].mlp_hidden.enable_lora(2, b_initializer="ones")
+
+
+def lora_everywhere(model):
+    model.enable_lora(2)
+    for block in model.encoder.blocks:
+        block.attention.query.lora_kernel_b.assign(np.ones((2, model.hidden_dim)))
+
+
+def int8_everywhere(model):
+    for block in model.encoder.blocks:
+        block.mlp_hidden.quantize("int8")
+
+
 @pytest.mark.backends("jax")  # the others have no scan
-def test_blocks_of_which_some_have_lora_run_beside_those_of_a_scan(small_model, images):
+@pytest.mark.parametrize("adapt", [some_lora, lora_everywhere, int8_everywhere])
+def test_adapted_blocks_run_in_a_scan_or_beside_it(small_model, images, adapt):
     results = []
     for scan_blocks in (False, True):
         model = trained_like(small_model(num_layers=3, scan_blocks=scan_blocks))
-        model.encoder.blocks[1].mlp_hidden.enable_lora(2, b_initializer="ones")
+        adapt(model)
         results.append(array(model.encode(images)))
     np.testing.assert_allclose(*results, atol=1e-5)
 
@@ -282,3 +298,59 @@ def test_the_recipe_for_fine_tuning_takes_lora(small_model, images):
     model.compile(recipes.finetuning_optimizer(total_steps=8, batch_size=8), **QUICK)
     model.fit(data.from_arrays(images[:8], batch_size=8), verbose=0)
     assert model.feature_extractor() is not None and model.with_classes(3) is not None
+
+
+# Fine-tuning with LoRA
+
+
+def test_fine_tuning_with_lora_trains_factors_and_labels_alone(small_model, images, labels, tmp_path):
+    model = trained_like(small_model()).with_classes(3)
+    before = array(model.encode(images))
+    model.enable_lora(2, alpha=4.0)
+    np.testing.assert_allclose(array(model.encode(images)), before, atol=1e-6)  # the product starts at 0
+    assert {layer.name for layer in dense_layers(model) if layer.lora_enabled} == {"query", "value"}
+    values = {variable.path: array(variable).copy() for variable in model.network_weights}
+    model.compile(recipes.AdamW(1e-2, ema_decay=0.5), **QUICK)
+    model.fit(images[:8], labels[:8], batch_size=8, epochs=2, verbose=0)
+    moved = {v.path for v in model.network_weights if np.abs(array(v) - values[v.path]).max() > 0}
+    small = {"lora_kernel_a", "lora_kernel_b", "bias", "cls_tokens", "mask_token"}
+    assert {path.split("/")[-1] for path in moved if "embedding" not in path} <= small
+    assert any("label_embedding" in path for path in moved) and any("decoder" in path for path in moved)
+    assert not any("mlp" in path or "norm" in path for path in moved)
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same_state(loaded, model)
+    trainable = [variable.path for variable in model.trainable_variables]
+    assert [variable.path for variable in loaded.trainable_variables] == trainable
+    for weights in ("average", "raw"):
+        merged = loaded.merge_lora(weights)
+        assert not any("lora" in path for path in paths_of(merged))
+        assert len(merged.trainable_variables) > len(trainable) and merged.averages == []
+        np.testing.assert_allclose(
+            array(merged.encode(images)), array(model.encode(images, weights=weights)), atol=1e-5
+        )
+        difference = samples(merged, labels=[0, 1, 2, 0]) - samples(model, labels=[0, 1, 2, 0], weights=weights)
+        assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.host
+def test_lora_is_refused_where_it_cannot_be_added(small_model):
+    model = small_model()
+    for arguments, message in (
+        ({"rank": 0}, "rank=0"),
+        ({"rank": 2, "alpha": 0}, "alpha=0"),
+        ({"rank": 2, "filters": "convolution"}, "filters='convolution'"),
+        ({"rank": 2, "filters": "("}, "regular expression"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.enable_lora(**arguments)
+    assert all(layer.trainable for layer in dense_layers(model))
+    model.enable_lora(2, filters=None)
+    assert all(layer.lora_enabled for layer in dense_layers(model) if "embedding/" not in layer.path)
+    with pytest.raises(ValueError, match="has LoRA factors"):
+        model.enable_lora(2)
+    quantized = small_model()
+    quantized.quantize("int8")
+    with pytest.raises(ValueError, match="quantised"):
+        quantized.enable_lora(2)

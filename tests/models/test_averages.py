@@ -22,8 +22,8 @@ def test_the_average_weighs_every_update_and_nothing_else(decay):
     np.testing.assert_allclose(array(average.values_for([variable])[0]), expected, rtol=1e-4)
 
 
-def test_training_updates_the_average_once_a_step(small_model, images):
-    model = small_model()
+def test_training_updates_the_average_once_a_step(plain_model, images):
+    model = plain_model()
     model.track_average(0.8)
     model.compile("sgd", **QUICK)
     seen = []
@@ -54,8 +54,8 @@ def test_decays_out_of_range_are_refused(small_model):
         small_model().track_average(1.0)
 
 
-def test_an_average_asked_for_after_training_is_updated_too(small_model, images):
-    model = small_model()
+def test_an_average_asked_for_after_training_is_updated_too(plain_model, images):
+    model = plain_model()
     model.compile(**QUICK_STEP)
     model.fit(images[:8], batch_size=8, verbose=0)
     model.track_average(0.8)

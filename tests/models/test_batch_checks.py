@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import Corruption
-from tests.conftest import QUICK_STEP, array
+from tests.conftest import PLAIN, QUICK_STEP, array
 
 
 class Batches(keras.utils.PyDataset):
@@ -50,7 +50,7 @@ def with_nan(images, labels):
     ],
 )
 def test_later_batches_are_checked_in_fit_and_evaluate(shared_model, change, match):
-    model = shared_model(QUICK_STEP, num_classes=3)
+    model = shared_model(QUICK_STEP, num_classes=3, **PLAIN)
     data = Batches(change)
     with pytest.raises(ValueError, match=match):
         model.fit(data, verbose=0, shuffle=False)
@@ -63,7 +63,7 @@ def test_later_batches_are_checked_in_fit_and_evaluate(shared_model, change, mat
 
 
 def test_validation_data_are_checked_and_told_before_the_model_is_saved(shared_model, tmp_path):
-    model = shared_model(QUICK_STEP, num_classes=3)
+    model = shared_model(QUICK_STEP, num_classes=3, **PLAIN)
     saved = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
     good, bad = Batches(lambda images, labels: None), Batches(unscaled)
     with pytest.raises(ValueError, match="value_range"):

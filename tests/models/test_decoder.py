@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_umd.layers import Block
 from keras_umd.models.decoders import Decoder
 from tests.conftest import QUICK, array, trained_like
 
@@ -148,6 +149,29 @@ def test_it_generates_fine_tuned_and_saved(small_model, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.get_config()["decoder_hidden_dim"] == 8
     np.testing.assert_array_equal(loaded.generate(**settings), model.generate(**settings))
+
+
+@pytest.mark.host
+def test_its_heads_may_be_of_another_width_and_it_may_get_patches_alone(small_model, images, tmp_path):
+    block = Block(mlp="exact_gelu", layer_scale=0.1, positions="sincos", cls_to_decoder="none")
+    settings = {"num_cls_tokens": 0, "num_layers": 2, "decoder_layers": 2, "block": block}
+    model = trained_like(small_model(decoder_hidden_dim=12, decoder_heads=3, **settings))
+    assert (model.decoder.num_heads, model.encoder.num_heads) == (3, 2)
+    other = np.random.default_rng(0).normal(size=(2, 16)).astype("float32")
+    tokens, condition = other[:, None] * np.ones((1, 16, 1), "float32"), model.condition(np.zeros(1, "int32"))
+    ways = [array(model.decoder(k * other, tokens, condition=condition)["eps"]) for k in (1, 2)]
+    np.testing.assert_array_equal(*ways)  # the representation is not what it sees
+    model.compile("sgd", **QUICK)
+    before = {v.path: array(v) for v in model.trainable_variables}
+    assert not [path for path in before if "positions" in path]
+    model.fit(images[:8], verbose=0)
+    assert not [v.path for v in model.trainable_variables if np.all(array(v) == before[v.path]) and "key" not in v.path]
+    excluded = {v.name for v in model.trainable_variables if not model.optimizer._use_weight_decay(v)}
+    assert {"attention_scale", "mlp_scale"} <= excluded
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.decoder.num_heads == 3 and loaded.block == block
+    np.testing.assert_array_equal(array(loaded.encode(images)), array(model.encode(images)))
 
 
 def test_without_a_width_nothing_changes(small_model):

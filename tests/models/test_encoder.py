@@ -18,6 +18,15 @@ def encoder(num_layers, **how):
     return layer
 
 
+def test_without_class_tokens_the_representation_is_the_mean_of_the_patches():
+    layer = Encoder(2, 8, 2, 2, num_cls_tokens=0)
+    layer.build((None, 4, 6, 1))
+    representation, tokens = trained_like(layer)(IMAGES, condition=CONDITION, visible=VISIBLE, for_decoder=True)
+    assert tokens.shape == (2, 3, 8)
+    np.testing.assert_allclose(array(representation), array(tokens).mean(axis=1), atol=1e-6)
+    assert not [v for v in layer.weights if "cls" in v.path]
+
+
 @pytest.mark.parametrize("scan_blocks", [False, True])
 @pytest.mark.parametrize("visible", [None, VISIBLE])
 def test_collected_outputs_are_those_of_encoders_that_end_there(visible, scan_blocks):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption
-from tests.conftest import QUICK_STEP, array, trained_like
+from tests.conftest import QUICK_STEP, array, in_one_program, trained_like
 
 WAYS = {"remat": {"remat": True}, "scan": {"scan_blocks": True}, "both": {"scan_blocks": True, "remat": True}}
 needs_jax = pytest.mark.backends("jax")  # only JAX has the scan
@@ -25,7 +25,7 @@ def history(model, images, labels):
 def test_losses_and_updates_are_the_same(shared_model, images, labels, way, conditioning):
     """Of blocks that are modulated, and of plain ones, which get the condition as a token."""
     settings = {"num_layers": 2, "decoder_layers": 2, "decoder_hidden_dim": 8, "num_classes": 3}
-    settings["conditioning"] = conditioning
+    settings |= {"conditioning": conditioning, "corruption": Corruption.maskdit()}
     step = {**QUICK_STEP, "optimizer": "adam"}
     plain, other = (trained_like(shared_model(step, **settings, **how)) for how in ({}, WAYS[way]))
     (expected, weights), (losses, others) = (history(model, images, labels) for model in (plain, other))
@@ -72,9 +72,9 @@ def test_the_step_predicts_what_its_losses_read_and_no_more(small_model, images,
     model = trained_like(small_model(corruption=corruption))
     inputs, _ = model.make_views(images[:8], seed=0)
     assert keras.tree.flatten(inputs)[0].shape[0] == 8  # Keras weighs a batch's loss by the size of the first leaf
-    for part, predictions in model(inputs).items():
+    for part, predictions in in_one_program(model)(inputs).items():
         view = inputs["views"][part]
-        whole = {name: array(x) for name, x in model.predict_view(view).items()}
+        whole = {name: array(x) for name, x in in_one_program(model.predict_view)(view).items()}
         masked = 16 if "masked" not in view else view["masked"].shape[1]
         expected = {"x0": whole["x0"][:, -masked:]}
         if part == "noisy":

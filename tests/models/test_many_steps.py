@@ -10,9 +10,16 @@ import pytest
 from keras_umd import callbacks, data, recipes
 from keras_umd.backend import many_steps
 from tests.conftest import array
+from tests.training.test_guard import assert_same_black_box
 
 pytestmark = pytest.mark.backends("jax")
 IMAGES = np.random.default_rng(0).integers(0, 256, (26, 8, 8, 1)).astype("uint8")
+
+
+@pytest.fixture
+def small_model(plain_model):
+    """The method isn't the subject."""
+    return plain_model
 
 
 class Record(keras.callbacks.Callback):
@@ -33,8 +40,8 @@ def scans(monkeypatch):
     """The number of steps of each scan that runs."""
     seen, scan_of_steps = [], many_steps.scan_of_steps
 
-    def spied(model, step):
-        program = scan_of_steps(model, step)
+    def spied(model, step, weights):
+        program = scan_of_steps(model, step, weights)
 
         def run(state, batches):
             seen.append(len(keras.tree.flatten(batches)[0]))
@@ -47,23 +54,28 @@ def scans(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.* steps were left out")
-def test_training_is_that_of_single_steps(small_model, scans):
+def test_training_is_that_of_single_steps(small_model, scans, tmp_path):
     """With all that a step does: a guard, accumulation, averages. (Optimised programs are equal bit for bit.)"""
+    boxes = []
     ends = []
     for steps in (1, 3):
         model = small_model()
         optimizer = recipes.AdamW(1e-3, ema_decay=0.9, gradient_accumulation_steps=2)
         model.compile(optimizer, steps_per_execution=steps)
-        record, guard = Record(), callbacks.Guard(sigma=1.0, window=4)
+        record, guard = Record(), callbacks.Guard(sigma=1.0, window=4, directory=tmp_path / str(steps))
         history = model.fit(resident(), epochs=2, verbose=0, callbacks=[guard, record]).history
         variables = model.variables + model.optimizer.variables + model.metrics_variables
         ends.append(([array(variable) for variable in variables], history, record.logs))
         assert guard._of_fit[0] == 14
+        boxes.append(guard.black_boxes[0])
     assert scans == [3] * 4  # two an epoch; the seventh batch is left to Keras
     (values, history, logs), (ours, our_history, our_logs) = ends
     assert history["skipped_steps"][-1] > 0  # or nothing would be shown of the guard
     for value, expected in zip(ours, values, strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    number = int(boxes[0].partition(".zip")[0][-6:])
+    assert number % 3 != 2  # or nothing would be shown of a step that isn't its execution's last
+    assert_same_black_box(*boxes)
     assert len(our_logs) == 6 and our_history.keys() == history.keys()
     for found, expected in zip(our_logs, [logs[i] for i in (2, 5, 6, 9, 12, 13)], strict=True):
         assert found == pytest.approx(expected, rel=1e-5)

@@ -39,6 +39,73 @@ with open(sys.argv[1], "w") as file:
 """
 
 
+GUARDED = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+from keras_umd import UMD, callbacks, recipes
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+images = np.random.default_rng(0).uniform(-1, 1, (32, 8, 8, 1)).astype("float32")
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # one: the collectives of a second get the same names
+spoilt = images.copy()
+spoilt[16] = np.nan  # of the third batch, which one of the two replicas gets
+
+class States(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.states = [self.state()]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.states.append(self.state())
+
+    def state(self):
+        model = self.model
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        variables = [*model.trainable_variables, *model.averages[0].variables, *optimizer.variables]
+        return [np.array(variable.numpy()) for variable in variables]
+
+def train(images, guards):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_heads": 2}
+        model = UMD(**sizes, num_layers=1, decoder_layers=1, seed=0)
+        model.compile(recipes.AdamW(1e-3, ema_decay=0.9), jit_compile=False)
+    states = States()
+    data = tf.data.Dataset.from_tensor_slices(images).batch(8)
+    history = model.fit(data, shuffle=False, verbose=0, callbacks=[*guards, states]).history
+    return model, states.states, history
+
+model, states, history = train(spoilt, [callbacks.Guard(window=4, directory=sys.argv[1])])
+moved = [any((a != b).any() for a, b in zip(*pair)) for pair in zip(states, states[1:])]
+copies = [v.value.values for v in [*model.trainable_variables, *model.guards[0].variables]]
+_, plain, _ = train(images[:16], [])
+print(json.dumps({
+    "moved": moved,
+    "skipped": history["skipped_steps"],
+    "loss": history["loss"],
+    "finite": all(np.isfinite(value).all() for value in states[-1]),
+    "iterations": int(model.optimizer.iterations.numpy()),
+    "updates": float(model.averages[0].num_updates.numpy()),
+    "accepted": float(model.guards[0].num_accepted.numpy()),
+    "copies": all((one.numpy() == two.numpy()).all() for one, two in copies),
+    "same": all((a == b).all() for a, b in zip(plain[2], states[2])),
+}))
+"""
+
+
+def test_a_guard_leaves_out_a_step_on_all_replicas(tmp_path):
+    """Though only one replica got an image of NaN. The two steps before are, bit for bit, those without a guard."""
+    finished = subprocess.run(
+        [sys.executable, "-c", GUARDED, tmp_path], env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout.splitlines()[-1])
+    assert found["moved"] == [True, True, False, True] and found["skipped"] == [1]
+    assert found["iterations"] == found["updates"] == found["accepted"] == 3
+    assert found["finite"] and np.isfinite(found["loss"]).all() and found["copies"] and found["same"]
+    assert not os.listdir(tmp_path)  # no black box of several replicas
+
+
 def test_two_replicas_have_the_losses_of_one_device(tmp_path):
     """Each replica draws other random numbers, those that its images have on one device."""
     command = [sys.executable, "-c", TWO_REPLICAS, tmp_path / "histories.json"]

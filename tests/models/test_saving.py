@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import UMD, Corruption, recipes
-from tests.conftest import QUICK, array
+from tests.conftest import PLAIN, QUICK, array
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_keras_file_round_trip(compiled, images, labels, tmp_path, compile):
 
 def test_saving_and_loading_goes_on_exactly(small_model, compiled, images, labels, tmp_path):
     """Weights, optimizer, averages and the random sequence: training in two halves equals training in one."""
-    uninterrupted = compiled()
+    uninterrupted = compiled(**PLAIN)
     uninterrupted.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)
-    first_half = compiled()
+    first_half = compiled(**PLAIN)
     first_half.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
     first_half.save(tmp_path / "model.keras")
     second_half = keras.models.load_model(tmp_path / "model.keras")
@@ -74,7 +74,7 @@ class Interrupted(Exception):
 
 
 def test_backup_and_restore_goes_on_exactly(compiled, images, labels, tmp_path):
-    uninterrupted = compiled()
+    uninterrupted = compiled(**PLAIN)
     uninterrupted.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0)
 
     def stop(epoch, logs):
@@ -82,11 +82,11 @@ def test_backup_and_restore_goes_on_exactly(compiled, images, labels, tmp_path):
             raise Interrupted
 
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    killed = compiled()
+    killed = compiled(**PLAIN)
     with pytest.raises(Interrupted):
         interrupt = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
         killed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup, interrupt])
-    resumed = compiled(seed=5)
+    resumed = compiled(seed=5, **PLAIN)
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
     resumed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup])
     assert_same_state(resumed, uninterrupted)

@@ -141,3 +141,32 @@ def test_a_config_says_it_all():
 def test_wrong_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("channels", [None, 3])
+def test_pixels_of_standardised_images_with_the_variance_of_a_sample(channels):
+    """MAE's target for images that were standardised by channel, from the images as they are."""
+    x, means, deviations = images(2, 4, 4, 3), [0.1, -0.2, 0.3], [0.5, 0.6, 0.7]
+    target = Pixels(unbiased=True, standardized=(means, deviations), channels=channels)
+    patches = cut(((x - means) / deviations).astype("float64"), 2, 2)  # (n, patches, rows, columns, channels)
+    axes = (2, 3, 4) if channels is None else (2, 3)
+    mean, variance = patches.mean(axes, keepdims=True), patches.var(axes, keepdims=True, ddof=1)
+    expected = ((patches - mean) / np.sqrt(variance + 1e-6)).reshape(2, 4, 12)
+    values = target({"x0": ops.convert_to_tensor(x)}, (2, 2))
+    np.testing.assert_allclose(array(values), expected, atol=1e-5)
+    restored = array(target.as_pixels(values, ops.convert_to_tensor(cut(x, 2, 2).reshape(2, 4, 12))))
+    np.testing.assert_allclose(restored, cut(x, 2, 2).reshape(2, 4, 12), atol=1e-5)
+    revived = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(target))
+    np.testing.assert_array_equal(array(revived({"x0": ops.convert_to_tensor(x)}, (2, 2))), array(values))
+    plain = Pixels(normalize=False, standardized=(means, deviations))
+    np.testing.assert_allclose(
+        array(plain({"x0": ops.convert_to_tensor(x)}, (2, 2))), patches.reshape(2, 4, 12), atol=1e-5
+    )
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("wrong", [(1, 2), ([0.0], [0.0]), ([0.0, 1.0], [1.0]), ([], []), "imagenet"])
+def test_moments_of_channels_are_checked(wrong):
+    with pytest.raises(ValueError, match="`standardized` must be a pair of lists"):
+        Pixels(standardized=wrong)

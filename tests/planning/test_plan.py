@@ -9,7 +9,7 @@ import pytest
 import keras_umd
 from keras_umd import Corruption, Objective, Teacher, View, decoders
 from keras_umd.corruption import masks
-from keras_umd.layers import Block
+from keras_umd.layers import Block, Timesteps
 from keras_umd.objectives import Difficulty, Reconstruction, SamplingPolicy
 from keras_umd.objectives.targets import X0
 from keras_umd.planning.flops import step_flops
@@ -51,6 +51,9 @@ def counted_flops(model, batch_size):
     return dot_flops(forward.jaxpr), dot_flops(jax.make_jaxpr(model.train_step)(tuple(state), data).jaxpr)
 
 
+DIT = {"affine": False, "timesteps": Timesteps(8), "labels": "table", "head_bias": "patch", "cls_to_decoder": "none"}
+ONE_STACK = Block(**DIT, encoder_norm=None, decoder_positions="masked")
+OF_DIT = {"num_cls_tokens": 0, "num_classes": 3, "num_layers": 2}
 EVERYTHING = Block.modern(
     registers=2, in_context=3, bottleneck=5, value_residual=True, cls_to_decoder="all", self_conditioning=True
 )
@@ -110,12 +113,21 @@ CASES = {
         "objective": lambda: Objective([Reconstruction("clean", X0()), Difficulty("clean", X0())]),
         "conditioning": None,
     },
+    "one stack": {**OF_DIT, "block": ONE_STACK, "decoder_layers": 0, "corruption": Corruption.dit()},
+    "one stack, with masks": {**OF_DIT, "block": ONE_STACK},
+    "adaln behind the encoder": {**OF_DIT, "block": Block(**DIT, encoder_norm="adaln"), "decoder_hidden_dim": 8},
     "a policy": {
         "corruption": Corruption(views=[View("clean", mask=masks.Adaptive(0.75))]),
         "objective": lambda: Objective([Reconstruction("clean", X0()), SamplingPolicy("clean", X0(), hidden_dim=8)]),
         "conditioning": None,
     },
     "modern block": {"block": EVERYTHING, "num_layers": 3, "num_cls_tokens": 2, "num_classes": 3},
+    "patches alone": {
+        "block": Block(mlp="exact_gelu", layer_scale=0.1, positions="sincos", cls_to_decoder="none"),
+        "num_cls_tokens": 0,
+        "decoder_hidden_dim": 12,
+        "decoder_heads": 3,
+    },
     "modern block, narrower decoder, remat": {"block": EVERYTHING, "decoder_hidden_dim": 8, "remat": True},
 }
 

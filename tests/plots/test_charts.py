@@ -3,6 +3,8 @@ import pytest
 
 from keras_umd import plots
 
+pytestmark = pytest.mark.host
+
 
 def test_the_guidance_grid_has_a_cell_for_each_scale_and_number_of_steps():
     pytest.importorskip("matplotlib")

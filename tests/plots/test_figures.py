@@ -3,6 +3,8 @@ import pytest
 
 from keras_umd import plots
 
+pytestmark = pytest.mark.host
+
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_saved_picture_is_the_image(tmp_path, channels):

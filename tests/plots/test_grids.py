@@ -3,6 +3,8 @@ import pytest
 
 from keras_umd import plots
 
+pytestmark = pytest.mark.host
+
 
 def test_grid_places_each_image():
     images = np.arange(5, dtype="uint8")[:, None, None, None] * np.ones((5, 2, 3, 1), "uint8")

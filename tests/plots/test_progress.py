@@ -6,6 +6,8 @@ import pytest
 from keras_umd import plots
 from keras_umd.plots.progress import _panels
 
+pytestmark = pytest.mark.host
+
 
 def curves(*names, points=1):
     return {name: [(step, 2.0 / step) for step in range(1, points + 1)] for name in names}

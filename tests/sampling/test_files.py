@@ -40,7 +40,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("format", ["npz", "png"])
+@pytest.mark.parametrize("format", ["npz", pytest.param("png", marks=pytest.mark.host)])
 def test_a_stopped_run_goes_on_with_another_batch_size(model, expected, tmp_path, monkeypatch, format):
     arguments = {"directory": tmp_path / "samples", "model": model, "num_images": 10, "format": format, **OPTIONS}
     generate, calls = model.generate, []
@@ -73,6 +73,7 @@ def test_a_stopped_run_goes_on_with_another_batch_size(model, expected, tmp_path
     assert calls == []
 
 
+@pytest.mark.host
 def test_a_directory_of_other_samples_is_refused(model, tmp_path):
     arguments = {"directory": tmp_path / "samples", "model": model, "num_images": 2, "batch_size": 2, **OPTIONS}
     keras_umd.generate_to(**arguments, sampler=samplers.DDIM(0.5), guidance=guidance.Interval(2.0, 0.1, 3.0))
@@ -88,6 +89,7 @@ def test_a_directory_of_other_samples_is_refused(model, tmp_path):
         keras_umd.generate_to(**{**arguments, "directory": tmp_path / "other"})
 
 
+@pytest.mark.host
 def test_a_wrong_option_leaves_the_directory_usable(model, tmp_path):
     arguments = {"directory": tmp_path / "samples", "model": model, "num_images": 2, "verbose": False}
     with pytest.raises(ValueError, match="num_steps=0"):
@@ -96,6 +98,7 @@ def test_a_wrong_option_leaves_the_directory_usable(model, tmp_path):
     keras_umd.generate_to(**arguments, num_steps=2)
 
 
+@pytest.mark.host
 def test_labels_may_be_given_or_left_out(model, shared_model, tmp_path):
     arguments = {"num_images": 3, "batch_size": 3, **OPTIONS}
     path = keras_umd.generate_to(model, tmp_path / "given", labels=[2, 2, 0], **arguments)
@@ -109,6 +112,7 @@ def test_labels_may_be_given_or_left_out(model, shared_model, tmp_path):
         assert arrays["arr_0"].dtype == np.float32
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -127,6 +131,7 @@ def test_wrong_arguments_are_refused(model, tmp_path, arguments, message):
     assert not (tmp_path / "samples").exists()
 
 
+@pytest.mark.host
 def test_samples_of_own_views_and_schedules_are_told_from_others(shared_model, tmp_path):
     def make(ratio, betas):
         view = View("noisy", Gaussian(), masks.Random(ratio))

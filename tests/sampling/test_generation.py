@@ -15,7 +15,7 @@ from keras import ops
 from keras_umd import UMD, Corruption, guidance, recipes, samplers
 from keras_umd.sampling import denoiser
 from keras_umd.sampling.settings import Settings
-from tests.conftest import array, trained_like
+from tests.conftest import QUICK_STEP, array, trained_like
 
 SHAPE = (8, 8, 1)
 
@@ -402,7 +402,7 @@ def test_trained_models_generate_their_data(small_model, way):
     corruption = Corruption(clean_ratio=0.05, noisy_mask_ratio=0.0)
 
     def fit(model, *data):
-        model.compile(recipes.AdamW(5e-3, global_clipnorm=1.0, ema_decay=0.98))
+        model.compile(recipes.AdamW(5e-3, global_clipnorm=1.0, ema_decay=0.98), jit_compile=QUICK_STEP["jit_compile"])
         model.fit(*data, batch_size=64, epochs=150, verbose=0)
         return model
 

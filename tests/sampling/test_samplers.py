@@ -84,6 +84,7 @@ def test_ancestral_sampling_has_the_posterior_variance_of_ddpm():
     np.testing.assert_allclose(rows["deviation"] ** 2, variance, rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("sampler", "order"),
     [(lambda timesteps: DDIM(0.0, timesteps), 1), (DPMSolverPP2M, 2), (Heun, 2)],
@@ -118,6 +119,7 @@ def test_order_of_convergence_between_two_interior_times(sampler, order, even_in
     np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), order, atol=0.12)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     "sampler", [DDIM(0.0), DDIM(1.0), DPMSolverPP2M(), Heun()], ids=["ddim0", "ddim1", "dpmpp_2m", "heun"]
 )
@@ -131,6 +133,7 @@ def test_gaussian_data_is_sampled_with_its_variance(sampler):
     np.testing.assert_allclose(np.corrcoef(samples.T)[0, 1], 0, atol=0.06)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("sampler", [DDIM(), DPMSolverPP2M(), Heun()], ids=["ddim", "dpmpp_2m", "heun"])
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 20, 21])
 def test_every_sampler_makes_as_many_calls_as_it_is_told_and_ends_at_x0(sampler, num_steps):

@@ -11,6 +11,12 @@ from tests.conftest import QUICK, array
 from tests.training.helpers import KillAfter, Killed
 
 
+@pytest.fixture
+def small_model(plain_model):
+    """The method isn't the subject."""
+    return plain_model
+
+
 def test_a_run_leaves_its_model_and_history(small_model, images, tmp_path):
     model = small_model()
     model.compile("adamw", **QUICK)

@@ -84,6 +84,7 @@ def test_optimizers_survive_serialisation():
     assert keras.saving.deserialize_keras_object(config).get_config() == optimizer.get_config()
 
 
+@pytest.mark.host
 def test_too_few_steps_are_refused():
     with pytest.raises(ValueError, match="total_steps=0"):
         recipes.pretraining_optimizer(total_steps=0, batch_size=256)
@@ -111,6 +112,7 @@ def test_what_the_user_excludes_from_weight_decay_stays_excluded(small_model):
     assert decayed == {"kernel", "gamma"}
 
 
+@pytest.mark.host
 def test_a_short_training_with_the_papers_tiny_rate_is_warned_of_with_the_remedy():
     with pytest.warns(
         UserWarning, match=r"peaks at 1.9e-05 for batch_size=32: .* total_steps=354.*base_learning_rate=8e-3"
@@ -118,6 +120,7 @@ def test_a_short_training_with_the_papers_tiny_rate_is_warned_of_with_the_remedy
         recipes.pretraining_optimizer(total_steps=354, batch_size=32)
 
 
+@pytest.mark.host
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "total_steps, batch_size, options",

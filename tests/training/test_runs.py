@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -18,6 +19,13 @@ from tests.conftest import QUICK, array
 from tests.training.helpers import KillAfter, Killed
 
 pytestmark = pytest.mark.host
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def small_model(plain_model):
+    """The method isn't the subject."""
+    return plain_model
 
 
 class Run:
@@ -128,14 +136,14 @@ def test_files_of_the_user_stay(run, killed):
 def test_a_second_run_is_kept_out_while_the_first_trains(run, tmp_path):
     first = run()
     script = (
-        "import sys; from keras_umd.training.run_directory import RunLock\n"
+        "import sys, tests.lean; from keras_umd.training.run_directory import RunLock\n"
         "try: RunLock(sys.argv[1]).acquire()\n"
         "except ValueError as error: print(error)"
     )
 
     def begin_another():
         command = [sys.executable, "-c", script, str(tmp_path / "run")]
-        printed = subprocess.run(command, capture_output=True, text=True).stdout
+        printed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
         assert "Two runs can't share a directory" in printed and f'"process": {os.getpid()}' in printed
 
     first.fit(do_after(2, begin_another), epochs=1)
@@ -164,6 +172,18 @@ def test_the_lock_of_another_host_holds_while_it_beats(run, killed, monkeypatch)
 def test_the_directory_may_vanish_in_mid_run(run, tmp_path):
     first = run().fit(do_after(4, lambda: (tmp_path / "run").rename(tmp_path / "moved")))
     run().fit().assert_equals(first)
+
+
+def test_a_clock_that_was_set_back_is_no_hindrance(run, killed, monkeypatch):
+    """The newest checkpoint is the one with the highest number, whatever the times of the files."""
+    for path in [killed, *killed.rglob("*")]:
+        newest = path.name == "000000003" or path.parent.name == "000000003"
+        os.utime(path, (1e9, 1e9) if newest else (2e9, 2e9))  # that of 2001, among those of 2033
+    with monkeypatch.context() as patch:
+        patch.setattr(run_directory.time, "strftime", lambda *_: "1970-01-01 00:00:00+0000")
+        resumed = run().fit()
+    resumed.assert_equals(run("whole").fit())
+    assert resumed.history.epoch == [1, 2]
 
 
 # Damage
@@ -290,13 +310,13 @@ def test_the_users_own_handler_is_called_behind_the_checkpoint(run, tmp_path):
 
 def test_a_second_signal_leaves_at_once():
     script = (
-        "import os, signal\n"
+        "import os, signal, tests.lean\n"
         "from keras_umd.training.signals import Signals\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler); signals = Signals(); signals.install()\n"
         "os.kill(os.getpid(), signal.SIGUSR1); os.kill(os.getpid(), signal.SIGTERM)\n"
         "print('still here'); os.kill(os.getpid(), signal.SIGINT); print('too late')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 130
     assert "still here" in done.stdout and "too late" not in done.stdout
 

@@ -6,9 +6,11 @@ import json
 import os
 import pathlib
 
+import ml_dtypes
+import numpy as np
 import pytest
 
-from keras_umd.utils import atomic
+from keras_umd.utils import arrays, atomic
 
 pytestmark = pytest.mark.host
 
@@ -49,6 +51,43 @@ def test_a_write_that_fails_leaves_the_file_of_before_and_nothing_else(tmp_path)
     with pytest.raises(OSError, match="bytes are needed") as error:
         atomic.write_whole(path, text("new"), needed_bytes=2**70)
     assert error.value.errno == errno.ENOSPC and path.read_text() == "old"
+
+
+@pytest.mark.parametrize("aside", [None, ".own.tmp"])
+def test_a_folder_has_its_name_when_it_is_whole_and_leaves_nothing_otherwise(aside, tmp_path):
+    folder, aside = tmp_path / "a", aside and str(tmp_path / aside)
+    if aside:
+        os.mkdir(aside)
+        text("of a process that was killed")(os.path.join(aside, "old.txt"))
+    failing = atomic.folder_written_whole(str(folder), aside)
+    with pytest.raises(ValueError, match="while it is written"), failing as inner:
+        text("half")(os.path.join(inner, "a.txt"))
+        assert os.listdir(inner) == ["a.txt"] and not folder.exists()
+        raise ValueError("while it is written")
+    assert not os.listdir(tmp_path)
+    with atomic.folder_written_whole(f"{folder}/", aside) as inner:
+        text("whole")(os.path.join(inner, "a.txt"))
+        atomic.write_manifest(inner)
+    assert os.listdir(tmp_path) == ["a"] and "a.txt" in atomic.read_manifest(str(folder))["files"]
+    assert folder.stat().st_mode & 0o755 == 0o755
+    with pytest.raises(OSError, match="not empty"), atomic.folder_written_whole(str(folder), aside):
+        pass
+    assert os.listdir(tmp_path) == ["a"] and (folder / "a.txt").read_text() == "whole"
+
+
+def test_types_that_numpy_has_no_names_for_come_back_from_its_files(tmp_path):
+    values = np.array([0.5, -2.0, 3.0], ml_dtypes.bfloat16)
+    np.savez(tmp_path / "a.npz", value=values, plain=arrays.as_numpy_type(values), integer=np.arange(3))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as read:
+        found = arrays.with_type(read["value"], "bfloat16")
+        assert found.dtype == values.dtype and (found == values).all()
+        assert read["plain"].dtype == "float32" and (read["plain"] == values.astype("float32")).all()
+        assert (arrays.with_type(read["integer"], "int64") == np.arange(3)).all()
+    spoilt = np.array([1.0, np.nan, 1e300]).astype
+    types = ("float64", "float32", "float16", ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn)
+    with np.errstate(over="ignore"):
+        assert not any(arrays.is_finite(spoilt(dtype)) for dtype in types)
+    assert arrays.is_finite(values) and arrays.is_finite(np.arange(3)) and arrays.is_finite(np.array([1e300]))
 
 
 def test_json_comes_back_and_is_checked(tmp_path):

@@ -20,7 +20,7 @@ class Change(Configurable):
     """
 
     # What it gives beside the images, of which errors count: "changed", "removed", or None for all of them.
-    marks = None
+    marks: str | None = None
 
     def num_draws(self, grid):
         """The uniform numbers that it wants for an image with this grid of patches."""
@@ -37,7 +37,8 @@ class Change(Configurable):
             hints: As of `Mask.scores`.
 
         Returns:
-            Dictionary of tensors: `images`, what the network sees; where single patches are changed, `changed`
-            `(n, num_patches)`, bool; where frequencies are removed, `removed` `(n, *space)`, float32, 1 for those.
+            Dictionary of tensors: `images`, what the network sees; `x0`, what is to be predicted, if it is another than
+            the images; where single patches are changed, `changed` `(n, num_patches)`, bool; where frequencies are
+            removed, `removed` `(n, *space)`, float32, 1 for those.
         """
         raise NotImplementedError

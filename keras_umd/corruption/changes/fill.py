@@ -39,6 +39,7 @@ class Fill(Change):
     def __init__(self, mask=None, fill="mean"):
         mask = Random() if mask is None else mask
         check_instances(Mask, "a Mask, as Random(0.75),", mask=mask)
+        require(not mask.reads, "The `mask` of a fill can't read a teacher.", mask=mask)
         shares = {fill: 1.0} if isinstance(fill, str) else fill
         require(
             isinstance(shares, dict) and shares and set(shares) <= set(FILLS),

@@ -21,6 +21,11 @@ class Block(Mask):
     attempts keeps shapes and programs static; what they leave over is filled up with random patches, so that the
     number of masked patches is exact. In a grid with more axes than two, blocks are boxes, in one with one axis spans.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=masks.Block(0.4))])
+    >>> picture = keras_umd.plots.masks(masks.Block(0.4), grid=(14, 14))
+
     Args:
         ratio: Float in [0, 1). Share of the patches to mask. The paper masks 75 of 196.
         min_patches: Integer, at least 1. The least area of an attempt.

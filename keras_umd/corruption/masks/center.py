@@ -14,6 +14,11 @@ class Center(Mask):
     The hole has the image's proportions. Where its patches aren't as many as the ratio says, random patches make up
     for the difference. A network that is trained on it alone fills no other holes.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=masks.Center(0.25))])
+    >>> picture = keras_umd.plots.masks(masks.Center(0.25), grid=(14, 14))
+
     Args:
         ratio: Float in [0, 1). Share of the patches to mask; a quarter is half of each side.
     """

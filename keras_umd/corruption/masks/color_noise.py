@@ -23,6 +23,11 @@ class ColorNoise(Mask):
     high ones, spreads masked patches evenly; `"green"`, a band in between, gives clusters of even size, evenly spread;
     `"purple"` is what green leaves out. It works on any number of space axes, which wrap around.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=masks.ColorNoise("green", 0.75))])
+    >>> picture = keras_umd.plots.masks(masks.ColorNoise("green", 0.75), grid=(14, 14))
+
     Args:
         color: `"red"`, `"blue"`, `"green"` or `"purple"`.
         ratio: Float in [0, 1). Share of the patches to mask.

@@ -36,6 +36,10 @@ class Disjoint(Mask):
         self.part = part
 
     @property
+    def reads(self):
+        return self.mask.reads
+
+    @property
     def is_unordered(self):
         return self.mask.is_unordered
 

@@ -19,6 +19,11 @@ class InverseBlock(Mask):
     As many squares as cover the visible share and `adjust` are placed anywhere; where they overlap, random patches
     are added, and where they cover too much, random ones dropped.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=masks.InverseBlock(0.8))])
+    >>> picture = keras_umd.plots.masks(masks.InverseBlock(0.8), grid=(14, 14))
+
     Args:
         ratio: Float in [0, 1). Share of the patches to mask.
         size: Integer, at least 1. Patches along each side of a square.

@@ -18,6 +18,11 @@ class Product(Mask):
     For spectrograms, spans of time and bands of frequency (Huang et al., "Masked Autoencoders that Listen", 2022, where
     it is the mask of the fine-tuning). The visible patches form a grid.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=masks.Product((0.3, 0.3)))])
+    >>> picture = keras_umd.plots.masks(masks.Product((0.3, 0.3)), grid=(14, 14))
+
     Args:
         ratios: Tuple of floats in [0, 1), the share of the places along each space axis that is masked.
     """

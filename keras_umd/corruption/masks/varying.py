@@ -46,6 +46,10 @@ class Varying(Mask):
         self.law = law
 
     @property
+    def reads(self):
+        return self.mask.reads
+
+    @property
     def is_unordered(self):
         return self.mask.is_unordered
 

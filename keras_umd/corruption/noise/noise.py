@@ -8,6 +8,11 @@ from keras_umd.utils.configurable import Configurable
 class Noise(Configurable):
     """Noise on the pixels of a view, at levels that are drawn.
 
+    Example:
+
+    >>> isinstance(noise.Gaussian(), noise.Noise)
+    True
+
     Args:
         levels: `Levels`, the law of the noise levels. Defaults to `Uniform()`.
     """

@@ -13,6 +13,12 @@ def from_arrays(images, labels=None, *, image_size=None, batch_size=64, class_na
 
     `on_device` is faster where they fit into the accelerator's memory.
 
+    Example:
+
+    >>> dataset = data.from_arrays(images, labels, batch_size=8)  # cropped and flipped at random
+    >>> len(dataset), dataset.image_shape
+    (3, (8, 8, 1))
+
     Args:
         images: uint8 array `(n, height, width, 1, 3 or 4)`.
         labels: Int array `(n,)`, or `None`.

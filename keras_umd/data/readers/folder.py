@@ -55,10 +55,9 @@ def from_folder(
 
     Example:
 
-    >>> train = keras_umd.data.from_folder("imagenet/train", image_size=64, batch_size=256, labels=False)
+    >>> train = data.from_folder("photos", image_size=8, batch_size=2)   # sub-folders are classes
     >>> len(train), train.num_images, train.image_shape
-    (5004, 1281167, (64, 64, 3))
-    >>> model.fit(train, epochs=800)
+    (3, 6, (8, 8, 3))
 
     Args:
         directory: String or path. With labels, its sub-folders are the classes, in the order of their names.

@@ -22,8 +22,8 @@ def read_idx(images, labels, *, limits=None):
 
     Example:
 
-    >>> images, labels = keras_umd.data.read_idx("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
-    >>> images.shape, labels.shape
+    >>> images, labels = data.read_idx("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")      # doctest: +SKIP
+    >>> images.shape, labels.shape                                                                      # doctest: +SKIP
     ((60000, 28, 28, 1), (60000,))
 
     Args:

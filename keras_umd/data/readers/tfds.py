@@ -29,6 +29,10 @@ def from_tfds(
     It must have been prepared (`tfds.builder(name).download_and_prepare()`). If its files are of the kind array_record
     (`file_format="array_record"` when it was prepared), they are read in any order and without TensorFlow.
 
+    Example:
+
+    >>> train = data.from_tfds("imagenet2012", "train", image_size=64, batch_size=1024)                 # doctest: +SKIP
+
     Args:
         name: String, a data set's name, or the folder of a prepared one.
         split: String, such as `"train"` or `"validation[:1000]"`.

@@ -35,6 +35,10 @@ def from_tfrecords(
     zlib, by reading them once. A record without a label, without an image or with several, and one that is no Example
     count as bad images; a file whose checksums are wrong is an error that names the record.
 
+    Example:
+
+    >>> train = data.from_tfrecords("imagenet/train-*", image_size=64, batch_size=1024, first_label=1)  # doctest: +SKIP
+
     Args:
         paths: String with wildcards, or list of strings or paths; also remote ones that TensorFlow can read. With
             several hosts, each reads files of its own.

@@ -23,6 +23,10 @@ def from_webdataset(paths, *, image_size, batch_size, class_names=None, **option
     Records without a label, without an image or with several, links and what else is no regular file are left out,
     counted and named; `max_bad_share` bounds them. A file that is damaged between its records is an error.
 
+    Example:
+
+    >>> train = data.from_webdataset("shards/train-*.tar", image_size=64, batch_size=1024)              # doctest: +SKIP
+
     Args:
         paths: String with wildcards, or list of strings or paths. Local files, uncompressed.
         image_size: Integer or pair `(height, width)`.

@@ -38,8 +38,8 @@ class Convolution(DecoderKind):
 class _Convolutions(NoBlocks):
     """Convolutions one after the other."""
 
-    def __init__(self, layers, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, layers, block, **kwargs):
+        super().__init__(block, **kwargs)
         self.convolutions = layers
 
     def build(self, tokens_shape, condition_shape=None):
@@ -74,7 +74,7 @@ class ConvolutionDecoder(Decoder):
             GridConvolution(self.grid, self.kernel, self.groups, dtype=self.dtype_policy, name=f"convolution_{i}")
             for i in range(int(num_layers))
         ]
-        return _Convolutions(layers, dtype=self.dtype_policy, name="blocks")
+        return _Convolutions(layers, self.block, dtype=self.dtype_policy, name="blocks")
 
     def _build_inputs(self, encoder_dim, hidden_dim):
         if hidden_dim != encoder_dim:

@@ -12,7 +12,7 @@ from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding, checked_grid
 from keras_umd.layers.patches import PatchHead, as_tuple
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
-from keras_umd.layers.stack import BlockNetwork, BlockStack
+from keras_umd.layers.stack import BlockNetwork, BlockStack, parted
 from keras_umd.layers.transformer import LayerNorm, Modulations, make_norm
 from keras_umd.models.encoder import pooled
 from keras_umd.utils.checks import check_instances, check_integers, check_positive_integers, is_size, require
@@ -27,11 +27,19 @@ class Decoder(BlockNetwork):
     Attention doesn't care about order and every token carries its position, so the patches stay in the order visible,
     masked; `keras_umd.layers.restore` puts them back where a picture is wanted.
 
+    Example:
+
+    >>> model.decoder.grid, model.decoder.pixel_predictions
+    ((4, 4), ('eps', 'x0'))
+    >>> decoder = Decoder(2, (4, 4), 1, num_layers=1, num_heads=2, conditioning=None, pixel_predictions=("x0",))
+    >>> decoder(np.zeros((3, 32), "float32"), np.zeros((3, 16, 32), "float32"))["x0"].shape
+    (3, 16, 4)
+
     Args:
         patch_size: Integer or a tuple of integers, one for each space axis.
         grid: Tuple of integers, the number of patches along each space axis.
         channels: Integer. Channels of the image.
-        num_layers: Integer. Number of transformer blocks.
+        num_layers: Integer, at least 0: a network that is one stack has all of its blocks in the encoder.
         num_heads: Integer, a divisor of the blocks' width.
         conditioning: `"adaln_zero"`, `"token"` or `None`.
         scan_blocks, remat: As of `Encoder`.
@@ -84,6 +92,7 @@ class Decoder(BlockNetwork):
     ):
         super().__init__(**kwargs)
         check_positive_integers(channels=channels, num_heads=num_heads)
+        check_integers(0, num_layers=num_layers)
         check_integers(1, optional=True, hidden_dim=hidden_dim)
         self.grid = checked_grid(grid)
         self.patch_size = as_tuple(patch_size, len(self.grid))
@@ -117,13 +126,16 @@ class Decoder(BlockNetwork):
         )
         dtype = self.dtype_policy
         self.embedding = self.condition_projection = None
-        self.position_embedding = PositionEmbedding(self.grid, dtype=dtype, name="position_embedding")
+        self.position_embedding = PositionEmbedding(
+            self.grid, self.block.positions, dtype=dtype, name="position_embedding"
+        )
         self.blocks = self._make_blocks(num_layers, scan_blocks=scan_blocks, remat=remat)
         self.norm = make_norm(self.block, dtype=dtype, name="norm")
         self.head = PatchHead(
             self.patch_size,
             channels * len(self.pixel_predictions),
             "adaln_zero" if conditioning == "adaln_zero" else None,
+            self.block.head_bias,
             dtype=dtype,
             name="head",
         )
@@ -143,7 +155,7 @@ class Decoder(BlockNetwork):
             self.num_heads,
             conditioning=self.conditioning,
             **how,
-            block=self.block,
+            block=self.block if num_layers else self.block.without_tokens(),
             in_context_from=0,  # a third of the depth lies behind it
             dtype=self.dtype_policy,
             name="blocks",
@@ -192,7 +204,13 @@ class Decoder(BlockNetwork):
 
     def modulations(self, condition):
         """The `Modulations` of blocks and head for a condition `(..., hidden_dim)`, with AdaLN."""
-        return Modulations(self.blocks.modulations(condition).of_layers + self.head.modulations(condition).of_layers)
+        of_head = self.head.modulations(parted(self.block, condition)[0]).of_layers
+        return Modulations(self.blocks.modulations(self._of_blocks(condition)).of_layers + of_head)
+
+    def _of_blocks(self, condition):
+        """The condition as the blocks take it: without the label's embedding, where nothing in them reads it."""
+        reads_label = self.blocks.block.in_context_of == self.block.in_context_of
+        return condition if reads_label else parted(self.block, condition)[0]
 
     def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None):
         if isinstance(tokens, (list, tuple)):
@@ -219,7 +237,10 @@ class Decoder(BlockNetwork):
 
         Where nothing is ever masked, the mask token gets none, and where no pixels are read, their head gets none.
         """
-        self.mask_token.trainable = any(view.mask is not None for view in corruption.views)
+        has_masks = any(view.mask is not None for view in corruption.views)
+        self.mask_token.trainable = has_masks
+        if self.block.decoder_positions == "masked" and not has_masks:
+            self.position_embedding.trainable = False
         self.head.trainable = not set(self.pixel_predictions).isdisjoint(objective.heads())
 
     def _rows(self, representation, tokens, condition, visible, masked, read):
@@ -250,14 +271,22 @@ class Decoder(BlockNetwork):
 
     def _placed(self, representation, tokens, visible, masked):
         """The tokens of all patches at their places, behind those of the representation, and the order of patches."""
+        has_cls_tokens = self.block.cls_to_decoder != "none"
         if self.embedding is not None:
-            representation, tokens = self.embedding(representation), project(self.embedding, tokens)
-        order = None
+            representation = self.embedding(representation) if has_cls_tokens else None
+            tokens = project(self.embedding, tokens)
+        order, places_masked = None, self.block.decoder_positions == "masked"
         if masked is not None:
             mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
-            tokens = ops.concatenate([tokens, ops.cast(mask_tokens, tokens.dtype)], axis=1)
+            mask_tokens = ops.cast(mask_tokens, tokens.dtype)
+            if places_masked:
+                mask_tokens = self.position_embedding(mask_tokens, indices=masked)
+            tokens = ops.concatenate([tokens, mask_tokens], axis=1)
             order = ops.concatenate([visible, masked], axis=1)
-        tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
+        if not places_masked:
+            tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
+        if not has_cls_tokens:
+            return tokens, order
         cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
         return ops.concatenate([cls_tokens, tokens], axis=1), order
 
@@ -296,7 +325,8 @@ class Decoder(BlockNetwork):
         if isinstance(condition, Modulations):
             return Modulations(condition.of_layers[:-1]), Modulations(condition.of_layers[-1:])
         is_modulated = self.head.conditioning == "adaln_zero" and condition is not None
-        of_head = self.head.modulations(condition) if is_modulated else None
+        of_head = self.head.modulations(parted(self.block, condition)[0]) if is_modulated else None
+        condition = self._of_blocks(condition)
         return condition if self.condition_projection is None else self.condition_projection(condition), of_head
 
     def _some_pixels(self, tokens, condition):
@@ -318,7 +348,9 @@ class Decoder(BlockNetwork):
     def compute_output_shape(
         self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None
     ):
-        num_patches = tokens_shape[1] + (0 if masked_shape is None else masked_shape[1])
+        # Of `build` alone, the number of visible patches isn't known, and Keras' summary asks all the same.
+        num_visible = math.prod(self.grid) if tokens_shape[1] is None else tokens_shape[1]
+        num_patches = num_visible + (0 if masked_shape is None else masked_shape[1])
         shape = (tokens_shape[0], num_patches, math.prod(self.patch_size) * self.channels)
         return dict.fromkeys(self.pixel_predictions, shape)
 

@@ -29,9 +29,17 @@ class Linear(DecoderKind):
 
 
 class NoBlocks(BaseLayer):
-    """A stack of no blocks, for what counts them."""
+    """A stack of no blocks, for what counts them.
+
+    Args:
+        block: `Block` of the decoder.
+    """
 
     scan_blocks, remat, mlp_ratio, in_context_from = False, False, 4, 0
+
+    def __init__(self, block, **kwargs):
+        super().__init__(**kwargs)
+        self.block = block
 
     def __len__(self):
         return 0
@@ -51,7 +59,7 @@ class LinearDecoder(Decoder):
     takes_rows = False
 
     def _make_blocks(self, num_layers, **how):
-        return NoBlocks(name="blocks")
+        return NoBlocks(self.block, name="blocks")
 
     def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
         width = representation_shape[-1]

@@ -16,6 +16,11 @@ class BandRatios(Target):
     Of Sentinel-2's bands in their order, `((7, 3), (2, 7), (11, 7))` are those of vegetation (NDVI), water (NDWI) and
     buildings (NDBI) (Wang et al., "Feature Guided Masked Autoencoder", 2023).
 
+    Example:
+
+    >>> ndvi = targets.BandRatios(((7, 3),), channels=13)         # near infrared and red of Sentinel-2
+    >>> objective = Objective([Reconstruction("clean", ndvi)])
+
     Args:
         pairs: Tuple of pairs of integers, the channels a and b.
         channels: Integer, those of the images.

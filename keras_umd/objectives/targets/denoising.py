@@ -43,7 +43,13 @@ class DenoisingTarget(Target):
 
 @keras.saving.register_keras_serializable("keras_umd")
 class X0(DenoisingTarget):
-    """The clean image (Eq. 4 and 5, the term over masked patches)."""
+    """The clean image (Eq. 4 and 5, the term over masked patches).
+
+    Example:
+
+    >>> of_noisy = Reconstruction("noisy", targets.X0(), where="all")
+    >>> objective = Objective([Reconstruction("clean", targets.X0()), of_noisy])
+    """
 
     name = "x0"
     is_pixels = True
@@ -63,7 +69,12 @@ class X0(DenoisingTarget):
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Eps(DenoisingTarget):
-    """The noise (Eq. 4, the term over visible patches)."""
+    """The noise (Eq. 4, the term over visible patches).
+
+    Example:
+
+    >>> objective = Objective([Reconstruction("noisy", targets.Eps(), where="visible")])
+    """
 
     name = "eps"
     needs_signal = True
@@ -89,6 +100,12 @@ class Velocity(DenoisingTarget):
 
     On a variance-preserving path that is signal * noise - sigma * x_0 (Salimans and Ho, 2022), on a rectified flow
     noise - x_0. It gives both, and divides by neither factor.
+
+    Example:
+
+    >>> corruption = Corruption.dit(schedule="linear", noisy_losses=["v"])
+    >>> Objective.denoising(corruption).loss_names
+    ['noisy_v_loss']
     """
 
     name = "v"

@@ -22,6 +22,10 @@ class Fourier(Target):
     section 3.2, where it is that of whole images). With gamma = 2 it is the squared error of the pixels; 1
     counts large differences, those of low frequencies, less. A prediction has real parts first, then imaginary ones.
 
+    Example:
+
+    >>> objective = Objective([Reconstruction("clean", targets.X0()), Reconstruction("clean", targets.Fourier())])
+
     Args:
         gamma: Float in (0, 4].
         focal: Bool. Whether a frequency counts by log(1 + |difference|), divided by the largest in its patch (Jiang et

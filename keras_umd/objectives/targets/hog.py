@@ -20,6 +20,10 @@ class HOG(Target):
     has no sign, and the histogram is divided by its norm. So contrast and brightness don't count, only where edges run.
     For images with two space axes.
 
+    Example:
+
+    >>> objective = Objective([Reconstruction("clean", targets.HOG(cell=4))])
+
     Args:
         bins: Integer, at least 1. Orientations, equal parts of half a turn; no interpolation between them.
         cell: Integer. Pixels along each side of a cell, a divisor of the patch size.
