@@ -320,17 +320,6 @@ CALLS = {
         "num_heads": 2,
         "pixel_predictions": ("x0",),
     },
-    **{
-        name: lambda: {
-            "patch_size": 2,
-            "grid": (2, 2),
-            "channels": 1,
-            "num_layers": 1,
-            "num_heads": 2,
-            "pixel_predictions": ("x0",),
-        }
-        for name in ("BottleneckDecoder", "ConvolutionDecoder", "CrossDecoder", "LinearDecoder")
-    },
     "ConditionEmbedding": lambda: {"hidden_dim": 8},
     "ConditionEmbedding.table": lambda: {"timesteps": np.array([1]), "labels": np.array([0])},
     # Layers
@@ -778,6 +767,9 @@ ACCEPTED = {
     # Names and paths are free, as far as they can be used; below their folder or not is the user's choice.
     **dict.fromkeys(("name", "view", "title", "x_label", "y_label", "network", "metric", "digest"), TEXT),
     **dict.fromkeys(("directory", "path", "data_dir", "folder"), "'False', '../x'"),
+    **dict.fromkeys(("Adaptive.floor", "Attention.show", "Attention.probability", "Teacher.decay"), NUMBERS),
+    "HardPatches.share": "0",
+    "masked_branch": NUMBERS,
     "augment": "None, lambda",  # judged by what it returns
     **dict.fromkeys(("license", "description"), f"None, {TEXT}"),
     "load_weights": "None, True",

@@ -1,21 +1,10 @@
-"""From tokens to predictions for each patch."""
+"""From tokens to predictions for each patch: which decoder a model has."""
 
-from keras_umd.models.decoders.bottleneck import Bottleneck, BottleneckDecoder
-from keras_umd.models.decoders.convolution import Convolution, ConvolutionDecoder
-from keras_umd.models.decoders.cross import Cross, CrossDecoder
+from keras_umd.models.decoders.bottleneck import Bottleneck
+from keras_umd.models.decoders.convolution import Convolution
+from keras_umd.models.decoders.cross import Cross
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
-from keras_umd.models.decoders.linear import Linear, LinearDecoder
+from keras_umd.models.decoders.linear import Linear
 
-__all__ = [
-    "Bottleneck",
-    "BottleneckDecoder",
-    "Convolution",
-    "ConvolutionDecoder",
-    "Cross",
-    "CrossDecoder",
-    "Decoder",
-    "DecoderKind",
-    "Linear",
-    "LinearDecoder",
-]
+__all__ = ["Bottleneck", "Convolution", "Cross", "Decoder", "DecoderKind", "Linear"]
