@@ -27,7 +27,7 @@ from tests.weights import dit_oracle
 CALLED_BY_THE_LIBRARY = {
     "build call compute_output_shape compute_output_spec compute_loss compute_loss_and_updates",
     "get_config from_config get_compile_config compile_from_config load_own_variables save_own_variables",
-    "train_step test_step make_train_function get_variable_layout make_test_function copied modulations embed project",
+    "train_step test_step make_train_function get_variable_layout make_test_function copied modulations class_attention embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
     "mlp_width replaced",  # of a Block
     "views_without_images",  # of a Corruption
@@ -850,6 +850,8 @@ ACCEPTED = {
     **dict.fromkeys(("y", "validation_data"), "None"),
     "validation_split": "None, 0, 0.5",
     **dict.fromkeys(("UMD.prediction.name", "Objective.prediction.name"), "None"),
+    **dict.fromkeys(("Difficulty.name", "SamplingPolicy.name"), f"{TEXT}, None"),
+    **dict.fromkeys(("has_mask_token", "has_place_token"), "True"),
     "FeatureSet.features": "array of nan",  # a container; they are checked where they come from
     "FeatureSet.labels": "None, array of -1",
     "from_folder.labels": "True",

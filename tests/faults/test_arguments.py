@@ -130,9 +130,9 @@ OTHER_VALUES = strategies.one_of(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def folder(tmp_path_factory):
-    """A working folder for all files, with room above for those that leave it."""
+    """A working folder for the files of a test, with room above for those that leave it."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("outer").joinpath("inner").parent)
     os.mkdir("inner")
