@@ -27,7 +27,8 @@ from tests.weights import dit_oracle
 CALLED_BY_THE_LIBRARY = {
     "build call compute_output_shape compute_output_spec compute_loss compute_loss_and_updates",
     "get_config from_config get_compile_config compile_from_config load_own_variables save_own_variables",
-    "train_step test_step make_train_function get_variable_layout make_test_function copied modulations class_attention embed project",
+    "train_step test_step make_train_function get_variable_layout make_test_function copied modulations",
+    "class_attention embed project",
     "scores columns step table initial_memory loop rows num_calls num_times",  # of masks and samplers
     "mlp_width replaced",  # of a Block
     "views_without_images",  # of a Corruption
