@@ -4,6 +4,14 @@
 
 Trains an MAE on scikit-learn's digits, then goes on twice from its weights: as MAE, and as UMD, whose clean half begins
 with MAE's loss. Prints the 10-shot accuracy of the features, of the class token and of the mean of the patches.
+
+`--seeds 2 --pretraining-steps 400`, PyTorch on two CPU cores, mean and standard deviation; a short training, of 4
+visible patches of 16, so that what counts is that neither is behind the other:
+
+                     class token       mean of the patches
+    MAE              0.559 +- 0.026    0.546 +- 0.006
+    going on as MAE  0.590 +- 0.037    0.570 +- 0.036      200 steps
+    going on as UMD  0.590 +- 0.012    0.575 +- 0.011
 """
 
 import os
