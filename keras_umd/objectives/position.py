@@ -53,7 +53,7 @@ class Position(Term):
         if "visible" in view:
             places = view["visible"]
         else:
-            places = ops.tile(ops.arange(number, dtype="int32")[None], (ops.shape(unplaced)[0], 1))
+            places = ops.broadcast_to(ops.arange(number, dtype="int32"), (ops.shape(unplaced)[0], number))
         return {"places": places, "unplaced": unplaced}
 
     def image_losses(self, outputs, target):

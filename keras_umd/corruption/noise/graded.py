@@ -102,7 +102,7 @@ class Graded(Noise):
         for name, values in flat.items():
             of_patches = ops.take_along_axis(ops.reshape(values, (-1, len(self.factors))), index, axis=1)
             level[name] = of_pixels(of_patches, x0.shape[1:-1], patch_size)
-        seen = ops.tile(ops.convert_to_tensor(table[None, :num_visible]), (ops.shape(ranks)[0], 1))
+        seen = ops.broadcast_to(ops.convert_to_tensor(table[:num_visible]), (ops.shape(ranks)[0], num_visible))
         return {
             "images": level["signal"] * x0 + level["sigma"] * noise,
             "level": level,
