@@ -8,6 +8,7 @@ from keras import ops
 from keras_umd.corruption.changes.change import Change
 from keras_umd.corruption.masks.given import GAPS
 from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise
 from keras_umd.layers.patches import as_tuple, patch_grid, patchify
@@ -246,5 +247,7 @@ def finetuned(views):
 
 
 def _of_whole_images(mask):
-    """A mask for images of which nothing is missing, as noisy ones that lose no patch must be."""
-    return mask.mask if mask is not None and mask.hides_gaps else mask
+    """A mask for images of which nothing is missing, as noisy ones that lose no patch must be, that asks nobody."""
+    mask = mask.mask if mask is not None and mask.hides_gaps else mask
+    # What it reads, terms of another objective gave.
+    return Random(mask.ratio) if mask is not None and mask.reads else mask

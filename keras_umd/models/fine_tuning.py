@@ -48,6 +48,8 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
         ema_decays=[],
         label_dropout=model.label_dropout if label_dropout is None else label_dropout,
     )
+    if not any(view.mask is not None and view.mask.reads for view in getattr(config["corruption"], "views", ())):
+        config.pop("teacher", None)  # nobody would ask it
     finetuned = type(model).from_config(config)
     _copy_weights(model, finetuned)
     for name in freeze:

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.targets.target import Target
+from keras_umd.utils.checks import check_instances
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -38,6 +39,7 @@ class Difficulty(Reconstruction):
     """
 
     def __init__(self, view, target, where="masked", weight=1.0, name="difficulty", **kwargs):
+        check_instances(str, "a string", name=name)
         super().__init__(view, target, where, weight, name, **kwargs)
         self.hardness = Hardness()
 

@@ -89,6 +89,11 @@ class Reconstruction(Term):
         if "masked" in view:
             indices = [view[place] for place in ("visible", "masked") if self._read in (place, "all")]
             target = take_tokens(target, indices[0] if len(indices) == 1 else ops.concatenate(indices, axis=1))
+        require(
+            self.where != "masked" or "masked" not in view or view["masked"].shape[1] > 0,
+            "The encoder gets all patches of the view; what is hidden there is predicted with where='unseen'.",
+            where=self.where,
+        )
         if self.where in MARKED:
             return {"values": target, "weights": self._of_marked(view)}
         left_out = [view[name] for name in ("missing", "still")[: 1 + self.target.is_of_noise] if name in view]

@@ -11,7 +11,7 @@ from keras_umd.layers.norms import RMSNorm
 from keras_umd.layers.patches import patchify
 from keras_umd.layers.transformer import TransformerBlock
 from keras_umd.objectives.reconstruction import Reconstruction
-from keras_umd.utils.checks import check_positive_integers, require
+from keras_umd.utils.checks import check_instances, check_positive_integers, require
 
 HINT = "log_probability"  # what `masks.Adaptive` reads
 
@@ -53,6 +53,7 @@ class SamplingPolicy(Reconstruction):
         name="sampling_policy",
         **kwargs,
     ):
+        check_instances(str, "a string", name=name)
         check_positive_integers(hidden_dim=hidden_dim, num_heads=num_heads)
         require(hidden_dim % num_heads == 0, "`hidden_dim` must be divisible by `num_heads`.", hidden_dim=hidden_dim)
         require((grid is None) == (patch_dim is None), "`grid` and `patch_dim` need each other.", grid=grid)

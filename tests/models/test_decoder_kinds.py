@@ -214,6 +214,14 @@ def test_a_linear_decoder_needs_all_patches(small_model, images):
     model = small_model(**in_place(masks.Random(0.5), decoder=decoders.Linear()))
     with pytest.raises(ValueError, match="knows nothing of patches that the encoder hasn't seen"):
         model.reconstruct(images[:2])
+    views = Corruption(views=[View("clean", mask=masks.InPlace())])
+    by_default = small_model(decoder=decoders.Linear(), corruption=views)
+    assert [term.where for term in by_default.objective.terms] == ["unseen"]
+    wrong = small_model(
+        decoder=decoders.Linear(), corruption=views, objective=Objective([Reconstruction("clean", X0())])
+    )
+    with pytest.raises(ValueError, match="predicted with where='unseen'"):
+        wrong.make_views(images[:2])
     generating = small_model(decoder=decoders.Linear(), corruption=Corruption.dit())
     assert generating.generate(num_images=2, num_steps=2, seed=0).shape == (2, 8, 8, 1)
 

@@ -129,3 +129,13 @@ def test_what_masks_read_must_be_given(small_model):
     model = small_model(**looking(masks.Given(masks.Attention(0.75)), teacher=Teacher()))
     x, _ = model.make_views(np.zeros((2, 8, 8, 1), "uint8"), seed=0)
     assert x["views"]["clean"]["masked"].shape == (2, 12)
+
+
+@pytest.mark.host
+def test_fine_tuning_asks_no_teacher(small_model, images):
+    model = small_model(**hard(0.5), num_classes=3)
+    with pytest.warns(UserWarning, match="difficulty_head"):
+        finetuned = model.with_classes(3)
+    assert finetuned.teacher is None and not finetuned.teacher_averages
+    assert [repr(view.mask) for view in finetuned.corruption.views] == ["Random(ratio=0.75)", "None"]
+    assert finetuned.make_views(images[:4], seed=0)
