@@ -193,7 +193,7 @@ def test_an_exploding_rate_goes_back_to_the_last_checkpoint(small_model, tmp_pat
         model = small_model()
         model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
         backup = callbacks.BackupAndRestore(tmp_path / f"{len(ends)}")
-        options = {"on": "rollback", "in_a_row": 3, "checkpoints": backup, "window": 8}
+        options = {"on": "rollback", "in_a_row": 3, "checkpoints": backup, "window": 8, "sigma": 6.0}
         if explode:
             with pytest.warns(UserWarning, match="went back to the checkpoint of step 8"):
                 _, history = fit(model, Batches(8), *explode, backup, epochs=5, **options)
