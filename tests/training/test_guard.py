@@ -229,7 +229,8 @@ def test_skip_takes_a_new_level_for_the_window_and_an_epoch_of_nan_raises(small_
 
 
 def test_files_are_the_same_with_and_without_a_guard(small_model, tmp_path):
-    model = small_model(hidden_dim=64)  # beside which the names of variables take no place
+    # Of many weights, beside which the names of variables take little place.
+    model = small_model(corruption=keras_umd.Corruption.umd(), conditioning="adaln_zero")
     model.compile(recipes.AdamW(1e-3, ema_decay=0.9), **QUICK)
     fit(model, Batches())
     model.save(tmp_path / "guarded.keras")
