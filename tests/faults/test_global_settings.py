@@ -62,7 +62,7 @@ def usual():
 def test_a_global_setting_changes_nothing(usual, globally):
     for name, value in everything().items():
         # Keras keeps the mean of the losses and the learning rate in floatx.
-        tolerance = 1e-3 if name == "loss" else 1e-5
+        tolerance = 1e-3 if name == "loss" else 2e-5  # of features of up to 2
         atol = 1 if np.asarray(value).dtype == "uint8" else tolerance  # rounded to the next level
         np.testing.assert_allclose(np.float64(value), np.float64(usual[name]), rtol=tolerance, atol=atol, err_msg=name)
 

@@ -311,7 +311,7 @@ def test_a_replay_has_the_loss_and_gradient_of_the_training(small_model, tmp_pat
     model.compile("sgd", **QUICK)
     fit(model, Batches())
     model.guards[0].history.assign(np.full((2, 4), 1e-6))
-    guard = callbacks.Guard(window=4, directory=tmp_path)
+    guard = callbacks.Guard(sigma=20.0, window=4, directory=tmp_path)  # the settings of `fit` above: the same window
     with pytest.raises(FloatingPointError, match="All steps"):
         model.fit(Batches(1), verbose=0, shuffle=False, callbacks=[guard])
     replay = keras_umd.replay(guard.black_boxes[0])
