@@ -5,13 +5,13 @@ import math
 import keras
 from keras import ops
 
-from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
-from keras_umd.utils.checks import check_instances, check_integers
+from keras_umd.utils.checks import check_integers
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class Disjoint(Mask):
+class Disjoint(OfMask):
     """One of several masks of an image that together hide all of it as evenly as they can (Ma et al., "DMJD", 2023).
 
     Views without a `share` see the same images and the same random numbers: their masks hide, one after the other,
@@ -28,16 +28,9 @@ class Disjoint(Mask):
     """
 
     def __init__(self, mask=None, part=0):
-        mask = Random() if mask is None else mask
-        check_instances(Mask, "a Mask, as Random(0.6),", mask=mask)
+        super().__init__(Random() if mask is None else mask)
         check_integers(0, 1000, part=part)
-        super().__init__(mask.ratio)
-        self.mask = mask
         self.part = part
-
-    @property
-    def reads(self):
-        return self.mask.reads
 
     @property
     def is_unordered(self):
@@ -50,14 +43,8 @@ class Disjoint(Mask):
     def missing(self, hints):
         return self.mask.missing(hints)
 
-    def num_visible(self, grid):
-        return self.mask.num_visible(grid)
-
-    def num_draws(self, grid):
-        return self.mask.num_draws(grid)
-
     def scores(self, draws, grid, hints=None):
-        scores = self.mask.scores(draws, grid, hints)
+        scores = super().scores(draws, grid, hints)
         if not self.part:
             return scores
         number = math.prod(grid)

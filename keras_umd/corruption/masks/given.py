@@ -5,13 +5,13 @@ import math
 import keras
 from keras import ops
 
-from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
 from keras_umd.utils.checks import check_instances, require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class Given(Mask):
+class Given(OfMask):
     """Masks what is missing of an image, and other patches up to its ratio as another mask does.
 
     By default, what is missing is NaN in float images: dead pixels, clouds, a sensor's border. A patch with such a
@@ -30,26 +30,13 @@ class Given(Mask):
     """
 
     def __init__(self, mask=None, hint=None):
-        mask = Random() if mask is None else mask
-        check_instances(Mask, "a Mask, as Random(0.75),", mask=mask)
+        super().__init__(Random() if mask is None else mask)
         check_instances(str, "the name of a hint, a string", optional=True, hint=hint)
-        super().__init__(mask.ratio)
-        self.mask = mask
         self.hint = hint
 
     @property
     def hides_gaps(self):
         return self.hint is None
-
-    @property
-    def reads(self):
-        return self.mask.reads
-
-    def num_visible(self, grid):
-        return self.mask.num_visible(grid)
-
-    def num_draws(self, grid):
-        return self.mask.num_draws(grid)
 
     def missing(self, hints):
         hint = self._read(hints)

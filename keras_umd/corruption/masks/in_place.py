@@ -5,13 +5,13 @@ import math
 import keras
 from keras import ops
 
-from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
-from keras_umd.utils.checks import check_instances, require
+from keras_umd.utils.checks import require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class InPlace(Mask):
+class InPlace(OfMask):
     """Hides patches behind a mask token in the encoder, which gets a token for each patch (BEiT, SimMIM, MaskFeat).
 
     Nothing is left out, so a step costs what one of whole images does, and the decoder may be `decoders.Linear`. What
@@ -29,25 +29,13 @@ class InPlace(Mask):
 
     def __init__(self, mask=None):
         mask = Random(0.6) if mask is None else mask
-        check_instances(Mask, "a Mask, as Random(0.6),", mask=mask)
+        super().__init__(mask)
         is_plain = not mask.hides_gaps and not mask.hides_tokens
         require(is_plain, "`mask` must choose patches, not hide what is missing or some tokens itself.", mask=mask)
-        super().__init__(mask.ratio)
-        self.mask = mask
-
-    @property
-    def reads(self):
-        return self.mask.reads
 
     def num_visible(self, grid):
         self.mask.num_visible(grid)
         return math.prod(grid)
-
-    def num_draws(self, grid):
-        return self.mask.num_draws(grid)
-
-    def scores(self, draws, grid, hints=None):
-        return self.mask.scores(draws, grid, hints)
 
     def hidden(self, draws, grid):
         # Patches come by rising score: those behind the ones that the mask leaves are hidden.

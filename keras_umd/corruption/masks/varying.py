@@ -5,14 +5,14 @@ import math
 import keras
 from keras import ops
 
-from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.ratios import Ratios, TruncatedNormal
 from keras_umd.utils.checks import check_instances, require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class Varying(Mask):
+class Varying(OfMask):
     """A mask whose ratio is drawn for each image, from a law (Li et al., "MAGE", 2023).
 
     The encoder gets as many tokens as the other mask leaves at its own ratio, so that shapes are static. Of those, the
@@ -33,7 +33,7 @@ class Varying(Mask):
 
     def __init__(self, mask=None, law=None):
         mask, law = Random(0.5) if mask is None else mask, TruncatedNormal() if law is None else law
-        check_instances(Mask, "a Mask, as Random(0.5),", mask=mask)
+        super().__init__(mask)
         check_instances(Ratios, "a law, as ratios.Uniform(0.5, 0.75),", law=law)
         require(
             not mask.hides_gaps and not mask.hides_tokens and law.high > mask.ratio,
@@ -41,23 +41,14 @@ class Varying(Mask):
             mask=mask,
             law=law,
         )
-        super().__init__(mask.ratio)
-        self.mask = mask
         self.law = law
-
-    @property
-    def reads(self):
-        return self.mask.reads
 
     @property
     def is_unordered(self):
         return self.mask.is_unordered
 
-    def num_visible(self, grid):
-        return self.mask.num_visible(grid)
-
     def num_draws(self, grid):
-        return self.mask.num_draws(grid) + 1
+        return super().num_draws(grid) + 1
 
     def scores(self, draws, grid, hints=None):
         return self.mask.scores(draws[:, : self.mask.num_draws(grid)], grid, hints)
