@@ -24,8 +24,8 @@ FOLDERS = [
     ["corruption"],
     ["objectives", "sampling"],
     ["models", "latents", "planning"],
-    ["methods", "training", "weights"],
-    ["evaluation"],
+    ["methods", "training"],
+    ["evaluation", "weights"],
     ["commands"],
 ]
 TRAINING = [

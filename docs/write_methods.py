@@ -10,11 +10,12 @@ import pathlib
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from keras_umd import Objective, methods, plots
+from keras_umd.objectives import Reconstruction, Spectrum
 
 PAGES = pathlib.Path(__file__).resolve().parent / "methods"
 BEGIN, END = "<!-- begin: written by docs/write_methods.py -->", "<!-- end -->"
 GRID, VIDEO_GRID = (14, 14), (4, 14, 14)
-VIDEOS = ("videomae", "video_mae_random")
+VIDEOS = ("adamae", "video_mae_random", "videomae", "videomae_v2")
 
 
 def settings_of(method):
@@ -27,6 +28,7 @@ def settings_of(method):
 def block(method):
     """The part of a page that is written from the code."""
     corruption, objective = settings_of(method)
+    changes = any(view.change is not None for view in corruption.views)
     lines = [
         BEGIN,
         "## Settings, from the code",
@@ -38,8 +40,9 @@ def block(method):
         f"- Path: `{corruption.noise_schedule!r}`"
         if any(view.noise for view in corruption.views)
         else "- No image is noisy, so it can't generate",
+        *_parts(method),
         "",
-        "| view | share of a batch | noise | mask | loss |",
+        f"| view | share of a batch | noise | {'change' if changes else 'mask'} | loss |",
         "| --- | --- | --- | --- | --- |",
         *(_row(view, objective) for view in corruption.views),
     ]
@@ -51,18 +54,29 @@ def block(method):
     return "\n".join([*lines, END])
 
 
+def _parts(method):
+    """Lines of the parts of the network that aren't the paper's, where a method has some."""
+    arguments = getattr(methods, method.name)()
+    return [f"- {name.capitalize()}: `{arguments[name]!r}`" for name in ("decoder", "teacher") if name in arguments]
+
+
 def _row(view, objective):
     share = "every image" if view.share is None else f"{view.share:.4g}"
     noise = "none" if view.noise is None else f"`{view.noise!r}`"
-    mask = "none" if view.mask is None else f"`{view.mask!r}`"
+    hidden = view.mask if view.change is None else view.change
+    mask = "none" if hidden is None else f"`{hidden!r}`"
+    if view.decoded_ratio < 1:
+        by = "" if view.decoded is None else f", by `{view.decoded!r}`"
+        mask += f"; {view.decoded_ratio:.0%} of the masked patches are decoded{by}"
     losses = "; ".join(_loss(term) for term in objective.terms if term.view == view.name)
     return f"| {view.name} | {share} | {noise} | {mask} | {losses or 'none'} |"
 
 
 def _loss(term):
     target, where = getattr(term, "target", None), getattr(term, "where", None)
-    text = f"`{type(term).__name__}`" if target is None else f"`{target!r}`"
-    text += "" if where is None else f", {where} patches"
+    name, of = f"`{type(term).__name__}`", "frequencies" if isinstance(term, Spectrum) else "patches"
+    text = name if target is None else f"`{target!r}`" if type(term) is Reconstruction else f"{name} of `{target!r}`"
+    text += "" if where is None else f", {where} {of}"
     return text if term.weight == 1 else f"{text}, weight {term.weight:g}"
 
 

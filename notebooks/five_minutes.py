@@ -33,7 +33,7 @@ plots.image_grid(images[:40], columns=20, scale=4)
 # teaches the encoder; the others get noise, which teaches to generate.
 
 # %%
-recipe = keras_umd.recipes.small(len(train[0]), steps=700, image_shape=(8, 8, 1), num_classes=10, seed=0)
+recipe = keras_umd.recipes.small(len(train[0]), steps=450, image_shape=(8, 8, 1), num_classes=10, seed=0)
 model = recipe.model
 model.summary()
 

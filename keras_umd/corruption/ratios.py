@@ -12,7 +12,13 @@ __all__ = ["Ratios", "TruncatedNormal", "Uniform"]
 
 
 class Ratios(Configurable):
-    """A law of mask ratios: a function from uniform numbers to ratios in [`low`, `high`]."""
+    """A law of mask ratios: a function from uniform numbers to ratios in [`low`, `high`].
+
+    Example:
+
+    >>> law = ratios.Uniform(0.5, 0.75)
+    >>> law(ops.convert_to_tensor([0.0, 0.5]))
+    """
 
     def _check(self, low, high):
         check_numbers("[0, 1]", low=low, high=high)
@@ -29,6 +35,10 @@ class Ratios(Configurable):
 class Uniform(Ratios):
     """Every ratio between two is equally likely.
 
+    Example:
+
+    >>> View("clean", mask=masks.Varying(masks.Random(0.5), ratios.Uniform(0.5, 0.75)))
+
     Args:
         low, high: Floats in [0, 1], rising.
     """
@@ -43,6 +53,10 @@ class Uniform(Ratios):
 @keras.saving.register_keras_serializable("keras_umd", name="TruncatedNormalRatios")
 class TruncatedNormal(Ratios):
     """A normal law without its tails (Li et al., "MAGE", 2023, section 3.1, whose numbers are the defaults).
+
+    Example:
+
+    >>> View("clean", mask=masks.Varying(masks.Random(0.5), ratios.TruncatedNormal()))
 
     Args:
         mean: Float, the mode, if it lies between the ends.

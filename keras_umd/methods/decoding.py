@@ -13,6 +13,11 @@ def videomae_v2(**corruption):
     """MAE of videos: 90% masked, the same patches in all frames; half of them decoded, by cells that run.
 
     Give it `image_shape=(16, 224, 224, 3)` and `patch_size=(2, 16, 16)`.
+
+    Example:
+
+    >>> video = {"image_shape": (4, 32, 32, 3), "patch_size": (2, 8, 8)}
+    >>> model = UMD.from_preset("videomae_v2_tiny_patch8_32", **video, num_layers=1, decoder_layers=1)
     """
     mask = masks.Shared(masks.Random(0.9), axes=0)
     view = View("clean", mask=mask, decoded_ratio=0.5, decoded=masks.RunningCell())
@@ -31,6 +36,10 @@ def usp(**corruption):
     """MAE of latents, from which a diffusion transformer starts: `weights.start_from`.
 
     It sees no condition. The paper's decoder has 8 blocks of width 512: `decoder_layers=8`, `decoder_hidden_dim=512`.
+
+    Example:
+
+    >>> model = UMD.from_preset("usp_tiny_patch2_latent8", num_layers=1, decoder_layers=1)
     """
     return {
         "corruption": Corruption(views=[View("clean", mask=masks.Random(0.75))], **corruption),
@@ -44,6 +53,10 @@ def crossmae(**corruption):
     """MAE whose masked patches look at the encoder's tokens alone, by way of all its blocks; a third is decoded.
 
     The paper's decoder has 12 blocks of width 512: `decoder_layers=12`, `decoder_hidden_dim=512`.
+
+    Example:
+
+    >>> model = UMD.from_preset("crossmae_tiny_patch4_32", num_layers=2, decoder_layers=1)
     """
     view = View("clean", mask=masks.Random(0.75), decoded_ratio=1 / 3)
     return {
@@ -59,6 +72,10 @@ def maskfeat(**corruption):
     """Histograms of gradients where blocks of patches are hidden behind a mask token, by a linear map.
 
     The encoder gets a token for each patch, of which 40% say nothing but their place.
+
+    Example:
+
+    >>> model = UMD.from_preset("maskfeat_tiny_patch8_32", num_layers=1)
     """
     view = View("clean", mask=masks.InPlace(masks.Block(0.4, min_patches=15)))
     return {
@@ -74,6 +91,10 @@ def simmim(**corruption):
     """Pixels where patches are hidden behind a mask token, by a linear map. The paper's error is absolute.
 
     The paper hides cells of 32 pixels: `masks.InPlace(masks.Coarse(masks.Random(0.6), unit=2))` with patches of 16.
+
+    Example:
+
+    >>> model = UMD.from_preset("simmim_tiny_patch4_32", num_layers=1)
     """
     view = View("clean", mask=masks.InPlace(masks.Random(0.6)))
     return {

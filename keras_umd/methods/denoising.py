@@ -42,6 +42,10 @@ def umd_one_head(**corruption):
 
     Batch, masks and cost are UMD's. On emoji and crops of photographs, with the same FLOPs, its samples are far ahead
     of those of the two heads (docs/results/recipe).
+
+    Example:
+
+    >>> model = UMD.from_preset("umd_one_head_tiny_patch4_32", num_layers=1, decoder_layers=1)
     """
     return {"corruption": Corruption.umd(**{"noisy_losses": ["x0"], "noisy_patches": "all", **corruption})}
 

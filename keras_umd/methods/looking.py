@@ -15,6 +15,10 @@ def attmask(**corruption):
     """MAE that masks where its moving average looks, in half of the images, and shows hints of it.
 
     The paper's masks are for iBOT's losses, at lower ratios.
+
+    Example:
+
+    >>> model = UMD.from_preset("attmask_tiny_patch4_32", num_layers=1, decoder_layers=1)
     """
     view = View("clean", mask=masks.Attention(0.75, "hint", probability=0.5))
     return {
@@ -31,6 +35,10 @@ def hpm(**corruption):
 
     The share rises in 5,000 steps; give your own: `masks.HardPatches(0.75, (0.0, 0.5), steps=...)`. The paper predicts
     difficulty by a second decoder.
+
+    Example:
+
+    >>> model = UMD.from_preset("hpm_tiny_patch4_32", num_layers=1, decoder_layers=1)
     """
     view = View("clean", mask=masks.HardPatches(0.75, (0.0, 0.5), steps=RISING_STEPS))
     terms = [Reconstruction("clean", targets.Pixels()), Difficulty("clean", targets.Pixels())]
@@ -47,6 +55,11 @@ def adamae(**corruption):
     """MAE of videos that learns which twentieth of the patches to look at.
 
     Give it `image_shape=(16, 224, 224, 3)` and `patch_size=(2, 16, 16)`.
+
+    Example:
+
+    >>> video = {"image_shape": (4, 32, 32, 3), "patch_size": (2, 8, 8)}
+    >>> model = UMD.from_preset("adamae_tiny_patch8_32", **video, num_layers=1, decoder_layers=1)
     """
     view = View("clean", mask=masks.Adaptive(0.95))
     terms = [Reconstruction("clean", targets.Pixels()), SamplingPolicy("clean", targets.Pixels())]

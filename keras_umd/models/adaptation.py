@@ -117,6 +117,11 @@ def merge_lora(model, weights="average"):
 
     It starts without optimizer and without averages, all of it trainable. Kernels of int8 become floats.
 
+    Example:
+
+    >>> model.enable_lora(4)
+    >>> plain = model.merge_lora()
+
     Args:
         weights: `"average"`, `"raw"` or a decay, as of `weight_values`.
 

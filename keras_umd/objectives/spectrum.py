@@ -24,6 +24,12 @@ class Spectrum(Term):
     The decoder predicts x_0 of all patches, and the image that they make is compared. `targets.Fourier` is the same of
     each patch by itself.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", change=changes.Frequency(4.0))])
+    >>> sizes = {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, corruption=corruption, objective=Objective([Spectrum("clean")]))
+
     Args:
         view: String, the name of the view.
         where: `"removed"`, the frequencies that `changes.Frequency` has taken away, or `"all"`.

@@ -37,9 +37,11 @@ def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
     is_grid = is_list(grid) and 1 <= len(grid) <= 3 and all(map(is_size, grid)) and math.prod(grid) <= MAX_PATCHES
     require(is_grid, f"`grid` must be a tuple of one to three integers, at most {MAX_PATCHES} patches.", grid=grid)
     grid, generator = tuple(map(int, grid)), np.random.default_rng(seed)
-    rows = []
+    rows, first = [], {}
     for mask in _masks_of(method):
         draws = generator.uniform(size=(num_images, mask.num_draws(grid))).astype("float32")
+        if hasattr(mask, "part"):  # `masks.Disjoint`: of one order of the patches, as in training
+            draws = first.setdefault(draws.shape, draws)
         # What masks read of images is drawn, too: here are none.
         hints = {name: generator.uniform(size=(num_images, math.prod(grid))) for name in getattr(mask, "reads", ())}
         hints = {name: ops.convert_to_tensor(hint.astype("float32")) for name, hint in hints.items()}

@@ -20,6 +20,12 @@ class MaskedBranch(keras.Model):
     `(CE(o, y) + CE(o', softmax(o))) / 2`, without a gradient through the softmax (MaskSub; Heo et al., "Masking meets
     Supervision", 2023). Only training sees parts: predictions and `evaluate` are those of a plain classifier.
 
+    Example:
+
+    >>> classifier = MaskedBranch(model.feature_extractor(value_range=(0, 255)), num_classes=3)
+    >>> classifier.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> classifier.fit(images.astype("float32"), labels, verbose=0)
+
     Args:
         encoder: `FeatureExtractor`, whose features are vectors.
         num_classes: Integer.

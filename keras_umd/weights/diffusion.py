@@ -117,6 +117,11 @@ def from_sit(source, *, num_heads=None, decoder_layers=None, **settings):
     SiT's time is 1 for the image and its velocity is image minus noise, both the other way round than here. Files don't
     tell the path and the prediction: other ones than SiT's default load, too, and give noise.
 
+    Example:
+
+    >>> model = keras_umd.weights.from_sit("SiT-XL-2-256x256.pt")  # doctest: +SKIP
+    >>> latents = model.generate([207, 360], sampler="heun", num_steps=50, guidance=4.0)  # doctest: +SKIP
+
     Args:
         source: As of `from_dit`, by the names of willisma/SiT. Outputs for the variance, which SiT never reads, are
             dropped.
@@ -146,6 +151,11 @@ def from_maskdit(source, *, num_heads=None, decoder_heads=16, sigma_data=0.5, **
 
     EDM's network F is minus the velocity here. Trained on, it gets the velocity's loss of the visible patches, as EDM
     weighs it; MaskDiT's second loss, of masked patches, is no part of it.
+
+    Example:
+
+    >>> model = keras_umd.weights.from_maskdit("imagenet256-guidance.pt")  # doctest: +SKIP
+    >>> latents = model.generate([207, 360], sampler="heun", num_steps=40)  # doctest: +SKIP
 
     Args:
         source: As of `from_dit`, by the names of Anima-Lab/MaskDiT, with a decoder or without. Networks with a class
@@ -197,6 +207,11 @@ def from_jit(source, *, noise_scale=1.0, **settings):
 
     All blocks are the encoder's, since its tokens in context go through to the end. They join after a third of the
     depth, as in the published sizes.
+
+    Example:
+
+    >>> model = keras_umd.weights.from_jit("jit-b-16.pth")  # doctest: +SKIP
+    >>> images = model.generate([207, 360], sampler="heun", num_steps=50, guidance=3.0)  # doctest: +SKIP
 
     Args:
         source: As of `from_dit`, by the names of LTH14/JiT.

@@ -81,6 +81,9 @@ def test_a_picture_shows_what_a_method_hides():
     tubes = plots.masks(masks.Shared(masks.Random(0.5)), grid=(3, 2, 4), num_images=2, scale=1)
     frames = [tubes[1:3, c : c + 4, 0] for c in (1, 6, 11)]
     assert np.array_equal(frames[0], frames[1]) and np.array_equal(frames[1], frames[2])
+    disjoint = plots.masks(methods.dmjd, grid=(4, 4), num_images=1, scale=1)
+    seen = [disjoint[r : r + 4, 1:5, 0] == 225 for r in (1, 6)]
+    assert np.any(seen[0]) and not np.any(seen[0] & seen[1])  # the second look hides what the first saw
     assert plots.masks(masks.Random(0.5), grid=(8,), num_images=1, scale=1).shape == (3, 10, 3)
     with pytest.raises(ValueError, match="masks nothing"):
         plots.masks(keras_umd.Corruption.dit())

@@ -16,6 +16,10 @@ class ColorAdapt(Change):
     An augmentation that latents bear, whose colours can't be changed as those of pixels. What it makes of an image is
     also what is predicted. The other image is that at the same place from the end of the batch.
 
+    Example:
+
+    >>> View("clean", change=ColorAdapt(0.5), mask=masks.Random(0.75))
+
     Args:
         probability: Float in [0, 1]. Share of the images that are changed.
     """

@@ -16,6 +16,10 @@ class Frequency(Change):
     patch is masked, so that a step costs what the encoder costs on whole images. Values are not clipped, so that the
     low and the high part add up to the image.
 
+    Example:
+
+    >>> View("clean", change=Frequency(16.0))      # of images of 224 x 224
+
     Args:
         radius: Float of at least 0, of the disc, in cycles per image; frequencies nearer to 0 lie in it. The paper has
             16 at 224 pixels; a smaller image needs a smaller one.

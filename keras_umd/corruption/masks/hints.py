@@ -30,6 +30,12 @@ class Attention(Mask):
 
     Its model needs a `teacher`.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=Attention(0.75))])
+    >>> sizes = {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, corruption=corruption, teacher=keras_umd.Teacher())
+
     Args:
         ratio: Float in [0, 1). Share of the patches to mask.
         mode: `"high"` masks what is most attended to; `"hint"` too, but shows some of it; `"low"` what is least.
@@ -72,6 +78,14 @@ class HardPatches(Mask):
     The teacher says what is hard, by the order that the term `Difficulty` learns; its model needs both. By default it
     goes from easy to hard: at first all masked patches are random.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=HardPatches(0.75, (0.0, 0.5), steps=1000))])
+    >>> terms = [Reconstruction("clean", targets.Pixels()), Difficulty("clean", targets.Pixels())]
+    >>> parts = {"corruption": corruption, "objective": Objective(terms), "teacher": keras_umd.Teacher()}
+    >>> sizes = {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, **parts)
+
     Args:
         ratio: Float in [0, 1). Share of the patches to mask.
         share: Float in [0, 1], the share of the masked patches that are the hardest; or a pair, from which to which it
@@ -112,6 +126,13 @@ class Adaptive(Mask):
 
     They are drawn without replacement, by adding Gumbel noise to the logarithms. The objective needs the term
     `SamplingPolicy`.
+
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=Adaptive(0.75))])
+    >>> terms = [Reconstruction("clean", targets.Pixels()), SamplingPolicy("clean", targets.Pixels())]
+    >>> sizes = {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, corruption=corruption, objective=Objective(terms))
 
     Args:
         ratio: Float in [0, 1). Share of the patches to mask; 0.95 in the paper, of videos.

@@ -20,6 +20,11 @@ class Bottleneck(DecoderKind):
 
     SODA's decoder sees a noisy image of its own, another view; this one sees none, and can't tell noise.
 
+    Example:
+
+    >>> sizes = {"hidden_dim": 32, "num_layers": 2, "num_heads": 2, "decoder_layers": 1}
+    >>> model = UMD((8, 8, 1), 2, **sizes, corruption=Corruption.mae(), decoder=decoders.Bottleneck(16))
+
     Args:
         dim: Integer, the width of the bottleneck.
     """

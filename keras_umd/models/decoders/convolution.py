@@ -20,6 +20,11 @@ class Convolution(DecoderKind):
     the mask token. Much cheaper than attention, and each patch knows of its neighbourhood alone, `decoder_layers` times
     half the kernel far. Class tokens and the condition end with the encoder, but for the head.
 
+    Example:
+
+    >>> sizes = {"hidden_dim": 32, "num_layers": 2, "num_heads": 2, "decoder_layers": 2}
+    >>> model = UMD((8, 8, 1), 2, **sizes, corruption=Corruption.mae(), decoder=decoders.Convolution(groups=4))
+
     Args:
         kernel: Odd integer, the patches along each axis of a kernel: 3, and 5 in the paper's larger networks.
         groups: Integer, a divisor of the decoder's width.

@@ -7,6 +7,14 @@ class DecoderKind(Configurable):
     """Which decoder a model has, with the settings that this one alone knows: `UMD(decoder=...)`.
 
     Sizes, conditioning and block are the model's. A subclass makes a layer, a `Decoder` or one that is called as it is.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable("mine")
+    ... class Mine(decoders.DecoderKind):
+    ...     def make(self, encoder_layers, *args, **settings):
+    ...         return keras_umd.models.Decoder(*args, **settings)
+    >>> model = UMD((8, 8, 1), 2, hidden_dim=32, num_layers=1, num_heads=2, decoder=Mine())
     """
 
     def make(self, encoder_layers, *args, **settings):

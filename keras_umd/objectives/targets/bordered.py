@@ -15,6 +15,11 @@ class Bordered(Target):
     So that what is filled in fits its surroundings. The error is the weighted mean of a patch, so that patches all
     count the same where no border runs.
 
+    Example:
+
+    >>> corruption = Corruption(views=[View("clean", mask=masks.Center(0.25))])
+    >>> objective = Objective([Reconstruction("clean", targets.Bordered(width=2))])
+
     Args:
         width: Integer of at least 0, the pixels from a visible one, also diagonally, that belong to the border. The
             paper has 4 of 128; 0 is `X0` through a head of its own.

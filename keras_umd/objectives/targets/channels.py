@@ -12,6 +12,10 @@ from keras_umd.utils.checks import check_integers
 class Channels(Target):
     """The channels that `changes.HideChannels` hides, pixel by pixel (Zhang et al., "Split-Brain Autoencoders", 2017).
 
+    Example:
+
+    >>> objective = Objective([Reconstruction("grey", targets.Channels((1, 2), basis="opponent"))])   # its two colours
+
     Args:
         hidden: Tuple of different integers from 0, the channels.
         channels: Integer, those of the images.
