@@ -11,6 +11,8 @@ SETTINGS := pyproject.toml constraints.txt
 
 PACKAGE := build/package
 INTEROP := build/interop
+EXPORTS := onnx onnxruntime onnxscript onnx-ir tf2onnx openvino openvino-telemetry ai-edge-litert backports.strenum \
+	jax2onnx flax optax treescope equinox jaxtyping wadler-lindig dm-pix orbax-export chex toolz
 BACKENDS := jax tensorflow torch
 
 .PHONY: demo test test-jax test-tensorflow test-torch docs devices faults interop package lint format clean
@@ -44,18 +46,19 @@ devices: .venv/ready-test
 faults: .venv/ready-test
 	KERAS_UMD_FAULTS=1 KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -rP tests/faults $(ARGS)
 
-# The networks of transformers, timm and diffusers beside ours.
+# The networks of transformers, timm and diffusers beside ours, and exported programs in their runtimes.
 interop: $(INTEROP)/ready
 	@failed=; for backend in $(BACKENDS); do \
 	KERAS_UMD_INTEROP=1 KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -q -m interop tests/interop $(ARGS) \
 	|| failed="$$failed $$backend"; done; if [ -n "$$failed" ]; then echo "failed on:$$failed"; exit 1; fi
 
 # An environment of its own on top of the tests', without the torchvision that timm asks for: it needs another PyTorch.
+# Nor with the older orbax-checkpoint that jax2onnx asks for: what the exports need is listed by name.
 $(INTEROP)/ready: .venv/ready-test
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(INTEROP)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(echo $(INTEROP)/lib/python*/site-packages)/tests.pth
 	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/bin/python -c constraints.txt transformers diffusers safetensors
-	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/bin/python -c constraints.txt --no-deps timm
+	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/bin/python -c constraints.txt --no-deps timm $(EXPORTS)
 	@touch $@
 
 # The sdist, the wheel from it, and the wheel in empty environments: one without a backend, and one for each.

@@ -5,6 +5,7 @@ XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.models.on_eig
 
 import json
 import sys
+import tempfile
 
 import jax
 import keras
@@ -40,7 +41,7 @@ def make(way, hidden_dim=16, num_classes=None):
 
 def shapes(model):
     """The shape of each variable, and of its part on the first device."""
-    variables = model.variables + model.optimizer.variables
+    variables = model.variables + (model.optimizer.variables if model.optimizer else [])
     return {v.path: [v.shape, v.value.addressable_shards[0].data.shape] for v in variables}
 
 
@@ -62,6 +63,39 @@ def train_in_one_program(way):
 
 def generate(way):
     return make(way, num_classes=2).generate(np.arange(16) % 2, num_steps=3, guidance=2.0, seed=0).tolist()
+
+
+def as_trained(model):
+    """Nothing is zero, as gates and head are in a new model."""
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(np.asarray(variable) + rng.normal(0, 0.05, variable.shape))
+    return model
+
+
+def fine_tune(way):
+    """With LoRA factors at every matrix; samples before and after a file."""
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
+    model = as_trained(make(way, num_classes=2))
+    model.enable_lora(16, filters=None)
+    model.compile(recipes.finetuning_optimizer(total_steps=2, batch_size=4096, ema_decay=0.9))
+    history = model.fit(images, np.arange(16) % 2, batch_size=16, epochs=2, verbose=0).history
+    return {"history": history, "shapes": shapes(model), **samples_of(model)}
+
+
+def quantized(way):
+    model = as_trained(make(way, num_classes=2))
+    model.quantize("int8")
+    return {"shapes": shapes(model), **samples_of(model)}
+
+
+def samples_of(model):
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        loaded = keras.models.load_model(f"{folder}/model.keras")
+    settings = {"num_steps": 3, "guidance": 2.0, "seed": 0}
+    samples = [m.generate(np.arange(16) % 2, **settings).tolist() for m in (model, loaded)]
+    return dict(zip(("samples", "of the file"), samples, strict=True))
 
 
 def layers_of_a_user():
@@ -100,6 +134,8 @@ def error_of(function):
 if __name__ == "__main__":
     sys.modules["tensorflow"] = None  # Keras would import it, which takes seconds
     runs = {way: train(way) for way in WAYS}
+    runs["lora"] = {way: fine_tune(way) for way in ("one device", "fsdp")}
+    runs["int8"] = {way: quantized(way) for way in ("one device", "fsdp", "tensor")}
     runs["many steps"] = {way: train_in_one_program(way) for way in ("one device", "data", "fsdp")}
     runs["samples"] = {way: generate(way) for way in ("one device", "fsdp")}
     runs["splash"] = {way: attend(way) for way in ("one device", "data", "tensor")}

@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
     finished = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     runs = json.loads((folder / "runs.json").read_text())
-    programs = sorted(folder.glob("*jit_train_step*after_optimizations.txt"))
+    programs = sorted(folder.glob("*jit_train_step*after_optimizations.txt"))[: len(WAYS)]  # behind them LoRA's
     for way, program in zip(WAYS, programs, strict=True):
         runs[way]["program"] = program.read_text()
         runs[way]["collectives"] = set(re.findall(COLLECTIVES, runs[way]["program"]))
@@ -114,6 +114,25 @@ def test_fsdp_spreads_all_large_weights_with_their_moments_and_averages(runs):
         assert math.prod(shape) == 8 * math.prod(shard), path
     parts = {path.split("/")[0] for path in large}
     assert parts == {"condition_embedding", "encoder", "decoder", "weight_average", "adam_w"}
+
+
+@pytest.mark.parametrize(("kind", "way"), [("lora", "fsdp"), ("int8", "fsdp"), ("int8", "tensor")])
+def test_adapted_models_are_sharded_and_give_what_one_device_does(runs, kind, way):
+    one, eight = runs[kind]["one device"], runs[kind][way]
+    for name, losses in one.get("history", {}).items():
+        np.testing.assert_allclose(eight["history"][name], losses, rtol=1e-5)
+    for samples in ("samples", "of the file"):
+        difference = np.abs(np.subtract(eight[samples], one["samples"]))
+        assert difference.max() <= 1 or (kind == "int8" and difference.mean() < 0.1)  # where it rounds otherwise
+    query = "encoder/block_0/attention/query/"
+    added = ["lora_kernel_a", "lora_kernel_b"] if kind == "lora" else []
+    devices = 8 if way == "fsdp" else 2
+    for name in ["kernel", *added]:
+        shape, shard = eight["shapes"][query + name]
+        assert math.prod(shape) == devices * math.prod(shard), name
+    if kind == "lora":
+        averages = {path: s for path, s in eight["shapes"].items() if "weight_average" in path and "lora" in path}
+        assert len(averages) > 10 and all(shape != shard for shape, shard in averages.values())
 
 
 def test_fsdp_spreads_todays_layers_by_columns_and_the_head_by_rows(runs):
