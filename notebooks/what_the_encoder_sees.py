@@ -21,7 +21,7 @@ from keras_umd.corruption import masks
 keras.utils.set_random_seed(0)
 SIDE = 32
 photographs = [photo[:: 427 // 213, :: 640 // 320][:192, :320] for photo in load_sample_images().images]
-plots.image_grid(np.stack(photographs))
+plots.image_grid(np.stack(photographs)[:, ::2, ::2])
 
 # %% [markdown]
 # ## Masks: how little is enough?
@@ -113,7 +113,7 @@ def as_colours(tokens):
 
 maps = [token_map(extractor, photo) for photo in photographs]
 coloured = [as_colours(tokens).repeat(4, axis=0).repeat(4, axis=1) for tokens in maps]
-plots.image_grid(np.stack([*photographs, *coloured]), columns=2)
+plots.image_grid(np.stack([*photographs, *coloured])[:, ::2, ::2], columns=2)
 
 # %% [markdown]
 # ## One patch asks: who is like me?
