@@ -123,7 +123,16 @@ def _from_torch(program, path, specs, format):
         else:
             import openvino
 
-            openvino.serialize(openvino.convert_model(exported), path)
+            openvino.serialize(openvino.convert_model(exported.run_decompositions(_known_to_openvino())), path)
+
+
+def _known_to_openvino():
+    """Keras rounds to a number of decimals, 0 by default, which OpenVINO can't read; to integers it can."""
+
+    def rounded(x, *, decimals=0):
+        return torch.ops.aten.round.default(x) if decimals == 0 else NotImplemented
+
+    return {torch.ops.aten.round.decimals: rounded}
 
 
 def _name_onnx(path, inputs, outputs):
