@@ -15,8 +15,8 @@ class MaskStages(keras.callbacks.Callback):
 
     Example:
 
-    >>> stages = callbacks.MaskStages.rising(0.15, 0.75, epochs=60)
-    >>> model.fit(images, epochs=60, callbacks=[stages])
+    >>> stages = callbacks.MaskStages.rising(0.15, 0.75, epochs=4, stages=2, view="clean")
+    >>> history = model.fit(images, epochs=4, callbacks=[stages])
 
     Args:
         masks: Dictionary from the epochs from which on they hold, integers, 0 among them, to `Mask`s.

@@ -61,8 +61,8 @@ def from_dit(
 
     Example:
 
-    >>> model = keras_umd.weights.from_dit("DiT-XL-2-256x256.pt")
-    >>> latents = model.generate([207, 360], num_steps=250, guidance=4.0)        # (2, 32, 32, 4)
+    >>> model = keras_umd.weights.from_dit("DiT-XL-2-256x256.pt")  # doctest: +SKIP
+    >>> latents = model.generate([207, 360], num_steps=250, guidance=4.0)  # (2, 32, 32, 4) # doctest: +SKIP
 
     Args:
         source: String or path, as of `read_weights`, or dictionary of arrays, by the names of facebookresearch/DiT or

@@ -56,10 +56,10 @@ def from_mae(
 
     Example:
 
-    >>> model = keras_umd.weights.from_mae("mae_visualize_vit_base.pth", normalize=False)
-    >>> model.reconstruct(images, mask_ratio=0.75)           # uint8 (batch, 224, 224, 3)
-    >>> umd = keras_umd.weights.from_mae("mae_full_vit_base.pth", corruption=keras_umd.Corruption.umd(), num_classes=10)
-    >>> umd.compile(keras_umd.recipes.finetuning_optimizer(total_steps=10_000, batch_size=256))
+    >>> model = keras_umd.weights.from_mae("mae_visualize_vit_base.pth", normalize=False)  # doctest: +SKIP
+    >>> model.reconstruct(images, mask_ratio=0.75)  # uint8 (batch, 224, 224, 3) # doctest: +SKIP
+    >>> goes_on = {"corruption": keras_umd.Corruption.umd(), "num_classes": 10}
+    >>> umd = keras_umd.weights.from_mae("mae_full_vit_base.pth", **goes_on)  # doctest: +SKIP
 
     Args:
         source, standardized, image_shape: As of `from_vit`. The loss, too, is of the standardised images.

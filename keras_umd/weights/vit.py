@@ -44,8 +44,9 @@ def from_vit(source, *, standardized, num_heads=None, image_shape=None, block=No
 
     Example:
 
-    >>> extractor = keras_umd.weights.from_vit("dinov2_vits14_reg4_pretrain.pth", standardized="imagenet")
-    >>> extractor(images).shape                              # uint8 (batch, 518, 518, 3)
+    >>> path = "dinov2_vits14_reg4_pretrain.pth"
+    >>> extractor = keras_umd.weights.from_vit(path, standardized="imagenet")  # doctest: +SKIP
+    >>> extractor(images).shape  # uint8 (batch, 518, 518, 3) # doctest: +SKIP
     (batch, 384)
 
     Args:

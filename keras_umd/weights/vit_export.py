@@ -34,8 +34,8 @@ def to_timm(model, folder, *, standardized="half", weights="average"):
 
     Example:
 
-    >>> keras_umd.weights.to_timm(model, "exports/birds")
-    >>> timm.create_model("local-dir:exports/birds", pretrained=True)   # in a Python with timm
+    >>> keras_umd.weights.to_timm(model, "exports/birds")  # doctest: +SKIP
+    >>> timm.create_model("local-dir:exports/birds", pretrained=True)  # in a Python with timm # doctest: +SKIP
 
     Args:
         model: `UMD`, whose representation it will give, or `FeatureExtractor`, of the last block and of images without
@@ -91,8 +91,8 @@ def to_transformers(model, folder, *, standardized="half", weights="average"):
 
     Example:
 
-    >>> keras_umd.weights.to_transformers(model, "exports/birds")
-    >>> ViTModel.from_pretrained("exports/birds", add_pooling_layer=False)   # in a Python with transformers
+    >>> keras_umd.weights.to_transformers(model, "exports/birds")  # doctest: +SKIP
+    >>> ViTModel.from_pretrained("exports/birds", add_pooling_layer=False)  # of transformers # doctest: +SKIP
 
     Args:
         model, folder, standardized, weights: As of `to_timm`.

@@ -20,8 +20,9 @@ class Linear(DecoderKind):
     Example:
 
     >>> view = View("clean", mask=masks.InPlace(masks.Block(0.4)))
-    >>> terms = [Reconstruction("clean", targets.HOG(), "unseen")]
-    >>> keras_umd.UMD(corruption=Corruption(views=[view]), objective=Objective(terms), decoder=decoders.Linear())
+    >>> learns = {"corruption": Corruption(views=[view])}
+    >>> learns["objective"] = Objective([Reconstruction("clean", targets.HOG(), "unseen")])
+    >>> model = keras_umd.UMD((32, 32, 3), patch_size=8, **learns, decoder=decoders.Linear())
     """
 
     def make(self, encoder_layers, *args, **settings):
