@@ -121,7 +121,8 @@ def check_data(**datasets):
     for name, dataset in datasets.items():
         is_data = hasattr(dataset, "shape") or isinstance(dataset, keras.utils.PyDataset)
         is_data |= hasattr(dataset, "__iter__") and not isinstance(dataset, (str, bytes, dict))
-        is_data &= not hasattr(dataset, "shape") or (dataset.shape != () and len(dataset.shape) >= 3)
+        is_data &= not isinstance(dataset, type)  # np.float16 has a `shape`, too
+        is_data = is_data and (not hasattr(dataset, "shape") or (dataset.shape != () and len(dataset.shape) >= 3))
         require(
             is_data,
             f"`{name}` must be images: an array, a pair of arrays (images, labels), or batches of either.",
