@@ -11,6 +11,7 @@ from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise
+from keras_umd.layers.masking import ranks
 from keras_umd.layers.patches import as_tuple, patch_grid, patchify
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 from keras_umd.utils.configurable import Configurable
@@ -135,8 +136,7 @@ class View(Configurable):
         if not self.unplaced:
             return {}
         start, number = self._num_mask_draws(grid) + self._num_change_draws(grid), self.num_visible(grid)
-        ranks = ops.argsort(ops.argsort(draws[:, start : start + number], axis=1), axis=1)
-        return {"unplaced": ranks < round(number * self.unplaced)}
+        return {"unplaced": ranks(draws[:, start : start + number]) < round(number * self.unplaced)}
 
     def graded(self, x0, noise, timesteps, schedule, draws, patch_size, hints=None):
         """The tensors of noisy images whose levels differ by patch, as of `noise.Graded`; `{}` for one level each.
@@ -153,9 +153,10 @@ class View(Configurable):
             scores = draws[:, : math.prod(grid)]
         else:
             scores = self.mask.scores(draws[:, : self.mask.num_draws(grid)], grid, hints)
-        ranks = ops.cast(ops.argsort(ops.argsort(scores, axis=1), axis=1), "int32")
         number = self.num_visible(grid)
-        return self.noise.by_patch(x0, noise, timesteps, schedule, ranks, number, as_tuple(patch_size, len(grid)))
+        return self.noise.by_patch(
+            x0, noise, timesteps, schedule, ops.cast(ranks(scores), "int32"), number, as_tuple(patch_size, len(grid))
+        )
 
     def split(self, draws, grid, hints=None):
         """The indices of visible and of decoded patches, `{"visible": (n, v), "masked": (n, d)}`; `{}` for all.

@@ -49,6 +49,11 @@ def split_by_score(scores, mask_ratio):
     return split_at(scores, num_visible(scores.shape[1], mask_ratio))
 
 
+def ranks(scores):
+    """The place of each patch in its row by rising score: int32 `(n, num_patches)` from 0, of floats of that shape."""
+    return ops.argsort(ops.argsort(scores, axis=1), axis=1)
+
+
 def split_at(scores, visible):
     """As `split_by_score`, for a number of visible patches, an integer."""
     order = ops.cast(ops.argsort(scores, axis=1), "int32")

@@ -7,8 +7,8 @@ import re
 import numpy as np
 
 from keras_umd.utils.checks import require
+from keras_umd.weights.vit_names import ATTENTION
 
-ATTENTION = ("query", "key", "value")
 _PARTS = {
     "patch": "x_embedder.proj",
     "time_hidden": "t_embedder.mlp.0",

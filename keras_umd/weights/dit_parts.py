@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_umd.weights.dit_names import ATTENTION
+from keras_umd.weights.vit_names import ATTENTION
 
 
 def assign_linear(dense, arrays, name, rows=None, sign=1.0):

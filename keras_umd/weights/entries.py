@@ -26,6 +26,17 @@ def arrays_of(source):
     return {name: np.asarray(value) for name, value in source.items()}
 
 
+def check_not_taken(overrides, own):
+    """Raise a ValueError for arguments that the file decides.
+
+    Args:
+        overrides: Dictionary of the arguments that were given.
+        own: Names of those that the file decides.
+    """
+    taken = sorted(set(own) & set(overrides))
+    require(not taken, "These arguments are the file's own, and can't be replaced.", taken)
+
+
 def checked(arrays, shapes, what, reasons=None):
     """The arrays that `shapes` asks for, as float32.
 

@@ -7,7 +7,7 @@ from keras_umd.models.umd import UMD
 from keras_umd.objectives import Objective, Reconstruction, targets
 from keras_umd.utils.checks import check_bools, check_instances, require
 from keras_umd.weights import standardized as images
-from keras_umd.weights.entries import arrays_of, checked
+from keras_umd.weights.entries import arrays_of, check_not_taken, checked
 from keras_umd.weights.vit_names import block_arrays, block_shapes, num_blocks, without_outer
 from keras_umd.weights.vit_parts import (
     assign_block,
@@ -79,8 +79,7 @@ def from_mae(
     Reference:
         He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022.
     """
-    taken = sorted(set(OWN) & set(overrides))
-    require(not taken, "These arguments are the file's own, and can't be replaced.", taken)
+    check_not_taken(overrides, OWN)
     check_bools(normalize=normalize)
     check_instances(Corruption, "a keras_umd.Corruption", optional=True, corruption=corruption)
     corruption = Corruption.mae() if corruption is None else corruption

@@ -3,9 +3,8 @@
 import re
 
 from keras_umd.models.feature_extractor import FeatureExtractor
-from keras_umd.utils.checks import require
 from keras_umd.weights import standardized as images
-from keras_umd.weights.entries import arrays_of, checked
+from keras_umd.weights.entries import arrays_of, check_not_taken, checked
 from keras_umd.weights.vit_names import without_outer
 from keras_umd.weights.vit_parts import (
     assign_encoder,
@@ -72,8 +71,7 @@ def from_vit(source, *, standardized, num_heads=None, image_shape=None, block=No
     Reference:
         Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021.
     """
-    taken = sorted(set(OWN) & set(overrides))
-    require(not taken, "These arguments are the file's own, and can't be replaced.", taken)
+    check_not_taken(overrides, OWN)
     arrays = without_outer(arrays_of(source))
     left_out = sorted(name for name in arrays if re.fullmatch(LEFT_OUT, name))
     sizes = sizes_of(arrays)

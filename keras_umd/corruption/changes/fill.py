@@ -10,6 +10,7 @@ from keras_umd.corruption.changes.change import Change
 from keras_umd.corruption.masks.mask import Mask
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.graded import of_pixels
+from keras_umd.layers.masking import ranks
 from keras_umd.layers.patches import patch_grid
 from keras_umd.utils.checks import check_instances, is_number, require
 
@@ -60,8 +61,8 @@ class Fill(Change):
     def __call__(self, images, draws, patch_size, noise, hints=None):
         grid, space = patch_grid(images.shape[1:], patch_size), images.shape[1:-1]
         width = self.mask.num_draws(grid)
-        ranks = ops.argsort(ops.argsort(self.mask.scores(draws[:, :width], grid, hints), axis=1), axis=1)
-        changed = ranks >= self.mask.num_visible(grid)  # (n, num_patches)
+        scores = self.mask.scores(draws[:, :width], grid, hints)
+        changed = ranks(scores) >= self.mask.num_visible(grid)  # (n, num_patches)
         fills = [self._filling(name, images, noise) for name in self._shares()]
         filling, bounds = fills[0], list(itertools.accumulate(self._shares().values()))
         for index, other in enumerate(fills[1:]):

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask, coordinates
 from keras_umd.corruption.masks.random import Random
+from keras_umd.layers.masking import ranks
 from keras_umd.layers.patches import as_tuple
 from keras_umd.utils.checks import check_instances, check_integers, is_list, require
 
@@ -41,10 +42,10 @@ class _Cells(Mask):
         scores = self.mask.scores(draws[:, num_patches:], self._inner_grid(grid), hints)
         # Ranks: two cells never mix. Where a cell is cut by the number of visible patches, its patches are chosen at
         # random.
-        ranks = ops.cast(ops.argsort(ops.argsort(scores, axis=1), axis=1), "float32")
+        order = ops.cast(ranks(scores), "float32")
         cell_of = coordinates(tuple(grid)) // np.asarray(self._cells(grid), "float32")
         index = np.ravel_multi_index(tuple(cell_of.astype("int32").T), cells).astype("int32")
-        return ops.take(ranks, index, axis=1) + draws[:, :num_patches]
+        return ops.take(order, index, axis=1) + draws[:, :num_patches]
 
 
 @keras.saving.register_keras_serializable("keras_umd")

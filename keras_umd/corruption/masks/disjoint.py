@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
+from keras_umd.layers.masking import ranks
 from keras_umd.utils.checks import check_integers
 
 
@@ -48,5 +49,4 @@ class Disjoint(OfMask):
         if not self.part:
             return scores
         number = math.prod(grid)
-        ranks = ops.argsort(ops.argsort(scores, axis=1), axis=1)
-        return ops.cast((ranks + self.part * (number - self.num_visible(grid))) % number, "float32")
+        return ops.cast((ranks(scores) + self.part * (number - self.num_visible(grid))) % number, "float32")

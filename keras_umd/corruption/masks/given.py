@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
+from keras_umd.layers.masking import ranks
 from keras_umd.utils.checks import check_instances, require
 
 
@@ -45,8 +46,7 @@ class Given(OfMask):
     def scores(self, draws, grid, hints=None):
         hint, is_missing = self._read(hints), self.missing(hints)
         scores = ops.where(is_missing, 0.0, hint) if _is_score(hint) else self.mask.scores(draws, grid, hints)
-        ranks = ops.argsort(ops.argsort(scores, axis=1), axis=1)
-        return ops.cast(ranks, "float32") + math.prod(grid) * ops.cast(is_missing, "float32")
+        return ops.cast(ranks(scores), "float32") + math.prod(grid) * ops.cast(is_missing, "float32")
 
     def _read(self, hints):
         name = GAPS if self.hint is None else self.hint

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask
+from keras_umd.layers.masking import ranks
 from keras_umd.utils.checks import check_integers, check_numbers, check_one_of, is_pair, require
 
 # The hints that a teacher gives, (n, num_patches), and its number of updates, (n,).
@@ -21,7 +22,7 @@ def _read(mask, hints):
 
 def _ranks(scores):
     """The place of each patch by rising score, `(n, num_patches)`, float32."""
-    return ops.cast(ops.argsort(ops.argsort(scores, axis=1), axis=1), "float32")
+    return ops.cast(ranks(scores), "float32")
 
 
 @keras.saving.register_keras_serializable("keras_umd")

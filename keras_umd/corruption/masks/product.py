@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.corruption.masks.mask import Mask, coordinates
-from keras_umd.layers.masking import check_mask_ratio, num_visible
+from keras_umd.layers.masking import check_mask_ratio, num_visible, ranks
 from keras_umd.utils.checks import is_list, require
 
 
@@ -54,8 +54,7 @@ class Product(Mask):
     def scores(self, draws, grid, hints=None):
         scores, at, start = draws[:, : math.prod(grid)], coordinates(tuple(grid)).astype("int32"), math.prod(grid)
         for axis, (size, visible) in enumerate(zip(grid, self._visible_along(grid), strict=True)):
-            ranks = ops.argsort(ops.argsort(draws[:, start : start + size], axis=1), axis=1)
-            is_hidden = ops.cast(ranks >= visible, "float32")
+            is_hidden = ops.cast(ranks(draws[:, start : start + size]) >= visible, "float32")
             scores = scores + ops.take(is_hidden, np.ascontiguousarray(at[:, axis]), axis=1)
             start += size
         return scores
