@@ -13,7 +13,8 @@ pixels in [-1, 1], at 75% random masks for all. "raw pixels" and "random encoder
 A setting is a name in `settings`, below, or a method of `keras_umd.methods.list()`, also one of your own. Each finished
 run is a JSON file in --results with the cards of its scores, and a picture beside it, of what its mask hides and what
 it makes of it: the same command goes on where it was stopped. Runs share nothing, so several commands, each with its
-own --settings and --seeds, can run side by side.
+own --settings and --seeds, can run side by side. On an accelerator that small networks leave idle, --together trains
+the seeds of a setting as one program (JAX).
 """
 
 import argparse
@@ -64,6 +65,7 @@ def main():
     parser.add_argument("--shots", type=int, default=100)
     parser.add_argument("--results", type=pathlib.Path, default="docs/results/methods")
     parser.add_argument("--keep-models", action="store_true", help="in --results")
+    parser.add_argument("--together", action="store_true", help="the seeds of a setting as one program")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
 
@@ -78,17 +80,20 @@ def main():
                 f"There is no setting {unknown}; there are {list(known)}. Not for these images: {ELSEWHERE}"
             )
         args.results.mkdir(parents=True, exist_ok=True)
+        jobs = {}
         for name, seed in [(name, seed) for seed in args.seeds for name in names]:
-            path = args.results / f"{slug(name)}-seed{seed}.json"
-            if path.exists():
-                continue
-            print(f"{name}, seed {seed}", flush=True)
-            row, picture = run(args, name, seed, settings(*of_data)[name], train, test)  # fresh terms
-            if picture is not None:
-                plots.save_image(path.with_suffix(".png"), picture)
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(row, indent=1) + "\n")
-            unfinished.rename(path)
+            if not (args.results / f"{slug(name)}-seed{seed}.json").exists():
+                jobs.setdefault(name if args.together else (name, seed), (name, []))[1].append(seed)
+        for name, seeds in jobs.values():
+            print(f"{name}, seed {', '.join(map(str, seeds))}", flush=True)
+            fresh = [settings(*of_data)[name] for _ in seeds]  # terms have weights of their own
+            for seed, row, picture in run(args, name, seeds, fresh, train, test):
+                path = args.results / f"{slug(name)}-seed{seed}.json"
+                if picture is not None:
+                    plots.save_image(path.with_suffix(".png"), picture)
+                unfinished = path.with_suffix(".unfinished")
+                unfinished.write_text(json.dumps(row, indent=1) + "\n")
+                unfinished.rename(path)
     print(table(args))
 
 
@@ -151,34 +156,41 @@ def masked(mask, *aims, where="masked", terms=(), **options):
 # One run
 
 
-def run(args, name, seed, setting, train, test):
+def run(args, name, seeds, settings_of_seeds, train, test):
+    """Triples of a seed, its row and its picture."""
     started = time.perf_counter()
-    row = {"setting": name, "data": str(args.data), "seed": seed, "petaflops": args.petaflops, **sizes(args)}
+    row = {"setting": name, "data": str(args.data), "petaflops": args.petaflops, **sizes(args)}
     row |= {
         "batch_size": args.batch_size,
         "base_learning_rate": args.base_learning_rate,
         "num_train": len(train[0]),
         "num_test": len(test[0]),
     }
-    if setting is None:
+    if settings_of_seeds[0] is None:
         pixels = keras.Sequential([keras.Input(train[0].shape[1:]), keras.layers.Flatten()])
-        return row | probe(args, dict.fromkeys(POOLINGS.values(), pixels), train, test), None
-    keras.utils.set_random_seed(seed)
-    num_classes = setting.get("num_classes")
-    model = keras_umd.UMD(**{"image_shape": train[0].shape[1:], **sizes(args), "seed": seed, **setting})
-    flops = keras_umd.plan(model, args.batch_size).model_flops / args.batch_size
+        scores = probe(args, dict.fromkeys(POOLINGS.values(), pixels), train, test)
+        yield from ((seed, row | {"seed": seed} | scores, None) for seed in seeds)
+        return
+    models = []
+    for seed, setting in zip(seeds, settings_of_seeds, strict=True):
+        keras.utils.set_random_seed(seed)
+        models.append(keras_umd.UMD(**{"image_shape": train[0].shape[1:], **sizes(args), "seed": seed, **setting}))
+    flops = keras_umd.plan(models[0], args.batch_size).model_flops / args.batch_size
     row |= {"megaflops_per_image": round(flops / 1e6, 2)}
-    row |= {"weights": sum(int(np.prod(variable.shape)) for variable in model.network_weights)}
+    row |= {"weights": sum(int(np.prod(variable.shape)) for variable in models[0].network_weights)}
+    trained = [{} for _ in seeds]
     if name != RANDOM:
-        labels = None if num_classes is None else train[1]
-        row |= fit(args, model, flops, seed, train[0], labels)
-    if args.keep_models:
-        model.save(args.results / f"{slug(name)}-seed{seed}.keras")
-    timesteps = 0 if any(view.noise is None for view in model.corruption.views) else 50
-    encoders = {title: model.feature_extractor(pooling=how, timesteps=timesteps) for how, title in POOLINGS.items()}
-    row |= probe(args, encoders, train, test)
-    errors, picture = reconstruct(model, test[0])
-    return row | errors | {"seconds": round(time.perf_counter() - started, 1)}, picture
+        labels = None if models[0].num_classes is None else train[1]
+        trained = fit(args, models, flops, seeds, train[0], labels)
+    for seed, model, of_model in zip(seeds, models, trained, strict=True):
+        if args.keep_models:
+            model.save(args.results / f"{slug(name)}-seed{seed}.keras")
+        timesteps = 0 if any(view.noise is None for view in model.corruption.views) else 50
+        encoders = {title: model.feature_extractor(pooling=how, timesteps=timesteps) for how, title in POOLINGS.items()}
+        scores = probe(args, encoders, train, test)
+        errors, picture = reconstruct(model, test[0])
+        seconds = {"seconds": round(time.perf_counter() - started, 1)}
+        yield seed, row | {"seed": seed} | of_model | scores | errors | seconds, picture
 
 
 def sizes(args):
@@ -186,23 +198,32 @@ def sizes(args):
     return {name: getattr(args, name) for name in names}
 
 
-def fit(args, model, flops, seed, images, labels):
-    """Train for the FLOPs of a run. Returns the steps, the losses and what they took."""
+def fit(args, models, flops, seeds, images, labels):
+    """Train a model for each seed, for the FLOPs of a run. Returns the steps of each, its losses and what they took."""
     steps = round(args.petaflops * 1e15 / (flops * args.batch_size))
     together = 1 if keras.backend.backend() == "torch" else max(1, min(STEPS_TOGETHER, steps))
     steps = max(1, steps // together) * together
-    batches = data.on_device(images, labels, batch_size=args.batch_size, area_range=(0.95, 1.0), flip=True, seed=seed)
-    optimizer = recipes.pretraining_optimizer(steps, args.batch_size, base_learning_rate=args.base_learning_rate)
-    model.compile(optimizer, steps_per_execution=together)
-    started, cpu = time.perf_counter(), time.process_time()
-    history = model.fit(batches.repeat(), steps_per_epoch=steps, shuffle=False, verbose=0)
-    return {
+    how = {"batch_size": args.batch_size, "area_range": (0.95, 1.0), "flip": True}
+    datasets = [data.on_device(images, labels, **how, seed=seed) for seed in seeds]
+    started, cpu, losses = time.perf_counter(), time.process_time(), []
+    for seed, model, batches in zip(seeds, models, datasets, strict=True):
+        keras.utils.set_random_seed(seed)
+        optimizer = recipes.pretraining_optimizer(steps, args.batch_size, base_learning_rate=args.base_learning_rate)
+        model.compile(optimizer, steps_per_execution=together)
+        if not args.together:
+            history = model.fit(batches.repeat(), steps_per_epoch=steps, shuffle=False, verbose=0).history
+            losses.append({key: values[-1] for key, values in history.items()})
+    if args.together:
+        from several_seeds import fit_together
+
+        losses = fit_together(models, datasets, steps_per_epoch=steps)
+    took = {
         "steps": steps,
         "epochs": round(steps * args.batch_size / len(images), 2),
-        "losses": {key: round(values[-1], 5) for key, values in history.history.items()},
-        "seconds_of_training": round(time.perf_counter() - started, 1),
-        "cpu_seconds_of_training": round(time.process_time() - cpu, 1),
+        "seconds_of_training": round((time.perf_counter() - started) / len(seeds), 1),
+        "cpu_seconds_of_training": round((time.process_time() - cpu) / len(seeds), 1),
     }
+    return [{**took, "losses": {key: round(value, 5) for key, value in one.items()}} for one in losses]
 
 
 def probe(args, encoders, train, test):

@@ -14,8 +14,9 @@ the real images (Fréchet distance in its features, which is not FID; precision 
 takes for their label) and probes of the features.
 
 Each finished run is a JSON file in --results, and a picture with a row for each class beside it: the same command goes
-on where it was stopped. The classifier is trained once for each data set and kept in --work. With --processes, so many
-runs share an accelerator.
+on where it was stopped. The classifier is trained once for each data set and kept in --work. On an accelerator that
+small networks leave idle, --together trains the seeds of a setting as one program (JAX), and --processes so many
+settings at a time.
 """
 
 import argparse
@@ -54,7 +55,7 @@ SETTINGS = {
     "one x_0 head": methods.umd_x0(),
     "one x_0 head, half clean": methods.umd_x0(clean_ratio=0.5),
     "one x_0 head, m_t = 0.375": methods.umd_x0(noisy_mask_ratio=0.375),
-    "one x_0 head, half clean, m_t = 0.375": methods.umd_x0(clean_ratio=0.5, noisy_mask_ratio=0.375),
+    "one x_0 head, half clean, m_t = 0.375": methods.umd_one_head(),
     "one x_0 head, v weights": methods.umd_x0(weighting="v"),
     "one x_0 head, min-SNR 5": methods.umd_x0(weighting=weightings.MinSNR(5.0)),
     "one x_0 head, logit-normal": methods.umd_x0(levels=levels.LogitNormal()),
@@ -69,6 +70,7 @@ SETTINGS = {
     "one x_0 head, half clean, m_t = 0.375, logit-normal": methods.umd_x0(
         clean_ratio=0.5, noisy_mask_ratio=0.375, levels=levels.LogitNormal()
     ),
+    "one x_0 head, half clean, m_t = 0.375, modern block without tokens": methods.umd_modern(),
     "UMD, modern block": {"corruption": Corruption.umd(), "block": Block.modern()},
 }
 JAX = keras.backend.backend() == "jax"  # where an epoch is one program, and the host isn't waited for
@@ -86,7 +88,8 @@ def main():
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="instead of a round's")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of a round's")
     parser.add_argument("--teraflops", type=float, default=50, help="of training, for each run")
-    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
+    parser.add_argument("--processes", type=int, default=1, help="settings at a time")
+    parser.add_argument("--together", action="store_true", help="the seeds of a setting as one program")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--num-images", type=int, default=450, help="samples to judge")
     parser.add_argument("--guidance", type=float, default=2.0)
@@ -102,27 +105,31 @@ def main():
         train, test, class_names = load(args)
         judge = make_judge(args, train, test)
         waiting = [(name, seed) for seed in seeds for name in names if not row_path(args, name, seed).exists()]
-        if args.processes > 1 and len(waiting) > 1:
+        jobs = {}
+        for name, seed in waiting:
+            jobs.setdefault(name if args.together else (name, seed), (name, []))[1].append(seed)
+        if args.processes > 1 and len(jobs) > 1:
             with ThreadPoolExecutor(args.processes) as pool:
-                failed = [one for one, status in zip(waiting, pool.map(start_process, waiting), strict=True) if status]
+                statuses = list(pool.map(start_process, jobs.values()))
+            failed = [job for job, status in zip(jobs.values(), statuses, strict=True) if status]
             if failed:
                 raise SystemExit(f"These runs failed: {failed}")
-            waiting = []
-        for name, seed in waiting:
-            path = row_path(args, name, seed)
-            print(f"{args.data.name}: {name}, seed {seed}", flush=True)
-            row, picture = run(args, name, seed, train, test, judge)
-            plots.save_image(path.with_suffix(".png"), picture)
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps({**row, "classes": class_names}, indent=1) + "\n")
-            unfinished.rename(path)
+            jobs = {}
+        for name, own_seeds in jobs.values():
+            print(f"{args.data.name}: {name}, seed {', '.join(map(str, own_seeds))}", flush=True)
+            for seed, row, picture in run(args, name, own_seeds, train, test, judge):
+                path = row_path(args, name, seed)
+                plots.save_image(path.with_suffix(".png"), picture)
+                unfinished = path.with_suffix(".unfinished")
+                unfinished.write_text(json.dumps({**row, "classes": class_names}, indent=1) + "\n")
+                unfinished.rename(path)
     print(table(args))
 
 
-def start_process(name_and_seed):
-    """One run, by this command in a process of its own, where later arguments win. Returns its exit status."""
-    name, seed = name_and_seed
-    own = ["--settings", name, "--seeds", str(seed), "--processes", "1"]
+def start_process(job):
+    """A setting and its seeds, by this command in a process of its own, where later arguments win: its exit status."""
+    name, seeds = job
+    own = ["--settings", name, "--processes", "1", "--seeds", *map(str, seeds)]
     return subprocess.run([sys.executable, *sys.argv, *own], check=False, stdout=subprocess.DEVNULL).returncode
 
 
@@ -165,40 +172,46 @@ def make_judge(args, train, test):
 # One run
 
 
-def run(args, name, seed, train, test, judge):
+def run(args, name, seeds, train, test, judge):
+    """Triples of a seed, its row and its picture."""
     num_classes = int(train[1].max()) + 1
-    keras.utils.set_random_seed(seed)
     started = time.process_time(), time.perf_counter()
     if name == "UMD, then labels":
-        model, steps, _ = fit(args, name, seed, train[0], None, None, 2 / 3)
-        model, more, losses = fit(args, name, seed, *train, model.with_classes(num_classes), 1 / 3)
+        models, steps, _ = fit(args, name, seeds, train[0], None, None, 2 / 3)
+        models = [model.with_classes(num_classes) for model in models]
+        models, more, losses = fit(args, name, seeds, *train, models, 1 / 3)
         steps += more
     else:
-        model, steps, losses = fit(args, name, seed, *train, None, 1.0)
+        models, steps, losses = fit(args, name, seeds, *train, None, 1.0)
     seconds = time.process_time() - started[0], time.perf_counter() - started[1]
-    if args.keep_models:
-        model.save(args.work / f"{row_path(args, name, seed).stem}.keras")
-    row = {
-        "setting": name,
-        "data": args.data.name,
-        "image_size": args.image_size,
-        "seed": seed,
-        "teraflops": args.teraflops,
-        "steps": steps,
-        "cpu_seconds": round(seconds[0], 1),
-        "seconds": round(seconds[1], 1),
-        "gigaflops_per_image": round(flops_per_image(model) / 1e9, 4),
-        "weights": sum(int(np.prod(variable.shape)) for variable in model.network_weights),
-        "losses": losses,
-        "guidance": args.guidance,
-        "num_images": args.num_images,
-        "num_train": len(train[0]),
-        "real": judge[2],
-        **probe(model, train, test),
-        **provenance(),
-    }
+    for seed, model, of_model in zip(seeds, models, losses, strict=True):
+        if args.keep_models:
+            model.save(args.work / f"{row_path(args, name, seed).stem}.keras")
+        row = {
+            "setting": name,
+            "data": args.data.name,
+            "image_size": args.image_size,
+            "seed": seed,
+            "teraflops": args.teraflops,
+            "steps": steps,
+            "cpu_seconds": round(seconds[0] / len(seeds), 1),
+            "seconds": round(seconds[1] / len(seeds), 1),
+            "gigaflops_per_image": round(flops_per_image(model) / 1e9, 4),
+            "weights": sum(int(np.prod(variable.shape)) for variable in model.network_weights),
+            "losses": of_model,
+            "num_train": len(train[0]),
+            "real": judge[2],
+            **probe(model, train, test),
+            **provenance(),
+        }
+        scores, picture = sample(args, model, num_classes, test, judge)
+        yield seed, {**row, **scores}, picture
+
+
+def sample(args, model, num_classes, test, judge):
+    """Scores of samples and some of them; of a model without, its reconstructions."""
     if model.corruption.clean_ratio == 1:
-        return row, plots.image_grid(model.reconstruct(test[0][:64])["reconstruction"], PICTURED, scale=3)
+        return {}, plots.image_grid(model.reconstruct(test[0][:64])["reconstruction"], PICTURED, scale=3)
     network, reference, _ = judge
     sampling = {"num_steps": 20, "sampler": "dpmpp_2m", "guidance": args.guidance}
     scores = evaluation.evaluate_generator(
@@ -210,10 +223,11 @@ def run(args, name, seed, train, test, judge):
         verbose=False,
         **sampling,
     )
-    row.update({metric: result.value for metric, result in scores.items()})
+    scores = {metric: result.value for metric, result in scores.items()}
     labels = np.repeat(np.arange(num_classes), PICTURED)
     samples = model.generate(labels, seed=1, batch_size=len(labels), **sampling)
-    return row, plots.image_grid(samples, PICTURED, scale=3)
+    scores.update(guidance=args.guidance, num_images=args.num_images)
+    return scores, plots.image_grid(samples, PICTURED, scale=3)
 
 
 def build(name, shape, num_classes, seed, recipe):
@@ -229,19 +243,32 @@ def flops_per_image(model):
     return keras_umd.plan(model, PLANNED).model_flops / PLANNED
 
 
-def fit(args, name, seed, images, labels, model, share):
-    """Train for a share of the FLOPs, in whole epochs. Returns the model, the number of steps and the losses."""
+def fit(args, name, seeds, images, labels, models, share):
+    """Train a model for each seed, for a share of the FLOPs, in whole epochs. Returns models, steps and losses."""
     num_classes = None if labels is None else int(labels.max()) + 1
     task = images.shape[1:], num_classes, len(images)
-    if model is None:
-        model = build(name, *task[:2], seed, recipe_of(1, *task))
     batch_size = recipe_of(1, *task).batch_size
-    batches = data.on_device(images, labels, batch_size=batch_size, area_range=(1.0, 1.0), seed=seed)
-    epochs = max(1, round(share * args.teraflops * 1e12 / flops_per_image(model) / batch_size / len(batches)))
-    steps = epochs * len(batches)
-    model.compile(recipe_of(steps, *task).optimizer, steps_per_execution=len(batches) if JAX else 1)
-    history = model.fit(batches, epochs=epochs, verbose=0)
-    return model, steps, {key: round(values[-1], 5) for key, values in history.history.items()}
+    datasets = [
+        data.on_device(images, labels, batch_size=batch_size, area_range=(1.0, 1.0), seed=seed) for seed in seeds
+    ]
+    steps_per_epoch = len(datasets[0])
+    built, losses = [], []
+    for number, seed in enumerate(seeds):
+        keras.utils.set_random_seed(seed)
+        model = build(name, *task[:2], seed, recipe_of(1, *task)) if models is None else models[number]
+        flops = args.teraflops * 1e12 / flops_per_image(model)
+        epochs = max(1, round(share * flops / batch_size / steps_per_epoch))
+        steps = epochs * steps_per_epoch
+        model.compile(recipe_of(steps, *task).optimizer, steps_per_execution=steps_per_epoch if JAX else 1)
+        if not args.together:
+            history = model.fit(datasets[number], epochs=epochs, verbose=0).history
+            losses.append({key: values[-1] for key, values in history.items()})
+        built.append(model)
+    if args.together:
+        from several_seeds import fit_together
+
+        losses = fit_together(built, datasets, epochs)
+    return built, steps, [{key: round(value, 5) for key, value in of_model.items()} for of_model in losses]
 
 
 def probe(model, train, test):

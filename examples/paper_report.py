@@ -19,7 +19,7 @@ import keras
 
 from keras_umd import evaluation, plots
 
-METHODS = ("MAE", "UMD", "MaskDiT", "DiT")
+METHODS = ("MAE", "UMD", "UMD, one head", "UMD, modern", "MaskDiT", "DiT")
 HEADS = ("eps", "x0", "both")
 POOLINGS = {"cls": "class token", "mean": "mean of the patches"}
 # The paper's claims: > is better (or cheaper); >= not worse; ~ close.

@@ -1,5 +1,8 @@
 """The paper's comparison and its ablations in miniature: UMD, MAE, MaskDiT and DiT on the same images.
 
+Beside them are two methods that the search of docs/results/recipe found: `umd_one_head`, UMD with one head for x_0 of
+all patches, and `umd_modern`, the same with a modern block.
+
     python examples/reproduce_paper.py                             # Fashion-MNIST, which Keras downloads
     python examples/reproduce_paper.py --data path/to/fashion-mnist            # a folder with its four idx files
     python examples/reproduce_paper.py --data cifar10 --flip --patch-size 4    # a data set of TFDS; see --data-dir
@@ -34,7 +37,7 @@ import numpy as np
 from paper_report import read, report, slug
 
 import keras_umd
-from keras_umd import Corruption, callbacks, data, evaluation, plots, recipes
+from keras_umd import Corruption, callbacks, data, evaluation, methods, plots, recipes
 from keras_umd.utils.atomic import make_folder, write_text, write_whole
 
 # The corruption of each method, and its arguments of the constructor.
@@ -43,6 +46,8 @@ METHODS = {
     "UMD": (Corruption.umd(), {}),
     "MaskDiT": (Corruption.maskdit(), {}),
     "DiT": (Corruption.dit(), {}),
+    "UMD, one head": (methods.umd_one_head()["corruption"], {}),
+    "UMD, modern": (methods.umd_modern()["corruption"], {"block": methods.umd_modern()["block"]}),
 }
 # The paper doesn't give its low r_t0 and its high m_t; these values fit the hours that it reports for them.
 ABLATIONS = {

@@ -2,7 +2,7 @@
 
 from keras_umd.methods.changed import a2mim, context_encoder, dmjd, gmml, mfm, split_brain
 from keras_umd.methods.decoding import crossmae, maskfeat, simmim, usp, videomae_v2
-from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_one_head, umd_x0
+from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_modern, umd_one_head, umd_x0
 from keras_umd.methods.flows import jit, sit
 from keras_umd.methods.looking import adamae, attmask, hpm
 from keras_umd.methods.masked import colormae, fgmae, pixio, video_mae_random, videomae
@@ -33,6 +33,7 @@ __all__ = [
     "sit",
     "split_brain",
     "umd",
+    "umd_modern",
     "umd_one_head",
     "umd_x0",
     "usp",
