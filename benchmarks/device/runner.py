@@ -28,7 +28,7 @@ class Part:
     Args:
         name: String, its key in results.json.
         function: String, `module.function` in this folder; called with a `Setting` and `arguments`, gives a dictionary.
-        seconds: Float, its deadline where all parts have eight minutes.
+        seconds: Float, its deadline where all parts have at most eight minutes.
         arguments: Dictionary.
         needs: Tuple of strings, modules without which it is left out.
         framework: String. Parts of different ones never share a process.
@@ -84,7 +84,8 @@ class Runner:
         report: callable `(name, outcome)`, called as soon as an outcome is known; a dictionary with `status`, `"done"`,
             `"left out"`, `"failed"` or `"too late"`, with a `result` or a `reason`, and the `seconds` that it took.
         log: String, the file to which workers print.
-        minutes: Float, for all parts; deadlines that were made for eight shrink and grow with it.
+        minutes: Float, for all parts. Deadlines grow with more than eight, and don't shrink with fewer: half of the time
+            would be enough for no part at all, where all of it is for the first ones.
         together: Bool. Whether parts of the same framework share a process. A part alone sees its own peak of memory,
             and starts where nothing is left of the one before.
     """
@@ -134,7 +135,7 @@ class Runner:
         ended = []
         for part in group:
             began, is_first = time.monotonic(), not ended
-            deadline = min(part.seconds * self.minutes / 8, self._seconds_left())
+            deadline = min(part.seconds * max(1.0, self.minutes / 8), self._seconds_left())
             outcome = self._wait(process, os.path.join(exchange, f"{part.name}.json"), began + deadline)
             if is_first or "seconds" not in outcome:
                 outcome["seconds"] = time.monotonic() - began  # with the start of the worker
