@@ -24,7 +24,7 @@ import keras_umd
 from keras_umd.backend.attention import attention
 from keras_umd.backend.kernels import project
 from keras_umd.layers import TransformerBlock
-from keras_umd.layers.transformer import SelfAttention
+from keras_umd.layers.self_attention import SelfAttention
 from keras_umd.models.packing import padded
 from keras_umd.models.presets import preset_config
 

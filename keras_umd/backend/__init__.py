@@ -19,7 +19,9 @@ from keras_umd.backend.tensorflow import (
     ensure_shape,
     import_tensorflow,
     mean_over_replicas,
+    not_finite_on_all_replicas,
     num_replicas,
+    of_all_replicas,
     scale_for_replicas,
 )
 

@@ -17,7 +17,8 @@ def value_and_gradients(function, variables):
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return function()
 
-        return jax.value_and_grad(with_values)([variable.value for variable in variables])
+        # Compiled: op by op, each operation of the backward pass would be a program of its own.
+        return jax.jit(jax.value_and_grad(with_values))([variable.value for variable in variables])
     if tf:
         with tf.GradientTape() as tape:
             value = function()

@@ -47,6 +47,38 @@ def mean_over_replicas(x):
     return tf.distribute.get_replica_context().all_reduce("MEAN", x) if num_replicas() > 1 else x
 
 
+def of_all_replicas(values):
+    """A tuple of what `values` are on each replica, the same on all of them, to be logged by a step.
+
+    Keras logs the mean of what replicas return, unless it is one and the same tensor. Nothing is copied.
+
+    Args:
+        values: Nest of tensors, and `None`, of this replica.
+    """
+
+    def collect(strategy, values):
+        def of(number):
+            def pick(value):
+                local = strategy.experimental_local_results(value)  # one, of what is the same on all replicas
+                return None if value is None else local[min(number, len(local) - 1)]
+
+            return tf.nest.map_structure(pick, values)
+
+        return tuple(of(number) for number in range(strategy.num_replicas_in_sync))
+
+    return tf.distribute.get_replica_context().merge_call(collect, args=(values,))
+
+
+def not_finite_on_all_replicas(gradients, norm):
+    """Gradients one of which isn't finite where the norm over all replicas isn't.
+
+    Keras' `LossScaleOptimizer` asks the first replica alone whether the gradients of all are finite.
+    """
+    place = next(i for i, gradient in enumerate(gradients) if isinstance(gradient, tf.Tensor))
+    spoilt = tf.where(tf.math.is_finite(norm), gradients[place], float("nan"))
+    return [*gradients[:place], spoilt, *gradients[place + 1 :]]
+
+
 def assign_on_each_replica(variables, values):
     """Assign to variables; under `tf.distribute`, to the copy of each replica the value that this replica has.
 

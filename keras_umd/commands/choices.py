@@ -7,7 +7,8 @@ import os
 import statistics
 
 from keras_umd.backend.devices import training_devices
-from keras_umd.data.readers.folder import IMAGE_TYPES, FolderSource
+from keras_umd.data.image_files import IMAGE_TYPES
+from keras_umd.data.readers.folder import FolderSource
 from keras_umd.models.umd import UMD
 from keras_umd.training import small
 from keras_umd.utils.checks import check_numbers, check_one_of, require

@@ -5,6 +5,7 @@ from keras_umd.evaluation.classifier import train_classifier
 from keras_umd.evaluation.efficient_probe import EfficientProbe
 from keras_umd.evaluation.feature_scores import TRANSFER, evaluate_features, sweep_features, transfer_datasets
 from keras_umd.evaluation.features import FeatureSet, extract
+from keras_umd.evaluation.few_shot import FewShotProbe, RidgeClassifier
 from keras_umd.evaluation.fine_tuning import fine_tune
 from keras_umd.evaluation.image_scores import (
     frechet_distance,
@@ -12,11 +13,13 @@ from keras_umd.evaluation.image_scores import (
     inception_score,
     kernel_distance,
     label_agreement,
-    neighbourhood_scores,
 )
 from keras_umd.evaluation.inception import FIDInception
+from keras_umd.evaluation.linear_probe import LinearProbe
+from keras_umd.evaluation.nearest_neighbours import KNNProbe
 from keras_umd.evaluation.neighbour_sweep import KNNSweep
-from keras_umd.evaluation.probes import FewShotProbe, KNNProbe, LinearProbe, Probe, RidgeClassifier
+from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
+from keras_umd.evaluation.probes import Probe
 from keras_umd.evaluation.reference import Reference
 from keras_umd.evaluation.representation import evaluate_representation
 from keras_umd.evaluation.results import Result, Table, mean_of, versions

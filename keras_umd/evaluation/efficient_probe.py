@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_umd.evaluation.attention_pooling import AttentionPooling
 from keras_umd.evaluation.features import ShuffledBatches, outputs_of
-from keras_umd.evaluation.probes import TrainedProbe
+from keras_umd.evaluation.linear_probe import TrainedProbe
 from keras_umd.evaluation.results import describe_optimizer
 from keras_umd.training.optimizers import cosine_with_warmup
 from keras_umd.utils.checks import check_positive_integers, check_tensors, require

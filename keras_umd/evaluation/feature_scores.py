@@ -8,7 +8,7 @@ import numpy as np
 from keras_umd.data import from_tfds
 from keras_umd.data.crops import height_and_width
 from keras_umd.evaluation.features import check_model, extract, labelled, pairs_of
-from keras_umd.evaluation.probes import FewShotProbe
+from keras_umd.evaluation.few_shot import FewShotProbe
 from keras_umd.evaluation.results import Result, Table, describe_model
 from keras_umd.utils.checks import as_integers, check_bools, check_paths, check_positive_integers, is_list, require
 

@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from keras_umd.evaluation.probes import TEST_BLOCK, Probe, checked_sets, directions, votes_of
+from keras_umd.evaluation.nearest_neighbours import TEST_BLOCK, directions, votes_of
+from keras_umd.evaluation.probes import Probe, checked_sets
 from keras_umd.utils.checks import as_integers, check_integers, check_numbers, is_list, require
 
 KS = (5, 10, 20, 50, 100, 200)

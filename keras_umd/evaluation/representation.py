@@ -7,8 +7,8 @@ import numpy as np
 from keras_umd.evaluation.efficient_probe import EfficientProbe
 from keras_umd.evaluation.feature_scores import POOLINGS, named, probe_results
 from keras_umd.evaluation.features import extract, labelled, pairs_of
+from keras_umd.evaluation.linear_probe import LinearProbe
 from keras_umd.evaluation.neighbour_sweep import KNNSweep
-from keras_umd.evaluation.probes import LinearProbe
 from keras_umd.evaluation.results import Table, describe_model
 from keras_umd.evaluation.tokens import extract_tokens
 from keras_umd.utils.checks import (

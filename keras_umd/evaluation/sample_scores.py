@@ -12,8 +12,8 @@ from keras_umd.evaluation.image_scores import (
     inception_score,
     kernel_distance,
     label_agreement,
-    neighbourhood_scores,
 )
+from keras_umd.evaluation.neighbourhoods import neighbourhood_scores
 from keras_umd.evaluation.reference import ImageFeatures, Reference, network_identity, stored_images
 from keras_umd.evaluation.results import Result, Row, Table
 from keras_umd.sampling.files import read_description

@@ -5,8 +5,8 @@ import math
 from keras import ops
 
 from keras_umd.backend.kernels import project
+from keras_umd.layers.modulations import modulation_of
 from keras_umd.layers.rotary import rotate, rotation
-from keras_umd.layers.transformer import modulation_of
 
 
 def attention_of_first(block, tokens, number, condition=None, positions=None):

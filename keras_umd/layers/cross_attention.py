@@ -6,14 +6,10 @@ from keras import ops
 from keras_umd.backend.attention import attention
 from keras_umd.backend.kernels import project
 from keras_umd.layers.block import as_block
+from keras_umd.layers.modulations import Modulations, modulation_of
+from keras_umd.layers.self_attention import SelfAttention
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.layers.transformer import (
-    Modulations,
-    SelfAttention,
-    TransformerBlock,
-    _with_condition,
-    modulation_of,
-)
+from keras_umd.layers.transformer import TransformerBlock, with_condition
 from keras_umd.utils.checks import check_bools, check_integers, check_positive_integers, require
 
 MAX_LAYERS = 10_000  # each is made at once
@@ -91,7 +87,7 @@ class CrossBlock(TransformerBlock):
         if self.conditioning == "adaln_zero":
             return self._modulated(tokens, modulation_of(self, condition), None, given, None)
         if self.conditioning == "token":
-            given["context"], _ = _with_condition(context, condition, None)
+            given["context"], _ = with_condition(context, condition, None)
         (mixed,) = self._attend(self.attention_norm(tokens), None, given, None)
         tokens = tokens + self._kept(mixed)
         return tokens + self._kept(self._mlp(self.mlp_norm(tokens)))

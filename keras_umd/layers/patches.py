@@ -8,8 +8,8 @@ from keras import ops
 
 from keras_umd.layers.block import HEAD_BIASES, MAX_WIDTH
 from keras_umd.layers.dense import Dense
+from keras_umd.layers.modulations import Modulations, build_modulation, modulation_of
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.layers.transformer import Modulations, build_modulation, modulation_of
 from keras_umd.utils.checks import (
     check_integers,
     check_one_of,

@@ -7,8 +7,9 @@ from keras_umd.backend.kernels import can_scan, scan_layers
 from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
+from keras_umd.layers.modulations import Modulations
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.layers.transformer import Modulations, TransformerBlock
+from keras_umd.layers.transformer import TransformerBlock
 from keras_umd.utils.checks import check_bools, check_integers, require
 
 MAX_LAYERS = 10_000  # each is made at once

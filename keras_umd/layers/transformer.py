@@ -1,206 +1,19 @@
 """The transformer block, conditioned by adaptive LayerNorm, by a token, or not at all."""
 
-import typing
-
 import keras
 from keras import ops
 
-from keras_umd.backend.attention import attention
-from keras_umd.backend.kernels import layer_norm, project
+from keras_umd.backend.kernels import project
 from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
-from keras_umd.layers.norms import RMSNorm
-from keras_umd.layers.rotary import rotate, rotation
+from keras_umd.layers.modulations import build_modulation, modulation_of
+from keras_umd.layers.norms import make_norm
+from keras_umd.layers.self_attention import SelfAttention
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.utils.checks import check_bools, check_numbers, check_one_of, check_positive_integers, require
+from keras_umd.utils.checks import check_numbers, check_one_of, check_positive_integers, require
 
 CONDITIONINGS = ("adaln_zero", "token", None)
-
-
-class Modulations(typing.NamedTuple):
-    """Modulations of layers with adaptive LayerNorm, computed in advance and passed as their `condition`.
-
-    A sampler computes them once for all steps and labels. A named tuple, since Keras' calls, functional models, remat
-    and compiled loops pass nested tensors on, and would lose those inside of another object.
-
-    Example:
-
-    >>> stack = layers.BlockStack(num_layers=2, num_heads=2)
-    >>> stack.build((None, None, 32))
-    >>> modulations = stack.modulations(np.ones((4, 32), "float32"))
-    >>> stack(np.ones((4, 5, 32), "float32"), condition=modulations).shape
-    (4, 5, 32)
-
-    Args:
-        of_layers: Tuple of float tensors `(batch or 1, units)`, one for each layer in the order of their calls.
-    """
-
-    of_layers: tuple
-
-
-def modulation_of(layer, condition):
-    """The modulation of a single layer: `layer.modulation(condition)`, or the first of given `Modulations`."""
-    return condition.of_layers[0] if isinstance(condition, Modulations) else layer.modulation(condition)
-
-
-def build_modulation(layer, num_vectors, hidden_dim, condition_shape):
-    """Make `layer.modulation`, which starts at zero, for a condition whose width is `hidden_dim` unless given."""
-    layer.modulation = Dense(
-        num_vectors * hidden_dim, kernel_initializer="zeros", dtype=layer.dtype_policy, name="modulation"
-    )
-    is_given = condition_shape is not None and not isinstance(condition_shape, Modulations)
-    layer.modulation.build((None, condition_shape[-1] if is_given else hidden_dim))
-
-
-@keras.saving.register_keras_serializable("keras_umd")
-class LayerNorm(keras.layers.LayerNormalization):
-    """LayerNorm and, behind it, the shift and scale of adaptive LayerNorm (DiT, section 3.2), in float32.
-
-    `LN(x) * (1 + scale) + shift`, where both scales and both offsets become one each: a pass over the tokens less.
-
-    Example:
-
-    >>> layer = layers.LayerNorm()
-    >>> layer(np.ones((2, 5, 16), "float32")).shape
-    (2, 5, 16)
-
-    Args:
-        epsilon: Float.
-        affine: Bool. Whether it has a scale and an offset of its own; in DiT it has none.
-
-    Call arguments:
-        tokens: Float tensor of shape `(batch, n, hidden_dim)`.
-        shift, scale: Float tensors of shape `(batch or 1, 1, hidden_dim)`, or neither. Of rows of several images,
-            `(batch, segments, hidden_dim)`.
-        lengths: As of `TransformerBlock`, for shift and scale.
-
-    Returns:
-        Float tensor of the shape of `tokens`.
-    """
-
-    def __init__(self, epsilon=1e-6, affine=True, **kwargs):
-        check_numbers("[0, 1]", epsilon=epsilon)
-        check_bools(affine=affine)
-        self.affine = bool(affine)
-        super().__init__(epsilon=epsilon, **(kwargs if affine else {**kwargs, "center": False, "scale": False}))
-
-    def build(self, tokens_shape, shift_shape=None, scale_shape=None):
-        super().build(tokens_shape)
-
-    def get_config(self):
-        return {**super().get_config(), "affine": self.affine}
-
-    def call(self, tokens, shift=None, scale=None, lengths=None):
-        if self.affine:
-            gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
-        else:
-            gamma, beta = ops.ones((tokens.shape[-1],)), ops.zeros((tokens.shape[-1],))
-        if scale is not None:
-            scale = 1 + ops.cast(scale, "float32")
-            gamma, beta = gamma * scale, beta * scale + ops.cast(shift, "float32")
-            gamma, beta = segments.spread(gamma, lengths), segments.spread(beta, lengths)
-        return ops.cast(layer_norm(tokens, gamma, beta, self.epsilon), self.compute_dtype)
-
-    def compute_output_shape(self, tokens_shape, shift_shape=None, scale_shape=None):
-        return tokens_shape
-
-
-def make_norm(block, **kwargs):
-    """The normalisation of tokens that a `Block` asks for."""
-    options = {"epsilon": block.epsilon, **kwargs}
-    return RMSNorm(**options) if block.norm == "rms" else LayerNorm(affine=block.affine, **options)
-
-
-@keras.saving.register_keras_serializable("keras_umd")
-class SelfAttention(BaseLayer):
-    """Multi-head self-attention over all tokens, without mask or dropout.
-
-    Three plain `Dense` projections, not `keras.layers.MultiHeadAttention`: its `EinsumDense` takes 1.7 times as long on
-    TensorFlow (equal on JAX and PyTorch), and `enable_lora` and `quantize` work here too.
-
-    Example:
-
-    >>> layers.SelfAttention(num_heads=2)(np.ones((4, 5, 32), "float32")).shape
-    (4, 5, 32)
-
-    Args:
-        num_heads: Integer, a divisor of the tokens' width.
-        block: `Block`, whose `qk_norm`, `rope` and `value_residual` are read. Defaults to none of them.
-
-    Call arguments:
-        tokens: Float tensor of shape `(batch, n, hidden_dim)`.
-        num_outputs: Integer, how many tokens at the end are wanted; the others are only attended to. Defaults to all.
-        lengths, with a tuple as `num_outputs`: As of `TransformerBlock`.
-        positions: Int tensor of shape `(batch or 1, m, axes)`, the places of the last m tokens, which `rope` needs.
-        first_value: Float tensor `(batch, m, heads, head_dim)`, the values of the last m tokens in the first block, for
-            `value_residual`; tokens before them have joined since, and keep their own.
-        return_value: Bool. Whether to return the values, too.
-
-    Returns:
-        Float tensor of shape `(batch, num_outputs or n, hidden_dim)`; with `return_value` a pair of it and of the
-        values `(batch, n, heads, head_dim)`.
-    """
-
-    def __init__(self, num_heads, block=None, **kwargs):
-        super().__init__(**kwargs)
-        check_positive_integers(num_heads=num_heads)
-        self.num_heads = int(num_heads)
-        self.block = as_block(block)
-
-    def build(self, tokens_shape):
-        self._build_projections(tokens_shape, tokens_shape)
-
-    def _build_projections(self, tokens_shape, context_shape):
-        hidden_dim = tokens_shape[-1]
-        require(
-            hidden_dim % self.num_heads == 0,
-            "The width of the tokens must be divisible by the number of heads.",
-            hidden_dim=hidden_dim,
-            num_heads=self.num_heads,
-        )
-        for name in ("query", "key", "value", "output_projection"):
-            projection = Dense(hidden_dim, dtype=self.dtype_policy, name=name)
-            projection.build(context_shape if name in ("key", "value") else tokens_shape)
-            setattr(self, name, projection)
-        if self.block.qk_norm:
-            self.query_norm = RMSNorm(dtype=self.dtype_policy, name="query_norm")
-            self.key_norm = RMSNorm(dtype=self.dtype_policy, name="key_norm")
-            for norm in (self.query_norm, self.key_norm):
-                norm.build((hidden_dim // self.num_heads,))
-        if self.block.value_residual:
-            self.value_mix = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.5), name="value_mix")
-
-    def call(self, tokens, num_outputs=None, positions=None, first_value=None, return_value=False, lengths=None):
-        last = segments.last(tokens, num_outputs, lengths)
-        query = self._heads(project(self.query, last))  # (batch, num_outputs, heads, head_dim)
-        key = self._heads(project(self.key, tokens))  # (batch, n, heads, head_dim)
-        value = self._heads(project(self.value, tokens))
-        if self.block.qk_norm:
-            query, key = self.query_norm(query), self.key_norm(key)
-        if self.block.rope:
-            query, key = self._rotated(query, key, positions)
-        if first_value is not None:
-            value = self._mixed(value, first_value)
-        mixed = ops.reshape(_attended(query, key, value, num_outputs, lengths), (-1, query.shape[1], tokens.shape[-1]))
-        mixed = project(self.output_projection, mixed)  # (batch, num_outputs, hidden_dim)
-        return (mixed, value) if return_value else mixed
-
-    def _rotated(self, query, key, positions):
-        require(positions is not None, "Attention with `rope` needs the `positions` of the tokens.", "None")
-        cosines, sines = rotation(positions, key.shape[1], key.shape[-1], self.block.rope_theta)
-        queries = query.shape[1]
-        return rotate(query, cosines[:, -queries:], sines[:, -queries:]), rotate(key, cosines, sines)
-
-    def _mixed(self, value, first_value):
-        """`a v_1 + (1 - a) v` (Zhou et al., 2024) for the tokens that were there in the first block."""
-        joined = value.shape[1] - first_value.shape[1]
-        share = ops.cast(self.value_mix, value.dtype)
-        mixed = share * first_value + (1 - share) * value[:, joined:]
-        return ops.concatenate([value[:, :joined], mixed], axis=1) if joined else mixed
-
-    def _heads(self, x):
-        return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -300,7 +113,7 @@ class TransformerBlock(BaseLayer):
             return self._modulated(tokens, modulation_of(self, condition), num_outputs, given, lengths)
         if self.conditioning == "token":
             num_outputs = num_outputs or lengths or number
-            tokens, lengths = _with_condition(tokens, condition, lengths)
+            tokens, lengths = with_condition(tokens, condition, lengths)
         x = segments.last(tokens, num_outputs, lengths)
         mixed, *value = self._attend(self.attention_norm(tokens), num_outputs, given, lengths)
         x = x + self._kept(mixed)
@@ -340,7 +153,7 @@ class TransformerBlock(BaseLayer):
         return self._scaled(project(self.mlp_output, hidden), "mlp_scale")
 
 
-def _with_condition(tokens, condition, lengths):
+def with_condition(tokens, condition, lengths):
     """Tokens with the condition as one more in front, of each image in a row, and the lengths with it."""
     if lengths is None:
         condition = condition[:, None] + ops.zeros_like(tokens[:, :1])  # (batch, 1, hidden_dim)
@@ -348,11 +161,3 @@ def _with_condition(tokens, condition, lengths):
     conditions = ops.split(segments.of_segments(condition, lengths), len(lengths), axis=1)
     pairs = zip(conditions, segments.split(tokens, lengths), strict=True)
     return ops.concatenate([x for pair in pairs for x in pair], axis=1), tuple(n + 1 for n in lengths)
-
-
-def _attended(query, key, value, num_outputs, lengths):
-    """Attention in rows of several images, whose queries may be fewer than their keys, or in rows of one."""
-    if lengths is None or num_outputs is None:
-        return attention(query, key, value, lengths)
-    parts = segments.split(query, num_outputs), segments.split(key, lengths), segments.split(value, lengths)
-    return ops.concatenate([attention(*part) for part in zip(*parts, strict=True)], axis=1)

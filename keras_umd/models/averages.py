@@ -1,4 +1,4 @@
-"""Moving averages of the weights, for generation."""
+"""Moving averages of the weights, for features and generation."""
 
 import math
 import warnings
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.utils.checks import check_numbers, is_list
+from keras_umd.utils.checks import check_decays, check_numbers, is_list, is_number, require
 
 
 def as_decays(decays):
@@ -126,3 +126,44 @@ class WeightAverage(keras.layers.Layer):
                 f"them, or take weights='raw'. Received: no average of {unknown}"
             )
         return [ops.cast(averages[id(variable)].value, variable.dtype) for variable in variables]
+
+
+def weight_values(model, weights="average"):
+    """The values of the network's weights, averaged or not.
+
+    Args:
+        weights: `"average"`, the first average that a training has updated, or the raw weights of a model without;
+            `"raw"`; or the decay of one of the model's averages, a float or a `PowerProfile`.
+    """
+    decays = [average.decay for average in model.averages]
+    if isinstance(weights, str) and weights == "average":
+        weights = next((average.decay for average in model.averages if average.is_updated()), "raw")
+    if isinstance(weights, str) and weights == "raw":
+        return [variable.value for variable in model.network_weights]
+    require(
+        (is_number(weights) or hasattr(weights, "newest_weight")) and weights in decays,
+        "`weights` must be 'average', 'raw' or the decay of one of the model's averages, which `track_average` "
+        f"starts before training: {decays}.",
+        weights=weights,
+    )
+    return model.averages[decays.index(weights)].values_for(model.network_weights)
+
+
+def track_average(model, decays):
+    """Keep exponential moving averages of the weights from now on, updated after every training step.
+
+    They are saved with the model and used by `generate`. An average that is asked for again goes on, also where
+    LoRA has added weights since (`compile` asks for all again); one that is not is dropped.
+
+    Args:
+        decays: Float in [0, 1), `recipes.PowerProfile`, or a list of them, one average each.
+    """
+    check_decays(decays=decays)
+    decays, weights = as_decays(decays), model.network_weights
+    if decays == [average.decay for average in model.averages] and all(a.is_of(weights) for a in model.averages):
+        return
+    kept = {a.decay: a if a.is_of(weights) else a.renewed(weights) for a in model.averages if a.decay in decays}
+    averages = [kept.get(decay) or WeightAverage(decay, weights) for decay in decays]
+    model.train_function = model.test_function = model.predict_function = None  # compiled without them
+    model.averages.clear()
+    model.averages.extend(averages)

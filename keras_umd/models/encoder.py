@@ -10,10 +10,11 @@ from keras_umd.layers.attention_maps import attention_of_first
 from keras_umd.layers.block import as_block
 from keras_umd.layers.embeddings import PositionEmbedding
 from keras_umd.layers.masking import take_tokens
+from keras_umd.layers.modulations import Modulations, build_modulation
+from keras_umd.layers.norms import make_norm
 from keras_umd.layers.patches import PatchEmbedding, as_tuple, patch_grid, patchify
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack, parted
-from keras_umd.layers.transformer import Modulations, build_modulation, make_norm
 from keras_umd.utils.checks import check_bools, check_integers, check_positive_integers, require
 
 

@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from keras_umd.backend import assign_on_each_replica, mean_over_replicas, num_replicas
+from keras_umd.backend import assign_on_each_replica, mean_over_replicas
 from keras_umd.backend.steps import STATE_IS_VALUES, value_now
-from keras_umd.models.guarding import GuardedOptimizer, innermost, judges_behind_the_update
+from keras_umd.models.guarded_optimizer import GuardedOptimizer, innermost, judges_behind_the_update
 
 
 class GuardedStep:
@@ -44,14 +44,13 @@ class GuardedStep:
             is_judged = ops.logical_or(is_applied, state.rejected > 0)
             if judges_behind_the_update():
                 self._judge(is_judged)
-            state.count_unjudged(ops.logical_not(is_judged))
+            state.count_unjudged(ops.logical_not(is_judged), self._loss_scale())
         is_rejected = state.rejected > 0
         variables = [variable for variable, _ in self.kept]
         values = [ops.where(is_rejected, value, ops.convert_to_tensor(variable)) for variable, value in self.kept]
         assign_on_each_replica(variables, values)
         logs = {**self.model.get_metrics_result(), "skipped_steps": ops.cast(state.num_skipped, "int32")}
-        # Of several replicas Keras would log the mean of their images.
-        return logs if num_replicas() > 1 else {**logs, "step": state.report(self.batch)}
+        return {**logs, "step": state.report(self.batch)}
 
     def _apply_deferred(self):
         """Run the inner optimizer on the gradients that Keras' step has handed over, if the step is accepted."""
@@ -65,10 +64,20 @@ class GuardedStep:
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
 
+    def _loss_scale(self):
+        """The scale of float16's loss in the next step, or 1."""
+        optimizer = self.model.optimizer
+        while optimizer is not self.optimizer:
+            if hasattr(optimizer, "dynamic_scale"):
+                return value_now(optimizer.dynamic_scale)
+            optimizer = optimizer.inner_optimizer
+        return 1.0
+
     def _judge(self, condition):
         norm = next(variable for variable in self.model.optimizer.variables if variable.name == "gradient_norm")
+        self.state.own.loss = value_now(self.state.loss)
+        self.state.loss.assign(mean_over_replicas(self.state.own.loss))  # all must judge alike
         before = [(variable, value_now(variable)) for variable in self.state.variables]
-        self.state.loss.assign(mean_over_replicas(value_now(self.state.loss)))  # all must judge alike
         self.state.judge(value_now(self.state.loss), value_now(norm))
         for variable, value in before:
             variable.assign(ops.where(condition, ops.convert_to_tensor(variable), value))

@@ -5,24 +5,23 @@ it is. `compute_loss` hands the loss over, the optimizer sees the norm of the gr
 both with the steps before. The inner optimizer runs only if the step is accepted. JAX knows the loss of a step only
 behind Keras' own part of it: there the gradients are put aside, and the inner optimizer runs behind that part. Within a
 `LossScaleOptimizer`, and on several replicas of `tf.distribute`, it has to run in its place; then the old values are
-put back (`guarded_step.py`), for which some of them are copied.
+put back (`guarded_step.py`), for which some of them are copied. Of several replicas the guard is the outermost: within
+a `LossScaleOptimizer` it would run in a branch, where replicas can't agree.
 """
 
+import threading
 import types
 
 import keras
 from keras import ops
 
-from keras_umd.backend import mean_over_replicas, num_replicas
-from keras_umd.backend.steps import STATE_IS_VALUES, global_norm, in_scope_of, value_now
+from keras_umd.backend import num_replicas, of_all_replicas
+from keras_umd.backend.steps import in_scope_of, value_now
+from keras_umd.models.guarded_optimizer import GuardedOptimizer
+from keras_umd.utils.checks import check_integers, check_numbers
 
 # Where all losses are equal, rounding would be a deviation: a step this much above the mean is never an outlier.
 LEAST_DEVIATION = 0.01
-
-
-def judges_behind_the_update():
-    """Whether a step's update runs before it is judged, and is undone if it must be."""
-    return STATE_IS_VALUES or num_replicas() > 1  # a collective can't stand in a branch
 
 
 class GuardState(keras.metrics.Metric):
@@ -56,6 +55,7 @@ class GuardState(keras.metrics.Metric):
         self.last = types.SimpleNamespace(step=None, kept=None)  # what `report` tells, of the last execution
         self.keeps_first = False  # whether also of its first step that was left out (`UMD.make_train_function`)
         self.deferred = types.SimpleNamespace(is_wanted=False, gradients=None)  # on JAX, while a step is traced
+        self.own = threading.local()  # the loss and norm of a replica alone, each of which is traced in a thread
 
     def reset_state(self):
         """Nothing is reset, or each epoch would begin without a window."""
@@ -96,9 +96,17 @@ class GuardState(keras.metrics.Metric):
         self.num_skipped.assign_add(1.0 - accepted)
         self.in_a_row.assign((self.in_a_row + 1.0) * (1.0 - accepted))
 
-    def count_unjudged(self, is_unjudged):
-        """Count a step that a `LossScaleOptimizer` left out if its loss isn't finite; a scale too large is no fault."""
-        is_lost = ops.logical_and(is_unjudged, ops.logical_not(ops.isfinite(self.loss)))
+    def count_unjudged(self, is_unjudged, scale):
+        """Count a step that a `LossScaleOptimizer` left out, unless its scale was too large, which is no fault.
+
+        It is one if the loss isn't finite, or the gradients aren't with a scale below 1 either.
+
+        Args:
+            is_unjudged: Bool scalar.
+            scale: Float32 scalar, that of the next step.
+        """
+        is_at_fault = ops.logical_or(ops.logical_not(ops.isfinite(self.loss)), scale < 1.0)
+        is_lost = ops.logical_and(is_unjudged, is_at_fault)
         lost = ops.cast(is_lost, "float32")
         self.rejected.assign_add(lost)
         self.num_skipped.assign_add(lost)
@@ -109,9 +117,16 @@ class GuardState(keras.metrics.Metric):
 
         Args:
             batch: Dictionary of its images, labels and draws.
+
+        Returns:
+            Dictionary of `batch` and scalars; of several replicas, of the scalars and `replicas`, a tuple of
+            dictionaries with `batch`, `loss` and `norm` of each.
         """
-        scalars = ("loss", "norm", "rejected", "in_a_row")
-        return {"batch": batch, **{name: value_now(getattr(self, name)) for name in scalars}}
+        names = ("loss", "norm", "rejected", "in_a_row")
+        scalars = {name: value_now(getattr(self, name)) for name in names}
+        if num_replicas() == 1:
+            return {"batch": batch, **scalars}
+        return {"replicas": of_all_replicas({"batch": batch, "loss": self.own.loss, "norm": self.own.norm}), **scalars}
 
     def forget(self):
         """Begin to fill the window anew: for a training that goes on at another level."""
@@ -130,115 +145,36 @@ class GuardState(keras.metrics.Metric):
                 variable.assign(saved[variable.name])
 
 
-@keras.saving.register_keras_serializable("keras_umd")
-class GuardedOptimizer(keras.optimizers.Optimizer):
-    """Runs an optimizer for the steps that a `GuardState` accepts; the others change neither weights nor its state.
+def guard_steps(model, sigma=6.0, window=128):
+    """From now on leave out training steps that aren't finite or outliers, until the next `compile`.
 
-    Files hold the inner optimizer alone: a model that was trained with a guard loads without, and the other way round.
+    The optimizer is wrapped, as by Keras' `LossScaleOptimizer`, and keeps its state; files hold it as it was.
+    `callbacks.Guard` calls this, and acts on what is left out.
 
     Args:
-        inner_optimizer: Keras optimizer, built or not.
-        state: `GuardState`, with the loss of the step.
+        sigma: Positive float. Deviations above the mean of the window from which on a step is an outlier.
+        window: Integer, at least 2. Accepted steps that are remembered; once half of it is filled, outliers are
+            left out.
+
+    Returns:
+        `GuardState`, with the counts.
     """
-
-    def __init__(self, inner_optimizer, state):
-        super().__init__(learning_rate=0.0, name="guarded")
-        self.inner_optimizer = inner_optimizer
-        self._state = lambda: state  # the model's, which it saves
-
-    def __dir__(self):
-        # Keras saves what it finds here; the inner optimizer is saved as this one's own state, and not once more.
-        return [name for name in super().__dir__() if name != "inner_optimizer"]
-
-    def build(self, variables):
-        if not self.inner_optimizer.built:
-            self.inner_optimizer.build(variables)
-        self.gradient_norm = self.add_variable(
-            (), dtype="float32", aggregation="only_first_replica", name="gradient_norm"
-        )
-        super().build(variables)
-
-    @property
-    def variables(self):
-        return [*self.inner_optimizer.variables, self.gradient_norm] if self.built else []
-
-    def apply(self, grads, trainable_variables=None):
-        norm = global_norm([gradient for gradient in grads if gradient is not None])
-        # Each replica has gradients of its own, of its part of the batch: a root mean square of their norms.
-        norm = ops.sqrt(mean_over_replicas(ops.square(norm))) if num_replicas() > 1 else norm
-        if judges_behind_the_update():
-            self.gradient_norm.assign(norm)
-            self.inner_optimizer.apply(grads, trainable_variables)
-            return
-        state = self._state()
-        ops.cond(
-            state.judge(value_now(state.loss), norm),
-            lambda: self.inner_optimizer.apply(grads, trainable_variables),
-            lambda: None,
-        )
-
-    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
-        """On JAX, of Keras' step: as the outermost optimizer, leaves the update to `GuardedStep`."""
-        state = self._state()
-        if not state.deferred.is_wanted:
-            return super().stateless_apply(optimizer_variables, grads, trainable_variables)
-        state.deferred.gradients = grads
-        norm = global_norm([gradient for gradient in grads if gradient is not None])
-        return trainable_variables, [*optimizer_variables[:-1], norm]
-
-    @property
-    def iterations(self):
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self):
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
-
-    def scale_loss(self, loss):
-        return self.inner_optimizer.scale_loss(loss)
-
-    def finalize_variable_values(self, var_list):
-        self.inner_optimizer.finalize_variable_values(var_list)
-
-    def save_own_variables(self, store):
-        self.inner_optimizer.save_own_variables(store)
-
-    def load_own_variables(self, store):
-        self.inner_optimizer.load_own_variables(store)
-
-    def get_config(self):
-        return {"inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer)}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inner optimizer: a guard belongs to a training, and `guard_steps` puts it around again."""
-        return keras.saving.deserialize_keras_object(config["inner_optimizer"], custom_objects=custom_objects)
-
-
-def guard_steps(model, sigma, window):
-    """Leave out the steps of a compiled model that aren't finite or outliers; see `UMD.guard_steps`."""
+    check_numbers("(0, inf)", sigma=sigma)
+    check_integers(2, window=window)
     if getattr(model, "optimizer", None) is None:
         raise ValueError("A guard is put around an optimizer; call `compile` first. Received: a model without one")
     with in_scope_of(model):  # new variables must lie where the model's do
-        return _guard_steps(model, sigma, window)
+        return _guard_steps(model, float(sigma), int(window))
 
 
 def _guard_steps(model, sigma, window):
-    if num_replicas() > 1 and isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
-        raise NotImplementedError(
-            "A guard can't work with float16's scaled loss on several replicas of `tf.distribute`; train in bfloat16, "
-            f"or with JAX and keras.distribution. Received: {num_replicas()} replicas"
-        )
     state = next(iter(model.guards), None)
     if state is not None and (state.sigma, state.window) == (sigma, window):
         return state
     release(model)
     state = GuardState(sigma, window)
-    outer = model.optimizer if hasattr(model.optimizer, "inner_optimizer") else None  # a LossScaleOptimizer
+    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    outer = model.optimizer if is_scaled and num_replicas() == 1 else None
     inner = model.optimizer if outer is None else outer.inner_optimizer
     guarded = GuardedOptimizer(inner, state)
     if inner.built:
@@ -263,10 +199,3 @@ def release(model):
     elif isinstance(getattr(outer, "inner_optimizer", None), GuardedOptimizer):
         outer.inner_optimizer = outer.inner_optimizer.inner_optimizer
     model.train_function = model.test_function = None
-
-
-def innermost(optimizer):
-    """The optimizer that updates the weights, without those around it."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer

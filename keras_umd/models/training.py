@@ -20,8 +20,8 @@ from keras_umd.backend.steps import run_step, value_now
 from keras_umd.corruption.view import network_inputs
 from keras_umd.models import teacher
 from keras_umd.models.fit_inputs import refuse_weights
+from keras_umd.models.guarded_optimizer import innermost
 from keras_umd.models.guarded_step import GuardedStep
-from keras_umd.models.guarding import innermost
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 
 
@@ -139,6 +139,20 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
     for guard in model.guards:
         guard.loss.assign(ops.stop_gradient(total))
     return scale_for_replicas(total)
+
+
+def loss_of(model, images, labels=None):
+    """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.
+
+    Args:
+        images: uint8 or float batch `(batch, *image_shape)`.
+        labels: Int batch `(batch,)`, or `None`.
+
+    Returns:
+        Float32 scalar.
+    """
+    x, y = model.make_views(images, labels, model.seed_generator, model.label_dropout)
+    return model.objective.total(model.objective.image_losses(model(x), y), ops.shape(x["batch"])[0])
 
 
 def num_micro_batches(model):

@@ -1,13 +1,11 @@
 """UMD: one network, trained on all views of its corruption, used for features and for images."""
 
-import functools
 import math
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.backend import ensure_shape
 from keras_umd.backend.many_steps import in_one_program
 from keras_umd.backend.programs import Programs
 from keras_umd.backend.sharding import gathered
@@ -18,13 +16,17 @@ from keras_umd.layers.patches import as_tuple, patch_grid
 from keras_umd.layers.symbolic import output_spec_by_tracing
 from keras_umd.models import (
     adaptation,
+    averages,
     compiling,
+    configuration,
     features,
     filling,
     fine_tuning,
     fit_inputs,
     guarded_step,
     guarding,
+    inputs,
+    network,
     packing,
     reconstruction,
     summary,
@@ -32,29 +34,16 @@ from keras_umd.models import (
 )
 from keras_umd.models import teacher as teaching
 from keras_umd.models.arguments import check_arguments, check_one_stack, num_decoder_heads, warn_of_narrow_tokens
-from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
-from keras_umd.models.condition import condition_embedding, told_of_levels
-from keras_umd.models.decoders.decoder import Decoder
+from keras_umd.models.condition import condition_embedding
 from keras_umd.models.decoders.kind import DecoderKind
-from keras_umd.models.encoder import Encoder, pooled
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import Presets, from_preset, preset_variables, save_to_preset
 from keras_umd.objectives.objective import Objective
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
-from keras_umd.utils.checks import (
-    check_decays,
-    check_instances,
-    check_integers,
-    check_labels,
-    check_numbers,
-    is_number,
-    require,
-)
-from keras_umd.utils.configurable import revive
+from keras_umd.utils.checks import check_instances
 from keras_umd.utils.freezing import propagate_trainable
-from keras_umd.utils.images import check_images, scale_images
 from keras_umd.utils.seeds import seed_generator
 
 EVALUATION_SEED = 0
@@ -204,49 +193,9 @@ class UMD(keras.Model):
         self.teacher = teacher
         for term in objective.terms:
             term.prepare(grid, math.prod(patch_size) * int(image_shape[-1]))
-        self._build_encoder(num_layers, num_heads, num_cls_tokens, **how)
-        self._build_decoder(decoder_layers, num_of_decoder, decoder_hidden_dim, **how)
+        self.encoder = network.build_encoder(self, num_layers, num_heads, num_cls_tokens, **how)
+        self.decoder = network.build_decoder(self, decoder_layers, num_of_decoder, decoder_hidden_dim, **how)
         self._prepare_training(seed)
-
-    def _build_encoder(self, num_layers, num_heads, num_cls_tokens, **how):
-        self.encoder = Encoder(
-            self.patch_size,
-            self.hidden_dim,
-            num_layers,
-            num_heads,
-            num_cls_tokens,
-            self.conditioning,
-            has_mask_token=any(view.mask is not None and view.mask.hides_tokens for view in self.corruption.views),
-            has_place_token=any(view.unplaced > 0 for view in self.corruption.views),
-            **how,
-            name="encoder",
-        )
-        self.encoder.build((None, *self.image_shape))
-
-    def _build_decoder(self, num_layers, num_heads, hidden_dim, **how):
-        patch_dim = math.prod(self.patch_size) * self.image_shape[-1]
-        heads = {
-            name: target.num_values(patch_dim)
-            for name, target in self.objective.heads().items()
-            if name not in self.objective.pixel_predictions
-        }
-        kind = self.decoder_kind
-        make = Decoder if kind is None else functools.partial(kind.make, self.encoder.num_layers)
-        self.decoder = make(
-            self.patch_size,
-            self.grid,
-            self.image_shape[-1],
-            num_layers,
-            num_heads,
-            self.conditioning,
-            **how,
-            hidden_dim=hidden_dim,
-            pixel_predictions=self.objective.pixel_predictions,
-            heads=heads,
-            name="decoder",
-        )
-        self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
-        self.decoder.settle(self.objective, self.corruption)
 
     def _prepare_training(self, seed):
         self.seed_generator = seed_generator(seed)
@@ -311,58 +260,10 @@ class UMD(keras.Model):
         embedding = self.condition_embedding
         return None if embedding is None else embedding(timesteps, labels=labels, drop=drop)
 
-    def predict_view(self, view, read=None):
-        """The network's outputs for a view.
-
-        Args:
-            view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-                `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, as of `Corruption.corrupt`.
-            read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
-
-        Returns:
-            Dictionary of tensors: the predictions, `representation` and `tokens`.
-        """
-        condition = self.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
-        visible, masked = view.get("visible"), view.get("masked")
-        # The representation, or all class tokens, as the decoder takes them.
-        how = {name: view[name] for name in ("hidden", "unplaced") if name in view}
-        representation, tokens, *taps = self.encoder(
-            view["images"],
-            condition=condition,
-            visible=visible,
-            collect=self.decoder.taps,
-            for_decoder=True,
-            **how,
-            **told_of_levels(self.condition, view),
-        )
-        outputs = {"representation": pooled(representation), "tokens": tokens}
-        if read == {}:
-            return outputs
-        features = {"features": taps[0]} if taps else {}
-        predictions = self.decoder(
-            representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **features
-        )
-        return {**predictions, **outputs}
-
-    def weight_values(self, weights="average"):
-        """The values of the network's weights, averaged or not.
-
-        Args:
-            weights: `"average"`, the first average that a training has updated, or the raw weights of a model without;
-                `"raw"`; or the decay of one of the model's averages, a float or a `PowerProfile`.
-        """
-        decays = [average.decay for average in self.averages]
-        if isinstance(weights, str) and weights == "average":
-            weights = next((average.decay for average in self.averages if average.is_updated()), "raw")
-        if isinstance(weights, str) and weights == "raw":
-            return [variable.value for variable in self.network_weights]
-        require(
-            (is_number(weights) or hasattr(weights, "newest_weight")) and weights in decays,
-            "`weights` must be 'average', 'raw' or the decay of one of the model's averages, which `track_average` "
-            f"starts before training: {decays}.",
-            weights=weights,
-        )
-        return self.averages[decays.index(weights)].values_for(self.network_weights)
+    predict_view = network.predict_view
+    prepare_images = inputs.prepare_images
+    prepare_labels = inputs.prepare_labels
+    weight_values = averages.weight_values
 
     def prediction(self, name=None):
         """The reading of the network that gives x_0 and noise, as of `Objective.prediction`."""
@@ -403,42 +304,8 @@ class UMD(keras.Model):
         self.track_average(decays)  # in the order of the file
         self.optimizer.build(self.trainable_variables)
 
-    def track_average(self, decays):
-        """Keep exponential moving averages of the weights from now on, updated after every training step.
-
-        They are saved with the model and used by `generate`. An average that is asked for again goes on, also where
-        LoRA has added weights since (`compile` asks for all again); one that is not is dropped.
-
-        Args:
-            decays: Float in [0, 1), `recipes.PowerProfile`, or a list of them, one average each.
-        """
-        check_decays(decays=decays)
-        decays, weights = as_decays(decays), self.network_weights
-        if decays == [average.decay for average in self.averages] and all(a.is_of(weights) for a in self.averages):
-            return
-        kept = {a.decay: a if a.is_of(weights) else a.renewed(weights) for a in self.averages if a.decay in decays}
-        averages = [kept.get(decay) or WeightAverage(decay, weights) for decay in decays]
-        self.train_function = self.test_function = self.predict_function = None  # compiled without them
-        self.averages.clear()
-        self.averages.extend(averages)
-
-    def guard_steps(self, sigma=6.0, window=128):
-        """From now on leave out training steps that aren't finite or outliers, until the next `compile`.
-
-        The optimizer is wrapped, as by Keras' `LossScaleOptimizer`, and keeps its state; files hold it as it was.
-        `callbacks.Guard` calls this, and acts on what is left out.
-
-        Args:
-            sigma: Positive float. Deviations above the mean of the window from which on a step is an outlier.
-            window: Integer, at least 2. Accepted steps that are remembered; once half of it is filled, outliers are
-                left out.
-
-        Returns:
-            `GuardState`, with the counts.
-        """
-        check_numbers("(0, inf)", sigma=sigma)
-        check_integers(2, window=window)
-        return guarding.guard_steps(self, float(sigma), int(window))
+    track_average = averages.track_average
+    guard_steps = guarding.guard_steps
 
     # Training
 
@@ -503,44 +370,11 @@ class UMD(keras.Model):
 
     compute_loss = training.compute_loss
     make_views = training.make_views
+    loss_of = training.loss_of
 
     def step_inputs(self, images, labels, draws):
         """As `make_views`, for a step that is run again: of images and labels that no check refuses."""
         return self.make_views(images, labels, draws=draws, must_be_finite=False)
-
-    def loss_of(self, images, labels=None):
-        """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.
-
-        Args:
-            images: uint8 or float batch `(batch, *image_shape)`.
-            labels: Int batch `(batch,)`, or `None`.
-
-        Returns:
-            Float32 scalar.
-        """
-        x, y = self.make_views(images, labels, self.seed_generator, self.label_dropout)
-        return self.objective.total(self.objective.image_losses(self(x), y), ops.shape(x["batch"])[0])
-
-    # Data
-
-    def prepare_images(self, images, must_be_finite=True, may_have_gaps=False):
-        """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`.
-
-        With `may_have_gaps`, NaN says that something is missing, and stays.
-        """
-        images = images if hasattr(images, "shape") else np.asarray(images)
-        images = ensure_shape(images, (None,) * (len(self.image_shape) + 1))
-        check_images(images, self.image_shape, self.value_range, must_be_finite, may_have_gaps)
-        images = ensure_shape(images, (None, *self.image_shape))
-        return scale_images(ops.convert_to_tensor(images), self.value_range)
-
-    def prepare_labels(self, labels):
-        """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label."""
-        if labels is None:
-            return None
-        labels = labels if hasattr(labels, "shape") else np.asarray(labels)
-        check_labels(labels, self.num_classes)
-        return ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
 
     # Features, reconstructions, fine-tuning
 
@@ -623,57 +457,11 @@ class UMD(keras.Model):
         return super().export(filepath, format, verbose, input_signature or images_signature(self), **kwargs)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "patch_size": self.patch_size,
-            "hidden_dim": self.hidden_dim,
-            "num_layers": self.encoder.num_layers,
-            "num_heads": self.encoder.num_heads,
-            "decoder_layers": self.decoder.num_layers,
-            "num_classes": self.num_classes,
-            "label_dropout": self.label_dropout,
-            "num_cls_tokens": self.encoder.num_cls_tokens,
-            "conditioning": self.conditioning,
-            "value_range": self.value_range,
-            "decoder_hidden_dim": self.decoder.hidden_dim,
-            "scan_blocks": self.encoder.scan_blocks,
-            "remat": self.encoder.remat,
-            "pack": self.pack,
-            "block": keras.saving.serialize_keras_object(self.block),
-            "seed": self.seed,
-            "corruption": keras.saving.serialize_keras_object(self.corruption),
-            "objective": keras.saving.serialize_keras_object(self.objective),
-            **self._own_config(),
-            "ema_decays": [keras.saving.serialize_keras_object(average.decay) for average in self.averages],
-            "frozen": [layer.path for layer in self._layers_of_network() if not layer.trainable],
-            # Where it is set: models of before are described as before.
-            **({} if self.decoder_heads is None else {"decoder_heads": self.decoder_heads}),
-            **adaptation.adaptations(self.network_layers()),
-        }
-
-    def _own_config(self):
-        """What is set beside the defaults: models of before are described as before."""
-        own = {"decoder": self.decoder_kind, "teacher": self.teacher}
-        return {name: keras.saving.serialize_keras_object(value) for name, value in own.items() if value is not None}
+        return {**super().get_config(), **configuration.settings_of(self)}
 
     @classmethod
     def from_config(cls, config):
-        described = ("corruption", "objective", "decoder", "teacher")
-        config = {name: revive(value) if name in described else value for name, value in config.items()}
-        ema_decays, frozen = config.pop("ema_decays", []), config.pop("frozen", [])
-        lora, quantized = config.pop("lora", None), config.pop("quantized", None)
-        model = cls(**config)
-        adaptation.adapt(model.network_layers(), lora, quantized)
-        model.track_average(revive(ema_decays))
-        teaching.follow(model)
-        for layer in model._layers_of_network():
-            if layer.path in frozen:
-                layer.trainable = False
-        return model
-
-    def _layers_of_network(self):
-        return [layer for part in self.network_layers() for layer in part._flatten_layers()]
+        return configuration.model_from(cls, config)
 
     def save_own_variables(self, store):
         super().save_own_variables(store)

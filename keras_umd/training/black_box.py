@@ -120,8 +120,8 @@ class Replay:
 def replay(path) -> Replay:
     """Run the step of a black box again, and say where its numbers first went wrong.
 
-    It runs op by op, on any backend, with the weights, images and random numbers of the step, so what a compiler
-    rounds otherwise may be finite here.
+    It runs on any backend, with the weights, images and random numbers of the step: the network op by op, so what a
+    compiler rounds otherwise may be finite here, and the gradients on JAX as one program.
 
     Example:
 

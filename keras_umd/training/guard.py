@@ -20,7 +20,7 @@ class Guard(keras.callbacks.Callback):
     Such a step changes no weight, no state of the optimizer, no average and no logged mean; random numbers and data
     move on. This is decided within the compiled step, on all backends, whatever `steps_per_execution`. The logs have
     `skipped_steps`, the number so far. On several devices it works with JAX and `keras.distribution`, and under
-    `tf.distribute`, but there without black boxes, and not in float16 (there is a warning, and no guard).
+    `tf.distribute`.
 
     It puts itself around the model's optimizer, as Keras does to scale the loss of float16 (`UMD.guard_steps`), when
     `fit` begins: then the optimizer exists with its state, new or loaded, and no step is compiled yet. As part of
@@ -34,7 +34,7 @@ class Guard(keras.callbacks.Callback):
     The first steps that are left out are written to `directory`, each with its images, random numbers and weights;
     `keras_umd.replay` runs it again and names the layer. Of steps that run together (`steps_per_execution`) it is the
     first, for which JAX keeps one more copy of the weights on the device; TensorFlow has only the last of them, and
-    writes it if that one was left out.
+    writes it if that one was left out. Of the replicas of `tf.distribute` it is the part of the batch that went wrong.
 
     Example:
 
@@ -78,12 +78,7 @@ class Guard(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        try:
-            self._state = model.guard_steps(self.sigma, self.window)
-        except NotImplementedError as error:
-            warnings.warn(f"The steps of this training are not guarded: {error}", stacklevel=2)
-            self._state = None
-            return
+        self._state = model.guard_steps(self.sigma, self.window)
         keeps_first = self.directory is not None and model.steps_per_execution > 1
         if self._state.keeps_first != keeps_first:
             self._state.keeps_first = keeps_first
@@ -94,16 +89,12 @@ class Guard(keras.callbacks.Callback):
         self._of_fit = [0, 0]  # steps, and those left out
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._state is None:
-            return
         self._epoch, self._last_batch = epoch, -1
         if self._num_skipped is None:  # after a backup has been loaded
             self._num_skipped = self._read("num_skipped")
         self._before_epoch = self._num_skipped, self._read("num_accepted")
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._state is None:
-            return
         if self.params["steps"] is not None:  # `steps_per_execution` counts on behind the epoch's last batch
             batch = min(batch, self.params["steps"] - 1)
         begin, self._last_batch = self._last_batch + 1, batch
@@ -121,8 +112,6 @@ class Guard(keras.callbacks.Callback):
             self._act(seen, in_a_row)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._state is None:
-            return
         skipped, accepted = self._before_epoch
         if self._num_skipped > skipped and self._read("num_accepted") == accepted:
             raise FloatingPointError(f"All steps of epoch {epoch} were left out. " + self._explanation())
@@ -156,9 +145,10 @@ class Guard(keras.callbacks.Callback):
             return
         if kept is not None and kept["is_kept"]:
             step, weights, batch, new = kept["step"], kept["weights"], begin + int(kept["number"]), 1
-        scalars = {name: float(keras.ops.convert_to_numpy(value)) for name, value in step.items() if name != "batch"}
-        if not scalars.pop("rejected") or scalars.pop("in_a_row") > new:
+        rejected, in_a_row = (float(keras.ops.convert_to_numpy(step[name])) for name in ("rejected", "in_a_row"))
+        if not rejected or in_a_row > new:
             return
+        step, scalars = _of_one_replica(step)
         os.makedirs(self.directory, exist_ok=True)
         path = os.path.join(self.directory, f"black_box_{self._epoch:04}_{batch:06}.zip")
         write_black_box(path, model, step["batch"], {"epoch": self._epoch, "batch": int(batch), **scalars}, weights)
@@ -171,3 +161,21 @@ class Guard(keras.callbacks.Callback):
     def _read(self, name):
         _ = self.model  # on JAX, this brings the variables up to date
         return int(keras.ops.convert_to_numpy(getattr(self._state, name)))
+
+
+def _of_one_replica(step):
+    """The report of a step, or of the replica of `tf.distribute` that failed, and what a black box tells of it.
+
+    It is the one with the largest loss or, of equal ones, norm of the gradients; what isn't finite is larger than all.
+    """
+
+    def numbers(report):
+        return {name: float(keras.ops.convert_to_numpy(report[name])) for name in ("loss", "norm")}
+
+    if "replicas" not in step:
+        return step, numbers(step)
+    of_each = [numbers(report) for report in step["replicas"]]
+    sizes = [np.nan_to_num([each["loss"], each["norm"]], nan=np.inf).tolist() for each in of_each]
+    worst = sizes.index(max(sizes))
+    means = {f"mean_{name}": value for name, value in numbers(step).items()}
+    return step["replicas"][worst], {**of_each[worst], "replica": worst, "replicas": len(sizes), **means}

@@ -11,8 +11,13 @@ PATCH = (1, 3)  # a grid of 4 x 2
 IMAGES = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype("float32")
 
 
+def sizes_of_batches(*sizes):
+    """The rule is NumPy's; two sizes show that each backend takes the rows that it says."""
+    return [size if size in (8, 13) else pytest.param(size, marks=pytest.mark.backends("torch")) for size in sizes]
+
+
 @pytest.mark.parametrize("clean_ratio", [0.0, 0.05, 0.25, 0.5, 0.7, 1.0])
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 13, 100])
+@pytest.mark.parametrize("batch_size", sizes_of_batches(1, 2, 3, 8, 13, 100))
 def test_the_split_follows_the_rule(batch_size, clean_ratio):
     expected = round(batch_size * clean_ratio)
     if 0 < clean_ratio < 1 and batch_size >= 2:
@@ -29,7 +34,7 @@ def test_the_split_follows_the_rule(batch_size, clean_ratio):
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.25, 0.25), (0.1, 0.2, 0.7), (0.25, 0.25, 0.25, 0.25)])
-@pytest.mark.parametrize("batch_size", [1, 4, 13, 100])
+@pytest.mark.parametrize("batch_size", sizes_of_batches(1, 4, 13, 100))
 def test_any_number_of_views_divides_the_batch_in_its_shares(batch_size, shares):
     split = BatchSplit(batch_size, shares)
     np.testing.assert_array_equal(np.sum(split.is_member, axis=0), np.ones(batch_size))

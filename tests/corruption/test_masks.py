@@ -75,6 +75,7 @@ def test_the_strongest_noise_is_masked():
     assert np.all(chosen[0].max(axis=1) < chosen[1].min(axis=1))
 
 
+@pytest.mark.host
 def test_the_filter_is_a_gaussian_that_wraps_around():
     gaussian = pytest.importorskip("scipy.ndimage").gaussian_filter1d
     x = np.random.default_rng(0).normal(size=9)
@@ -97,6 +98,7 @@ def test_a_structured_mask_decodes_a_random_subset_of_the_masked_patches():
     np.testing.assert_allclose(np.bincount(ranks.ravel(), minlength=8) / (2 * number), 1 / 8, atol=0.02)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -137,6 +139,7 @@ def test_views_without_shares_see_every_image():
     assert "visible" not in views["noised"]
 
 
+@pytest.mark.host
 def test_finetuning_keeps_at_most_5_percent_clean_and_masks_no_noisy_patch():
     ratios = Corruption.umd(schedule="linear").for_finetuning().get_config()
     assert (ratios["clean_ratio"], ratios["noisy_mask_ratio"], ratios["clean_mask_ratio"]) == (0.05, 0.0, 0.75)

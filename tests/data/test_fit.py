@@ -86,9 +86,9 @@ def test_a_model_is_checked_against_the_data_before_anything_is_read(small_model
 def test_a_umd_trains_on_a_folder(plain_model, photos):
     model = plain_model(image_shape=(16, 16, 3), patch_size=8, num_classes=2)
     model.compile("sgd", **QUICK)
-    test = data.from_folder(photos, image_size=16, batch_size=6, training=False)
+    test = data.from_folder(photos, image_size=16, batch_size=10, training=False)
     history = model.fit(
-        data.from_folder(photos, image_size=16, batch_size=5), epochs=2, validation_data=test, verbose=0
+        data.from_folder(photos, image_size=16, batch_size=10), epochs=2, validation_data=test, verbose=0
     ).history
     assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()
     assert model.predict(test, verbose=0).shape == (20, 16)

@@ -185,6 +185,7 @@ def test_without_pytorch_the_extra_is_named(monkeypatch):
         FIDInception("weights.pth")
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -200,6 +201,7 @@ def test_arrays_that_do_not_fit_are_named(arrays, save, changes, message):
         FIDInception(save(arrays))
 
 
+@pytest.mark.host
 def test_only_the_published_weights_with_the_papers_resize_are_fid(arrays, save):
     published = {**arrays, "source_sha256": "6726825d" + 56 * "0"}
     assert FIDInception(save(published)).is_fid
@@ -221,6 +223,7 @@ def test_a_keras_file_keeps_the_weights_and_where_they_are_from(arrays, save, tm
     assert keras.models.load_model(tmp_path / "clean.keras").resize == "clean"
 
 
+@pytest.mark.host
 def test_the_fingerprint_tells_weights_and_resizes_apart(arrays, save):
     path = save(arrays)
     fingerprints = [FIDInception(path, resize).fingerprint() for resize in RESIZE_MODES]
@@ -272,6 +275,7 @@ def test_it_computes_channels_last_in_float32_whatever_the_settings(arrays, save
         keras.config.set_image_data_format(data_format)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("use", "message"),
     [

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_umd.evaluation import image_scores
-from keras_umd.evaluation.image_scores import neighbourhood_scores, squared_radii
+from keras_umd.evaluation import neighbourhoods
+from keras_umd.evaluation.neighbourhoods import neighbourhood_scores, squared_radii
 
 pytestmark = pytest.mark.host
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.host
 @pytest.fixture
 def small_blocks(monkeypatch):
     """So that 100 images are many blocks, the last one not full."""
-    monkeypatch.setattr(image_scores, "BLOCK_SIZE", 16)
+    monkeypatch.setattr(neighbourhoods, "BLOCK_SIZE", 16)
 
 
 def on_a_line(*points):

@@ -16,14 +16,21 @@ SETTINGS = {
     "epsilon": (keras.config.set_epsilon, 1e-2, 1e-7),
     "policy": (keras.config.set_dtype_policy, "mixed_bfloat16", "float32"),
 }
+# One by one where nothing is compiled, and as many at a time as go together where everything is, for each of them.
+TOGETHER = [("channels first", "float64", "epsilon"), ("float16", "policy")]
+TOGETHER = [pytest.param(names, marks=pytest.mark.backends("jax", "tensorflow")) for names in TOGETHER]
+ALONE = [pytest.param((name,), marks=pytest.mark.backends("torch")) for name in SETTINGS]
 
 
 @pytest.fixture
 def globally(request):
-    change, value, before = SETTINGS[request.param]
-    change(value)
+    for name in request.param:
+        change, value, _ = SETTINGS[name]
+        change(value)
     yield
-    change(before)
+    for name in reversed(request.param):
+        change, _, before = SETTINGS[name]
+        change(before)
 
 
 def small_model(**overrides):
@@ -58,7 +65,7 @@ def usual():
     return everything()
 
 
-@pytest.mark.parametrize("globally", SETTINGS, indirect=True)
+@pytest.mark.parametrize("globally", [*ALONE, *TOGETHER], indirect=True, ids="-".join)
 def test_a_global_setting_changes_nothing(usual, globally):
     for name, value in everything().items():
         # Keras keeps the mean of the losses and the learning rate in floatx.

@@ -108,12 +108,14 @@ def test_batches_of_one_size_cover_all_images(images):
     assert_same_images(autoencoder.decode(LATENTS[:3], batch_size=4), whole.decode(LATENTS)[:3])
 
 
+@pytest.mark.host
 def test_shapes_of_latents_and_images(autoencoder):
     assert autoencoder.latent_shape(8) == (4, 4, 2)
     assert autoencoder.latent_shape((6, 8)) == (3, 4, 2)
     assert autoencoder.image_shape((3, 4, 2)) == (6, 8, 3)
 
 
+@pytest.mark.host
 def test_the_fingerprint_tells_autoencoders_apart():
     changes = ({}, {"name": "other"}, {"scale": 0.6}, {"seed": 1})
     fingerprints = [tiny_autoencoder(**change).fingerprint() for change in changes]
@@ -121,6 +123,7 @@ def test_the_fingerprint_tells_autoencoders_apart():
     assert tiny_autoencoder().fingerprint() == fingerprints[0]
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
@@ -144,11 +147,13 @@ def test_wrong_inputs_are_refused(autoencoder, method, arguments, message):
         getattr(autoencoder, method)(**arguments)
 
 
+@pytest.mark.host
 def test_mean_and_deviation_of_other_shapes_are_refused(autoencoder):
     with pytest.raises(ValueError, match=r"mean of shape \(1, 2, 2, 1\), std of shape \(2, 2, 1\)"):
         autoencoder.sample(np.zeros((1, 2, 2, 1)), np.ones((2, 2, 1)))
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("arguments", [{"scale": 0}, {"scale": np.inf}, {"downsampling": 0}, {"latent_channels": 1.5}])
 def test_wrong_settings_are_refused(arguments):
     (name, value) = next(iter(arguments.items()))
@@ -157,6 +162,7 @@ def test_wrong_settings_are_refused(arguments):
         Autoencoder(networks.encoder, networks.decoder, name="wrong", **arguments)
 
 
+@pytest.mark.host
 def test_an_encoder_of_another_size_is_refused(images):
     networks = tiny_autoencoder(latent_channels=2)
     wrong = Autoencoder(networks.encoder, networks.decoder, name="wrong", downsampling=1, latent_channels=2)
@@ -214,6 +220,7 @@ def few_weights(monkeypatch):
     return FewWeights
 
 
+@pytest.mark.host
 def test_stable_diffusions_weights_come_from_files(few_weights, tmp_path):
     networks = few_weights.ImageEncoder(False), few_weights.Decoder(256, 256, False)
     paths = tmp_path / "encoder.weights.h5", tmp_path / "decoder.weights.h5"
@@ -237,17 +244,20 @@ def test_stable_diffusions_autoencoder_computes_in_float32(few_weights):
     assert {layer.compute_dtype for network in networks for layer in (network, *network.layers)} == {"float32"}
 
 
+@pytest.mark.host
 def test_stable_diffusions_weights_are_downloaded_by_keras_cv(few_weights):
     StableDiffusionAutoencoder()
     assert few_weights.downloads == [True, True]
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("weights", ["imagenet", ("a.h5",), ("a.h5", "b.h5"), "encoder.h5", ("a.txt", "b.txt")])
 def test_wrong_weights_are_refused(weights):
     with pytest.raises(ValueError, match="pair of paths.*Received: weights="):
         StableDiffusionAutoencoder(weights)
 
 
+@pytest.mark.host
 def test_without_keras_cv_the_extra_is_named(monkeypatch):
     for name in ("keras_cv", "keras_cv.models"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -255,6 +265,7 @@ def test_without_keras_cv_the_extra_is_named(monkeypatch):
         StableDiffusionAutoencoder(None)
 
 
+@pytest.mark.host
 def test_an_autoencoder_says_what_it_is():
     shown = repr(tiny_autoencoder(name="tiny", scale=0.5))
     assert shown.startswith("<Autoencoder: name='tiny', scale=0.5, downsampling=") and "latent_channels=" in shown

@@ -17,6 +17,8 @@ WAYS = {
     "both": {"scan_blocks": True, "remat": True},
 }
 CONDITIONINGS = ("adaln_zero", "token", None)
+on_jax = pytest.mark.backends("jax")  # only JAX has the scan
+ON_EACH = [pytest.param(way, marks=on_jax if "scan_blocks" in options else ()) for way, options in WAYS.items()]
 
 
 def stack_of(conditioning="adaln_zero", num_layers=4, **how):
@@ -27,7 +29,7 @@ def stack_of(conditioning="adaln_zero", num_layers=4, **how):
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ON_EACH)
 def test_collected_tokens_are_those_after_each_block(way, conditioning):
     stack = stack_of(conditioning, **WAYS[way])
     expected, tokens = [], TOKENS
@@ -42,7 +44,7 @@ def test_collected_tokens_are_those_after_each_block(way, conditioning):
     np.testing.assert_allclose(array(stack(TOKENS, condition=CONDITION, depth=2)), expected[1], atol=1e-5)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ON_EACH)
 def test_modulations_computed_before_give_the_same(way):
     stack = stack_of(**WAYS[way])
     modulations = stack.modulations(keras.ops.convert_to_tensor(CONDITION))
@@ -64,7 +66,7 @@ def test_modulations_are_fed_to_functional_models():
     np.testing.assert_allclose(model.predict([TOKENS, *modulations], verbose=0), expected, atol=1e-5)
 
 
-@pytest.mark.backends("jax")  # only JAX has the scan
+@on_jax
 def test_collecting_cuts_the_scan_and_keeps_nothing_else():
     import jax
 
@@ -80,6 +82,7 @@ def test_collecting_cuts_the_scan_and_keeps_nothing_else():
     assert all(tuple(x.aval.shape) == TOKENS.shape for eqn in cut for x in eqn.outvars)
 
 
+@pytest.mark.host
 def test_a_stack_is_a_sequence_of_blocks():
     stack = stack_of(num_layers=3)
     assert len(stack) == 3 and len(list(stack)) == 3
@@ -87,6 +90,7 @@ def test_a_stack_is_a_sequence_of_blocks():
     assert stack[-1] is list(stack)[2] and stack[:2] == [stack[0], stack[1]]
 
 
+@pytest.mark.host
 def test_files_hold_each_block_under_the_name_that_they_always_had(tmp_path):
     import h5py
 
@@ -99,6 +103,7 @@ def test_files_hold_each_block_under_the_name_that_they_always_had(tmp_path):
     assert names == {"transformer_block", *(f"transformer_block_{i}" for i in range(1, 11))}
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"collect": (0,)}, r"collect=\(0,\)"), ({"collect": (3,), "depth": 2}, "depth=2"), ({"depth": 5}, "depth=5")],

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_umd.layers import TransformerBlock
-from keras_umd.layers.transformer import LayerNorm
+from keras_umd.layers.norms import LayerNorm
 from tests.conftest import array, trained_like
 
 TOKENS = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")

@@ -40,6 +40,7 @@ def test_training_updates_the_average_once_a_step(plain_model, images):
     assert float(array(model.averages[0].num_updates)) == 4
 
 
+@pytest.mark.host
 def test_averages_are_not_trained_and_know_the_networks_weights_only(small_model):
     model = small_model()
     trainable = len(model.trainable_variables)
@@ -49,6 +50,7 @@ def test_averages_are_not_trained_and_know_the_networks_weights_only(small_model
     assert model.averages[0].trainable_variables == []
 
 
+@pytest.mark.host
 def test_decays_out_of_range_are_refused(small_model):
     with pytest.raises(ValueError, match="decays=1.0"):
         small_model().track_average(1.0)
@@ -85,6 +87,7 @@ def test_compiling_keeps_the_averages_that_were_asked_for(small_model, images, t
         np.testing.assert_array_equal(array(value), array(expected))
 
 
+@pytest.mark.host
 def test_a_model_that_was_frozen_and_is_not_any_more_does_not_train_its_averages(small_model):
     model = small_model()
     before = len(model.trainable_variables)

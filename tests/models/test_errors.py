@@ -1,4 +1,7 @@
-"""Bad input is refused at once, with the argument, the value and the remedy in the message."""
+"""Bad input is refused at once, with the argument, the value and the remedy in the message.
+
+Once, where it is NumPy's when it is looked at; what only tensors show, and compiled programs, on every backend.
+"""
 
 import warnings
 
@@ -72,6 +75,7 @@ BAD_IMAGES = {
 }
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("kind", BAD_IMAGES)
 def test_images_that_do_not_fit_are_refused_everywhere(shared_model, kind):
     images, message = BAD_IMAGES[kind]
@@ -90,6 +94,7 @@ def test_images_that_do_not_fit_are_refused_everywhere(shared_model, kind):
             use()
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("source", ["tf.data", "generator", "pydataset", "grain"])
 def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(shared_model, source):
     images = np.full((8, 8, 8, 1), 255.0, "float32")
@@ -112,6 +117,7 @@ def test_a_forgotten_scaling_in_a_pipeline_is_refused_before_training(shared_mod
         model.fit(data, verbose=0)
 
 
+@pytest.mark.host
 def test_a_forgotten_batch_axis_in_a_pipeline_is_refused(shared_model):
     images = pytest.importorskip("tensorflow").data.Dataset.from_tensor_slices(np.zeros((4, 8, 8, 1), "uint8"))
     model = shared_model("sgd")
@@ -119,6 +125,7 @@ def test_a_forgotten_batch_axis_in_a_pipeline_is_refused(shared_model):
         model.fit(images, verbose=0)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("kind", [tuple, list, dict])
 def test_images_and_labels_in_one_argument_are_refused(shared_model, kind):
     model = shared_model("sgd", num_classes=3)
@@ -128,6 +135,7 @@ def test_images_and_labels_in_one_argument_are_refused(shared_model, kind):
             use(pair, verbose=0)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -157,6 +165,7 @@ def test_wrong_labels_in_a_pipeline_of_uint8_images_are_refused(shared_model):
         model.fit(data, verbose=0)
 
 
+@pytest.mark.host
 def test_labels_without_classes_are_refused(small_model):
     model = small_model()
     model.compile("sgd")
@@ -170,28 +179,33 @@ def test_labels_without_classes_are_refused(small_model):
             use()
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("ratio", [1.0, -0.1, 0.99])
 def test_reconstruct_refuses_mask_ratios(small_model, ratio):
     with pytest.raises(ValueError, match=f"mask_ratio={ratio}"):
         small_model().reconstruct(FLOATS, mask_ratio=ratio)
 
 
+@pytest.mark.host
 def test_encode_refuses_timesteps_off_the_schedule(small_model):
     for timesteps in (-1, 1001, 0.5):
         with pytest.raises(ValueError, match=f"timesteps={timesteps}"):
             small_model().encode(FLOATS, timesteps=timesteps)
 
 
+@pytest.mark.host
 def test_one_label_for_each_image(small_model):
     with pytest.raises(ValueError, match="2 images. Received: 1 labels"):
         small_model(num_classes=3).encode(FLOATS, labels=np.zeros(1, "int32"))
 
 
+@pytest.mark.host
 def test_the_extractor_takes_the_models_channels(small_model):
     with pytest.raises(ValueError, match=r"image_shape=\(16, 16, 3\)"):
         small_model().feature_extractor(image_shape=(16, 16, 3))
 
 
+@pytest.mark.host
 def test_weights_of_samples_or_classes_are_refused(small_model):
     model = small_model(num_classes=3)
     model.compile("sgd")

@@ -18,11 +18,14 @@ def classifier_with(extractor, image_shape=(8, 8, 1), dtype=None):
     return model
 
 
-def test_features_are_those_of_the_model(small_model, images):
-    for settings in ({}, {"num_classes": 3}, {"conditioning": "token"}, {"conditioning": None}):
-        model = small_model(**settings)
-        extractor = model.feature_extractor()
-        np.testing.assert_allclose(array(extractor(images)), array(model.encode(images)), atol=1e-5)
+on_torch = pytest.mark.backends("torch")  # the same operations in another order
+CONDITIONS = [{}, *(pytest.param(value, marks=on_torch) for value in ({"num_classes": 3}, {"conditioning": None}))]
+
+
+@pytest.mark.parametrize("settings", [*CONDITIONS, {"conditioning": "token"}], ids=str)
+def test_features_are_those_of_the_model(small_model, images, settings):
+    model = small_model(**settings)
+    np.testing.assert_allclose(array(model.feature_extractor()(images)), array(model.encode(images)), atol=1e-5)
 
 
 def test_poolings(small_model, images):
@@ -91,6 +94,7 @@ def test_another_image_size_interpolates_the_positions(small_model):
     np.testing.assert_allclose(resized[3:5, 0, 0], [1.25, 1.75], atol=1e-4)
 
 
+@pytest.mark.host
 def test_config_round_trip(small_model):
     extractor = small_model(num_classes=3, patch_size=(2, 4)).feature_extractor(pooling="mean", layer=[1], timesteps=3)
     assert FeatureExtractor.from_config(extractor.get_config()).get_config() == extractor.get_config()
@@ -200,6 +204,7 @@ def test_images_of_another_range_are_scaled_inside(small_model, images):
         small_model(value_range=None).feature_extractor(value_range=(0, 255))
 
 
+@pytest.mark.host
 def test_arrays_out_of_range_are_refused_before_anything_is_compiled(small_model, images):
     extractor = small_model().feature_extractor()
     extractor.compile("sgd", "mse")

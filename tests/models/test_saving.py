@@ -59,12 +59,12 @@ def test_keras_file_round_trip(compiled, images, labels, tmp_path, compile):
 def test_saving_and_loading_goes_on_exactly(small_model, compiled, images, labels, tmp_path):
     """Weights, optimizer, averages and the random sequence: training in two halves equals training in one."""
     uninterrupted = compiled(**PLAIN)
-    uninterrupted.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    uninterrupted.fit(images, labels, batch_size=12, epochs=2, shuffle=False, verbose=0)
     first_half = compiled(**PLAIN)
-    first_half.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
+    first_half.fit(images, labels, batch_size=12, shuffle=False, verbose=0)
     first_half.save(tmp_path / "model.keras")
     second_half = keras.models.load_model(tmp_path / "model.keras")
-    second_half.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
+    second_half.fit(images, labels, batch_size=12, shuffle=False, verbose=0)
     assert_same_state(second_half, uninterrupted)
     assert np.any(array(second_half.seed_generator.state) != array(small_model().seed_generator.state))
 
@@ -75,7 +75,7 @@ class Interrupted(Exception):
 
 def test_backup_and_restore_goes_on_exactly(compiled, images, labels, tmp_path):
     uninterrupted = compiled(**PLAIN)
-    uninterrupted.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    uninterrupted.fit(images, labels, batch_size=12, epochs=2, shuffle=False, verbose=0)
 
     def stop(epoch, logs):
         if epoch == 1:
@@ -85,10 +85,10 @@ def test_backup_and_restore_goes_on_exactly(compiled, images, labels, tmp_path):
     killed = compiled(**PLAIN)
     with pytest.raises(Interrupted):
         interrupt = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
-        killed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup, interrupt])
+        killed.fit(images, labels, batch_size=12, epochs=2, shuffle=False, verbose=0, callbacks=[backup, interrupt])
     resumed = compiled(seed=5, **PLAIN)
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    resumed.fit(images, labels, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[backup])
+    resumed.fit(images, labels, batch_size=12, epochs=2, shuffle=False, verbose=0, callbacks=[backup])
     assert_same_state(resumed, uninterrupted)
 
 

@@ -74,7 +74,7 @@ class Run:
     def __init__(self, small_model, images, directory, source=data.from_arrays, save_freq=1, resume=True, **optimizer):
         self.train = source(images, batch_size=8, seed=3)
         self.model = small_model()
-        self.model.compile(keras.optimizers.AdamW(1e-3, **optimizer), **QUICK)
+        self.model.compile(keras.optimizers.SGD(0.1, momentum=0.9, **optimizer), **QUICK)
         self.callbacks = callbacks.standard(directory, save_freq=save_freq, dataset=self.train, resume=resume)
 
     def fit(self, *more, epochs=3, **kwargs):

@@ -119,17 +119,23 @@ def test_a_training_without_faults_is_the_same_with_a_guard(small_model):
     assert history["skipped_steps"] == [0, 0]
 
 
-def test_the_loss_scaling_of_float16_goes_on(small_model):
+def test_the_loss_scaling_of_float16_goes_on_and_its_black_box_is_of_the_batch_at_fault(small_model, tmp_path):
     model = small_model(dtype="mixed_float16")
     optimizer = keras.optimizers.LossScaleOptimizer(recipes.AdamW(1e-3, ema_decay=0.9), initial_scale=2.0**22)
     model.compile(optimizer, **QUICK)
-    _, history = fit(model, Batches(num_batches=9, spoilt=[7]), window=100)
+    guard, history = fit(model, Batches(num_batches=9, spoilt=[7]), window=100, directory=tmp_path)
     halved = 22 - round(np.log2(float(array(model.optimizer.dynamic_scale))))
     assert 1 < halved < 7  # once for the batch of NaN, else since 2^22 is too much for float16: no fault of the step
     assert history["skipped_steps"] == [1]
     assert int(array(model.optimizer.iterations)) == 9 - halved == float(array(model.averages[0].num_updates))
     assert all(np.isfinite(value).all() for value in state_of(model))
     assert np.isfinite(history["loss"]).all()
+    (path,) = guard.black_boxes  # none of the steps whose scale was too large
+    about, arrays = read_black_box(path)
+    assert about["batch"] == 7 and np.isnan(about["loss"]) and np.isnan(arrays["images"]).all()
+    if BACKEND == "torch":  # a replay runs op by op, whatever backend wrote the file
+        replay = keras_umd.replay(path)
+        assert (replay.layer, replay.kind) == ("encoder/patch_embedding/projection", "output")
 
 
 def test_accumulation_waits_for_another_batch_and_averages_move_once_an_update(small_model):
@@ -177,6 +183,16 @@ def test_outliers_are_those_above_the_window_once_half_of_it_is_filled(window):
     assert results == judged(pairs, 6.0, window)
     assert not results[10] and results[20] and not results[30] and not results[31]
     assert (int(array(state.num_accepted)), int(array(state.num_skipped))) == (sum(results), 60 - sum(results))
+
+
+def test_a_step_that_loss_scaling_left_out_counts_if_no_smaller_scale_would_help():
+    state = GuardState(6.0, 4)
+    counts = []
+    for loss, scale, is_unjudged in ((1.0, 1.0, True), (1.0, 0.5, False), (1.0, 0.5, True), (np.nan, 8.0, True)):
+        state.loss.assign(loss)
+        state.count_unjudged(ops.convert_to_tensor(is_unjudged), ops.convert_to_tensor(scale))
+        counts.append(int(array(state.num_skipped)))
+    assert counts == [0, 0, 1, 2] and int(array(state.in_a_row)) == 2
 
 
 def assert_same_black_box(path, expected):
@@ -351,15 +367,31 @@ class SteepTerm(Term):
         return ops.sqrt(0.0 * ops.mean(ops.square(ops.cast(outputs["representation"], "float32")), axis=1))
 
 
-def test_a_replay_names_the_layer_whose_gradient_goes_wrong_first(small_model, tmp_path):
-    corruption = keras_umd.Corruption.umd()
+def steep_model(small_model, **settings):
+    corruption = keras_umd.Corruption.mae()
     terms = [*keras_umd.Objective.denoising(corruption).terms, SteepTerm("clean")]
-    model = small_model(corruption=corruption, objective=keras_umd.Objective(terms))
-    replay = replay_of_failure(model, tmp_path)
+    return small_model(corruption=corruption, objective=keras_umd.Objective(terms), **settings)
+
+
+def test_a_replay_names_the_layer_whose_gradient_goes_wrong_first(small_model, tmp_path):
+    replay = replay_of_failure(steep_model(small_model), tmp_path)
     assert (replay.layer, replay.kind) == ("encoder/norm", "gradient")
     assert np.isfinite(replay.loss)
 
 
+@pytest.mark.backends("torch")
+def test_a_replay_names_the_layer_whose_gradient_no_scale_of_float16_makes_finite(small_model, tmp_path):
+    """Loss scaling would halve its scale for ever, and nothing be trained without a word."""
+    model = steep_model(small_model, dtype="mixed_float16")
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=4.0))
+    guard = callbacks.Guard(directory=tmp_path)
+    with pytest.raises(FloatingPointError, match="All steps"):
+        model.fit(Batches(4), verbose=0, callbacks=[guard])
+    replay = keras_umd.replay(guard.black_boxes[0])
+    assert (replay.layer, replay.kind, replay.about["batch"]) == ("encoder/norm", "gradient", 2)  # 4, 2, 1, and below
+
+
+@pytest.mark.backends("torch")  # weights are arrays of NumPy when a replay looks at them
 def test_a_replay_names_weights_that_were_wrong_before(small_model, tmp_path):
     model = small_model()
     model.decoder.mask_token.assign(np.full(16, np.nan))

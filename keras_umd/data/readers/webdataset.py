@@ -7,8 +7,8 @@ import tarfile
 import numpy as np
 
 from keras_umd.data.files import LeftOut, open_regular, regular_files
+from keras_umd.data.image_files import IMAGE_TYPES, matching_files
 from keras_umd.data.limits import DEFAULT_LIMITS
-from keras_umd.data.readers.folder import IMAGE_TYPES, matching_files
 from keras_umd.data.settings import Settings, checked_labels, names_or_numbers, random_access_dataset
 from keras_umd.utils.checks import require
 

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from keras_umd.layers.modulations import Modulations
+from keras_umd.layers.norms import LayerNorm
 from keras_umd.layers.rotary import take_positions
-from keras_umd.layers.transformer import LayerNorm, Modulations
 from keras_umd.models.decoders.decoder import Decoder, _num_outputs
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.encoder import pooled

@@ -10,10 +10,11 @@ from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding, checked_grid
+from keras_umd.layers.modulations import Modulations
+from keras_umd.layers.norms import LayerNorm, make_norm
 from keras_umd.layers.patches import PatchHead, as_tuple
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack, parted
-from keras_umd.layers.transformer import LayerNorm, Modulations, make_norm
 from keras_umd.models.encoder import pooled
 from keras_umd.utils.checks import check_instances, check_integers, check_positive_integers, is_size, require
 

@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_umd.layers.modulations import Modulations
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.layers.transformer import Modulations
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.utils.checks import require

@@ -1,0 +1,29 @@
+"""Images and labels as the network takes them."""
+
+import numpy as np
+from keras import ops
+
+from keras_umd.backend import ensure_shape
+from keras_umd.utils.checks import check_labels
+from keras_umd.utils.images import check_images, scale_images
+
+
+def prepare_images(model, images, must_be_finite=True, may_have_gaps=False):
+    """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`.
+
+    With `may_have_gaps`, NaN says that something is missing, and stays.
+    """
+    images = images if hasattr(images, "shape") else np.asarray(images)
+    images = ensure_shape(images, (None,) * (len(model.image_shape) + 1))
+    check_images(images, model.image_shape, model.value_range, must_be_finite, may_have_gaps)
+    images = ensure_shape(images, (None, *model.image_shape))
+    return scale_images(ops.convert_to_tensor(images), model.value_range)
+
+
+def prepare_labels(model, labels):
+    """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label."""
+    if labels is None:
+        return None
+    labels = labels if hasattr(labels, "shape") else np.asarray(labels)
+    check_labels(labels, model.num_classes)
+    return ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))

@@ -1,0 +1,88 @@
+"""The network of a UMD: its parts, and the way of a view through them."""
+
+import functools
+import math
+
+from keras_umd.models.condition import told_of_levels
+from keras_umd.models.decoders.decoder import Decoder
+from keras_umd.models.encoder import Encoder, pooled
+
+
+def build_encoder(model, num_layers, num_heads, num_cls_tokens, **how):
+    """The encoder of a UMD that has its settings, built."""
+    encoder = Encoder(
+        model.patch_size,
+        model.hidden_dim,
+        num_layers,
+        num_heads,
+        num_cls_tokens,
+        model.conditioning,
+        has_mask_token=any(view.mask is not None and view.mask.hides_tokens for view in model.corruption.views),
+        has_place_token=any(view.unplaced > 0 for view in model.corruption.views),
+        **how,
+        name="encoder",
+    )
+    encoder.build((None, *model.image_shape))
+    return encoder
+
+
+def build_decoder(model, num_layers, num_heads, hidden_dim, **how):
+    """The decoder of a UMD that has its encoder, built, and frozen where no term reads it."""
+    patch_dim = math.prod(model.patch_size) * model.image_shape[-1]
+    heads = {
+        name: target.num_values(patch_dim)
+        for name, target in model.objective.heads().items()
+        if name not in model.objective.pixel_predictions
+    }
+    kind = model.decoder_kind
+    make = Decoder if kind is None else functools.partial(kind.make, model.encoder.num_layers)
+    decoder = make(
+        model.patch_size,
+        model.grid,
+        model.image_shape[-1],
+        num_layers,
+        num_heads,
+        model.conditioning,
+        **how,
+        hidden_dim=hidden_dim,
+        pixel_predictions=model.objective.pixel_predictions,
+        heads=heads,
+        name="decoder",
+    )
+    decoder.build((None, model.hidden_dim), (None, None, model.hidden_dim))
+    decoder.settle(model.objective, model.corruption)
+    return decoder
+
+
+def predict_view(model, view, read=None):
+    """The network's outputs for a view.
+
+    Args:
+        view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
+            `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, as of `Corruption.corrupt`.
+        read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
+
+    Returns:
+        Dictionary of tensors: the predictions, `representation` and `tokens`.
+    """
+    condition = model.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
+    visible, masked = view.get("visible"), view.get("masked")
+    # The representation, or all class tokens, as the decoder takes them.
+    how = {name: view[name] for name in ("hidden", "unplaced") if name in view}
+    representation, tokens, *taps = model.encoder(
+        view["images"],
+        condition=condition,
+        visible=visible,
+        collect=model.decoder.taps,
+        for_decoder=True,
+        **how,
+        **told_of_levels(model.condition, view),
+    )
+    outputs = {"representation": pooled(representation), "tokens": tokens}
+    if read == {}:
+        return outputs
+    features = {"features": taps[0]} if taps else {}
+    predictions = model.decoder(
+        representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **features
+    )
+    return {**predictions, **outputs}
