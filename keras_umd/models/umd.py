@@ -31,7 +31,13 @@ from keras_umd.models import (
     training,
 )
 from keras_umd.models import teacher as teaching
-from keras_umd.models.arguments import check_arguments, check_one_stack, num_decoder_heads, warn_of_narrow_tokens
+from keras_umd.models.arguments import (
+    check_arguments,
+    check_one_stack,
+    check_other,
+    num_decoder_heads,
+    warn_of_narrow_tokens,
+)
 from keras_umd.models.averages import WeightAverage, as_decays
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding, told_of_levels
@@ -112,7 +118,7 @@ class UMD(keras.Model):
         block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
             example. Defaults to the paper's.
         decoder: `keras_umd.decoders.DecoderKind`, as `Cross()`, or `None` for self-attention over all patches.
-        teacher: `keras_umd.Teacher`, the model's moving average that masks look by, or `None`.
+        teacher: `keras_umd.Teacher`, the model's moving average that masks and targets look by, or `None`.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 
@@ -246,6 +252,7 @@ class UMD(keras.Model):
             name="decoder",
         )
         self.decoder.build((None, self.hidden_dim), (None, None, self.hidden_dim))
+        check_other(self.decoder, self.corruption)
         self.decoder.settle(self.objective, self.corruption)
 
     def _prepare_training(self, seed):
@@ -316,7 +323,7 @@ class UMD(keras.Model):
 
         Args:
             view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-                `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, as of `Corruption.corrupt`.
+                `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, `other`, as of `Corruption.corrupt`.
             read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
 
         Returns:
@@ -338,9 +345,11 @@ class UMD(keras.Model):
         outputs = {"representation": pooled(representation), "tokens": tokens}
         if read == {}:
             return outputs
-        features = {"features": taps[0]} if taps else {}
+        beside = {"features": taps[0]} if taps else {}
+        if "other" in view:
+            beside["other"] = self.encoder(view["other"], condition=condition, for_decoder=True)
         predictions = self.decoder(
-            representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **features
+            representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **beside
         )
         return {**predictions, **outputs}
 
