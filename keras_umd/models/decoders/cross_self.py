@@ -1,9 +1,7 @@
 """The decoder that looks at another image of the same, too."""
 
 import keras
-from keras import ops
 
-from keras_umd.backend.kernels import project
 from keras_umd.layers.block import as_block
 from keras_umd.layers.cross_attention import CrossAttention, CrossStack
 from keras_umd.layers.transformer import TransformerBlock, make_norm
