@@ -70,7 +70,7 @@ class CropInCrop(Change):
         low, high = self.area
         area = low + (high - low) * draws[:, 0]
         # A crop of this area is as wide as the image at the widest ratio, and as high at the narrowest.
-        smallest, largest = (ops.clip(ratio, area, 1.0 / area) for ratio in self.aspect)
+        smallest, largest = (ops.minimum(ops.maximum(area, ratio), 1.0 / area) for ratio in self.aspect)
         ratio = smallest * ops.exp(draws[:, 1] * ops.log(largest / smallest))
         lengths = [ops.minimum(ops.sqrt(x), 1.0) for x in (area / ratio, area * ratio)]
         return [((1.0 - length) * draws[:, 2 + axis], length) for axis, length in enumerate(lengths)]
