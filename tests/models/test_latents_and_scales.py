@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd import Corruption, Objective, Teacher, View, decoders
+from keras_umd import Corruption, Objective, Teacher, View, data, decoders
 from keras_umd.corruption import changes, masks
 from keras_umd.layers import Block
 from keras_umd.objectives import Alignment, Reconstruction
@@ -256,6 +256,18 @@ def test_patches_of_a_cell_predict_as_one_and_count_by_their_masked_share(small_
         expected.append(np.sum(shares * errors) / shares.sum())
     losses = array(model.objective.image_losses(outputs, y)["clean_coarse_loss"])
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
+@pytest.mark.host
+def test_models_that_leave_layers_out_train_on_data_on_the_device(small_model, images):
+    """Keras would run a model with layers that aren't built on the indices of a batch."""
+    in_place = View("clean", mask=masks.InPlace(masks.Random(0.5)))
+    linear = {"corruption": Corruption(views=[in_place]), "decoder": decoders.Linear()}
+    for settings in (scales(), linear):
+        model = small_model(**settings)
+        model.compile("sgd")
+        batches = data.on_device(images, batch_size=8, flip=False)
+        assert np.isfinite(model.fit(batches, epochs=1, verbose=0).history["loss"]).all()
 
 
 @pytest.mark.host

@@ -8,7 +8,7 @@ from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.layers.transformer import make_norm
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
-from keras_umd.models.decoders.linear import NoBlocks
+from keras_umd.models.decoders.linear import NoBlocks, leave_out
 from keras_umd.utils.checks import check_instances, check_integers, require
 
 
@@ -175,6 +175,7 @@ class LocalScaleDecoder(Decoder):
     def build(self, representation_shape, tokens_shape, condition_shape=None, visible_shape=None, masked_shape=None):
         for part in self.parts.values():
             part.build(representation_shape, tokens_shape)
+        leave_out(self.position_embedding, self.norm, self.blocks, self.head)
 
     def settle(self, objective, corruption):
         others = sorted(set(objective.heads()) - set(self.parts))
