@@ -65,6 +65,8 @@ def _row(view, objective):
     noise = "none" if view.noise is None else f"`{view.noise!r}`"
     hidden = view.mask if view.change is None else view.change
     mask = "none" if hidden is None else f"`{hidden!r}`"
+    if view.change is not None and view.mask is not None:
+        mask += f", then `{view.mask!r}`"
     if view.decoded_ratio < 1:
         by = "" if view.decoded is None else f", by `{view.decoded!r}`"
         mask += f"; {view.decoded_ratio:.0%} of the masked patches are decoded{by}"

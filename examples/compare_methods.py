@@ -31,7 +31,7 @@ import keras
 import numpy as np
 
 import keras_umd
-from keras_umd import Corruption, data, evaluation, methods, plots, recipes
+from keras_umd import Corruption, data, decoders, evaluation, methods, plots, recipes
 from keras_umd.corruption import View, changes, masks, noise
 from keras_umd.objectives import Classification, Objective, Reconstruction, targets
 
@@ -117,6 +117,11 @@ def settings(args, image_shape, num_classes):
     found["context_encoder"]["objective"] = Objective([Reconstruction("clean", targets.Bordered(width=1))])
     halves = [Reconstruction(name, targets.HOG(cell=cell), weight=0.5) for name in ("first", "second")]
     found["dmjd"]["objective"] = Objective(halves)
+    found["cae"]["corruption"] = Corruption(views=[View("clean", mask=masks.Block(0.5, min_patches=2))])
+    found["cae"]["decoder"] = decoders.Regressor(args.decoder_layers)
+    crops = View("clean", mask=masks.Random(0.9), change=changes.CropInCrop())
+    found["cropmae"]["corruption"] = Corruption(views=[crops])
+    found["localmim"] |= scales(args.num_layers, cell)
     plain = {
         "MAE, 50%": masks.Random(0.5),
         "MAE, 90%": masks.Random(0.9),
@@ -144,6 +149,19 @@ def settings(args, image_shape, num_classes):
     found["MAE and labels"] = masked(masks.Random(0.75), targets.X0(), terms=of_labels, gives_class=True)
     found["MAE and labels"]["num_classes"] = num_classes
     return found
+
+
+def scales(num_layers, cell):
+    """LocalMIM's decoder and objective for two scales: cells of a patch or less from a block in the middle, and of
+    2 x 2 patches from the last."""
+    aims = {
+        "fine": targets.Cells(targets.HOG(cell=cell), "fine"),
+        "coarse": targets.Cells(targets.HOG(cell=2 * cell), "coarse", 2),
+    }
+    return {
+        "decoder": decoders.LocalScale({"fine": max(1, num_layers // 2), "coarse": -1}, {"coarse": 2}),
+        "objective": Objective([Reconstruction("clean", aim) for aim in aims.values()]),
+    }
 
 
 def masked(mask, *aims, where="masked", terms=(), **options):

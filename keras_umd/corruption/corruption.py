@@ -260,7 +260,7 @@ class Corruption(Configurable):
             indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
             the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
             it; `hidden` where the mask hides some of the visible ones in the encoder; what `noise.Graded` says of its
-            levels; `unplaced` where the encoder isn't told all places.
+            levels; `unplaced` where the encoder isn't told all places; `other` where a `change` gives another image.
         """
         grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])

@@ -117,6 +117,7 @@ class CrossStack(BaseLayer):
         Float tensor of the shape of `tokens`.
     """
 
+    block_class = CrossBlock
     scan_blocks = False  # each block may look at other tokens
     in_context_from = 0
 
@@ -134,7 +135,7 @@ class CrossStack(BaseLayer):
         self.remat = remat
         self.block = as_block(block)
         self.blocks = [
-            CrossBlock(num_heads, mlp_ratio, conditioning, self.block, dtype=self.dtype_policy, name=f"block_{i}")
+            self.block_class(num_heads, mlp_ratio, conditioning, self.block, dtype=self.dtype_policy, name=f"block_{i}")
             for i in range(self.num_layers)
         ]
 
@@ -161,23 +162,27 @@ class CrossStack(BaseLayer):
         contexts = list(contexts) * (self.num_layers if len(contexts) == 1 else 1)
         number = len(contexts)
         require(number == self.num_layers, "`contexts` must be one, or one for each block.", f"{number} of them")
-        conditions = [condition] * self.num_layers
-        if isinstance(condition, Modulations):
-            conditions = [Modulations((modulation,)) for modulation in condition.of_layers]
-        for block, context, given in zip(self.blocks, contexts, conditions, strict=True):
+        for block, context, given in zip(self.blocks, contexts, self._conditions(condition), strict=True):
             tokens = self._run_block(block, tokens, context, given)
         return tokens
 
-    def _run_block(self, block, tokens, context, condition):
+    def _conditions(self, condition):
+        """The condition of each block."""
+        if isinstance(condition, Modulations):
+            return [Modulations((modulation,)) for modulation in condition.of_layers]
+        return [condition] * self.num_layers
+
+    def _run_block(self, block, tokens, context, condition, **options):
+        """One block; `options` are no tensors."""
         if not self.remat:
-            return block(tokens, context, condition=condition)
+            return block(tokens, context, condition=condition, **options)
         # Tensors as positional arguments only: with keywords, remat breaks on some backends.
         if condition is None:
-            return keras.remat(lambda tokens, context: block(tokens, context))(tokens, context)
+            return keras.remat(lambda tokens, context: block(tokens, context, **options))(tokens, context)
         values = keras.tree.flatten(condition)
 
         def rerun(tokens, context, *values):
             given = keras.tree.pack_sequence_as(condition, list(values))
-            return block(tokens, context, condition=given)
+            return block(tokens, context, condition=given, **options)
 
         return keras.remat(rerun)(tokens, context, *values)

@@ -1,11 +1,13 @@
 """Masked autoencoders with other decoders. Sizes and rates are the library's own; see each."""
 
-from keras_umd.corruption import masks
+from keras_umd.corruption import changes, masks
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.view import View
 from keras_umd.methods.method import method
 from keras_umd.models import decoders
-from keras_umd.objectives import Objective, Reconstruction, targets
+from keras_umd.objectives import Alignment, Objective, Reconstruction, targets
+
+CELLS = (4, 8, 16, 32)  # pixels along each side, of LocalMIM
 
 
 @method("Wang et al., VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking, 2023")
@@ -102,4 +104,65 @@ def simmim(**corruption):
         "objective": Objective([Reconstruction("clean", targets.X0(), "unseen")]),
         "conditioning": "token",
         "decoder": decoders.Linear(),
+    }
+
+
+@method("Chen et al., Context Autoencoder for Self-Supervised Representation Learning (CAE), 2022")
+def cae(**corruption):
+    """Rectangles are masked; a regressor predicts the encoder's tokens of them, and a decoder pixels of these alone.
+
+    The paper predicts tokens of DALL-E's tokenizer, and its encoder sees 98 of 196 patches, as here.
+
+    Example:
+
+    >>> model = UMD.from_preset("cae_tiny_patch4_32", num_layers=1, decoder_layers=1)
+    """
+    view = View("clean", mask=masks.Block(0.5))
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.Pixels()), Alignment("clean", weight=2.0)]),
+        "conditioning": "token",
+        "decoder": decoders.Regressor(),
+    }
+
+
+@method("Eymael et al., Efficient Image Pre-Training with Siamese Cropped Masked Autoencoders (CropMAE), 2024")
+def cropmae(**corruption):
+    """A crop of a crop, of which 2 of 196 patches are seen, is filled in by looking at the crop around it.
+
+    The paper's decoder has 4 blocks of width 256: `decoder_hidden_dim=256`. Both crops share the encoder, which sees
+    all patches of one. An image of 64 patches has none left; give it `masks.Random(0.95)`.
+
+    Example:
+
+    >>> model = UMD.from_preset("cropmae_tiny_patch4_64", num_layers=1, decoder_layers=1)
+    """
+    view = View("clean", mask=masks.Random(0.985), change=changes.CropInCrop())
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", targets.Pixels())]),
+        "conditioning": "token",
+        "decoder": decoders.CrossSelf(),
+    }
+
+
+@method("Wang et al., Masked Image Modeling with Local Multi-Scale Reconstruction (LocalMIM), 2023")
+def localmim(**corruption):
+    """Histograms of gradients at four scales, fine ones from low blocks of the encoder and coarse ones from high ones.
+
+    Cells are of 4, 8, 16 and 32 pixels, for patches of 16. The paper's decoders are 256 wide: `decoder_hidden_dim=256`.
+
+    Example:
+
+    >>> model = UMD.from_preset("localmim_tiny_patch16_64", num_layers=4)
+    """
+    view = View("clean", mask=masks.Random(0.75))
+    cells = {f"hog_{cell}": targets.Cells(targets.HOG(cell=cell), f"hog_{cell}", max(1, cell // 16)) for cell in CELLS}
+    blocks = dict(zip(cells, (2, 4, -3, -1), strict=True))
+    return {
+        "corruption": Corruption(views=[view], **corruption),
+        "objective": Objective([Reconstruction("clean", target) for target in cells.values()]),
+        "conditioning": "token",
+        "decoder": decoders.LocalScale(blocks, {"hog_32": 2}),
+        "decoder_layers": 1,
     }

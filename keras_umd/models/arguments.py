@@ -101,6 +101,16 @@ def num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads):
     return num_heads if decoder_hidden_dim is None else width // head_dim
 
 
+def check_other(decoder, corruption):
+    """Raise a ValueError where views give another image, at which the decoder doesn't look."""
+    giving = [view.name for view in corruption.views if view.change is not None and view.change.gives_other]
+    require(
+        getattr(decoder, "takes_other", False) or not giving,
+        "Views whose `change` gives another image need decoder=decoders.CrossSelf().",
+        f"{type(decoder).__name__}, and the views {giving}",
+    )
+
+
 def check_one_stack(decoder_layers, corruption):
     """Raise a ValueError where patches are masked and no block of a decoder could fill them in."""
     require(

@@ -64,7 +64,7 @@ def impute(model, images, missing=None, weights="average", seed=None):
     scores = to_numpy(keras.random.uniform(hidden.shape, dtype="float32", seed=seed_generator(seed))) + hidden
     counts = _visible_counts(hidden)
     filled = np.zeros(images.shape, "float32")
-    for count in np.unique(counts):
+    for count in np.unique(counts[counts < model.num_patches]):  # of the others nothing is missing
         rows = np.flatnonzero(counts == count)
         filled[rows] = _predicted(model, target, x0[rows], scores[rows], int(count), weights)[0]
     check_finite(filled, "predictions")

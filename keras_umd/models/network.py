@@ -3,6 +3,7 @@
 import functools
 import math
 
+from keras_umd.models.arguments import check_other
 from keras_umd.models.condition import told_of_levels
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder, pooled
@@ -50,6 +51,7 @@ def build_decoder(model, num_layers, num_heads, hidden_dim, **how):
         name="decoder",
     )
     decoder.build((None, model.hidden_dim), (None, None, model.hidden_dim))
+    check_other(decoder, model.corruption)
     decoder.settle(model.objective, model.corruption)
     return decoder
 
@@ -59,7 +61,7 @@ def predict_view(model, view, read=None):
 
     Args:
         view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-            `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, as of `Corruption.corrupt`.
+            `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, `other`, as of `Corruption.corrupt`.
         read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
 
     Returns:
@@ -81,8 +83,10 @@ def predict_view(model, view, read=None):
     outputs = {"representation": pooled(representation), "tokens": tokens}
     if read == {}:
         return outputs
-    features = {"features": taps[0]} if taps else {}
+    beside = {"features": taps[0]} if taps else {}
+    if "other" in view:
+        beside["other"] = model.encoder(view["other"], condition=condition, for_decoder=True)
     predictions = model.decoder(
-        representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **features
+        representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **beside
     )
     return {**predictions, **outputs}

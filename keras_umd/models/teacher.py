@@ -1,5 +1,6 @@
 """A teacher: the moving average of the model, which looks at images before a step begins."""
 
+import contextlib
 import math
 
 import keras
@@ -15,10 +16,10 @@ from keras_umd.utils.configurable import Configurable
 class Teacher(Configurable):
     """The moving average of a model's own weights (mean teacher; Tarvainen and Valpola, 2017).
 
-    It looks at the clean images, all of their patches, before each training step: masks read from it where the class
-    token looks and what is hard to predict. No gradient passes. Until the first update it is the model itself; then
-    it is `decay` of what it was and the rest the new weights. It lives in the model's file and is updated with every
-    update of the weights; averages for generation are others.
+    It looks at the clean images before each training step: masks read from it where the class token looks and what is
+    hard to predict, of all patches, and `objectives.Alignment` what it makes of masked ones. No gradient passes. Until
+    the first update it is the model itself; then it is `decay` of what it was and the rest the new weights. It lives in
+    the model's file and is updated with every update of the weights; averages for generation are others.
 
     Example:
 
@@ -93,10 +94,8 @@ def look(model, images, names):
     own = [name for name in names if name not in hints]
     if not own:
         return hints
-    (average,) = model.teacher_averages
-    # Values first: the scope beneath would look past one that is around it.
-    num_updates, values = average.num_updates.value, _values(average, model.network_weights)
-    with keras.StatelessScope(state_mapping=list(zip(model.network_weights, values, strict=True))):
+    num_updates = model.teacher_averages[0].num_updates.value
+    with _averaged(model):
         readings = {
             ATTENTION: lambda: _class_attention(model, images),
             DIFFICULTY: lambda: _difficulty(model, images),
@@ -104,6 +103,29 @@ def look(model, images, names):
         }
         seen = {name: readings[name]() for name in own}
     return {**hints, **{name: ops.stop_gradient(ops.cast(hint, "float32")) for name, hint in seen.items()}}
+
+
+def tokens_of(model, images, patches):
+    """What the encoder makes of some patches of clean images, of which it sees no others: `(n, k, hidden_dim)`.
+
+    It has the weights of the teacher, or those of the moment in a model without one. No gradient passes.
+
+    Args:
+        model: `UMD`.
+        images: Float tensor `(n, *image_shape)`, clean.
+        patches: Int tensor `(n, k)`.
+    """
+    with _averaged(model) if model.teacher_averages else contextlib.nullcontext():
+        condition = model.condition(ops.zeros((1,), "int32"))
+        return ops.stop_gradient(model.encoder(images, condition=condition, visible=patches)[1])
+
+
+def _averaged(model):
+    """A context in which the network has the weights of its teacher."""
+    (average,) = model.teacher_averages
+    # Values first: the scope would look past one that is around it.
+    values = _values(average, model.network_weights)
+    return keras.StatelessScope(state_mapping=list(zip(model.network_weights, values, strict=True)))
 
 
 def _values(average, variables):

@@ -110,7 +110,7 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
     draws = draw(model, images, seed, label_dropout) if draws is None else draws
     look = functools.partial(teacher.look, model)
     views = model.corruption.corrupt(images, draws, model.patch_size, labels, hints, look)
-    targets = model.objective.targets(views, model.patch_size)
+    targets = model.objective.targets(views, model.patch_size, functools.partial(teacher.tokens_of, model))
     # Keras weighs the logged loss by the size of the first leaf of x, keys sorted: it must be that of the whole batch.
     return {"batch": draws["timesteps"], "views": {name: network_inputs(view) for name, view in views.items()}}, targets
 

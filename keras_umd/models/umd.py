@@ -101,7 +101,7 @@ class UMD(keras.Model):
         block: `keras_umd.layers.Block`, what the blocks and the network around them are made of, `Block.modern()` for
             example. Defaults to the paper's.
         decoder: `keras_umd.decoders.DecoderKind`, as `Cross()`, or `None` for self-attention over all patches.
-        teacher: `keras_umd.Teacher`, the model's moving average that masks look by, or `None`.
+        teacher: `keras_umd.Teacher`, the model's moving average that masks and targets look by, or `None`.
         seed: Integer, `keras.random.SeedGenerator` or `None`. Seeds noise, timesteps and masks of the training. Weights
             follow `keras.utils.set_random_seed`.
 

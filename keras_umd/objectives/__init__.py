@@ -1,6 +1,7 @@
 """Targets of prediction, and the terms of the loss that compare with them."""
 
 from keras_umd.objectives import targets
+from keras_umd.objectives.alignment import Alignment
 from keras_umd.objectives.classification import Classification
 from keras_umd.objectives.difficulty import Difficulty
 from keras_umd.objectives.objective import Objective
@@ -11,6 +12,7 @@ from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.term import Term
 
 __all__ = [
+    "Alignment",
     "Classification",
     "Difficulty",
     "Objective",

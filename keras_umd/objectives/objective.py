@@ -129,7 +129,7 @@ class Objective(keras.layers.Layer):
         Args:
             views: Dictionary of views, as `Corruption.corrupt` makes them.
             patch_size: Tuple of integers.
-            teacher: A teacher that gives features of images, or `None`.
+            teacher: As of `Term.targets`.
         """
         return {
             term.loss_name: term.targets(views[term.view], patch_size, teacher)

@@ -64,7 +64,8 @@ class Term(keras.layers.Layer):
         Args:
             view: Dictionary of tensors, as `Corruption.corrupt` makes it.
             patch_size: Tuple of integers.
-            teacher: A teacher that gives features of images, or `None`.
+            teacher: callable, `(images, patches) -> tokens`, what the encoder makes of these patches of clean images,
+                float `(n, k, hidden_dim)` for int `(n, k)`; or `None`.
         """
         return
 

@@ -112,14 +112,15 @@ def _products(network, view):
     # To a decoder of another width, tokens and condition token are projected.
     projected = network.num_projected(view) + network.decoder.projects_context
     before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
+    before_decoder *= max(1, len(network.parts))
     tapped = network.num_decoder_cls_tokens + view.visible
     before_decoder += 2 * width * network.decoder.num_layers * network.decoder.taps * tapped
-    before_decoder += _modulation(network, network.norm_vectors, width)
+    before_decoder += _modulation(network, network.norm_vectors, width) * (1 + (view.other > 0))
     before_decoder += 2 * 2 * width * network.code
-    head = 2 * decoder_width * view.predicted + _modulation(network, 2, decoder_width)
+    head = 2 * decoder_width * view.predicted + _modulation(network, network.head_vectors, decoder_width)
     return {
         "condition embedding": Products(of_inputs=n * first, of_weights=n * second + labels * of_labels),
-        "patch embedding": _patch_embedding(network, n * view.visible),
+        "patch embedding": _patch_embedding(network, n * (view.visible + view.other)),
         "decoder's embedding": Products(of_weights=n * before_decoder),
         **_blocks(network, view),
         **({"decoder blocks": Products(of_weights=n * network.convolutions)} if network.convolutions else {}),
@@ -128,17 +129,20 @@ def _products(network, view):
 
 
 def _looked(network, view):
-    """FLOPs of a teacher that looks at all patches: of their attention, of their difficulty.
+    """FLOPs of a teacher that looks at all patches, of their attention, of their difficulty; or at masked ones.
 
     The condition, which all images share, counts for each of them: less than a hundredth of the rest.
     """
     whole = dataclasses.replace(view, visible=network.num_patches, decoded=0, predicted=network.num_patches)
-    whole = dataclasses.replace(whole, read=network.num_patches, is_noisy=False)
+    whole = dataclasses.replace(whole, read=network.num_patches, is_noisy=False, other=0)
     products, flops = {name: part.forward for name, part in _products(network, whole).items()}, 0
+    parts = ("condition embedding", "patch embedding", "encoder blocks", "encoder attention")
+    if view.encoded_again:
+        masked = _products(network, dataclasses.replace(whole, visible=view.encoded_again))
+        flops += sum(masked[part].forward for part in parts)
     if DIFFICULTY in view.hints:
         flops += sum(products.values())
     if ATTENTION in view.hints:
-        parts = ("condition embedding", "patch embedding", "encoder blocks", "encoder attention")
         # Of the last block, only queries of the class tokens, keys and what they make.
         stack, (tokens, queries) = network.encoder, network.block_shapes(whole)["encoder"][-1]
         mlp = 2 * stack.width * stack.mlp_width * (stack.mlp_inputs + 1) * queries
@@ -180,7 +184,7 @@ def _blocks(network, view):
         for tokens, queries in network.block_shapes(view)[name]:
             mlp = 2 * stack.width * stack.mlp_width * (stack.mlp_inputs + 1) * queries
             projections = 2 * stack.width * (2 * tokens * stack.key_width + 2 * queries * stack.width)
-            weights += projections + mlp + _modulation(network, 6, stack.width)
+            weights += projections + mlp + _modulation(network, 6 * stack.is_modulated, stack.width)
             attention += 2 * 2 * tokens * queries * stack.width
         products[f"{name} blocks"] = Products(of_weights=view.num_images * weights)
         products[f"{name} attention"] = Products(of_activations=view.num_images * attention)

@@ -20,6 +20,8 @@ class View:
         read: Integer, patches that the decoder's last block returns.
         is_noisy: Bool. Noisy images have a timestep, noise, and a label where the model has classes.
         hints: Tuple of names, what the mask reads of a teacher.
+        other: Integer, patches of another image that the encoder sees.
+        encoded_again: Integer, masked patches that the encoder sees for a target.
     """
 
     name: str
@@ -30,6 +32,8 @@ class View:
     read: int
     is_noisy: bool
     hints: tuple = ()
+    other: int = 0
+    encoded_again: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Stack:
         context_width: Integer, the width of the tokens that blocks of cross-attention look at; `None` for
             self-attention.
         taps: Integer, the encoder's outputs of which each block mixes its context.
+        is_modulated: Bool. Whether the condition may modulate the blocks.
     """
 
     width: int
@@ -65,6 +70,7 @@ class Stack:
     is_trained: bool
     context_width: int | None = None
     taps: int = 0
+    is_modulated: bool = True
 
     @property
     def key_width(self):
@@ -103,6 +109,9 @@ class Network:
         self_conditioning: Bool.
         projects_visible: Bool. Whether the decoder maps visible patches to its width.
         encoder, decoder: `Stack`s.
+        stacks: Dictionary of all stacks by name; those of a decoder of several begin with "decoder", too.
+        parts: Dictionary of the decoders of single predictions, by the names of their stacks.
+        head_vectors: Integer, those that the condition gives to the head for pixels.
         has_labels: Bool.
         timestep_inputs, timestep_hidden: Integers, widths of the two layers that embed a timestep.
         label_hidden: Integer, the width of the layer behind the table of labels, or 0 for a table alone.
@@ -129,7 +138,12 @@ class Network:
         self.self_conditioning = model.block.self_conditioning
         self.encoder = _stack(model.encoder, model.hidden_dim)
         self.decoder = _stack(model.decoder, model.decoder.hidden_dim or model.hidden_dim)
-        self.stacks = {"encoder": self.encoder, "decoder": self.decoder}
+        if getattr(model.decoder, "takes_other", False):  # its own attention is to its own tokens
+            self.decoder = dataclasses.replace(self.decoder, context_width=None)
+        self.parts = {f"decoder {name}": part for name, part in getattr(model.decoder, "parts", {}).items()}
+        self.stacks = {"encoder": self.encoder, "decoder": self.decoder, **self._beside(model.decoder)}
+        self.gives_latents = getattr(model.decoder, "gives_latents", False)
+        self.head_vectors = 2 if model.decoder.head.conditioning == "adaln_zero" else 0
         self.projects_visible = model.decoder.embedding is not None
         self.has_labels = model.num_classes is not None
         own, width = model.block.timesteps, model.hidden_dim
@@ -139,6 +153,16 @@ class Network:
         self.adaln = int(model.conditioning == "adaln_zero")
         self.condition_tokens = int(model.conditioning == "token")
         self.condition_is_trained = None if embedding is None else bool(embedding.trainable_variables)
+
+    def _beside(self, decoder):
+        """The decoder's stacks beside the one that is called so, by name."""
+        found = {name: _stack(part, self.decoder.width) for name, part in self.parts.items()}
+        if hasattr(decoder, "regressor"):
+            found["decoder regressor"] = _stack(decoder, self.decoder.width, decoder.regressor)
+        if getattr(decoder, "takes_other", False):
+            looking = {"context_width": self.encoder.width, "mlp_width": 0, "is_modulated": False}
+            found["decoder cross"] = dataclasses.replace(self.decoder, **looking)
+        return found
 
     def block_shapes(self, view):
         """Sizes of every block, by stack: lists of pairs of the tokens attended to and of the tokens returned.
@@ -152,7 +176,26 @@ class Network:
             decoder = self.decoder.shapes(placed + view.decoded, view.read, self.condition_tokens)
         else:
             decoder = [(placed + self.condition_tokens, view.read)] * self.decoder.num_layers
-        return {"encoder": self.encoder.shapes(seen, seen, self.condition_tokens), "decoder": decoder}
+        encoder = self.encoder.shapes(seen, seen, self.condition_tokens)
+        if view.other:
+            whole = self.num_cls_tokens + view.other
+            encoder = [*encoder, *self.encoder.shapes(whole, whole, self.condition_tokens)]
+        return {"encoder": encoder, "decoder": decoder, **self._shapes_beside(view, placed)}
+
+    def _shapes_beside(self, view, placed):
+        """Those of the decoder's other stacks, and of its own where it gets other tokens than the placed ones."""
+        found, alone, first = {}, self.condition_tokens, max(1, self.num_decoder_cls_tokens)
+        for name, part in self.parts.items():
+            read = view.read if part.unit == 1 else view.visible + view.decoded
+            found[name] = self.stacks[name].shapes(placed + view.decoded, read, alone)
+        if "decoder cross" in self.stacks:
+            context = first + (view.other or view.visible)
+            found["decoder cross"] = [(context, placed + view.decoded)] * self.decoder.num_layers
+        if "decoder regressor" in self.stacks:
+            stack, tokens = self.stacks["decoder regressor"], first + view.visible + view.decoded + alone
+            found["decoder regressor"] = [(tokens, view.decoded)] * stack.num_layers
+            found["decoder"] = self.decoder.shapes(view.decoded, view.decoded, alone)
+        return found
 
     def num_projected(self, view):
         """The tokens of an image that are mapped to the decoder's width."""
@@ -162,28 +205,36 @@ class Network:
             return self.condition_tokens
         if self.convolutions:
             return view.visible
+        if "decoder regressor" in self.stacks:
+            inputs = max(1, self.num_decoder_cls_tokens) + view.visible + self.condition_tokens
+            return inputs + view.decoded * self.gives_latents
         if self.decoder.context_width is None:
             return self.num_decoder_cls_tokens + view.visible + self.condition_tokens
         return view.visible * (self.projects_visible and view.read != view.decoded)
 
 
-def _stack(layer, width):
+def _stack(layer, width, blocks=None):
+    blocks = layer.blocks if blocks is None else blocks
     return Stack(
         width=width,
-        num_layers=len(layer.blocks),
+        num_layers=len(blocks),
         num_heads=layer.num_heads,
-        mlp_width=layer.block.mlp_width(width, layer.blocks.mlp_ratio),
+        mlp_width=layer.block.mlp_width(width, blocks.mlp_ratio),
         mlp_inputs=2 if layer.block.mlp == "swiglu" else 1,
         registers=layer.block.registers,
         in_context=layer.block.in_context,
-        in_context_from=layer.blocks.in_context_from,
-        projects_context=getattr(layer.blocks, "context_projection", None) is not None,
+        in_context_from=blocks.in_context_from,
+        projects_context=getattr(blocks, "context_projection", None) is not None,
         block=layer.block,
-        context_width=getattr(layer.blocks, "context_width", None),
+        context_width=getattr(blocks, "context_width", None),
         taps=len(getattr(layer, "taps", ())),
         remat=layer.remat,
         is_trained=bool(layer.trainable_variables),
     )
+
+
+def _encodes_masked(term, view):
+    return term.view == view.name and getattr(term, "encodes_masked", False)
 
 
 def views_of(model, batch_size):
@@ -209,6 +260,8 @@ def views_of(model, batch_size):
                 read=read["masked"] if set(places) == {"masked"} else visible + decoded,
                 is_noisy=view.noise is not None,
                 hints=() if view.mask is None else tuple(view.mask.reads),
+                other=model.num_patches if view.change is not None and view.change.gives_other else 0,
+                encoded_again=decoded * any(_encodes_masked(term, view) for term in model.objective.terms),
             )
         )
     return [row for row in rows if row.num_images]

@@ -150,3 +150,41 @@ def test_views_of_before_are_described_as_before():
 def test_what_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_crop_lies_in_a_crop_and_both_are_bilinear():
+    x, change = images(3, 6, 8, 2), changes.CropInCrop((0.2, 0.7))
+    draws = RNG.uniform(size=(3, 8)).astype("float32")
+    outer, inner = ([tuple(map(array, side)) for side in box] for box in change.boxes(ops.convert_to_tensor(draws)))
+    for (start, length), (start_within, length_within) in zip(outer, inner, strict=True):
+        assert (start >= 0).all() and (start + length <= 1 + 1e-6).all() and (length_within < length).all()
+        assert (start_within >= start).all() and (start_within + length_within <= start + length + 1e-6).all()
+    areas = [box[0][1] * box[1][1] for box in (outer, inner)]
+    np.testing.assert_allclose(areas[0], 0.2 + 0.5 * draws[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(areas[1], areas[0] * (0.2 + 0.5 * draws[:, 4]), rtol=1e-5)
+    ratio = outer[1][1] / outer[0][1]
+    assert (ratio > 0.75 - 1e-5).all() and (ratio < 4 / 3 + 1e-5).all()
+
+    found = changed(change, x, (2, 2), draws)
+    np.testing.assert_array_equal(found["x0"], found["images"])
+    for name, box in (("other", outer), ("images", inner)):
+        for row in range(3):
+            weights = []
+            for (start, length), size in zip(box, x.shape[1:3], strict=True):
+                at = start[row] * size + (np.arange(size) + 0.5) * length[row] - 0.5
+                at = np.clip(at, 0, size - 1)[:, None]
+                weights.append(np.maximum(1 - np.abs(np.arange(size) - at), 0))
+            expected = np.einsum("ph,qw,hwc->pqc", *weights, x[row])
+            np.testing.assert_allclose(found[name][row], expected, atol=1e-4)
+
+
+@pytest.mark.host
+def test_crops_of_everything_are_the_image_bit_for_bit():
+    x = images(2, 6, 8, 3)
+    found = changed(changes.CropInCrop(area=(1, 1)), x, (2, 2))
+    for name in ("images", "x0", "other"):
+        np.testing.assert_array_equal(found[name], x)
+    with pytest.raises(ValueError, match="for images with two space axes"):
+        changed(changes.CropInCrop(), images(2, 8, 1), (2,))
+    with pytest.raises(ValueError, match=r"`area` must be a pair .* in \(0, 1\]"):
+        changes.CropInCrop(area=(0.5, 1.5))

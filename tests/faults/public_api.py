@@ -35,7 +35,7 @@ CALLED_BY_THE_LIBRARY = {
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
     "hidden changed graded without_places groups timesteps by_patch",  # of masks, views and noise
-    "missing num_draws num_visible num_decoded split check_grid scales corrupt box is_flipped blocks",
+    "missing num_draws num_visible num_decoded split check_grid scales corrupt box boxes is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
     "make settle hints prepare log_probabilities products patch_errors of_patches",  # of decoders and of terms
@@ -366,6 +366,9 @@ CALLS = {
     "Position": lambda: {"view": "clean", "grid": (2, 2), "hidden_dim": 8},
     "Spectrum": lambda: {"view": "clean"},
     "Classification": lambda: {"view": "clean", "num_classes": 3, "hidden_dim": 8},
+    "Alignment": lambda: {"view": "clean"},
+    "Cells": lambda: {"target": objectives.targets.X0(), "name": "cells"},
+    "LocalScale": lambda: {"taps": {"hog": -1}},
     "Channels": lambda: {"hidden": (0,)},
     "HideChannels": lambda: {"hidden": (0,)},
     "BandRatios": lambda: {"pairs": ((0, 1),), "channels": 2},
@@ -795,6 +798,7 @@ ACCEPTED = {
     "timesteps": "0",
     "hint": TEXT,
     "hints": "None, {}",
+    "LocalScale.units": "{}",
     "verbose": "True, 0",  # 0 is Keras' False
     # Optional, with another default
     "UMD.compile.jit_compile": "True",

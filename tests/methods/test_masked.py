@@ -31,6 +31,12 @@ MASKED = {
         {"image_shape": (16, 16, 3), "patch_size": 4},
         "HardPatches(ratio=0.75, share=(0.0, 0.5), steps=5000)",
     ),
+    "cae": (
+        {"image_shape": (16, 16, 3), "patch_size": 2},
+        "Block(ratio=0.5, min_patches=16, aspect=(0.3, 3.3333333333333335), attempts=40)",
+    ),
+    "cropmae": ({"image_shape": (24, 24, 3), "patch_size": 2}, "Random(ratio=0.985)"),
+    "localmim": ({"image_shape": (32, 32, 3), "patch_size": 16, "num_layers": 4}, "Random(ratio=0.75)"),
     "crossmae": ({"image_shape": (16, 16, 3), "patch_size": 4}, "Random(ratio=0.75)"),
     "colormae": (
         {"image_shape": (16, 16, 3), "patch_size": 4},
@@ -50,7 +56,7 @@ def test_a_method_is_its_settings_and_trains(name):
     (view,) = function()["corruption"].views
     assert repr(view.mask) == mask and view.noise is None
     keras.utils.set_random_seed(0)
-    model = UMD.from_preset(function.preset, **SMALL, **sizes)
+    model = UMD.from_preset(function.preset, **{**SMALL, **sizes})
     model.compile("sgd", run_eagerly=True)
     images = np.random.default_rng(0).integers(0, 256, (2, *sizes["image_shape"])).astype("uint8")
     losses = model.fit(images, batch_size=2, verbose=0).history

@@ -8,10 +8,10 @@ import pytest
 
 import keras_umd
 from keras_umd import Corruption, Objective, Teacher, View, decoders
-from keras_umd.corruption import masks
+from keras_umd.corruption import changes, masks
 from keras_umd.layers import Block, Timesteps
-from keras_umd.objectives import Difficulty, Reconstruction, SamplingPolicy
-from keras_umd.objectives.targets import X0
+from keras_umd.objectives import Alignment, Difficulty, Reconstruction, SamplingPolicy
+from keras_umd.objectives.targets import X0, Cells, Pixels
 from keras_umd.planning.flops import step_flops
 from keras_umd.planning.network import views_of
 from tests.conftest import array
@@ -99,6 +99,35 @@ CASES = {
         "decoder": decoders.Linear(),
         "corruption": Corruption(views=[View("clean", mask=masks.InPlace(masks.Random(0.5)))]),
         "objective": lambda: Objective([Reconstruction("clean", X0(), "unseen")]),
+    },
+    "a regressor, aligned, narrower": {
+        "decoder": decoders.Regressor(2),
+        "corruption": Corruption.mae(decoded_ratio=0.5),
+        "objective": lambda: Objective([Reconstruction("clean", X0()), Alignment("clean")]),
+        "conditioning": None,
+        "decoder_hidden_dim": 8,
+    },
+    "a regressor, remat": {"decoder": decoders.Regressor(1), "corruption": Corruption.mae(), "remat": True},
+    "another crop, remat": {
+        "decoder": decoders.CrossSelf(),
+        "corruption": Corruption(views=[View("clean", mask=masks.Random(0.75), change=changes.CropInCrop())]),
+        "decoder_hidden_dim": 8,
+        "remat": True,
+    },
+    "another crop, token": {
+        "decoder": decoders.CrossSelf(),
+        "corruption": Corruption(views=[View("clean", mask=masks.Random(0.75), change=changes.CropInCrop())]),
+        "conditioning": "token",
+        "decoder_layers": 2,
+    },
+    "local scales, narrower": {
+        "decoder": decoders.LocalScale({"fine": 1, "coarse": -1}, {"coarse": 2}),
+        "corruption": Corruption.mae(),
+        "objective": lambda: Objective(
+            [Reconstruction("clean", Cells(Pixels(), "fine")), Reconstruction("clean", Cells(Pixels(), "coarse", 2))]
+        ),
+        "num_layers": 2,
+        "decoder_hidden_dim": 8,
     },
     "a teacher, attention": {
         "teacher": Teacher(),

@@ -21,6 +21,8 @@ class Change(Configurable):
 
     # What it gives beside the images, of which errors count: "changed", "removed", or None for all of them.
     marks: str | None = None
+    # Whether it gives another image, `other`, too, for a decoder that looks there.
+    gives_other = False
 
     def num_draws(self, grid):
         """The uniform numbers that it wants for an image with this grid of patches."""
@@ -39,6 +41,7 @@ class Change(Configurable):
         Returns:
             Dictionary of tensors: `images`, what the network sees; `x0`, what is to be predicted, if it is another than
             the images; where single patches are changed, `changed` `(n, num_patches)`, bool; where frequencies are
-            removed, `removed` `(n, *space)`, float32, 1 for those.
+            removed, `removed` `(n, *space)`, float32, 1 for those; where it `gives_other`, `other`, images that the
+            encoder sees whole beside them.
         """
         raise NotImplementedError

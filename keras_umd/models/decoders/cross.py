@@ -140,9 +140,9 @@ class CrossDecoder(Decoder):
     def _contexts(self, representation, tokens, features):
         """What the blocks look at: a list of one for all of them, or of one for each."""
         if not self.taps:
-            return [_in_a_row(representation, tokens)]
+            return [in_a_row(representation, tokens)]
         require(len(features) == len(self.taps), "The decoder needs `features` of all its taps.", f"{len(features)}")
-        rows = ops.stack([_in_a_row(*pair) for pair in features], axis=-2)  # (batch, n, taps, hidden_dim)
+        rows = ops.stack([in_a_row(*pair) for pair in features], axis=-2)  # (batch, n, taps, hidden_dim)
         weights = ops.cast(ops.convert_to_tensor(self.tap_weights), rows.dtype)
         sums = ops.unstack(ops.einsum("bntd,jt->jbnd", rows, weights), axis=0)
         return [norm(mixed) for norm, mixed in zip(self.tap_norms, sums, strict=True)]
@@ -151,7 +151,7 @@ class CrossDecoder(Decoder):
         return {**super().get_config(), "taps": self.taps, "visible": self.visible}
 
 
-def _in_a_row(representation, tokens):
+def in_a_row(representation, tokens):
     """The representation, or the class tokens whose mean it is, in front of the patches' tokens."""
     cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
     return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)

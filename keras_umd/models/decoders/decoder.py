@@ -73,6 +73,7 @@ class Decoder(BlockNetwork):
     taps: tuple[int, ...] = ()  # blocks of the encoder whose outputs it wants, too, as `features`
     hands_over_tokens = True  # whether the blocks get tokens from the encoder
     takes_rows = True  # whether it can run several images as one row
+    takes_other = False  # whether it looks at another image, which a view's change gives
 
     def __init__(
         self,
@@ -132,14 +133,7 @@ class Decoder(BlockNetwork):
         )
         self.blocks = self._make_blocks(num_layers, scan_blocks=scan_blocks, remat=remat)
         self.norm = make_norm(self.block, dtype=dtype, name="norm")
-        self.head = PatchHead(
-            self.patch_size,
-            channels * len(self.pixel_predictions),
-            "adaln_zero" if conditioning == "adaln_zero" else None,
-            self.block.head_bias,
-            dtype=dtype,
-            name="head",
-        )
+        self.head = self._make_head()
         self.heads = {
             name: Dense(
                 values,
@@ -149,6 +143,16 @@ class Decoder(BlockNetwork):
             )
             for name, values in heads.items()
         }
+
+    def _make_head(self):
+        return PatchHead(
+            self.patch_size,
+            self.channels * len(self.pixel_predictions),
+            "adaln_zero" if self.conditioning == "adaln_zero" else None,
+            self.block.head_bias,
+            dtype=self.dtype_policy,
+            name="head",
+        )
 
     def _make_blocks(self, num_layers, **how):
         return BlockStack(

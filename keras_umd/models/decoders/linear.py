@@ -53,6 +53,13 @@ class NoBlocks(BaseLayer):
         return Modulations(())
 
 
+def leave_out(*layers):
+    """Count layers that a decoder doesn't call as built: Keras runs a model with others anew, on batches as they come,
+    which are indices where the images are on the device."""
+    for layer in layers:
+        layer.built = True
+
+
 @keras.saving.register_keras_serializable("keras_umd")
 class LinearDecoder(Decoder):
     """The layer that `Linear` makes; arguments and call arguments as of `Decoder`."""
@@ -70,6 +77,7 @@ class LinearDecoder(Decoder):
         for layer in self.heads.values():
             layer.build((None, None, width))
         self.head.build((None, None, width), (None, width))
+        leave_out(self.position_embedding, self.norm, self.blocks)
 
     def settle(self, objective, corruption):
         dropped = [view.name for view in corruption.views if view.num_visible(self.grid) < self.num_patches]

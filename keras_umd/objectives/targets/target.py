@@ -36,7 +36,7 @@ class Target(Configurable):
         Args:
             view: Dictionary of tensors, one view as `Corruption.corrupt` makes it.
             patch_size: Tuple of integers, one for each space axis.
-            teacher: A teacher that gives features of images, or `None`.
+            teacher: As of `Term.targets`.
 
         Returns:
             Float tensor of shape `(n, num_patches, num_values)`, for all patches in row-major order.
