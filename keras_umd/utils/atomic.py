@@ -241,7 +241,8 @@ def read_manifest(folder, verify=True):
         path = os.path.join(folder, name)
         if not _is_entry(entry) or os.path.isabs(name) or ".." in re.split(r"[/\\]", name):
             raise DamagedFileError(
-                f"The manifest of {folder} must have the size and the SHA-256 of files in it. Received: {name!r}: {entry!r}"
+                f"The manifest of {folder} must have the size and the SHA-256 of files in it. "
+                f"Received: {name!r}: {entry!r}"
             )
         if not storage.exists(path):
             raise DamagedFileError(f"{path} is missing")
