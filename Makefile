@@ -53,12 +53,15 @@ interop: $(INTEROP)/ready
 	|| failed="$$failed $$backend"; done; if [ -n "$$failed" ]; then echo "failed on:$$failed"; exit 1; fi
 
 # An environment of its own on top of the tests', without the torchvision that timm asks for: it needs another PyTorch.
-# Nor with the older orbax-checkpoint that jax2onnx asks for: what the exports need is listed by name.
+# Nor with the older orbax-checkpoint that jax2onnx asks for: what the exports need is listed by name. In it is another
+# one with onnxruntime and NumPy alone, for the example that serves.
 $(INTEROP)/ready: .venv/ready-test
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(INTEROP)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(echo $(INTEROP)/lib/python*/site-packages)/tests.pth
 	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/bin/python -c constraints.txt transformers diffusers safetensors
 	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/bin/python -c constraints.txt --no-deps timm $(EXPORTS)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(INTEROP)/serving
+	UV_FIND_LINKS="$(LOCAL_WHEELS)" $(BIN)/uv pip install --quiet --python $(INTEROP)/serving/bin/python -c constraints.txt onnxruntime numpy
 	@touch $@
 
 # The sdist, the wheel from it, and the wheel in empty environments: one without a backend, and one for each.

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 
@@ -238,9 +239,19 @@ def read_manifest(folder, verify=True):
         raise DamagedFileError(f"{path} must be of format {FORMAT}. Received: format={manifest.get('format')!r}")
     for name, entry in manifest["files"].items():
         path = os.path.join(folder, name)
+        if not _is_entry(entry) or os.path.isabs(name) or ".." in re.split(r"[/\\]", name):
+            raise DamagedFileError(
+                f"The manifest of {folder} must have the size and the SHA-256 of files in it. "
+                f"Received: {name!r}: {entry!r}"
+            )
         if not storage.exists(path):
             raise DamagedFileError(f"{path} is missing")
         with storage.local_copy(path) as local:
             if problem := what_is_wrong(local, entry, verify):
                 raise DamagedFileError(problem.replace(local, path))
     return manifest
+
+
+def _is_entry(entry):
+    """Whether it is what `entry_of` gives."""
+    return isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)

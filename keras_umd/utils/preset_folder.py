@@ -34,6 +34,7 @@ from keras_umd.utils.atomic import (
 )
 from keras_umd.utils.checks import check_instances, check_one_of, check_paths, require
 from keras_umd.utils.model_card import model_card
+from keras_umd.utils.preset_sizes import check_sizes
 from keras_umd.utils.safetensors import read_safetensors, write_safetensors
 
 CONFIG, METADATA, WEIGHTS, CARD = "config.json", "metadata.json", "weights.safetensors", "README.md"
@@ -163,7 +164,12 @@ def read_preset(cls, folder, load_weights, overrides):
     folder = hub.download(folder, FILES) if hub.is_hub(folder) else folder
     with storage.local_copy(folder) as local:
         read_description(local)
-        made = _made(cls, read_json(os.path.join(local, CONFIG), REMEDY), overrides, folder)
+        config = read_json(os.path.join(local, CONFIG), REMEDY)
+        try:
+            check_sizes(config, os.path.getsize(os.path.join(local, WEIGHTS)), folder)
+            made = _made(cls, config, overrides, folder)
+        except RecursionError as error:
+            raise DamagedFileError(f"The settings of {folder} are nested too deeply. {REMEDY}") from error
         if load_weights:
             _assign(made.preset_variables(), read_safetensors(os.path.join(local, WEIGHTS), REMEDY), folder)
     return made
@@ -214,9 +220,12 @@ def check_is_safe(config, source):
     if not isinstance(config, dict):
         return
     if "class_name" in config:
-        name = config.get("registered_name")
-        is_registered = isinstance(name, str) and keras.saving.get_registered_object(name) is not None
-        if not (is_registered or _is_plain(str(config["class_name"]), str(config.get("module")))):
+        kind = str(config["class_name"])
+        # Keras looks a function up by its `config`, and what begins with "__" not at all.
+        name = config.get("config" if kind == "function" else "registered_name")
+        is_known = isinstance(name, str) and not kind.startswith("__")
+        is_registered = is_known and keras.saving.get_registered_object(name) is not None
+        if not (is_registered or _is_plain(kind, str(config.get("module")))):
             raise ValueError(
                 f"{source} names a class that isn't registered, which a preset's folder can't bring along; register it "
                 "by `keras.saving.register_keras_serializable`, and import its module before. "

@@ -1,5 +1,6 @@
 """Tensors from PyTorch's files, which are pickles: nothing that could run code is loaded."""
 
+import itertools
 import pickle
 import re
 import zipfile
@@ -7,6 +8,9 @@ import zipfile
 from keras_umd.utils.arrays import check_sizes, reading
 from keras_umd.utils.atomic import checksum
 from keras_umd.utils.optional import import_optional
+
+# The largest models have some thousand. A pickle can name a dictionary twice in the next: 30 of them hold a billion.
+MOST_ENTRIES = 2**17
 
 
 def read_pytorch(path, remedy, types=("float16", "float32", "float64", "int64")):
@@ -47,9 +51,11 @@ def read_pytorch(path, remedy, types=("float16", "float32", "float64", "int64"))
         return {name: value.detach() for name, value in tensors.items()}, sha256
 
 
-def _flat(values, prefix=""):
+def _flat(values, prefix="", visited=None):
     """The values of nested dictionaries by their names, with a dot between; nothing of what is no dictionary."""
-    flat = {}
+    flat, visited = {}, itertools.count(1) if visited is None else visited
     for name, value in values.items() if isinstance(values, dict) else ():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        if next(visited) > MOST_ENTRIES:
+            raise ValueError(f"its dictionaries within dictionaries have more than {MOST_ENTRIES:,} entries")
+        flat |= _flat(value, f"{prefix}{name}.", visited) if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

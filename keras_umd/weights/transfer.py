@@ -9,8 +9,12 @@ def start_from(model, source, weights="average"):
 
     What a UMD calls encoder and decoder are the first and the last blocks of one transformer: the blocks of the source
     go to those of the encoder, then to those of the decoder, as far as they reach. Patch embedding and class tokens
-    are copied, positions resized to the model's grid. What the source lacks stays as it is, such as modulations, which
-    start at zero: the condition has no effect before it is learned.
+    are copied (these where both have as many), positions resized to the model's grid. What the source lacks stays as it
+    is, such as modulations, which start at zero: the condition has no effect before it is learned.
+
+    Between encoder and decoder, UMD has a LayerNorm and adds positions again, which a transformer in one piece doesn't:
+    with `Block(encoder_norm=None, decoder_positions="masked")` the model is exactly the source's encoder, as far as its
+    gates are open, and a new head.
 
     Example:
 
@@ -43,9 +47,8 @@ def start_from(model, source, weights="average"):
     pairs = [(model.encoder.position_embedding.positions, resized)]
     for target, layer in _layers(model, source, blocks):
         pairs += _pairs(target, layer, plain)
-    cls_tokens = plain[source.encoder.cls_tokens.path]
-    if cls_tokens.shape == tuple(model.encoder.cls_tokens.shape):
-        pairs.append((model.encoder.cls_tokens, cls_tokens))
+    if source.encoder.num_cls_tokens == model.encoder.num_cls_tokens > 0:
+        pairs.append((model.encoder.cls_tokens, plain[source.encoder.cls_tokens.path]))
     misfits = [f"{variable.path} {tuple(variable.shape)}" for variable, x in pairs if tuple(variable.shape) != x.shape]
     require(not misfits, "The `source` must be as wide as `model`, and its patches as large.", misfits)
     for variable, value in pairs:
@@ -57,7 +60,10 @@ def _layers(model, source, blocks):
     """Pairs of layers, of the model and of the source."""
     pairs = list(zip(blocks, source.encoder.blocks, strict=False))
     pairs.append((model.encoder.patch_embedding, source.encoder.patch_embedding))
-    if len(source.encoder.blocks) == len(model.encoder.blocks):  # else the norm would be in between
+    ends_in_encoder = len(source.encoder.blocks) == len(model.encoder.blocks)  # else the norm would be in between
+    if source.encoder.norm is None:
+        return pairs
+    if ends_in_encoder and model.encoder.norm is not None:
         pairs.append((model.encoder.norm, source.encoder.norm))
     elif len(source.encoder.blocks) == len(blocks):
         pairs.append((model.decoder.norm, source.encoder.norm))

@@ -32,6 +32,7 @@ FILES_OF = {
         "docs/guides/layers.md",
         "docs/guides/move_here.md",
         "docs/methods/overview.md",
+        "docs/methods/usp.md",
     ): (),
     (
         "docs/guides/finetune.md",

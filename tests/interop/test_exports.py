@@ -1,6 +1,8 @@
 """Exported files in their own runtimes, as far as these are installed, beside the model: `benchmarks/exports.py`."""
 
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,12 +12,20 @@ import pytest
 
 from keras_umd import UMD
 from keras_umd.backend.exporting import FORMATS, refusal
+from keras_umd_cli import main
 
 pytestmark = [pytest.mark.interop, pytest.mark.filterwarnings("ignore")]
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 EXAMPLE = BENCHMARKS.parent / "examples" / "serve_onnx.py"
 RUNTIMES = {"onnx": "onnxruntime", "litert": "ai_edge_litert", "openvino": "openvino", "saved_model": "tensorflow"}
 WRITTEN = [name for name, of_format in FORMATS.items() if keras.backend.backend() in of_format.packages]
+SERVING = pathlib.Path(sys.prefix) / "serving" / "bin" / "python"
+NONE_OF_OURS = """
+import importlib.util
+for name in ("keras", "keras_umd", "tensorflow", "jax", "torch", "numpy", "onnxruntime"):
+    if importlib.util.find_spec(name):
+        print(name)
+"""
 SAMPLING = {"num_steps": 3, "sampler": 0.0, "guidance": 2.0}
 
 
@@ -49,13 +59,24 @@ def test_a_runtime_computes_what_the_model_does(exports, what, format, tmp_path)
 
 
 @pytest.mark.backends("tensorflow")  # of which any would do
-def test_the_serving_example_needs_no_keras(exports, tmp_path):
+def test_the_serving_example_runs_as_it_says_without_keras(tmp_path):
+    """Its commands, the last in an environment of onnxruntime and NumPy alone, which `make interop` makes."""
     for module in ("onnxruntime", *FORMATS["onnx"].packages["tensorflow"]):
         pytest.importorskip(module)
-    model = UMD.from_preset("umd_digits")
-    paths = [exports.export(model, str(tmp_path), what, "onnx", SAMPLING) for what in ("encoder", "sampler")]
-    code = f"import sys, runpy; sys.argv = {['serve', *paths]!r}; runpy.run_path({str(EXAMPLE)!r}); " + (
-        "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
-    )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    if not SERVING.exists():
+        pytest.skip(f"no {SERVING}")
+    commands = re.findall(r"^keras-umd (.*)$", EXAMPLE.read_text(), re.MULTILINE)
+    assert [command.split()[-1] for command in commands] == ["encoder.onnx", "sampler.onnx"]
+    for command in commands:
+        path = str(tmp_path / command.split()[-1])
+        assert main([*command.split()[:-1], path]) == 0
+    there = run(SERVING, "-c", NONE_OF_OURS, cwd=tmp_path)
+    assert there.split() == ["numpy", "onnxruntime"]
+    printed = run(SERVING, EXAMPLE, "encoder.onnx", "sampler.onnx", cwd=tmp_path)
     assert "10 images of (8, 8, 1), uint8, and their features of (96,)" in printed and "@" in printed
+
+
+def run(*command, cwd):
+    """What a command prints, in an environment that names no folder of ours."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS"))}
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd, env=environment).stdout

@@ -191,8 +191,79 @@ def of_one_number_for_many(path):
     torch.save({"w": torch.zeros(1).expand(2**40)}, path)
 
 
+def of_a_large_promise(path):
+    """1000 numbers that are called 2^40, in the ZIP's pickle."""
+    import torch
+
+    torch.save({"w": torch.zeros(1000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, promising(content) if name.endswith("data.pkl") else content)
+
+
+def of_an_older_large_promise(path):
+    """The same in the format without a ZIP."""
+    import torch
+
+    torch.save({"w": torch.zeros(1000)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(promising(path.read_bytes()))
+
+
+def promising(content):
+    """With 2^40 in the place of 1000, as pickles write integers."""
+    small, large = b"M" + (1000).to_bytes(2, "little"), b"\x8a\x06" + (2**40).to_bytes(6, "little")
+    assert small in content
+    return content.replace(small, large)
+
+
+def of_another_type(path):
+    import torch
+
+    torch.save({"w": torch.zeros(2, dtype=torch.complex64)}, path)
+
+
+def of_sparse_numbers(path):
+    import torch
+
+    torch.save({"w": torch.eye(3).to_sparse()}, path)
+
+
+def of_itself(path):
+    import torch
+
+    values = {"w": torch.zeros(1)}
+    values["again"] = values
+    torch.save(values, path)
+
+
+def of_a_billion_names(path):
+    """Thirty dictionaries, each of which has the one before twice."""
+    import torch
+
+    values = {"w": torch.zeros(1)}
+    for _ in range(30):
+        values = {"a": values, "b": values}
+    torch.save(values, path)
+
+
 @pytest.mark.parametrize(
-    "make", [with_code, plain_pickle, cut, of_nothing_but_numbers, with_a_path, of_one_number_for_many]
+    "make",
+    [
+        with_code,
+        plain_pickle,
+        cut,
+        of_nothing_but_numbers,
+        with_a_path,
+        of_one_number_for_many,
+        of_a_large_promise,
+        of_an_older_large_promise,
+        of_another_type,
+        of_sparse_numbers,
+        of_itself,
+        of_a_billion_names,
+    ],
 )
 def test_pytorch_files_that_run_code_or_lie_are_refused(tmp_path, monkeypatch, make):
     pytest.importorskip("torch")
@@ -205,14 +276,53 @@ def test_pytorch_files_that_run_code_or_lie_are_refused(tmp_path, monkeypatch, m
     assert not (tmp_path / "exploited").exists()
 
 
-def test_npz_files_are_refused_as_elsewhere(tmp_path):
-    path = tmp_path / "x.npz"
+def npz_with_code(path):
     np.savez(path, w=np.array([Exploit()], dtype=object))
-    with pytest.raises(DamagedFileError, match=r"x\.npz.*elsewhere"):
-        read_weights(path)
+
+
+def npz_with_a_path(path):
     with zipfile.ZipFile(path, "w") as archive, archive.open("../w.npy", "w") as file:
         np.lib.format.write_array(file, np.zeros(2))
-    with pytest.raises(DamagedFileError, match="lead out of a folder"):
-        read_weights(path)
-    np.savez(path, w=np.arange(100.0))
-    assert assert_no_damage_is_silent(path, lambda: read_weights(path), count=12) > 0.6
+
+
+def npz_that_is_cut(path):
+    np.savez(path, w=np.zeros(100))
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def npz_with_a_header(*shape, dtype="<f4", content=bytes(64)):
+    def make(path):
+        with zipfile.ZipFile(path, "w") as archive, archive.open("w.npy", "w") as file:
+            header = {"shape": shape, "fortran_order": False, "descr": dtype}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(content)
+
+    return make
+
+
+BAD_NPZ = {
+    "code": npz_with_code,
+    "a pickle of another kind": npz_with_a_header(1, dtype="|O", content=pickle.dumps(Exploit())),
+    "a path": npz_with_a_path,
+    "cut": npz_that_is_cut,
+    "2^40 numbers": npz_with_a_header(2**40),
+    "sizes whose product overflows": npz_with_a_header(2**33, 2**33),
+    "another type": npz_with_a_header(16, dtype="<f8"),
+    "no type": npz_with_a_header(16, dtype="os.system"),
+}
+
+
+@pytest.mark.parametrize("make", BAD_NPZ.values(), ids=BAD_NPZ)
+def test_npz_files_that_run_code_or_lie_are_refused(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "x.npz")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedFileError, match=r"x\.npz.*elsewhere"):
+        read_weights(tmp_path / "x.npz")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15  # KiB
+    assert not (tmp_path / "exploited").exists()
+
+
+def test_no_damage_of_an_npz_file_is_silent(tmp_path):
+    np.savez(tmp_path / "x.npz", w=np.arange(100.0))
+    assert assert_no_damage_is_silent(tmp_path / "x.npz", lambda: read_weights(tmp_path / "x.npz"), count=12) > 0.6

@@ -1,9 +1,13 @@
 """Models, extractors and objectives as folders: on every backend, to the hubs and back, whole or refused."""
 
+import contextlib
 import hashlib
 import inspect
 import json
 import os
+import pathlib
+import pickle
+import resource
 import shutil
 import sys
 import types
@@ -260,7 +264,12 @@ def edited(folder, change):
     config.pop("sha256")
     change(config)
     write_json(folder / "config.json", config)
-    os.rename(folder / "README.md", folder.parent / "card")
+    with_right_checksums(folder)
+
+
+def with_right_checksums(folder):
+    if (folder / "README.md").exists():
+        os.rename(folder / "README.md", folder.parent / "card")
     write_manifest(str(folder))
 
 
@@ -274,8 +283,16 @@ def edited(folder, change):
         {"module": "keras.layers", "class_name": "Lambda", "config": {}, "registered_name": None},
         {"module": "keras.layers", "class_name": "TFSMLayer", "config": {}, "registered_name": "TFSMLayer"},
         {"module": "antigravity", "class_name": "Corruption", "config": {}, "registered_name": "other>Corruption"},
+        # Under a name that is registered, but not the one that Keras would look up.
+        {
+            "module": "keras.utils",
+            "class_name": "function",
+            "config": "get_file",
+            "registered_name": "keras_umd>Corruption",
+        },
+        {"class_name": "__lambda__", "config": {"value": "x"}, "registered_name": "keras_umd>Corruption"},
     ],
-    ids=lambda bad: bad["class_name"],
+    ids=lambda bad: f"{bad['class_name']}, {bad.get('registered_name')}",
 )
 def test_a_config_that_names_code_is_refused(saved, bad, monkeypatch):
     monkeypatch.chdir(saved.parent)
@@ -297,6 +314,97 @@ def test_plain_layers_of_keras_are_taken_and_no_class_that_cannot_be_loaded_is_s
     with pytest.raises(ValueError, match="isn't registered.*Unregistered"):
         small_model(objective=Objective(terms)).save_to_preset(tmp_path / "preset")
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"hidden_dim": 2**40},
+        {"hidden_dim": 2**14},
+        {"num_layers": 2**40},
+        {"decoder_layers": 2**40},
+        {"decoder_hidden_dim": 2**40},
+        {"num_classes": 2**40},
+        {"num_cls_tokens": 2**40},
+        {"image_shape": [2**20, 2**20, 1]},
+        {"block": {"registers": 2**40}},
+        {"corruption": {"num_timesteps": 2**40}},
+        {"ema_decays": [0.9] * 10_000},
+    ],
+    ids=str,
+)
+def test_settings_of_a_network_far_larger_than_its_weights_are_refused_before_it_is_made(saved, settings):
+    edited(saved, lambda config: config["config"].update(settings))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="are of a network with .* numbers or more, and its weights have"):
+        UMD.from_preset(saved)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15  # KiB
+
+
+@pytest.mark.host
+def test_settings_without_end_are_refused(saved):
+    values = json.loads((saved / "config.json").read_text())
+    values.pop("sha256")
+
+    def load_nested(depth):
+        nested = '{"a":' * depth + "1" + "}" * depth
+        (saved / "config.json").write_text(json.dumps(values)[:-1] + f', "more": {nested}}}')
+        with_right_checksums(saved)
+        UMD.from_preset(saved)
+
+    with pytest.raises(DamagedFileError, match="preset"):
+        load_nested(100_000)
+    with contextlib.suppress(DamagedFileError):  # near the limit of Python it may be read, and then is ignored
+        load_nested(900)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda array: (2**40).to_bytes(8, "little") + b"{}",
+        lambda array: one_entry([2**40], [0, 2**42]) + bytes(64),
+        lambda array: one_entry([2], [0, 8], "F64") + bytes(8),
+        lambda array: one_entry([2], [0, 8], name="../encoder") + bytes(8),
+        lambda array: array[:-8],
+        lambda array: pickle.dumps(Exploit()),
+    ],
+    ids=["2^40 bytes", "2^40 numbers", "another type", "a path", "cut", "code"],
+)
+def test_weights_that_lie_are_refused_under_right_checksums(saved, content, monkeypatch):
+    monkeypatch.chdir(saved.parent)
+    path = saved / "weights.safetensors"
+    path.write_bytes(content(path.read_bytes()))
+    with_right_checksums(saved)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedFileError, match=r"weights\.safetensors.*elsewhere"):
+        UMD.from_preset(saved)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15  # KiB
+    assert not (saved.parent / "exploited").exists()
+
+
+def one_entry(shape, offsets, dtype="F32", name="encoder/cls_tokens"):
+    text = json.dumps({name: {"dtype": dtype, "shape": shape, "data_offsets": offsets}}).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+class Exploit:
+    def __reduce__(self):
+        return pathlib.Path("exploited").touch, ()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", ["../secret", "more/../../secret", "/etc/passwd", "..\\secret"])
+@pytest.mark.parametrize("entry", [{"bytes": 1, "sha256": "0"}, 3, {}, {"bytes": "1", "sha256": 0}], ids=str)
+def test_a_manifest_lists_files_of_its_folder_and_no_others(saved, name, entry):
+    (saved.parent / "secret").touch()
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest.pop("sha256")
+    manifest["files"][name] = entry
+    write_json(saved / "manifest.json", manifest)
+    with pytest.raises(DamagedFileError, match="the size and the SHA-256 of files in it"):
+        UMD.from_preset(saved)
 
 
 @pytest.mark.host

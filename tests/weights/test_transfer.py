@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import Corruption, weights
+from keras_umd import UMD, Corruption, weights
+from keras_umd.layers import Block, unpatchify
 from keras_umd.models.presets import SIZES
-from tests.conftest import array, trained_like
+from tests.conftest import array, assert_close, trained_like
 
 pytestmark = pytest.mark.host
 
@@ -39,6 +40,38 @@ def test_a_conditioned_model_starts_without_its_condition_and_with_resized_posit
     for ours, theirs in pairs:
         np.testing.assert_array_equal(array(ours.mlp_hidden.kernel), array(theirs.mlp_hidden.kernel))
         np.testing.assert_array_equal(array(ours.attention_norm.gamma), array(theirs.attention_norm.gamma))
+
+
+@pytest.mark.parametrize("cls_tokens", [0, 1])
+def test_a_sit_of_latents_predicts_by_the_tokens_of_its_masked_autoencoder_where_its_gates_are_open(cls_tokens):
+    """USP, on latents of 32x32x4: gates of zero would hide a wrong copy, so here they are one."""
+    sizes = {"hidden_dim": 16, "num_heads": 2, "num_cls_tokens": cls_tokens, "seed": 0}
+    source = UMD.from_preset("usp_tiny_patch2_latent32", **sizes, num_layers=3, decoder_layers=1)
+    trained_like(source)
+    block = Block(encoder_norm=None, decoder_positions="masked", cls_to_decoder="mean" if cls_tokens else "none")
+    preset = {"num_layers": 2, "decoder_layers": 1, "num_classes": 3, "block": block}
+    model = UMD.from_preset("sit_tiny_patch2_latent32", **sizes, **preset)
+    weights.start_from(model, source)
+    for part in (*model.encoder.blocks, *model.decoder.blocks):
+        assert not array(part.modulation.bias).any() and not array(part.modulation.kernel).any()
+        gates = np.zeros((6, 16), "float32")
+        gates[[2, 5]] = 1  # of attention and of the MLP
+        part.modulation.bias.assign(gates.reshape(-1))
+    latents = np.random.default_rng(0).normal(size=(2, 32, 32, 4)).astype("float32")
+    predicted = model.estimate(latents, np.array([700.0, 20.0], "float32"), np.array([0, 3], "int32"))
+    tokens = array(source.encoder(latents)[1]) @ array(model.decoder.head.projection.kernel)
+    expected = array(unpatchify(keras.ops.convert_to_tensor(tokens), (2, 2), (16, 16)))
+    assert_close(predicted["v"], expected, 1e-5)
+
+
+def test_class_tokens_are_left_out_where_only_one_has_them(small_model, source):
+    model = small_model(num_layers=2, num_cls_tokens=0, block=Block(cls_to_decoder="none"))
+    paths = weights.start_from(model, source)
+    assert "encoder/cls_tokens" not in paths and len(paths) > 40
+    with_one = small_model(num_layers=2, conditioning=None)
+    before = array(with_one.encoder.cls_tokens).copy()
+    weights.start_from(with_one, small_model(num_layers=3, conditioning=None, num_cls_tokens=0))
+    np.testing.assert_array_equal(array(with_one.encoder.cls_tokens), before)
 
 
 def test_what_does_not_fit_is_named_and_nothing_is_set(small_model, source):
