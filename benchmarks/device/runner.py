@@ -84,8 +84,8 @@ class Runner:
         report: callable `(name, outcome)`, called as soon as an outcome is known; a dictionary with `status`, `"done"`,
             `"left out"`, `"failed"` or `"too late"`, with a `result` or a `reason`, and the `seconds` that it took.
         log: String, the file to which workers print.
-        minutes: Float, for all parts. Deadlines grow with more than eight, and don't shrink with fewer: half of the time
-            would be enough for no part at all, where all of it is for the first ones.
+        minutes: Float, for all parts. Deadlines grow with more than eight and don't shrink with fewer, or no part might
+            end within its own.
         together: Bool. Whether parts of the same framework share a process. A part alone sees its own peak of memory,
             and starts where nothing is left of the one before.
     """
