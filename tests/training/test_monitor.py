@@ -215,7 +215,7 @@ def test_the_weights_are_those_of_the_step(tmp_path):
 # What it leaves alone
 
 
-@pytest.mark.usefixtures("without_progress")
+@pytest.mark.usefixtures("without_progress", "op_by_op")
 def test_the_training_goes_on_as_without(small_model, images, tmp_path):
     def disturb(model):
         model.predict(images, verbose=0)
