@@ -56,6 +56,20 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.fixture
+def op_by_op():
+    """Without graphs on TensorFlow: to trace one takes seconds, and each of these tests makes its own and runs it once.
+
+    For tests whose subject is what is computed, and not how programs are made.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Loads a golden file by name, as a dictionary."""

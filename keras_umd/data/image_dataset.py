@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from keras_umd.data.dataset import Dataset
-from keras_umd.data.decoding import DIM, SMALL
+from keras_umd.data.decoding import SMALL
 from keras_umd.data.files import NUM_NAMED, first_of, printable
+from keras_umd.data.opening import DIM
 from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
 
 AUGMENT = 1  # tells the draws of `augment` from those of crops

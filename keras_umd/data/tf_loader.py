@@ -7,9 +7,10 @@ import numpy as np
 
 from keras_umd.backend import import_tensorflow
 from keras_umd.data.crops import NUM_DRAWS, is_at_least
-from keras_umd.data.decoding import LARGE, MAX_ENLARGEMENT, SMALL, decode_and_crop, is_simple
+from keras_umd.data.decoding import MAX_ENLARGEMENT, SMALL, decode_and_crop, is_simple
 from keras_umd.data.limits import DEFAULT_LIMITS, BadImage
 from keras_umd.data.loading import BATCHES_AHEAD, Batch
+from keras_umd.data.opening import LARGE
 
 
 def _same(x):

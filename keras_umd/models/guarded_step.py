@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_umd.backend import assign_on_each_replica, mean_over_replicas
+from keras_umd.backend import assign_on_each_replica, mean_over_replicas, num_replicas
 from keras_umd.backend.steps import STATE_IS_VALUES, value_now
 from keras_umd.models.guarded_optimizer import GuardedOptimizer, innermost, judges_behind_the_update
 
@@ -75,8 +75,9 @@ class GuardedStep:
 
     def _judge(self, condition):
         norm = next(variable for variable in self.model.optimizer.variables if variable.name == "gradient_norm")
-        self.state.own.loss = value_now(self.state.loss)
-        self.state.loss.assign(mean_over_replicas(self.state.own.loss))  # all must judge alike
+        if num_replicas() > 1:
+            self.state.own.loss = value_now(self.state.loss)
+            self.state.loss.assign(mean_over_replicas(self.state.own.loss))  # all must judge alike
         before = [(variable, value_now(variable)) for variable in self.state.variables]
         self.state.judge(value_now(self.state.loss), value_now(norm))
         for variable, value in before:

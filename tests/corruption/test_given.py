@@ -13,6 +13,8 @@ from keras_umd.objectives import Reconstruction
 from keras_umd.objectives.targets import X0
 from tests.conftest import array
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 RNG = np.random.default_rng(0)
 DRAWS = RNG.uniform(size=(3, 16)).astype("float32")
 

@@ -11,6 +11,8 @@ from keras_umd.objectives import Objective, Reconstruction
 from keras_umd.objectives.targets import X0, Eps, Velocity
 from tests.conftest import array
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 RNG = np.random.default_rng(0)
 SIZES = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_layers": 1, "num_heads": 2}
 SMALL = {**SIZES, "decoder_layers": 1, "seed": 0}

@@ -226,11 +226,11 @@ def test_a_size_that_lies_takes_neither_memory_nor_time(name, message, costs):
 
 
 def test_of_large_images_one_at_a_time_is_decoded(make_folder, monkeypatch):
-    from keras_umd.data import decoding
+    from keras_umd.data import opening
 
-    monkeypatch.setattr(decoding, "LARGE", 96 * 128 - 1)
+    monkeypatch.setattr(opening, "LARGE", 96 * 128 - 1)
     running, most = [], []
-    load = decoding._File._load_whole
+    load = opening.ImageFile._load_whole
 
     def counted(file):
         running.append(file)
@@ -238,7 +238,7 @@ def test_of_large_images_one_at_a_time_is_decoded(make_folder, monkeypatch):
         load(file)
         running.remove(file)
 
-    monkeypatch.setattr(decoding._File, "_load_whole", counted)
+    monkeypatch.setattr(opening.ImageFile, "_load_whole", counted)
     folder = make_folder({f"{i}.png": encoded(PICTURE, "PNG") for i in range(64)})
     read(folder, "python", batch_size=64, workers=8)
     assert len(most) == 64 and max(most) == 1

@@ -9,6 +9,8 @@ import pytest
 from keras_umd import UMD, Corruption, NoiseSchedule, data, evaluation, plan, recipes
 from tests.conftest import QUICK, array
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 SETTINGS = {
     "channels first": (keras.config.set_image_data_format, "channels_first", "channels_last"),
     "float64": (keras.config.set_floatx, "float64", "float32"),

@@ -99,7 +99,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("calls", [1, 3, 4, 8])
+@pytest.mark.parametrize("calls", [3, *(pytest.param(calls, marks=pytest.mark.host) for calls in (1, 4, 8))])
 def test_a_killed_run_goes_on_where_it_was(autoencoder, tmp_path, monkeypatch, calls):
     whole = cache_latents(random_crops(), autoencoder, tmp_path / "whole", views=2, verbose=False)
     encode, done = autoencoder.encode, []

@@ -11,6 +11,8 @@ from keras_umd.layers.dense import Dense
 from keras_umd.weights import load_small_vision
 from tests.conftest import QUICK, array, trained_like
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 SAMPLING = {"num_images": 4, "num_steps": 3, "sampler": 0.0, "seed": 0}
 
 

@@ -9,6 +9,8 @@ from keras_umd.corruption import changes, masks, noise
 from keras_umd.objectives import Classification, Objective, Position, Reconstruction, Spectrum
 from keras_umd.objectives.targets import X0, Bordered, Eps, Pixels
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 
 @pytest.mark.slow
 def test_all_changes_of_views_train_together():

@@ -13,6 +13,8 @@ from keras_umd.objectives import Reconstruction
 from keras_umd.objectives.targets import X0
 from tests.conftest import QUICK, array, trained_like
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 RNG = np.random.default_rng(0)
 INPUTS = [RNG.normal(size=shape).astype("float32") for shape in ((2, 8), (2, 4, 8), (2, 8))]
 ORDER = np.array([[5, 0, 3, 2, 1, 4], [1, 4, 0, 5, 2, 3]])

@@ -123,6 +123,7 @@ def losses_of(model, images):
     return model.evaluate(images, batch_size=12, verbose=0, return_dict=True)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_parts_of_ones_own_train_save_load_and_go_on(small_model, images, tmp_path):
     model = own_model(small_model)
     model.compile(keras.optimizers.Adam(1e-2), **QUICK)

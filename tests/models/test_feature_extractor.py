@@ -22,12 +22,14 @@ on_torch = pytest.mark.backends("torch")  # the same operations in another order
 CONDITIONS = [{}, *(pytest.param(value, marks=on_torch) for value in ({"num_classes": 3}, {"conditioning": None}))]
 
 
+@pytest.mark.usefixtures("op_by_op")
 @pytest.mark.parametrize("settings", [*CONDITIONS, {"conditioning": "token"}], ids=str)
 def test_features_are_those_of_the_model(small_model, images, settings):
     model = small_model(**settings)
     np.testing.assert_allclose(array(model.feature_extractor()(images)), array(model.encode(images)), atol=1e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_poolings(small_model, images):
     model = small_model()
     tokens = array(model.feature_extractor(pooling=None)(images))
@@ -40,6 +42,7 @@ def test_poolings(small_model, images):
         model.feature_extractor(pooling="max")
 
 
+@pytest.mark.usefixtures("op_by_op")
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_functional_model_trains_saves_and_loads_with_it(small_model, images, labels, tmp_path, frozen):
     model = small_model()
@@ -60,6 +63,7 @@ def test_a_functional_model_trains_saves_and_loads_with_it(small_model, images, 
     assert len(loaded.trainable_variables) == (2 if frozen else 2 + len(extractor.trainable_variables))
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_training_the_model_afterwards_leaves_the_extractor(small_model, images):
     model = small_model()
     extractor = model.feature_extractor()
@@ -73,12 +77,14 @@ def test_training_the_model_afterwards_leaves_the_extractor(small_model, images)
     np.testing.assert_array_equal(array(conditional.encode(images)), features)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_uint8_and_scaled_floats_give_the_same_features(small_model, images):
     extractor = small_model().feature_extractor()
     floats = images.astype("float32") / 127.5 - 1
     np.testing.assert_allclose(array(extractor(images)), array(extractor(floats)), atol=1e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_another_image_size_interpolates_the_positions(small_model):
     model = small_model()
     extractor = model.feature_extractor(image_shape=(16, 12, 1))
@@ -100,6 +106,7 @@ def test_config_round_trip(small_model):
     assert FeatureExtractor.from_config(extractor.get_config()).get_config() == extractor.get_config()
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_features_of_a_layer_are_those_of_an_encoder_that_ends_there(small_model, images):
     model = trained_like(small_model(num_layers=3))
     outputs = [array(x) for x in model.feature_extractor(layer=[3, 1], pooling="mean")(images)]
@@ -116,6 +123,7 @@ def test_features_of_a_layer_are_those_of_an_encoder_that_ends_there(small_model
     np.testing.assert_allclose(array(shorter.encoder.norm(tokens)), expected, atol=1e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_noised_images_have_the_features_of_the_model_at_that_timestep(small_model, images):
     model = trained_like(small_model())
     extractor = model.feature_extractor(timesteps=300, seed=5)
@@ -127,6 +135,7 @@ def test_noised_images_have_the_features_of_the_model_at_that_timestep(small_mod
     np.testing.assert_allclose(array(copy(images)), array(model.encode(images, 300, seed=5)), atol=1e-5)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_averaged_weights_can_be_asked_for(small_model, images):
     model = small_model()
     model.track_average(0.5)
@@ -182,6 +191,7 @@ def test_a_schedule_of_ones_own_is_kept(small_model, images, tmp_path):
         FeatureExtractor(**{**config, "timesteps": 51})
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_images_of_another_range_are_scaled_inside(small_model, images):
     model = small_model()
     expected = array(model.feature_extractor()(images))
@@ -240,6 +250,7 @@ def test_features_of_traced_images_out_of_range_are_nan(small_model, images, poo
     assert np.isfinite(features[::2]).all()
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_frames_of_a_video_go_through_one_by_one(small_model, images):
     extractor = small_model().feature_extractor()
     inputs = keras.Input((3, 8, 8, 1), dtype="uint8")

@@ -8,6 +8,8 @@ from keras_umd.objectives import Reconstruction
 from keras_umd.objectives.targets import Pixels
 from tests.conftest import trained_like
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 
 def missing_of(images):
     """Two patches of the first image, parts of three of the second, nothing of the others."""

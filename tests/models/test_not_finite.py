@@ -6,6 +6,8 @@ import pytest
 from keras_umd import evaluation, generate_to
 from tests.conftest import QUICK
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 
 @pytest.fixture
 def diverged(shared_model):

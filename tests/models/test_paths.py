@@ -8,6 +8,8 @@ from keras_umd import Corruption, guidance, samplers
 from keras_umd.corruption import levels, schedules, weightings
 from tests.conftest import QUICK, array
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 SETTINGS = {
     "x0 by the loss of v": {
         "schedule": schedules.RectifiedFlow(),

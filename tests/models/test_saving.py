@@ -7,6 +7,8 @@ import pytest
 from keras_umd import UMD, Corruption, recipes
 from tests.conftest import PLAIN, QUICK, array
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 
 @pytest.fixture
 def compiled(shared_model):

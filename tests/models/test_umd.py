@@ -11,6 +11,8 @@ from keras_umd.objectives import Reconstruction
 from keras_umd.objectives.targets import X0, Pixels, Target
 from tests.conftest import QUICK, array, trained_like
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 
 class Brightness(Target):
     """As wide as one number, under the name of another target."""

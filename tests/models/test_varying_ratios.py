@@ -9,6 +9,8 @@ from keras_umd import UMD, Corruption, View, callbacks
 from keras_umd.corruption import masks, ratios
 from tests.conftest import array
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 RNG = np.random.default_rng(0)
 SIZES = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_layers": 1, "num_heads": 2}
 SMALL = {**SIZES, "decoder_layers": 1, "conditioning": "token", "seed": 0}

@@ -85,6 +85,7 @@ def test_the_compiled_loop_equals_the_network_called_by_hand(shared_model, noise
     np.testing.assert_allclose(sample, expected, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_modulations_that_do_not_fit_are_computed_in_each_step(new_latent_model, noise, monkeypatch):
     arguments = {"labels": [0, 1, 2, 0], "initial_noise": noise, "num_steps": 4, "sampler": 0.0, "guidance": 2.0}
     expected = new_latent_model.generate(**arguments)
@@ -93,6 +94,7 @@ def test_modulations_that_do_not_fit_are_computed_in_each_step(new_latent_model,
     np.testing.assert_allclose(new_latent_model.generate(**arguments), expected, atol=1e-4)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_either_head_can_be_read_or_both(latent_model, noise):
     """One step returns x_0: predicted, implied by the predicted noise, which is the default, or by the v of both."""
     timesteps = ops.full((1,), 700)
@@ -320,6 +322,7 @@ def test_steps_without_guidance_have_no_doubled_batch(new_latent_model, monkeypa
     assert sorted(set(sizes)) == [2, 4]
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_the_average_to_use_can_be_chosen(small_model):
     model = trained_like(small_model())
     arguments = {"num_images": 2, "num_steps": 2, "seed": 0}
@@ -339,6 +342,7 @@ def test_the_average_to_use_can_be_chosen(small_model):
         model.generate(**arguments, weights=0.99)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_inpaint_keeps_the_known_pixels(shared_model, images):
     model = trained_like(shared_model(num_classes=3))
     mask = np.zeros((1, 8, 8, 1), bool)
@@ -361,6 +365,7 @@ def test_inpaint_keeps_the_known_pixels(shared_model, images):
     np.testing.assert_allclose((float_result + 1) * 127.5, result, atol=0.51)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_denoise_starts_at_its_timestep(latent_model, noise):
     """One step is the x_0 prediction; more visit smaller timesteps down to 1."""
     prediction = array(latent_model.estimate(ops.convert_to_tensor(noise), ops.full((1,), 400))["x0"])
@@ -370,6 +375,7 @@ def test_denoise_starts_at_its_timestep(latent_model, noise):
     np.testing.assert_allclose(several, expected, atol=1e-3)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_explicit_timesteps_say_how_many_steps_there_are(latent_model, noise):
     expected = latent_model.denoise(noise, 400, num_steps=3, sampler=0.0)
     explicit = latent_model.denoise(noise.tolist(), 400, sampler=samplers.DDIM(0.0, [400, 200, 1]))
@@ -382,6 +388,7 @@ def test_a_model_of_few_timesteps_takes_them_all_by_default(shared_model):
     assert model.generate(num_images=1).shape == (1, *SHAPE)
 
 
+@pytest.mark.usefixtures("op_by_op")
 def test_a_trajectory_ends_with_what_generate_returns(shared_model):
     model = trained_like(shared_model(num_classes=3))
     arguments = {"labels": [0, 1], "num_steps": 6, "seed": 0}

@@ -111,6 +111,7 @@ ON_EACH_BACKEND = {("guided", "x0"), ("known pixels", "both")}  # with all that 
 WAYS = [(kind, head) for kind in ("plain", "guided", "known pixels") for head in ("x0", "both")]
 
 
+@pytest.mark.usefixtures("op_by_op")
 @pytest.mark.parametrize(
     ("kind", "predict_from"),
     [way if way in ON_EACH_BACKEND else pytest.param(*way, marks=pytest.mark.backends("torch")) for way in WAYS],

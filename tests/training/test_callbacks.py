@@ -10,6 +10,8 @@ from keras_umd.training import state
 from tests.conftest import QUICK, array
 from tests.training.helpers import KillAfter, Killed
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 
 @pytest.fixture
 def small_model(plain_model):

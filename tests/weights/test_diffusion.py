@@ -9,6 +9,8 @@ from keras_umd.weights import from_dit, from_jit, from_maskdit, from_sit
 from tests.conftest import QUICK, array, assert_close
 from tests.weights import dit_oracle as oracle
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 4, 4, 4)).astype("float32")
 TIMESTEPS, LABELS = np.array([1, 60, 500]), np.array([0, 2, 3])  # the last has no label

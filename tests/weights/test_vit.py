@@ -12,6 +12,8 @@ from keras_umd.utils.atomic import DamagedFileError
 from keras_umd.weights import from_mae, from_vit, read_weights, to_timm, to_transformers
 from tests.conftest import array, assert_close, trained_like
 
+pytestmark = pytest.mark.usefixtures("op_by_op")
+
 MAE = {"num_heads": 3, "decoder_heads": 4}
 VIT = {"num_heads": 3, "standardized": "imagenet"}
 
