@@ -3,7 +3,7 @@
     python benchmarks/masks_and_targets.py views       # what comes before the network, beside a step
     python benchmarks/masks_and_targets.py teachers    # steps with a second pass, over MAE's: measured, and by `plan`
 
-`views`: what `make_views` does, drawing, corrupting and targets, as one compiled program for each setting, in turns; and the
+`views`: what `make_views` does, drawing, corrupting and targets, a compiled program for each setting, in turns; and the
 step of the small preset with a random mask and normalised pixels (S/4 at 64 x 64, batches of 8). The share of that step
 includes what all settings have: scaled images and draws. The bound is 2%.
 
