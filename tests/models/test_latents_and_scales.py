@@ -184,6 +184,8 @@ def test_the_other_crop_is_seen_by_masked_patches(small_model, images, tmp_path)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.reconstruct(images[:2], seed=0)["reconstruction"], reconstruction)
+    generating = small_model(decoder=decoders.CrossSelf())  # there is no other image: blocks look at their own
+    assert generating.generate(num_images=2, num_steps=2, seed=0).shape == (2, 8, 8, 1)
     with pytest.raises(ValueError, match=r"need decoder=decoders.CrossSelf\(\). Received: Decoder, .*\['clean'\]"):
         small_model(**masked(view=model.corruption.views[0]))
 
