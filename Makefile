@@ -49,7 +49,7 @@ faults: .venv/ready-test
 # The networks of transformers, timm and diffusers beside ours, and exported programs in their runtimes.
 interop: $(INTEROP)/ready
 	@failed=; for backend in $(BACKENDS); do \
-	KERAS_UMD_INTEROP=1 KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -q -m interop tests/interop $(ARGS) \
+	KERAS_UMD_INTEROP=1 KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -q -n 2 --dist loadfile -m interop tests/interop $(ARGS) \
 	|| failed="$$failed $$backend"; done; if [ -n "$$failed" ]; then echo "failed on:$$failed"; exit 1; fi
 
 # An environment of its own on top of the tests', without the torchvision that timm asks for: it needs another PyTorch.

@@ -273,7 +273,8 @@ class PatchHead(BaseLayer):
     def _biases(self, pixels, wanted=slice(None)):
         """The bias of each value of a patch, for the channels that are wanted."""
         if self.bias_of == "channel":
-            return ops.tile(self.bias if wanted == slice(None) else self.bias[wanted], pixels)
+            bias = ops.convert_to_tensor(self.bias)  # jax2onnx knows no variable of Keras
+            return ops.tile(bias if wanted == slice(None) else bias[wanted], pixels)
         return ops.reshape(ops.reshape(self.bias, (pixels, self.channels))[:, wanted], (-1,))
 
     def compute_output_shape(self, tokens_shape, condition_shape=None):

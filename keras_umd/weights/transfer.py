@@ -59,6 +59,7 @@ def start_from(model, source, weights="average"):
 def _layers(model, source, blocks):
     """Pairs of layers, of the model and of the source."""
     pairs = list(zip(blocks, source.encoder.blocks, strict=False))
+    pairs.append((model.encoder.blocks, source.encoder.blocks))  # registers, which belong to the stack
     pairs.append((model.encoder.patch_embedding, source.encoder.patch_embedding))
     ends_in_encoder = len(source.encoder.blocks) == len(model.encoder.blocks)  # else the norm would be in between
     if source.encoder.norm is None:

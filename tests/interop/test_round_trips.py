@@ -23,7 +23,7 @@ from tests.conftest import array, assert_close, trained_like
 
 pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.slow]
 BACKENDS = ("jax", "tensorflow", "torch")
-KINDS = ("averages", "bfloat16", "int8", "int4", "lora", "extractor")
+KINDS = ("averages and LoRA", "int8", "int4", "extractor in bfloat16")
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype("uint8")
 NOISY = np.random.default_rng(1).normal(size=(3, 8, 8, 1)).astype("float32"), np.array([1.0, 300.0, 900.0], "float32")
 
@@ -33,24 +33,23 @@ def saved(kind, path):
     keras.utils.set_random_seed(BACKENDS.index(keras.backend.backend()))
     sizes = {"patch_size": 2, "hidden_dim": 16, "num_heads": 2, "num_layers": 1, "decoder_layers": 1}
     model = trained_like(UMD((8, 8, 1), **sizes, num_classes=3, seed=0))
-    if kind == "lora":
+    if kind == "averages and LoRA":
         model.enable_lora(2)
         trained_like(model)  # the second factor begins at zero
-    if kind in ("averages", "lora"):
         model.track_average([0.9, 0.5])
         trained_like(model)
         for average in model.averages:
             average.update()
     if kind.startswith("int"):
         model.quantize(kind)
-    if kind == "extractor":
+    if kind.startswith("extractor"):
         model = model.feature_extractor(pooling="mean")
-    model.save_to_preset(path, dtype="bfloat16" if kind == "bfloat16" else None)
+    model.save_to_preset(path, dtype="bfloat16" if kind.endswith("bfloat16") else None)
 
 
 def loaded(kind, path):
     """What this backend makes of a folder: all variables and outputs, by name."""
-    if kind == "extractor":
+    if kind.startswith("extractor"):
         model = FeatureExtractor.from_preset(path)
         results = {"features": array(model(IMAGES))}
     else:

@@ -85,6 +85,12 @@ def test_what_does_not_fit_is_named_and_nothing_is_set(small_model, source):
             weights.start_from(model, source)
         for variable, value in zip(model.network_weights, before, strict=True):
             np.testing.assert_array_equal(array(variable), value)
+    with_registers = small_model(num_layers=3, conditioning=None, block=Block(registers=2))
+    with pytest.raises(ValueError, match="has no place for.*registers"):
+        weights.start_from(small_model(num_layers=3, conditioning=None), with_registers)
+    model = small_model(num_layers=3, conditioning=None, block=Block(registers=2))
+    weights.start_from(model, with_registers)
+    np.testing.assert_array_equal(array(model.encoder.blocks.registers), array(with_registers.encoder.blocks.registers))
     with pytest.raises(ValueError, match="has no place for.*modulation"):
         weights.start_from(source, small_model(num_layers=3))
 
