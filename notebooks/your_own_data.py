@@ -110,7 +110,7 @@ plots.reconstruction_grid(images[test][:12], model.reconstruct(images[test][:12]
 # ## Does it draw?
 #
 # A row for each class. Compare with the rows at the top: are outlines closed, is a square of one colour, are some pieces
-# missing?
+# missing? After so short a training most can be told, with ghosts around them.
 
 # %%
 wanted = np.repeat(np.arange(6), 12)
