@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 
+from keras_umd_cli import quiet
 from keras_umd_cli.options import UsageError
 
 PACKAGES = ("jax", "torch", "tensorflow")  # in the order of preference
@@ -35,4 +36,5 @@ def choose(wanted=None):
     why = "" if wanted or os.environ.get("KERAS_BACKEND") else f" (of {', '.join(installed)}; --backend takes another)"
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet.keep_quiet()
     return f"Backend: {name}{why}"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import html.parser
+import importlib
 import inspect
 import json
 import pathlib
@@ -21,7 +22,7 @@ import keras_umd
 from keras_umd.commands import choices
 from keras_umd.plots import save_image
 from keras_umd.training.report import write_report
-from keras_umd_cli import config, main, program
+from keras_umd_cli import config, main, program, quiet
 from keras_umd_cli.options import UsageError
 from keras_umd_cli.tables import COMMANDS
 
@@ -198,6 +199,21 @@ def folder(tmp_path):
     return tmp_path / "pets"
 
 
+@pytest.mark.host
+def test_a_module_is_imported_without_its_greeting(tmp_path, monkeypatch, capfd):
+    """What it writes past Python, as TensorFlow does; other lines and its resources stay."""
+    greeting = "I0000 port.cc:153] oneDNN custom operations are on."
+    (tmp_path / "talkative.py").write_text(f"import os\nos.write(2, b'{greeting}\\nE0000 no memory\\n')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    quiet.keep_quiet("talkative")
+    talkative = importlib.import_module("talkative")
+    assert capfd.readouterr().err == "E0000 no memory\n"
+    assert talkative.__loader__.get_data(talkative.__file__).startswith(b"import os")
+    print("still written", file=sys.stderr)
+    assert capfd.readouterr().err == "still written\n"
+
+
 def make_run(path, loss, width, card=None):
     path.mkdir(parents=True)
     settings = {"model": {"hidden_dim": width, "module": "x"}, "optimizer": {"beta": 0.9}}
@@ -250,10 +266,21 @@ class Page(html.parser.HTMLParser):
 @pytest.mark.host
 def test_a_report_of_what_is_there(tmp_path):
     """No pictures, a loss that was not finite, names that HTML must not see as tags."""
-    (tmp_path / "history.csv").write_text("epoch,loss,<b>\n0,nan,1\n1,0.5,2\n")
+    (tmp_path / "history.csv").write_text("epoch,loss,<b>,skipped_steps\n0,nan,1,0\n1,0.5,2,0\n")
     page = write_report(tmp_path).read_text()
-    assert "&lt;b&gt;" in page and "<b>" not in page and "nan" not in page
+    assert "&lt;b&gt;" in page and "<b>" not in page and "nan" not in page and "skipped" not in page
     assert Page(page).loaded == []
+
+
+@pytest.mark.host
+def test_a_report_of_one_epoch_says_nothing_twice(tmp_path):
+    (tmp_path / "history.csv").write_text("epoch,loss,skipped_steps\n0,0.5,3\n")
+    save_image(tmp_path / "pictures" / "7.png", np.zeros((4, 4, 3), "uint8"))
+    line = {"kind": "evaluation", "step": 7, "values": {}, "pictures": {"samples": "pictures/7.png"}}
+    (tmp_path / "evaluations.jsonl").write_text(json.dumps(line) + "\n")
+    page = write_report(tmp_path).read_text()
+    assert page.count(">0.5<") == 1 and "skipped_steps 3" in page
+    assert re.search(r'<input type="range"[^>]* hidden ', page)
 
 
 @pytest.mark.system

@@ -122,7 +122,7 @@ class Dataset(keras.utils.PyDataset):
         return copied
 
     def repeat(self):
-        """The same images from the beginning and without end, for `fit(..., steps_per_epoch=..., shuffle=False)`.
+        """The same images from the beginning and without end, for `fit(..., steps_per_epoch=...)`.
 
         Keras' epochs may then be of any length; those of the data set follow one another. `for batch in dataset` never
         ends. Keras reads ahead, so a `fit` that was stopped leaves the data set at an unknown place: call `go_to`.

@@ -33,6 +33,8 @@ def fit(model, keras_fit, args, kwargs):
     _check_counts(arguments)
     x, y = arguments.get("x"), arguments.get("y")
     arguments["x"] = peeked(model, x, y, trained_in=arguments.get("batch_size") or 32)  # Keras' own size of batches
+    if getattr(x, "is_repeated", False):
+        arguments.setdefault("shuffle", False)  # of data without end, Keras warns that it can't
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         is_right = 1 <= len(validation) <= 3

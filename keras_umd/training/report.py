@@ -11,8 +11,9 @@ from keras_umd.training.run_directory import RUN_FILE
 from keras_umd.utils.atomic import write_whole
 
 REPORT = "report.html"
+SKIPPED = "skipped_steps"  # the log of `callbacks.Guard`
 MAX_PICTURES = 40  # of a kind, spread over the run
-WIDTH, HEIGHT, MARGIN = 640, 220, 62
+WIDTH, HEIGHT, MARGIN = 640, 220, 76
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 STYLE = """
 :root{color-scheme:light dark}
@@ -23,6 +24,7 @@ svg text{font:15px system-ui,sans-serif;fill:currentColor}svg .axis{stroke:curre
 figcaption{display:flex;flex-wrap:wrap;gap:0 1rem}figcaption span{white-space:nowrap}input{width:100%;max-width:44rem}
 table{border-collapse:collapse}td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}
 td:last-child{overflow-wrap:anywhere}summary{cursor:pointer}
+@media(max-width:40rem){svg text{font-size:23px}}
 """
 SCRIPT = """
 for (const box of document.querySelectorAll('[data-slider]')) {
@@ -88,6 +90,8 @@ def _history(folder):
                 for name, value in row.items():
                     if value:
                         curves.setdefault(name, []).append((epoch, float(value)))
+    if not any(value for _, value in curves.get(SKIPPED, ())):
+        curves.pop(SKIPPED, None)  # none was left out: no curve to look at
     return curves
 
 
@@ -156,10 +160,12 @@ def _figure(heading, curves):
             legend.append(f'<span><b style="color:{color}">&#9632;</b> {html.escape(name)} {curve[-1][1]:.4g}</span>')
     axes = (
         f'<path class="axis" fill="none" d="M{MARGIN} 10V{HEIGHT - 30}H{WIDTH - 10}"/>'
-        f'<text x="2" y="18">{high:.4g}</text><text x="2" y="{HEIGHT - 32}">{low:.4g}</text>'
-        f'<text x="{MARGIN}" y="{HEIGHT - 10}">{first}</text>'
-        f'<text x="{WIDTH - 10}" y="{HEIGHT - 10}" text-anchor="end">{last}</text>'
+        f'<text x="2" y="18">{high:.4g}</text><text x="{MARGIN}" y="{HEIGHT - 10}">{first}</text>'
     )
+    if low < high:
+        axes += f'<text x="2" y="{HEIGHT - 32}">{low:.4g}</text>'
+    if first < last:
+        axes += f'<text x="{WIDTH - 10}" y="{HEIGHT - 10}" text-anchor="end">{last}</text>'
     title = html.escape(heading)
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{axes}{"".join(drawn)}</svg>'
     return f"<figure><h3>{title}</h3>{svg}<figcaption>{''.join(legend)}</figcaption></figure>"
@@ -181,5 +187,9 @@ def _sliders(folder, lines):
             for i, (step, path) in enumerate(frames)
         )
         last = len(frames) - 1
-        slider = f'<input type="range" min="0" max="{last}" value="{last}" aria-label="step of {html.escape(name)}">'
+        is_hidden = " hidden" * (not last)  # there is nothing to slide through
+        slider = (
+            f'<input type="range" min="0" max="{last}" value="{last}"{is_hidden} '
+            f'aria-label="step of {html.escape(name)}">'
+        )
         yield f"<h2>{html.escape(name)}</h2><div data-slider><output></output>{slider}{images}</div>"

@@ -185,9 +185,11 @@ def fitting(task, num_images, seconds, batch_size):
         steps = steps_within({**size.settings(), **task}, left, batch_size)
     steps = max(1, int(steps))
     if steps < FEW_STEPS:
+        # Compilation is what PyTorch has none of.
+        begun = f" beside {2 * overhead:.0f} s to begin, here and in the training" if left < 0.9 * seconds else ""
         warnings.warn(
-            f"Only {steps} steps of {of_smallest:.2g} s fit into {seconds / 60:g} minutes; pictures need about 2,500. "
-            "Give it more minutes, or smaller images, for example 32x32 pixels.",
+            f"Only {steps} steps of {of_smallest:.2g} s fit into {seconds / 60:g} minutes{begun}; pictures need about "
+            "2,500. Give it more minutes, or smaller images, for example 32x32 pixels.",
             stacklevel=3,
         )
     return size, steps

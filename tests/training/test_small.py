@@ -68,7 +68,7 @@ def test_minutes_become_steps_by_the_speed_of_the_machine(speed):
     recipe = recipes.small(3786, minutes=15, num_classes=10)
     assert recipe.total_steps == (15 * 60 - 2 * 10) / 0.2 and timed.widths == [128]
     assert recipe.epochs == round(recipe.total_steps / 118)
-    with pytest.warns(UserWarning, match="Only 200 steps of 0.2 s fit into 1 minutes"):
+    with pytest.warns(UserWarning, match="Only 200 steps of 0.2 s fit into 1 minutes beside 20 s to begin"):
         recipes.small(3786, minutes=1)
 
 
