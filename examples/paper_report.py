@@ -81,9 +81,12 @@ def report(folder):
     ):
         shown = {setting: row for setting, row in scores.items() if {"ms", column} <= row.keys()}
         points = {n: (row["ms"].value, row[column].value, row[column].deviation) for n, row in shown.items()}
-        plots.save_image(os.path.join(output, f"{name}.png"), plots.scatter(points, "ms an image", titles[column]))
+        if points:
+            plots.save_image(os.path.join(output, f"{name}.png"), plots.scatter(points, "ms an image", titles[column]))
     for name, chosen in (("samples", methods), ("ablations", ablations)):
-        plots.save_image(os.path.join(output, f"{name}.png"), side_by_side(folder, chosen, guided))
+        picture = side_by_side(folder, chosen, guided)
+        if picture is not None:
+            plots.save_image(os.path.join(output, f"{name}.png"), picture)
     print(f"\n{text}\n\nTables, pictures and cards are in {output}")
 
 
@@ -174,14 +177,14 @@ def judge(scores, column, title, less_is_better, claim):
 
 
 def side_by_side(folder, names, guided):
-    """Guided samples of every setting beside real images, from either head and from both."""
+    """Guided samples of every setting beside real images, from either head and from both; `None` of none."""
     real, rows = load_picture(os.path.join(folder, "real.png")), {}
     for head in HEADS:
         paths = [os.path.join(folder, slug(name), "seed0", f"{head}_{guided}.png") for name in names]
         if any(map(os.path.exists, paths)):
             shown = [load_picture(path) if os.path.exists(path) else 0 * real + 255 for path in paths]
             rows[f"{head}, guided"] = [real, *shown]
-    return plots.captioned(list(rows.values()), list(rows), ["real", *names])
+    return plots.captioned(list(rows.values()), list(rows), ["real", *names]) if rows else None
 
 
 def load_picture(path):
