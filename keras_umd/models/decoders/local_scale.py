@@ -18,8 +18,8 @@ class LocalScale(DecoderKind):
 
     Low blocks learn fine scales and high ones coarse scales, each from a loss that is near. Each decoder is one as the
     model's usual decoder would be, of `decoder_layers` blocks (the paper has 1, 256 wide), behind a norm of the tokens
-    of its block; there is no other. The objective predicts nothing but what is named here, with
-    heads of their own: no x_0, and no noise. `Pixels()` gives pixels.
+    of its block; there is no other. The objective predicts nothing but what is named here, each with a head of its own:
+    no x_0, and no noise. For pixels take `targets.Pixels()`.
 
     Example:
 
