@@ -158,8 +158,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         if max(self._epoch, broadcast_from_first(self._run.finished_epochs)) >= epochs:
             self._epoch = max(self._epoch, epochs)
             if is_first_process():
+                done = f"{self._epoch} epoch{'s' * (self._epoch != 1)}"
                 print(
-                    f"The run in {self.directory} has finished its {self._epoch} epochs: nothing is trained, and the "
+                    f"The run in {self.directory} has finished its {done}: nothing is trained, and the "
                     "model has its last weights. Pass more `epochs` to go on."
                 )
         self.model._initial_epoch = self._epoch
