@@ -164,7 +164,7 @@ def test_models_with_it_train_reconstruct_generate_and_are_saved(kind, small_mod
     model.compile(keras.optimizers.Adam(1e-2), **QUICK)
     same = np.tile(images[:1], (8, 1, 1, 1))
     before = model.evaluate(same, batch_size=8, verbose=0, return_dict=True)["loss"]
-    model.fit(same, batch_size=8, epochs=8, verbose=0)
+    model.fit(same, batch_size=8, epochs=5, verbose=0)
     assert model.evaluate(same, batch_size=8, verbose=0, return_dict=True)["loss"] < before
     reconstruction = model.reconstruct(images[:2], seed=0)["reconstruction"]
     samples = model.generate(num_images=2, num_steps=2, seed=0)
