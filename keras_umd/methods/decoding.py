@@ -111,7 +111,8 @@ def simmim(**corruption):
 def cae(**corruption):
     """Rectangles are masked; a regressor predicts the encoder's tokens of them, and a decoder pixels of these alone.
 
-    The paper predicts tokens of DALL-E's tokenizer, and its encoder sees 98 of 196 patches, as here.
+    The paper predicts tokens of DALL-E's tokenizer, and its encoder sees 98 of 196 patches, as here. Its alignment has
+    a weight of 2 beside a cross-entropy of 8192 classes, ten times as large as errors of normalised pixels: 0.2 here.
 
     Example:
 
@@ -120,7 +121,7 @@ def cae(**corruption):
     view = View("clean", mask=masks.Block(0.5))
     return {
         "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.Pixels()), Alignment("clean", weight=2.0)]),
+        "objective": Objective([Reconstruction("clean", targets.Pixels()), Alignment("clean", weight=0.2)]),
         "conditioning": "token",
         "decoder": decoders.Regressor(),
     }
