@@ -26,7 +26,7 @@ for name in ("keras", "keras_umd", "tensorflow", "jax", "torch", "numpy", "onnxr
     if importlib.util.find_spec(name):
         print(name)
 """
-SAMPLING = {"num_steps": 3, "sampler": 0.0, "guidance": 2.0}
+SAMPLING = {"num_steps": 2, "sampler": 0.0, "guidance": 2.0}
 
 
 @pytest.fixture(scope="module")
