@@ -159,6 +159,8 @@ def test_a_folder_decides_what_is_not_said(folder, monkeypatch):
     assert choices.epochs_and_steps({"steps": 500}, 3) == (5, 100)  # few images are repeated
     assert choices.epochs_and_steps({"steps": 500}, 250) == (2, 250)
     assert choices.epochs_and_steps({"steps": 30}, 103) == (1, 30)  # less than one pass over the images
+    assert choices.epochs_and_steps({"steps": 150}, 103) == (1, 150)  # so many as are asked for
+    assert choices.epochs_and_steps({"steps": 3000}, 103) == (29, 103)  # but whole passes where they are as many
 
 
 @pytest.mark.host

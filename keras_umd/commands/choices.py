@@ -145,7 +145,8 @@ def epochs_and_steps(settings, steps_per_epoch):
     """The epochs of a training, and their steps: as given, or as many as are known to give pictures.
 
     Few images are repeated to epochs of `ROUND` steps where the epochs aren't given: a checkpoint follows each. Where
-    the steps are fewer than those of a pass over the images, there is one epoch of so many.
+    the steps are fewer than those of a pass over the images, there is one epoch of so many. Epochs aren't those of the
+    images where steps are asked for that would become a twentieth more or fewer.
     """
     steps_per_epoch = settings.get("steps_per_epoch", steps_per_epoch)
     if "steps" not in settings and "epochs" in settings:
@@ -153,7 +154,10 @@ def epochs_and_steps(settings, steps_per_epoch):
     steps = settings.get("steps", STEPS_ON_ACCELERATOR if has_accelerator() else STEPS)
     if "steps_per_epoch" not in settings:
         steps_per_epoch = min(max(steps_per_epoch, ROUND), steps)  # no more than are asked for
-    return max(1, round(steps / steps_per_epoch)), steps_per_epoch
+    epochs = max(1, round(steps / steps_per_epoch))
+    if "steps" in settings and "steps_per_epoch" not in settings and abs(epochs * steps_per_epoch / steps - 1) > 0.05:
+        steps_per_epoch = round(steps / epochs)  # 150 steps are not 103, the whole batches of 3,312 images
+    return epochs, steps_per_epoch
 
 
 def loader(folder):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_umd import Corruption, View
+from keras_umd import Corruption, View, data
 from keras_umd.corruption.levels import Levels
 from keras_umd.corruption.noise import Gaussian
 from tests.conftest import QUICK, QUICK_STEP, array
@@ -53,6 +53,15 @@ SOURCES = {
     "torch": torch_loader,
     "generator": generator,
 }
+
+
+@pytest.mark.host
+@pytest.mark.filterwarnings("error:.shuffle=True. was passed")
+def test_data_without_end_are_fit_without_a_warning(small_model, images):
+    model = small_model()
+    model.compile("sgd")
+    batches = data.from_arrays(images[:8], batch_size=4, area_range=(1.0, 1.0)).repeat()
+    assert model.fit(batches, steps_per_epoch=3, verbose=0).epoch == [0]
 
 
 @pytest.mark.parametrize("with_labels", [False, True])
