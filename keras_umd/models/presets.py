@@ -99,6 +99,8 @@ def from_preset(cls, preset, load_weights=None, **overrides):
     require(is_right, "`preset` must be a name, as 'umd_base_patch4_64', a folder, or 'hf://user/repo'.", preset=preset)
     check_bools(optional=True, load_weights=load_weights)
     preset = os.fspath(preset)
+    is_file = preset.endswith(".keras")
+    require(not is_file, "A `.keras` file isn't a preset; load it by keras.models.load_model.", preset=preset)
     folder = SHIPPED / preset if (preset.isidentifier() and (SHIPPED / preset).is_dir()) else preset
     if folder is not preset or hub.is_hub(preset) or storage.is_remote(preset) or _is_folder(preset):
         return read_preset(cls, folder, load_weights is not False, overrides)

@@ -123,6 +123,8 @@ def test_names_are_configurations_as_before_and_have_no_weights():
         UMD.from_preset("umd_tiny_patch8_32", load_weights=True)
     with pytest.raises(ValueError, match="'umd_digits', the path of a folder, or 'hf://user/repo'"):
         UMD.from_preset("umd_letters")
+    with pytest.raises(ValueError, match=r"load it by keras\.models\.load_model.*'runs/mine\.keras'"):
+        UMD.from_preset("runs/mine.keras")
     with pytest.raises(FileNotFoundError, match="no/such/folder"):
         UMD.from_preset("no/such/folder")
 
