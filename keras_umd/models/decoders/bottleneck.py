@@ -6,7 +6,7 @@ from keras import ops
 from keras_umd.layers.modulations import Modulations
 from keras_umd.layers.norms import LayerNorm
 from keras_umd.layers.rotary import take_positions
-from keras_umd.models.decoders.decoder import Decoder, _num_outputs
+from keras_umd.models.decoders.decoder import Decoder, num_outputs_of
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.encoder import pooled
 from keras_umd.utils.checks import check_integers, require
@@ -84,7 +84,7 @@ class BottleneckDecoder(Decoder):
         return self.blocks(
             self.position_embedding(places, indices=order),
             condition=condition,
-            num_outputs=_num_outputs(tokens, masked, read),
+            num_outputs=num_outputs_of(tokens, masked, read),
             positions=positions,
         )
 

@@ -4,9 +4,10 @@ import keras
 
 from keras_umd.layers.block import as_block
 from keras_umd.layers.cross_attention import CrossAttention, CrossStack
-from keras_umd.layers.transformer import TransformerBlock, make_norm
+from keras_umd.layers.norms import make_norm
+from keras_umd.layers.transformer import TransformerBlock
 from keras_umd.models.decoders.cross import in_a_row
-from keras_umd.models.decoders.decoder import Decoder, _num_outputs
+from keras_umd.models.decoders.decoder import Decoder, num_outputs_of
 from keras_umd.models.decoders.kind import DecoderKind
 
 
@@ -116,7 +117,7 @@ class CrossSelfDecoder(Decoder):
     def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None, other=None):
         read = self._checked(read)
         of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
-        number = _num_outputs(tokens, masked, read)
+        number = num_outputs_of(tokens, masked, read)
         context = in_a_row(*((representation, tokens) if other is None else other))
         tokens, _ = self._placed(representation, tokens, visible, masked)
         tokens = self.blocks(tokens, context, condition=of_blocks, num_outputs=number)

@@ -227,7 +227,7 @@ class Decoder(BlockNetwork):
 
     def _decoded(self, representation, tokens, condition, visible, masked, read):
         """The tokens of the patches that are read, behind the blocks: at least these, the masked ones last."""
-        num_outputs = _num_outputs(tokens, masked, read)
+        num_outputs = num_outputs_of(tokens, masked, read)
         tokens, order = self._placed(representation, tokens, visible, masked)  # (batch, 1 + num_patches, hidden_dim)
         positions = take_positions(self.places, order) if self.block.rope else None
         return self.blocks(tokens, condition=condition, num_outputs=num_outputs, positions=positions)
@@ -251,7 +251,7 @@ class Decoder(BlockNetwork):
     def _rows(self, representation, tokens, condition, visible, masked, read):
         read = [self._checked(wanted) for wanted in read]
         of_blocks, of_head = self._conditions(condition)
-        numbers = tuple(_num_outputs(*given) for given in zip(tokens, masked, read, strict=True))
+        numbers = tuple(num_outputs_of(*given) for given in zip(tokens, masked, read, strict=True))
         placed = [self._placed(*given)[0] for given in zip(representation, tokens, visible, masked, strict=True)]
         lengths = tuple(part.shape[1] for part in placed)
         tokens = ops.concatenate(placed, axis=1)
@@ -363,7 +363,7 @@ class Decoder(BlockNetwork):
         return {**super().get_config(), "heads": {name: head.units for name, head in self.heads.items()}}
 
 
-def _num_outputs(tokens, masked, read):
+def num_outputs_of(tokens, masked, read):
     """How many patches the last block has to return, the last of the sequence, for `tokens` of the visible ones."""
     if masked is None:
         return tokens.shape[1]

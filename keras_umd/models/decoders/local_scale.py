@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_umd.layers.masking import restore, take_tokens
+from keras_umd.layers.norms import make_norm
 from keras_umd.layers.symbolic import BaseLayer
-from keras_umd.layers.transformer import make_norm
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.decoders.linear import NoBlocks, leave_out

@@ -6,7 +6,7 @@ from keras import ops
 from keras_umd.backend.kernels import project
 from keras_umd.layers.block import as_block
 from keras_umd.layers.cross_attention import MAX_LAYERS, CrossStack
-from keras_umd.layers.transformer import make_norm
+from keras_umd.layers.norms import make_norm
 from keras_umd.models.decoders.cross import in_a_row
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
