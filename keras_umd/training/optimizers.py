@@ -6,6 +6,7 @@ import warnings
 import keras
 from keras import ops
 
+from keras_umd.backend.optimizers import optimizer_base
 from keras_umd.utils.checks import (
     check_decays,
     check_instances,
@@ -26,7 +27,7 @@ UNDECAYED = r"(bias|beta|gamma|scale|value_mix|cls_tokens|mask_token|registers|p
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class AdamW(keras.optimizers.AdamW):
+class AdamW(optimizer_base(keras.optimizers.AdamW)):  # type: ignore[misc]
     """Keras' AdamW, with a moving average of the weights that the model keeps.
 
     Example:

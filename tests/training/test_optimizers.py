@@ -43,6 +43,18 @@ def test_each_variable_follows_its_own_rate_and_only_matrices_decay():
         assert_close(variable, adamw(start, gradient, 0.1 * factor, decay), 1e-5)
 
 
+def test_adamw_has_the_update_that_keras_has_for_the_backend():
+    optimizer = recipes.AdamW(0.1, weight_decay=0.2, epsilon=1e-8, ema_decay=0.9)
+    assert isinstance(optimizer, type(keras.optimizers.AdamW()))  # on PyTorch, a few kernels for all variables
+    variables = [variable for layer in dense_layers() for variable in layer.trainable_variables]
+    starts = [array(variable).copy() for variable in variables]
+    gradients = [np.random.default_rng(i).normal(size=(3, *v.shape)).astype("float32") for i, v in enumerate(variables)]
+    for step in range(3):
+        optimizer.apply([keras.ops.convert_to_tensor(g[step]) for g in gradients], variables)
+    for variable, start, gradient in zip(variables, starts, gradients, strict=True):
+        assert_close(variable, adamw(start, gradient, 0.1, 0.2), 1e-5)
+
+
 def test_rates_survive_a_file(tmp_path):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, name="block_0"), keras.layers.Dense(1)])
     optimizer = recipes.LayerwiseAdamW(0.1, rates={"block_0": 0.5}, weight_decay=0.1, undecayed="bias")
