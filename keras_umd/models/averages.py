@@ -131,6 +131,11 @@ class WeightAverage(keras.layers.Layer):
 def weight_values(model, weights="average"):
     """The values of the network's weights, averaged or not.
 
+    Example:
+
+    >>> len(model.weight_values("raw")) == len(model.network_weights)
+    True
+
     Args:
         weights: `"average"`, the first average that a training has updated, or the raw weights of a model without;
             `"raw"`; or the decay of one of the model's averages, a float or a `PowerProfile`.
@@ -154,6 +159,12 @@ def track_average(model, decays):
 
     They are saved with the model and used by `generate`. An average that is asked for again goes on, also where
     LoRA has added weights since (`compile` asks for all again); one that is not is dropped.
+
+    Example:
+
+    >>> model.track_average([0.99, 0.999])
+    >>> model.fit(images, labels, batch_size=8, epochs=1)
+    >>> slow = model.encode(images, weights=0.999)
 
     Args:
         decays: Float in [0, 1), `recipes.PowerProfile`, or a list of them, one average each.

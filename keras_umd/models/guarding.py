@@ -151,6 +151,11 @@ def guard_steps(model, sigma=6.0, window=128):
     The optimizer is wrapped, as by Keras' `LossScaleOptimizer`, and keeps its state; files hold it as it was.
     `callbacks.Guard` calls this, and acts on what is left out.
 
+    Example:
+
+    >>> state = model.guard_steps(sigma=8.0)
+    >>> model.fit(images, labels, batch_size=8, epochs=1)
+
     Args:
         sigma: Positive float. Deviations above the mean of the window from which on a step is an outlier.
         window: Integer, at least 2. Accepted steps that are remembered; once half of it is filled, outliers are

@@ -12,6 +12,11 @@ def prepare_images(model, images, must_be_finite=True, may_have_gaps=False):
     """Images, uint8 or float, checked and as a float32 tensor in the model's `value_range`.
 
     With `may_have_gaps`, NaN says that something is missing, and stays.
+
+    Example:
+
+    >>> float(ops.max(model.prepare_images(np.full((1, 8, 8, 1), 255, "uint8"))))
+    1.0
     """
     images = images if hasattr(images, "shape") else np.asarray(images)
     images = ensure_shape(images, (None,) * (len(model.image_shape) + 1))
@@ -21,7 +26,13 @@ def prepare_images(model, images, must_be_finite=True, may_have_gaps=False):
 
 
 def prepare_labels(model, labels):
-    """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label."""
+    """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label.
+
+    Example:
+
+    >>> model.prepare_labels([0, 2]).shape
+    (2,)
+    """
     if labels is None:
         return None
     labels = labels if hasattr(labels, "shape") else np.asarray(labels)

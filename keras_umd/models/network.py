@@ -59,6 +59,14 @@ def build_decoder(model, num_layers, num_heads, hidden_dim, **how):
 def predict_view(model, view, read=None):
     """The network's outputs for a view.
 
+    Example:
+
+    >>> view = {"images": model.prepare_images(images), "labels": model.prepare_labels(labels)}
+    >>> view["timesteps"] = np.array([50])
+    >>> predictions = model.predict_view(view)
+    >>> predictions["representation"].shape
+    (24, 32)
+
     Args:
         view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
             `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, `other`, as of `Corruption.corrupt`.

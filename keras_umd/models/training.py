@@ -144,6 +144,11 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
 def loss_of(model, images, labels=None):
     """The training loss of a batch, to add to the loss of another model: `self.add_loss(umd.loss_of(images))`.
 
+    Example:
+
+    >>> model.loss_of(images, labels).shape
+    ()
+
     Args:
         images: uint8 or float batch `(batch, *image_shape)`.
         labels: Int batch `(batch,)`, or `None`.
