@@ -181,7 +181,7 @@ def test_a_head_that_is_read_in_part_is_quantised_too(small_model, predict_from)
 def test_a_quantised_model_is_saved_and_loaded(small_model, images, tmp_path, mode):
     model = trained_like(small_model())
     model.compile(recipes.AdamW(1e-3, ema_decay=0.5), **QUICK)
-    model.quantize(mode, filters=lambda layer: layer.name != "modulation")
+    model.quantize(mode, filters="projection")  # on JAX each shape is compiled
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert_same_state(loaded, model)
