@@ -223,15 +223,16 @@ def fit(args, models, flops, seeds, images, labels):
     steps = max(1, steps // together) * together
     how = {"batch_size": args.batch_size, "area_range": (0.95, 1.0), "flip": True}
     datasets = [data.on_device(images, labels, **how, seed=seed) for seed in seeds]
-    started, cpu, losses = time.perf_counter(), time.process_time(), []
+    is_together, losses = args.together and len(seeds) > 1, []
+    started, cpu = time.perf_counter(), time.process_time()
     for seed, model, batches in zip(seeds, models, datasets, strict=True):
         keras.utils.set_random_seed(seed)
         optimizer = recipes.pretraining_optimizer(steps, args.batch_size, base_learning_rate=args.base_learning_rate)
         model.compile(optimizer, steps_per_execution=together)
-        if not args.together:
+        if not is_together:
             history = model.fit(batches.repeat(), steps_per_epoch=steps, shuffle=False, verbose=0).history
             losses.append({key: values[-1] for key, values in history.items()})
-    if args.together:
+    if is_together:
         from several_seeds import fit_together
 
         losses = fit_together(models, datasets, steps_per_epoch=steps)

@@ -252,7 +252,7 @@ def fit(args, name, seeds, images, labels, models, share):
         data.on_device(images, labels, batch_size=batch_size, area_range=(1.0, 1.0), seed=seed) for seed in seeds
     ]
     steps_per_epoch = len(datasets[0])
-    built, losses = [], []
+    built, losses, is_together = [], [], args.together and len(seeds) > 1
     for number, seed in enumerate(seeds):
         keras.utils.set_random_seed(seed)
         model = build(name, *task[:2], seed, recipe_of(1, *task)) if models is None else models[number]
@@ -260,11 +260,11 @@ def fit(args, name, seeds, images, labels, models, share):
         epochs = max(1, round(share * flops / batch_size / steps_per_epoch))
         steps = epochs * steps_per_epoch
         model.compile(recipe_of(steps, *task).optimizer, steps_per_execution=steps_per_epoch if JAX else 1)
-        if not args.together:
+        if not is_together:
             history = model.fit(datasets[number], epochs=epochs, verbose=0).history
             losses.append({key: values[-1] for key, values in history.items()})
         built.append(model)
-    if args.together:
+    if is_together:
         from several_seeds import fit_together
 
         losses = fit_together(built, datasets, epochs)

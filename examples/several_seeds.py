@@ -17,7 +17,7 @@ def fit_together(models, datasets, epochs=1, steps_per_epoch=None):
     """Train models of the same architecture on data of the same shapes, one data set each.
 
     Args:
-        models: List of compiled `UMD`. The step, and the steps of an execution, are those of the first.
+        models: List of two or more compiled `UMD`. The step, and the steps of an execution, are those of the first.
         datasets: List of `data.on_device(...)` over the same images, one for each model.
         epochs: Integer.
         steps_per_epoch: Integer, a multiple of `steps_per_execution`; by default one pass over the data.
@@ -53,11 +53,13 @@ class Together:
     def __init__(self, first, others, datasets, steps):
         self.first = first
         self.others = others
-        self.batches = zip(*(dataset.copied().repeat() for dataset in datasets), strict=True)
+        self.batches = [iter(dataset.copied().repeat()) for dataset in datasets]
         self.steps = steps
         self.done = 0
-        variables = [zip(*groups, strict=True) for groups in zip(*map(groups_of, others), strict=True)]
-        self.state = tuple([np.stack([variable.value for variable in same]) for same in group] for group in variables)
+        self.state = tuple(
+            [np.stack([variable.value for variable in same]) for same in zip(*groups, strict=True)]
+            for groups in zip(*map(groups_of, others), strict=True)
+        )
         self.fresh_metrics = self.state[-1]
         self.program = None
 
@@ -68,7 +70,7 @@ class Together:
         if self.done % self.steps == 0:
             self.state = (*self.state[:-1], self.fresh_metrics)
         self.done += len(of_first)
-        batches = [[mine, *theirs] for mine, theirs in zip(of_first, self.batches, strict=False)]
+        batches = [[mine, *map(next, self.batches)] for mine in of_first]
         if self.program is None:
             self.program = jax.jit(self._many_steps)
         logs, state, self.state = self.program(state, self.state, stacked([stacked(models) for models in batches]))

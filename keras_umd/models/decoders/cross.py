@@ -73,20 +73,10 @@ class CrossDecoder(Decoder):
         check_one_of(VISIBLE, visible=visible)
         self.taps = tuple(taps)
         self.visible = visible
-        # Rotations and added tokens are of tokens that see each other; the encoder keeps them.
-        block = as_block(block).replaced(rope=False, value_residual=False, registers=0, in_context=0)
-        super().__init__(*args, block=block, **settings)
+        super().__init__(*args, block=block_of_cross_attention(block), **settings)
 
     def _make_blocks(self, num_layers, scan_blocks, remat):
-        return CrossStack(
-            num_layers,
-            self.num_heads,
-            conditioning=self.conditioning,
-            remat=remat,
-            block=self.block,
-            dtype=self.dtype_policy,
-            name="blocks",
-        )
+        return make_stack(self, CrossStack, num_layers, remat, "blocks")
 
     def _build_inputs(self, encoder_dim, hidden_dim):
         if self.visible == "token" and hidden_dim != encoder_dim:
@@ -149,6 +139,24 @@ class CrossDecoder(Decoder):
 
     def get_config(self):
         return {**super().get_config(), "taps": self.taps, "visible": self.visible}
+
+
+def block_of_cross_attention(block):
+    """A `Block` without rotations and added tokens, which are of tokens of one image; the encoder keeps them."""
+    return as_block(block).replaced(rope=False, value_residual=False, registers=0, in_context=0)
+
+
+def make_stack(decoder, stack_class, num_layers, remat, name):
+    """A stack of blocks of cross-attention, a `CrossStack` or a class derived from it, as a decoder's settings say."""
+    return stack_class(
+        num_layers,
+        decoder.num_heads,
+        conditioning=decoder.conditioning,
+        remat=remat,
+        block=decoder.block,
+        dtype=decoder.dtype_policy,
+        name=name,
+    )
 
 
 def in_a_row(representation, tokens):

@@ -2,11 +2,10 @@
 
 import keras
 
-from keras_umd.layers.block import as_block
 from keras_umd.layers.cross_attention import CrossAttention, CrossStack
 from keras_umd.layers.norms import make_norm
 from keras_umd.layers.transformer import TransformerBlock
-from keras_umd.models.decoders.cross import in_a_row
+from keras_umd.models.decoders.cross import block_of_cross_attention, in_a_row, make_stack
 from keras_umd.models.decoders.decoder import Decoder, num_outputs_of
 from keras_umd.models.decoders.kind import DecoderKind
 
@@ -96,20 +95,10 @@ class CrossSelfDecoder(Decoder):
     takes_other = True
 
     def __init__(self, *args, block=None, **settings):
-        # Rotations and added tokens are of tokens of one image; the encoder keeps them.
-        block = as_block(block).replaced(rope=False, value_residual=False, registers=0, in_context=0)
-        super().__init__(*args, block=block, **settings)
+        super().__init__(*args, block=block_of_cross_attention(block), **settings)
 
     def _make_blocks(self, num_layers, scan_blocks, remat):
-        return CrossSelfStack(
-            num_layers,
-            self.num_heads,
-            conditioning=self.conditioning,
-            remat=remat,
-            block=self.block,
-            dtype=self.dtype_policy,
-            name="blocks",
-        )
+        return make_stack(self, CrossSelfStack, num_layers, remat, "blocks")
 
     def _build_blocks(self, hidden_dim, encoder_dim):
         self.blocks.build((None, None, hidden_dim), (None, None, encoder_dim), (None, encoder_dim))

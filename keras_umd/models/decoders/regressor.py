@@ -4,10 +4,9 @@ import keras
 from keras import ops
 
 from keras_umd.backend.kernels import project
-from keras_umd.layers.block import as_block
 from keras_umd.layers.cross_attention import MAX_LAYERS, CrossStack
 from keras_umd.layers.norms import make_norm
-from keras_umd.models.decoders.cross import in_a_row
+from keras_umd.models.decoders.cross import block_of_cross_attention, in_a_row, make_stack
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.objectives.alignment import LATENTS, Alignment
@@ -93,18 +92,8 @@ class RegressorDecoder(Decoder):
     def __init__(self, *args, num_regressors=4, block=None, **settings):
         self.num_regressors = num_regressors
         self.gives_latents = True
-        # Rotations and added tokens are of tokens that see each other; the encoder keeps them.
-        block = as_block(block).replaced(rope=False, value_residual=False, registers=0, in_context=0)
-        super().__init__(*args, block=block, **settings)
-        self.regressor = RegressorStack(
-            num_regressors,
-            self.num_heads,
-            conditioning=self.conditioning,
-            remat=self.remat,
-            block=self.block,
-            dtype=self.dtype_policy,
-            name="regressor",
-        )
+        super().__init__(*args, block=block_of_cross_attention(block), **settings)
+        self.regressor = make_stack(self, RegressorStack, num_regressors, self.remat, "regressor")
         self.latents_norm = make_norm(self.block, dtype=self.dtype_policy, name="latents_norm")
 
     def _build_inputs(self, encoder_dim, hidden_dim):
