@@ -1,9 +1,27 @@
 """The projections of the network: Keras' `Dense`, whose LoRA factors survive a file."""
 
+import contextlib
+import gc
+
 import keras
 from keras import ops
 
 FACTORS = ("lora_kernel_a", "lora_kernel_b")
+
+
+@contextlib.contextmanager
+def heap_left_alone():
+    """What there is isn't searched for garbage.
+
+    Keras collects all garbage after each kernel that it deletes: to quantise B/4 took 29 s instead of 2.
+    """
+    were_frozen = gc.get_freeze_count()  # by the user, who may have reasons
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not were_frozen:
+            gc.unfreeze()
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -24,7 +42,8 @@ class Dense(keras.layers.Dense):
 
     def quantize(self, mode=None, type_check=True, config=None):
         """As of `keras.layers.Dense`, which refuses its subclasses."""
-        return super().quantize(mode, type_check=False, config=config)
+        with heap_left_alone():
+            return super().quantize(mode, type_check=False, config=config)
 
     def save_own_variables(self, store):
         if not self.lora_enabled:
