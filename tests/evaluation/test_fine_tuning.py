@@ -8,6 +8,7 @@ from tests.conftest import array
 from tests.evaluation.test_feature_scores import grey  # noqa: F401 (a fixture)
 
 
+@pytest.mark.backends("jax", "torch")
 def test_a_copy_of_the_encoder_learns_to_classify(grey, small_model):  # noqa: F811
     train, test = grey
     encoder = small_model().feature_extractor()

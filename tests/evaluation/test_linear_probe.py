@@ -12,6 +12,7 @@ def digits():
     return (data.data[:1200], data.target[:1200]), (data.data[1200:], data.target[1200:])
 
 
+@pytest.mark.backends("jax", "torch")
 def test_it_is_about_as_accurate_as_logistic_regression(digits):
     from sklearn.linear_model import LogisticRegression
 

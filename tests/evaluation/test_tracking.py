@@ -30,6 +30,7 @@ def network():
     return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
 
 
+@pytest.mark.backends("jax", "torch")
 def test_features_are_probed_as_the_model_is_now(small_model, images, labels):
     model = small_model()
     model.track_average(0.5)

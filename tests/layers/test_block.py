@@ -205,7 +205,7 @@ def test_a_scan_is_cut_where_tokens_join_and_behind_the_first_block():
 # Around the stacks
 
 
-@pytest.mark.parametrize("num_axes", [1, 3, 4])
+@pytest.mark.parametrize("num_axes", [1, pytest.param(3, marks=pytest.mark.host), 4])
 def test_encoders_and_decoders_rotate_along_any_number_of_axes(num_axes):
     images = RNG.normal(size=(2, *(4, 2, 2, 2)[:num_axes], 1)).astype("float32")
     sizes = {"num_layers": 1, "num_heads": 2, "conditioning": None, "block": Block(rope=True)}

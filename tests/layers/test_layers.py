@@ -60,7 +60,11 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
+# Where programs are compiled, what is a part of the encoder and of an "adaln block" isn't compiled again.
+PARTS = ("token block", "plain block", "stack")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.host] * (name in PARTS)) for name in LAYERS])
 def test_layer_works_alone(name, tmp_path):
     cls, config, inputs, output_shape = LAYERS[name]
     layer, outputs = check_layer(lambda **kwargs: cls(**config, **kwargs), *inputs)

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("op_by_op")
 
 
 @pytest.mark.slow
+@pytest.mark.backends("jax", "torch")
 def test_all_changes_of_views_train_together():
     fill = changes.Fill(masks.Random(0.5), {"noise": 0.5, "other": 0.5})
     mask = masks.Varying(masks.Disjoint(masks.Random(0.5), 1))

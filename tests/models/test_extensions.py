@@ -270,12 +270,13 @@ class Joined(keras.Model):
 
 
 def test_the_loss_inside_another_model_counts_and_reaches_the_encoder(small_model, images, labels):
-    joined = Joined(small_model(dtype="float32"))
+    settings = {"dtype": "float32", "conditioning": "token"}
+    joined = Joined(small_model(**settings))
     joined(images[:2])  # builds it
     compiled = {} if keras.backend.backend() != "tensorflow" else {"jit_compile": False}
     joined.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), **compiled)
     before = [array(variable).copy() for variable in joined.umd.network_weights]
-    twin = small_model(dtype="float32")
+    twin = small_model(**settings)
     expected = float(array(twin.loss_of(images[:8])))
     alone = math.log(3)  # the classifier knows nothing yet, and passes no gradient on
     history = joined.fit(images[:8], labels[:8], batch_size=8, shuffle=False, verbose=0).history

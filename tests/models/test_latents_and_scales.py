@@ -205,6 +205,7 @@ def scales(**weights):
     }
 
 
+@pytest.mark.host
 def test_one_scale_behind_the_last_block_is_the_usual_decoder(small_model, images):
     objective = lambda: Objective([Reconstruction("clean", Pixels())])  # noqa: E731
     plain = trained_like(small_model(**masked()))

@@ -75,6 +75,7 @@ class Interrupted(Exception):
     pass
 
 
+@pytest.mark.backends("jax", "torch")  # test_callbacks.py has our own backup on TensorFlow
 def test_backup_and_restore_goes_on_exactly(compiled, images, labels, tmp_path):
     uninterrupted = compiled(**PLAIN)
     uninterrupted.fit(images, labels, batch_size=12, epochs=2, shuffle=False, verbose=0)

@@ -400,7 +400,10 @@ def test_a_trajectory_ends_with_what_generate_returns(shared_model):
 
 @pytest.mark.parametrize(
     "way",
-    ["joint", *(pytest.param(way, marks=pytest.mark.backends("torch")) for way in ("two stages", "without labels"))],
+    [
+        pytest.param("joint", marks=pytest.mark.backends("jax", "torch")),  # which compile in a fourth of the time
+        *(pytest.param(way, marks=pytest.mark.host) for way in ("two stages", "without labels")),
+    ],
 )
 def test_trained_models_generate_their_data(small_model, way):
     """Dark images of class 0 and bright ones of class 1 are told apart after each way of training."""

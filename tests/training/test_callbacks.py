@@ -91,7 +91,7 @@ class Run:
             np.testing.assert_array_equal(value, expected)
 
 
-@pytest.mark.parametrize("source", [data.from_arrays, data.on_device])
+@pytest.mark.parametrize("source", [pytest.param(data.from_arrays, marks=pytest.mark.host), data.on_device])
 def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(source, small_model, images, tmp_path):
     with pytest.raises(Killed):
         Run(small_model, images, tmp_path / "killed", source).fit(KillAfter(5))

@@ -148,6 +148,7 @@ def test_accumulation_waits_for_another_batch_and_averages_move_once_an_update(s
     assert float(array(model.averages[0].num_updates)) == 2
 
 
+@pytest.mark.backends("jax", "torch")
 def test_averages_move_once_an_update_without_a_guard(small_model, images):
     ends = []
     for size, steps in ((24, None), (8, 3)):
@@ -260,6 +261,7 @@ def test_skip_takes_a_new_level_for_the_window_and_an_epoch_of_nan_raises(small_
         fit(model, Batches())
 
 
+@pytest.mark.host
 def test_files_are_the_same_with_and_without_a_guard(small_model, tmp_path):
     # Of many weights, beside which the names of variables take little place.
     model = small_model(corruption=keras_umd.Corruption.umd(), conditioning="adaln_zero")
@@ -314,6 +316,7 @@ def box_of(model, data, tmp_path):
     return keras_umd.replay(guard.black_boxes[0])
 
 
+@pytest.mark.backends("tensorflow", "torch")  # op by op, as the replay below that JAX runs, too
 def test_a_replay_names_the_images_and_the_layer_that_saw_them(small_model, tmp_path):
     replay = box_of(small_model(), Batches(spoilt=[2]), tmp_path)
     assert (replay.layer, replay.kind, replay.overflows) == ("encoder/patch_embedding/projection", "output", {})

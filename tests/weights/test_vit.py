@@ -10,7 +10,7 @@ from keras_umd import Corruption
 from keras_umd.layers import Block
 from keras_umd.utils.atomic import DamagedFileError
 from keras_umd.weights import from_mae, from_vit, read_weights, to_timm, to_transformers
-from tests.conftest import array, assert_close, trained_like
+from tests.conftest import array, assert_close, in_one_program, trained_like
 
 pytestmark = pytest.mark.usefixtures("op_by_op")
 
@@ -31,7 +31,7 @@ def of(recorded, name, sign="/"):
 def outputs(model, images, noise):
     draws = model.corruption.draw(images.shape, model.patch_size, 0)
     x, y = model.make_views(images, draws={**draws, "mask_noise": keras.ops.convert_to_tensor(noise)})
-    outputs = model(x)
+    outputs = in_one_program(model)(x)
     (view, *_), (name, *_) = x["views"].items(), model.objective.loss_names
     return view, outputs[view[0]], np.mean(array(model.objective.image_losses(outputs, y)[name]))
 
