@@ -1,6 +1,7 @@
 """The house: who may import whom, which words belong where, and which names are public (docs/architecture.md)."""
 
 import ast
+import collections
 import importlib
 import pathlib
 
@@ -122,3 +123,17 @@ def test_settings_show_what_they_are_set_to():
     assert corruption.startswith("Corruption(schedule=Linear(num_timesteps=50), views=[View(name='clean', ")
     assert "mask=Random(ratio=0.75), share=0.5" in corruption and "noise=Gaussian(levels=Uniform())" in corruption
     assert repr(NoiseSchedule.from_betas([0.1, 0.2])) == "VariancePreserving(num_timesteps=2)"
+
+
+def test_no_two_classes_are_registered_under_one_name():
+    """Or files of one would be read as the other."""
+    names = [
+        (decorator.args[0].value, *(keyword.value.value for keyword in decorator.keywords), node.name)[:2]
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for decorator in node.decorator_list
+        if isinstance(decorator, ast.Call) and getattr(decorator.func, "attr", "") == "register_keras_serializable"
+    ]
+    assert len(names) > 100
+    assert not [name for name, count in collections.Counter(names).items() if count > 1]

@@ -198,7 +198,7 @@ class Corruption(Configurable):
         for view in self.views:
             view.num_visible(grid)
 
-    def draw(self, image_batch_shape, patch_size, seed, label_dropout=0.0):
+    def draw(self, image_batch_shape, patch_size, seed, label_dropout=0.0, probabilities=None):
         """Draw all random numbers of one step.
 
         Args:
@@ -206,6 +206,8 @@ class Corruption(Configurable):
             patch_size: Integer or tuple of integers, one for each space axis.
             seed: Integer, `keras.random.SeedGenerator` or `None`.
             label_dropout: Float in [0, 1). Probability that an image's label is dropped.
+            probabilities: Dictionary, by the name of a view with `levels.Adaptive`, of the probabilities that were
+                learned for it, or `None`.
 
         Returns:
             Dictionary of tensors: `timesteps` `(batch,)`, 0 for clean images and else as the view's levels draw them,
@@ -220,12 +222,14 @@ class Corruption(Configurable):
         def draw(distribution, *shape, **options):
             return replica_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
 
-        def draw_levels(levels):
-            return replica_rows(lambda size: levels.draw(size, self.noise_schedule, seed), batch_size)
+        def draw_levels(view):
+            levels = Uniform() if view is None else view.noise.levels
+            learned = (probabilities or {}).get(view.name) if levels.is_learned else None
+            options = {} if learned is None else {"probabilities": learned}
+            return replica_rows(lambda size: levels.draw(size, self.noise_schedule, seed, **options), batch_size)
 
-        noisy = [view for view in self.views if view.noise is not None]
-        levels = noisy[0].noise.levels if noisy else Uniform()
-        timesteps = draw_levels(levels)
+        first = next((view for view in self.views if view.noise is not None), None)
+        timesteps = draw_levels(first)
         width = max(math.prod(grid), *(view.num_draws(grid) for view in self.views))
         draws = {
             "noise": draw(keras.random.normal, *image_shape, dtype="float32"),
@@ -237,8 +241,8 @@ class Corruption(Configurable):
         for index, view in enumerate([] if split is None else self.views):
             if view.noise is None:
                 timesteps = ops.where(split.is_member[index], 0, timesteps)
-            elif view.noise.levels is not levels:
-                timesteps = ops.where(split.is_member[index], draw_levels(view.noise.levels), timesteps)
+            elif view.noise.levels is not first.noise.levels:
+                timesteps = ops.where(split.is_member[index], draw_levels(view), timesteps)
         return {"timesteps": timesteps, **draws}
 
     def corrupt(self, images, draws, patch_size, labels=None, hints=None, look=None):

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.utils.checks import check_instances, check_numbers
+from keras_umd.utils.checks import as_numbers, check_instances, check_integers, check_numbers, require
 from keras_umd.utils.configurable import Configurable
 
 __all__ = [
+    "Adaptive",
     "ContinuousUniform",
     "Levels",
     "LogNormal",
@@ -31,6 +32,8 @@ class Levels(Configurable):
 
     >>> corruption = Corruption.dit(levels=levels.Uniform())      # one of its subclasses
     """
+
+    is_learned = False  # whether `draw` and `draw_log_snr` take `probabilities`, which a term of the objective learns
 
     def draw(self, batch_size, schedule, seed):
         """Draw the levels of a batch.
@@ -194,6 +197,78 @@ class LogNormal(LogSNRNormal):
         return -2 * self.mean, 2 * self.deviation
 
 
+@keras.saving.register_keras_serializable("keras_umd.levels")  # a mask has the same name
+class Adaptive(LogSNRLevels):
+    """Log-SNRs as often as the noise is hard to predict there, which `objectives.VariationalBound` learns (VDM).
+
+    The range of the log-SNR is cut into bins of one width. How often each is drawn is in proportion to the mean squared
+    error of the noise in it: of all laws the one under which the terms of the variational bound vary least with the
+    noise level (Kingma et al., "Variational Diffusion Models", 2021, section 5.2, with a history instead of a network).
+    Before anything is known all bins are alike.
+
+    Example:
+
+    >>> model = UMD(corruption=Corruption.dit(levels=levels.Adaptive()))
+    >>> model.objective.loss_names
+    ['noisy_x0_loss', 'noisy_eps_loss', 'noisy_variational_bound_loss']
+
+    Args:
+        log_snr: Pair of floats, least and largest log-SNR that are drawn; both must lie in the schedule's range, which
+            is [-20.0, 10.1] for `Cosine()` and [-10.1, 9.2] for `Linear()`.
+        num_bins: Integer, at least 2.
+    """
+
+    is_learned = True
+
+    def __init__(self, log_snr=(-9.0, 9.0), num_bins=64):
+        ends = as_numbers(log_snr=log_snr)
+        require(
+            ends.shape == (2,) and ends[0] < ends[1] and np.all(np.abs(ends) <= 30),
+            "`log_snr` must be two numbers in [-30, 30], the lower first.",
+            log_snr=log_snr,
+        )
+        check_integers(2, 2**16, num_bins=num_bins)
+        self.log_snr = tuple(ends.tolist())
+        self.num_bins = int(num_bins)
+
+    @property
+    def width(self):
+        """That of a bin, in units of the log-SNR."""
+        return (self.log_snr[1] - self.log_snr[0]) / self.num_bins
+
+    def check_schedule(self, schedule):
+        """Raise a ValueError if the schedule doesn't reach the ends: both would be drawn as its own."""
+        least, most = schedule.log_snr(np.array([schedule.num_timesteps, 1]))
+        require(
+            least <= self.log_snr[0] and self.log_snr[1] <= most,
+            f"`log_snr` must lie in the schedule's range, [{least:.4g}, {most:.4g}].",
+            log_snr=self.log_snr,
+        )
+
+    def draw(self, batch_size, schedule, seed, probabilities=None):
+        return schedule.to_timesteps(self.draw_log_snr(batch_size, schedule, seed, probabilities))
+
+    def draw_log_snr(self, batch_size, schedule, seed, probabilities=None):
+        """As of `Levels`, with the probability of each bin, a float32 tensor `(num_bins,)`; even by default."""
+        uniform = keras.random.uniform((batch_size,), dtype="float32", seed=seed)
+        if probabilities is None:
+            return self.log_snr[0] + self.width * self.num_bins * uniform
+        ends = ops.cumsum(probabilities)
+        bins = ops.minimum(ops.searchsorted(ends, uniform * ends[-1], side="right"), self.num_bins - 1)
+        own = ops.take(probabilities, bins)
+        share = (uniform * ends[-1] - (ops.take(ends, bins) - own)) / own
+        return self.log_snr[0] + self.width * (ops.cast(bins, "float32") + ops.clip(share, 0.0, 1.0))
+
+    def bins_of(self, log_snr):
+        """The bins of log-SNRs, an int32 tensor of their shape; of those outside, the nearest."""
+        places = ops.floor((log_snr - self.log_snr[0]) / self.width)
+        return ops.cast(ops.clip(places, 0, self.num_bins - 1), "int32")
+
+    def support(self, schedule):
+        middles = self.log_snr[0] + self.width * (np.arange(self.num_bins) + 0.5)
+        return schedule.timesteps_at(middles), np.full(self.num_bins, 1 / self.num_bins)
+
+
 @keras.saving.register_keras_serializable("keras_umd")
 class Shifted(Levels):
     """Another law, shifted to more noise, as larger images need (Esser et al., 2024, section 5.3.2).
@@ -212,6 +287,7 @@ class Shifted(Levels):
 
     def __init__(self, levels, shift):
         check_instances(Levels, "a Levels, as LogitNormal(),", levels=levels)
+        require(not levels.is_learned, "`levels` must be a law that isn't learned: it finds its own.", levels=levels)
         check_numbers("[0.01, 100]", shift=shift)
         self.levels, self.shift = levels, float(shift)
 

@@ -117,7 +117,8 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
 
 def draw(model, images, seed=None, label_dropout=0.0):
     """The random numbers of a step on these images."""
-    return model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout)
+    probabilities = model.objective.probabilities()
+    return model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout, probabilities)
 
 
 def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -134,6 +135,8 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
     for tracker in model.loss_part_trackers:
         if tracker.name in losses:  # a batch of one image has only one view
             tracker.update_state(ops.stop_gradient(losses[tracker.name]))
+    if training:
+        model.objective.observe(losses, y)
     total = model.objective.total(losses, ops.shape(x["batch"])[0])
     total = total + sum(ops.sum(ops.cast(loss, "float32")) for loss in model.losses)
     for guard in model.guards:

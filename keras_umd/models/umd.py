@@ -190,6 +190,7 @@ class UMD(keras.Model):
         )
         check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
         teaching.check_readings(teacher, corruption, objective)
+        objective.check_views(corruption)
         self.teacher = teacher
         for term in objective.terms:
             term.prepare(grid, math.prod(patch_size) * int(image_shape[-1]))

@@ -10,6 +10,7 @@ from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.sampling_policy import SamplingPolicy
 from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.term import Term
+from keras_umd.objectives.variational_bound import VariationalBound
 
 __all__ = [
     "Alignment",
@@ -21,5 +22,6 @@ __all__ = [
     "SamplingPolicy",
     "Spectrum",
     "Term",
+    "VariationalBound",
     "targets",
 ]

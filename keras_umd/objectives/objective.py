@@ -11,6 +11,7 @@ from keras_umd.objectives.reconstruction import Reconstruction, weight_of_error
 from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS, X0, DenoisingTarget, Eps, Velocity
 from keras_umd.objectives.term import Term
+from keras_umd.objectives.variational_bound import VariationalBound
 from keras_umd.utils.checks import check_bools, check_instances, check_names, check_paths, require
 from keras_umd.utils.configurable import revive
 from keras_umd.utils.preset_folder import config_of, read_preset, write_preset
@@ -53,7 +54,7 @@ class Objective(keras.layers.Layer):
 
         A clean image counts its x_0 error over the masked patches (MAE); a noisy one the mean of its errors: that of
         x_0 over the masked patches and that of the noise over the visible ones, or others, as the corruption's
-        `noisy_losses`, `noisy_patches` and `weighting` say.
+        `noisy_losses`, `noisy_patches` and `weighting` say. A `VariationalBound` of weight 0 learns `levels.Adaptive`.
         """
         has_views = hasattr(corruption, "views")
         require(has_views, "`corruption` must be a keras_umd.Corruption, as Corruption.mae().", corruption=corruption)
@@ -122,6 +123,29 @@ class Objective(keras.layers.Layer):
         asked = [term for term in self.terms if set(term.hint_names) & set(names)]
         given = [term.hints(images, patch_size) for term in asked]
         return {name: ops.stop_gradient(hint) for hints in given for name, hint in hints.items() if name in names}
+
+    def probabilities(self):
+        """Those that terms have learned for the noise levels of their views, a dictionary by view."""
+        return {term.view: term.probabilities for term in self.terms if term.probabilities is not None}
+
+    def check_views(self, corruption):
+        """Raise a ValueError for views that terms can't judge, and for levels that none learns."""
+        for term in self.terms:
+            term.check_views(corruption)
+        learned = {term.view for term in self.terms if term.learns_levels}
+        for view in corruption.views:
+            require(
+                view.noise is None or not view.noise.levels.is_learned or view.name in learned,
+                f"The levels of the view {view.name!r} need a term VariationalBound in the `objective`, which learns "
+                "them.",
+                f"terms {self.loss_names}",
+            )
+
+    def observe(self, losses, targets):
+        """Hand the terms what a training step has shown; arguments as `image_losses` and `targets` return them."""
+        for term in self.terms:
+            if term.loss_name in losses:
+                term.observe(losses[term.loss_name], targets[term.loss_name])
 
     def targets(self, views, patch_size, teacher=None):
         """The targets of all terms, by the name of their loss. No gradient passes here.
@@ -219,6 +243,9 @@ def _denoising_terms(view, corruption):
             of_error = functools.partial(weight_of_error, corruption.weighting, target)
             options.update(weighting=corruption.weighting, mean_weight=mean_weight(of_error, levels, schedule))
         terms.append(Reconstruction(view.name, target, where, weight=1.0 / len(corruption.noisy_losses), **options))
+    if view.noise.levels.is_learned:
+        seen = where if where != "masked" else "all" if view.mask is None else "visible"
+        terms.append(VariationalBound(view.name, view.noise.levels, target, seen, weight=0.0))
     return terms
 
 

@@ -58,6 +58,22 @@ class Term(keras.layers.Layer):
         """What a mask may read of clean images, by the names in `hint_names`: tensors with a row for each image."""
         return {}
 
+    learns_levels = False  # whether it has `probabilities` for the bins of `levels.Adaptive` in its view
+    probabilities = None
+
+    def check_views(self, corruption):
+        """Raise a ValueError if the term can't judge the views of a `Corruption`."""
+        return
+
+    def observe(self, losses, target):
+        """Learn from a training step what isn't learned by gradients.
+
+        Args:
+            losses: Tensor `(n,)`, what `image_losses` has returned.
+            target: As `targets` returned it.
+        """
+        return
+
     def targets(self, view, patch_size, teacher=None):
         """Whatever `image_losses` compares with: a tensor, or `None`. No gradient passes here.
 

@@ -14,8 +14,9 @@ pytestmark = [marks.system, marks.devices, marks.backends("tensorflow"), marks.s
 TWO_REPLICAS = """
 import contextlib, json, sys
 import keras, numpy as np, tensorflow as tf
-from keras_umd import UMD, recipes
+from keras_umd import UMD, Corruption, recipes
 from keras_umd.backend import attention
+from keras_umd.corruption import levels
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -26,9 +27,11 @@ for strategy in (None, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     keras.utils.set_random_seed(0)
     with strategy.scope() if strategy else contextlib.nullcontext():
         sizes = {"image_shape": (8, 8, 1), "patch_size": 2, "hidden_dim": 16, "num_heads": 2}
-        model = UMD(**sizes, num_layers=1, decoder_layers=1, seed=0)
+        corruption = Corruption(levels=levels.Adaptive())  # whose history is of all replicas
+        model = UMD(**sizes, num_layers=1, decoder_layers=1, corruption=corruption, seed=0)
         model.compile(recipes.AdamW(1e-3, ema_decay=0.9), jit_compile=False)
     history = model.fit(images, batch_size=8, epochs=3, shuffle=False, verbose=0).history
+    history["learned"] = np.array(model.objective.terms[-1].error_sums).tolist()
     images_made = model.generate(num_images=2, num_steps=2, seed=0)  # with averaged weights
     histories.append({**history, "images": np.asarray(images_made).ravel().tolist()})
     # A last batch of one image, of which the other replica gets nothing.
