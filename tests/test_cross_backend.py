@@ -4,9 +4,7 @@ A process of each backend writes a file, waits for those of the others, and uses
 """
 
 import importlib.util
-import os
 import pathlib
-import subprocess
 import sys
 import time
 
@@ -19,6 +17,7 @@ import pytest
 
 from keras_umd import UMD, recipes
 from tests.conftest import QUICK
+from tests.processes import of_other_backends, wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 BACKENDS = [backend for backend in ("jax", "tensorflow", "torch") if importlib.util.find_spec(backend)]
@@ -62,9 +61,7 @@ def write_and_use(folder, backends):
     write_model(folder / f"{reader}.keras")
     inputs, begin = dict(np.load(folder / "inputs.npz")), time.monotonic()
     for writer in backends:
-        while not (folder / f"{writer}.keras").exists():
-            assert time.monotonic() - begin < 300, f"no file of {writer}"
-            time.sleep(0.1)
+        wait_for(folder / f"{writer}.keras", begin)
         np.savez(folder / f"{writer}_on_{reader}.npz", **use_model(folder / f"{writer}.keras", inputs))
 
 
@@ -81,18 +78,8 @@ def folder(images, labels, tmp_path):
         mask_noise=rng.uniform(size=(8, 16)).astype("float32"),
         label_drop=rng.uniform(size=8) < 0.5,
     )
-    command = [sys.executable, "-m", "tests.test_cross_backend", tmp_path, *BACKENDS]
-    options = {"cwd": pathlib.Path(__file__).parents[1], "stderr": subprocess.PIPE, "text": True}
-    others = [backend for backend in BACKENDS if backend != keras.backend.backend()]
-    environments = [{**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} for backend in others]
-    processes = [subprocess.Popen(command, env=environment, **options) for environment in environments]
-    try:
+    with of_other_backends("tests.test_cross_backend", BACKENDS, tmp_path, *BACKENDS):
         write_and_use(tmp_path, BACKENDS)
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * len(others), errors
     return tmp_path
 
 

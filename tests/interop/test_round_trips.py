@@ -3,9 +3,7 @@
 A process of each backend writes its folders, waits for those of the others, and loads all.
 """
 
-import os
 import pathlib
-import subprocess
 import sys
 import time
 
@@ -20,6 +18,7 @@ from keras_umd import UMD, FeatureExtractor
 from keras_umd.utils.safetensors import read_safetensors
 from keras_umd.weights import read_weights
 from tests.conftest import array, assert_close, trained_like
+from tests.processes import of_other_backends, wait_for
 
 pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.slow]
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -67,9 +66,7 @@ def write_and_load(folder):
     for writer in BACKENDS:
         for kind in KINDS:
             path = folder / f"{kind}_of_{writer}"
-            while not path.exists():
-                assert time.monotonic() - begin < 300, f"no {path.name}"
-                time.sleep(0.1)
+            wait_for(path, begin)
             np.savez(folder / f"{path.name}_on_{reader}.npz", **loaded(kind, path))
 
 
@@ -77,19 +74,8 @@ def write_and_load(folder):
 def folder(tmp_path_factory):
     """A folder with the presets of each backend, and what each has made of them."""
     folder = tmp_path_factory.mktemp("presets")
-    command = [sys.executable, "-m", "tests.interop.test_round_trips", folder]
-    options = {"cwd": pathlib.Path(__file__).parents[2], "stderr": subprocess.PIPE, "text": True}
-    others = [backend for backend in BACKENDS if backend != keras.backend.backend()]
-    processes = [
-        subprocess.Popen(command, env={**os.environ, "KERAS_BACKEND": backend}, **options) for backend in others
-    ]
-    try:
+    with of_other_backends("tests.interop.test_round_trips", BACKENDS, folder):
         write_and_load(folder)
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * len(others), errors
     return folder
 
 
