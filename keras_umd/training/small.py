@@ -186,10 +186,11 @@ def fitting(task, num_images, seconds, batch_size):
     steps = max(1, int(steps))
     if steps < FEW_STEPS:
         # Compilation is what PyTorch has none of.
+        smaller = ", or smaller images, for example 32x32 pixels" if max(task["image_shape"][:-1]) > 32 else ""
         begun = f" beside {2 * overhead:.0f} s to begin, here and in the training" if left < 0.9 * seconds else ""
         warnings.warn(
             f"Only {steps} steps of {of_smallest:.2g} s fit into {seconds / 60:g} minutes{begun}; pictures need about "
-            "2,500. Give it more minutes, or smaller images, for example 32x32 pixels.",
+            f"2,500. Give it more minutes{smaller}.",
             stacklevel=3,
         )
     return size, steps

@@ -1,7 +1,11 @@
 """A network that starts from the encoder of another."""
 
+import warnings
+
 from keras_umd.models.adaptation import plain_values
 from keras_umd.utils.checks import require
+
+WITHOUT_WEIGHTS = ("mlp", "epsilon", "mlp_epsilon", "rope", "rope_theta")  # settings of a `Block`
 
 
 def start_from(model, source, weights="average"):
@@ -32,6 +36,9 @@ def start_from(model, source, weights="average"):
 
     Raises:
         ValueError: naming weights of the source that have no partner of their shape; none is set then.
+
+    Warns:
+        UserWarning: for settings of `block` that differ, such as the activation, which shapes don't show.
     """
     require(hasattr(model, "network_weights"), "`model` must be a keras_umd.UMD.", model=model)
     require(hasattr(source, "encoder"), "`source` must be a UMD or a FeatureExtractor.", source=source)
@@ -42,6 +49,7 @@ def start_from(model, source, weights="average"):
         "between.",
         f"{len(source.encoder.blocks)} blocks for {len(model.encoder.blocks)} and {len(blocks)}",
     )
+    _warn_of_other_blocks(model, source)
     plain, positions = _values(source, weights), source.encoder.position_embedding.positions.path
     resized = source.encoder.position_embedding.interpolated(model.encoder.position_embedding.grid, plain[positions])
     pairs = [(model.encoder.position_embedding.positions, resized)]
@@ -54,6 +62,15 @@ def start_from(model, source, weights="average"):
     for variable, value in pairs:
         variable.assign(value)
     return [variable.path for variable, _ in pairs]
+
+
+def _warn_of_other_blocks(model, source):
+    """Of settings that no shape of a weight shows, as another activation: what is copied computes something else."""
+    theirs, own = source.encoder.blocks.block, model.encoder.blocks.block
+    pairs = {name: (getattr(theirs, name), getattr(own, name)) for name in WITHOUT_WEIGHTS}
+    others = [f"{name}={there!r} and {here!r}" for name, (there, here) in pairs.items() if there != here]
+    if others:
+        warnings.warn(f"The blocks of `source` and `model` differ: {', '.join(others)}.", stacklevel=3)
 
 
 def _layers(model, source, blocks):

@@ -68,8 +68,11 @@ def test_minutes_become_steps_by_the_speed_of_the_machine(speed):
     recipe = recipes.small(3786, minutes=15, num_classes=10)
     assert recipe.total_steps == (15 * 60 - 2 * 10) / 0.2 and timed.widths == [128]
     assert recipe.epochs == round(recipe.total_steps / 118)
-    with pytest.warns(UserWarning, match="Only 200 steps of 0.2 s fit into 1 minutes beside 20 s to begin"):
-        recipes.small(3786, minutes=1)
+    few = "Only 200 steps of 0.2 s fit into 1 minutes beside 20 s to begin.*more minutes"
+    with pytest.warns(UserWarning, match=few + r"\.$"):
+        recipes.small(3786, minutes=1)  # of 32x32 pixels
+    with pytest.warns(UserWarning, match=few + ", or smaller images, for example 32x32"):
+        recipes.small(3786, minutes=1, image_shape=(48, 48, 3))
 
 
 def test_fast_machines_and_many_images_get_larger_networks(speed):

@@ -1,5 +1,7 @@
 """A diffusion transformer that starts from a masked autoencoder."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,15 @@ def test_a_sit_of_latents_predicts_by_the_tokens_of_its_masked_autoencoder_where
     tokens = array(source.encoder(latents)[1]) @ array(model.decoder.head.projection.kernel)
     expected = array(unpatchify(keras.ops.convert_to_tensor(tokens), (2, 2), (16, 16)))
     assert_close(predicted["v"], expected, 1e-5)
+
+
+def test_settings_that_no_weight_shows_are_told(small_model, source):
+    model = small_model(num_layers=3, conditioning=None, block=Block(mlp="exact_gelu", epsilon=1e-5))
+    with pytest.warns(UserWarning, match="differ: mlp='gelu' and 'exact_gelu', epsilon=1e-06 and 1e-05"):
+        weights.start_from(model, source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        weights.start_from(small_model(num_layers=3, conditioning=None), source)
 
 
 def test_class_tokens_are_left_out_where_only_one_has_them(small_model, source):
