@@ -1,8 +1,8 @@
 """Learn to control a plotter from pictures, with a frozen encoder that was pre-trained on pictures alone.
 
-    python examples/frozen_features.py                              # one seed: two minutes on one core
+    python examples/frozen_features.py                              # one seed: two to three minutes on a core
     python examples/frozen_features.py --seeds 0 1 2                # means and deviations
-    python examples/frozen_features.py --pooling cls --steps 3000
+    python examples/frozen_features.py --pooling cls --steps 3000     # a longer pre-training
 
 After "Masked Visual Pre-training for Motor Control" (MVP): an encoder is pre-trained as an MAE and never changed again.
 A linear map of its feature goes with the state of the machine into a small network that gives the action.
