@@ -166,6 +166,8 @@ class UMD(keras.Model):
         corruption.check_grid(grid)
         warn_of_narrow_tokens(math.prod(patch_size) * image_shape[-1], hidden_dim, corruption)
         objective = Objective.denoising(corruption) if objective is None else objective
+        for target in objective.heads().values():
+            target.check_patches(patch_size, int(image_shape[-1]))
         # Without autocast: it would round timesteps between integers. The layers cast the images that they get.
         super().__init__(**{"autocast": False, **kwargs})
         self.image_shape = tuple(map(int, image_shape))

@@ -58,6 +58,10 @@ class Cells(Target):
     def num_values(self, patch_dim):
         return self.target.num_values(patch_dim * math.prod(self._units(2)))
 
+    def check_patches(self, patch_size, channels):
+        units = self._units(len(patch_size))
+        self.target.check_patches(tuple(size * unit for size, unit in zip(patch_size, units, strict=False)), channels)
+
     def __call__(self, view, patch_size, teacher=None):
         shape = view["x0"].shape[1:]
         sizes = as_tuple(patch_size, len(shape) - 1)

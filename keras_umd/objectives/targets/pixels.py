@@ -1,5 +1,7 @@
 """Pixels as targets."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +9,8 @@ from keras import ops
 from keras_umd.layers.patches import patchify
 from keras_umd.objectives.targets.target import Target
 from keras_umd.utils.checks import check_bools, check_integers, check_numbers, is_list, is_number, require
+
+COLORS = 4  # channels of a picture or of latents; more are a spectrum or an embedding, whose shape tells something
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -21,7 +25,8 @@ class Pixels(Target):
 
     Args:
         normalize: Bool. Whether to subtract each patch's mean and divide by its standard deviation. Without it the
-            target is that of `X0`, through a head of its own.
+            target is that of `X0`, through a head of its own. Patches of a single pixel can't be normalised: of one
+            channel nothing is left, of up to four no brightness. With more channels a model takes them.
         epsilon: Float, added to the variance.
         channels: Integer, the channels of the images, to normalise each channel of a patch by itself (VideoMAE, 2022):
             colours and bands then don't count, only what each of them shows. `None` for all of them together.
@@ -45,6 +50,17 @@ class Pixels(Target):
         require(normalize or not unbiased, "An `unbiased` variance is for normalize=True.", unbiased=unbiased)
         self.unbiased = bool(unbiased)
         self.standardized = None if standardized is None else _checked(standardized)
+
+    def check_patches(self, patch_size, channels):
+        is_alone = self.normalize and math.prod(patch_size) == 1
+        require(
+            not is_alone or (self.channels is None and channels > COLORS),
+            "Patches of one pixel can't be normalised: nothing is left of a channel by itself, and no brightness of up "
+            f"to {COLORS} together. Take Pixels(normalize=False) or a larger `patch_size`.",
+            normalize=self.normalize,
+            patch_size=tuple(patch_size),
+            channels=channels if self.channels is None else self.channels,
+        )
 
     def __call__(self, view, patch_size, teacher=None):
         patches = self._standardized(patchify(view["x0"], patch_size))

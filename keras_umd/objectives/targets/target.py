@@ -30,6 +30,15 @@ class Target(Configurable):
         """The width of the prediction for a patch of `patch_dim` numbers."""
         return patch_dim
 
+    def check_patches(self, patch_size, channels):
+        """Raise a ValueError where patches of such images have no target of this kind. A model asks when it is built.
+
+        Args:
+            patch_size: Tuple of integers, one for each space axis.
+            channels: Integer, those of the images.
+        """
+        return
+
     def __call__(self, view, patch_size, teacher=None):
         """The values to predict.
 
