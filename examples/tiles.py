@@ -32,7 +32,6 @@ from PIL import Image
 
 import keras_umd
 from keras_umd import callbacks, data, evaluation, methods, plots, recipes
-from keras_umd.data.order import Order
 
 TEST_AREA = 0.25
 TYPES = (".npy", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -62,7 +61,7 @@ def main():
     args = parser.parse_args()
 
     train, test = sources(args)
-    order = Order(args.tiles, args.batch_size, shuffle=False, drop_remainder=True, seed=args.seed)
+    order = data.Order(args.tiles, args.batch_size, shuffle=False, drop_remainder=True, seed=args.seed)
     tiles = dataset(train, order)
     print(f"{len(train.pictures)} pictures, tissue at {train.num_corners} corners, {test.num_corners} for tests")
 

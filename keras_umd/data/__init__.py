@@ -8,6 +8,7 @@ from keras_umd.data.dataset import Dataset
 from keras_umd.data.device import on_device
 from keras_umd.data.image_dataset import ImageDataset
 from keras_umd.data.limits import Limits
+from keras_umd.data.order import Order
 from keras_umd.data.readers.arrays import from_arrays
 from keras_umd.data.readers.folder import from_folder
 from keras_umd.data.readers.idx import read_idx
@@ -20,6 +21,7 @@ __all__ = [
     "Dataset",
     "ImageDataset",
     "Limits",
+    "Order",
     "from_arrays",
     "from_folder",
     "from_tfds",

@@ -5,12 +5,18 @@ import dataclasses
 import numpy as np
 
 from keras_umd.data.crops import NUM_DRAWS
-from keras_umd.utils.checks import check_positive_integers, is_between, require
+from keras_umd.utils.checks import check_bools, check_integers, check_positive_integers, is_between, require
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """The records of one host, epoch by epoch.
+    """The records of one host, epoch by epoch: for a loader of one's own behind `Dataset`, as in `examples/tiles.py`.
+
+    Example:
+
+    >>> order = data.Order(6, batch_size=2, shuffle=True, drop_remainder=True, seed=1)
+    >>> [len(records) for records, draws in order.batches(epoch=0, start=1)]
+    [2, 2]
 
     Args:
         num_records: Integer, of all hosts together.
@@ -30,7 +36,9 @@ class Order:
     num_shards: int = 1
 
     def __post_init__(self):
+        check_integers(0, 2**62, num_records=self.num_records)
         check_positive_integers(batch_size=self.batch_size, num_shards=self.num_shards)
+        check_bools(shuffle=self.shuffle, drop_remainder=self.drop_remainder)
         require(
             is_between(self.seed, 0, 2**31 - 1),
             "`seed` must be an integer of at least 0 and below 2**31.",
@@ -41,7 +49,7 @@ class Order:
             f"`shard_index` must be an integer of at least 0 and below num_shards={self.num_shards}.",
             f"shard_index={self.shard_index}",
         )
-        for name in ("batch_size", "seed", "shard_index", "num_shards"):  # of NumPy, they would overflow
+        for name in ("num_records", "batch_size", "seed", "shard_index", "num_shards"):  # of NumPy, they would overflow
             object.__setattr__(self, name, int(getattr(self, name)))
         require(
             self.num_batches,

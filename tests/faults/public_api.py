@@ -39,7 +39,8 @@ CALLED_BY_THE_LIBRARY = {
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",
     "make settle hints prepare log_probabilities products patch_errors of_patches",  # of decoders and of terms
-    "observe bins_of check_schedule check_views",  # of laws and terms that learn them
+    "observe bins_of check_schedule check_views check_patches",  # of laws, and of terms and their targets
+    "records batches draws",  # of an Order
     "update_step newest_weight rate_of",  # of optimizers and of averages
     "set_model set_params step_inputs check_bytes check_pixels check_records check_label check_classes",
 }
@@ -364,6 +365,7 @@ CALLS = {
     "SamplingPolicy": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Difficulty": lambda: {"view": "clean", "target": objectives.targets.X0()},
     "Reconstruction": lambda: {"view": "clean", "target": objectives.targets.X0()},
+    "Order": lambda: {"num_records": 6, "batch_size": 2, "shuffle": True, "drop_remainder": True},
     "Position": lambda: {"view": "clean", "grid": (2, 2), "hidden_dim": 8},
     "VariationalBound": lambda: {"view": "noisy", "levels": keras_umd.corruption.levels.Adaptive()},
     "Spectrum": lambda: {"view": "clean"},
