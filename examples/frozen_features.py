@@ -148,7 +148,7 @@ class Scenes:
 
     @classmethod
     def drawn(cls, rng, count):
-        colors = rng.uniform(0, 1, (count, 1 + OTHERS, 3)) * (0.5, 1, 1)  # none is red
+        colors = rng.uniform(0, 1, (count, 1 + OTHERS, 3)) * (0.5, 1, 1)  # of no other as much red
         colors[:, 0] = (1, 0.1, 0.1)
         places = rng.uniform(-REACH, REACH, (count, 2 + OTHERS, 2))
         return cls(places[:, 0], places[:, 1:], colors)

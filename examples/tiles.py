@@ -12,9 +12,10 @@ So the same command goes on where it was stopped, in the middle of an epoch, wit
 
 --data is a folder with .npy files, uint8 `(height, width, 3)`, which are memory-mapped, or with pictures that Pillow
 opens; sub-folders, if there are any, are classes. A slide of OpenSlide's formats fits in behind `shape` and slicing:
-`np.asarray(slide.read_region((left, top), 0, (width, height)))[..., :3]`. Without --test the last quarter of each
-picture's width is for tests. Prints the error of masked pixels there, beside that of the mean colour of the visible
-ones; with classes, what a ridge regression and neighbours make of the features; and leaves a picture in --output.
+`np.asarray(slide.read_region((left, top), 0, (width, height)))[..., :3]`, with slides of their own in --test. Without
+--test the last quarter of each picture's width is for tests. Prints the error of masked pixels there, beside that of
+the mean colour of the visible ones; with classes, what a ridge regression and neighbours make of the features; and
+leaves a picture in --output.
 KERAS_BACKEND=jax (the default here), tensorflow or torch chooses the engine.
 """
 
@@ -33,6 +34,7 @@ from PIL import Image
 import keras_umd
 from keras_umd import callbacks, data, evaluation, methods, plots, recipes
 
+Image.MAX_IMAGE_PIXELS = None  # slides are what Pillow takes for decompression bombs
 TEST_AREA = 0.25
 TYPES = (".npy", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 TEST_EPOCH = 0  # tests are always the same tiles
@@ -166,8 +168,9 @@ def sources(args):
     if args.test is not None:
         if args.data is None:
             raise SystemExit("--test goes with --data.")
-        return tuple(Tissue(*read(folder), *how) for folder in (args.data, args.test))
-    pictures, labels = read(args.data)
+        names = class_names(args.data)
+        return tuple(Tissue(*read(folder, names), *how) for folder in (args.data, args.test))
+    pictures, labels = read(args.data, class_names(args.data))
     borders = [round((1 - TEST_AREA) * picture.shape[1]) for picture in pictures]
     parts = ([slice(0, border) for border in borders], [slice(border, None) for border in borders])
     return tuple(
@@ -176,16 +179,23 @@ def sources(args):
     )
 
 
-def read(folder):
-    """Pictures of a folder and the numbers of their classes."""
+def class_names(folder):
+    """The names of the sub-folders, which are classes; none of a folder without any."""
+    return [] if folder is None else sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def read(folder, names):
+    """Pictures of a folder and the numbers of their classes, of which `names` are those to train on."""
     if folder is None:
         from skimage.data import immunohistochemistry  # in the package's wheel
 
         return [immunohistochemistry()], [0]
-    classes = sorted(path for path in folder.iterdir() if path.is_dir()) or [folder]
+    others = set(class_names(folder)) - set(names)
+    if others or (names and not class_names(folder)):
+        raise SystemExit(f"{folder} has the classes {class_names(folder)}, and those to train on are {names}.")
     paths = [
-        (path, label)
-        for label, own in enumerate(classes)
+        (path, names.index(own.name) if names else 0)
+        for own in ([folder / name for name in class_names(folder)] or [folder])
         for path in sorted(own.iterdir())
         if path.suffix.lower() in TYPES
     ]
@@ -195,7 +205,7 @@ def read(folder):
 
 
 def open_picture(path):
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return np.load(path, mmap_mode="r")
     with Image.open(path) as file:
         return np.asarray(file.convert("RGB"))

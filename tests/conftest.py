@@ -57,6 +57,14 @@ def pytest_collection_finish():
 
 
 @pytest.fixture
+def thawed():
+    """What was frozen above may be frozen again by a test: the library leaves it to those who have frozen something."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.fixture
 def op_by_op():
     """Without graphs on TensorFlow: to trace one takes seconds, and each of these tests makes its own and runs it once.
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 import keras
@@ -26,14 +27,21 @@ def of_other_backends(module, backends, *arguments):
     At its end all of them must have succeeded; after an error in it they are killed.
     """
     command = [sys.executable, "-m", module, *arguments]
-    options = {"cwd": pathlib.Path(__file__).parents[1], "stderr": subprocess.PIPE, "text": True}
+    options = {"cwd": pathlib.Path(__file__).parents[1]}
     others = [backend for backend in backends if backend != keras.backend.backend()]
     environments = [{**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} for backend in others]
-    processes = [subprocess.Popen(command, env=environment, **options) for environment in environments]
-    try:
-        yield
-        errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * len(others), errors
+    with contextlib.ExitStack() as files:  # a pipe that nobody reads would fill up
+        errors = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in others]
+        processes = [
+            subprocess.Popen(command, env=environment, stderr=error, **options)
+            for environment, error in zip(environments, errors, strict=True)
+        ]
+        try:
+            yield
+            codes = [process.wait(timeout=PATIENCE) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        for error in errors:
+            error.seek(0)
+        assert codes == [0] * len(others), [error.read() for error in errors]

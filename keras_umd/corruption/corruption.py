@@ -241,7 +241,7 @@ class Corruption(Configurable):
         for index, view in enumerate([] if split is None else self.views):
             if view.noise is None:
                 timesteps = ops.where(split.is_member[index], 0, timesteps)
-            elif view.noise.levels is not first.noise.levels:
+            elif view is not first and (view.noise.levels.is_learned or view.noise.levels is not first.noise.levels):
                 timesteps = ops.where(split.is_member[index], draw_levels(view), timesteps)
         return {"timesteps": timesteps, **draws}
 

@@ -197,14 +197,14 @@ class LogNormal(LogSNRNormal):
         return -2 * self.mean, 2 * self.deviation
 
 
-@keras.saving.register_keras_serializable("keras_umd.levels")  # a mask has the same name
+@keras.saving.register_keras_serializable("keras_umd.levels")  # masks have one of this name
 class Adaptive(LogSNRLevels):
     """Log-SNRs as often as the noise is hard to predict there, which `objectives.VariationalBound` learns (VDM).
 
     The range of the log-SNR is cut into bins of one width. How often each is drawn is in proportion to the mean squared
     error of the noise in it: of all laws the one under which the terms of the variational bound vary least with the
     noise level (Kingma et al., "Variational Diffusion Models", 2021, section 5.2, with a history instead of a network).
-    Before anything is known all bins are alike.
+    Before anything is known all bins are alike. It is that even law under which weights of a `weighting` have mean 1.
 
     Example:
 
@@ -214,20 +214,20 @@ class Adaptive(LogSNRLevels):
 
     Args:
         log_snr: Pair of floats, least and largest log-SNR that are drawn; both must lie in the schedule's range, which
-            is [-20.0, 10.1] for `Cosine()` and [-10.1, 9.2] for `Linear()`.
-        num_bins: Integer, at least 2.
+            is [-19.8, 10.1] for `Cosine()`, [-10.1, 9.2] for `Linear()` and [-8.8, 12.4] for `EDM()`.
+        num_bins: Integer from 2 to 1024.
     """
 
     is_learned = True
 
-    def __init__(self, log_snr=(-9.0, 9.0), num_bins=64):
+    def __init__(self, log_snr=(-8.5, 9.0), num_bins=64):
         ends = as_numbers(log_snr=log_snr)
         require(
             ends.shape == (2,) and ends[0] < ends[1] and np.all(np.abs(ends) <= 30),
             "`log_snr` must be two numbers in [-30, 30], the lower first.",
             log_snr=log_snr,
         )
-        check_integers(2, 2**16, num_bins=num_bins)
+        check_integers(2, 1024, num_bins=num_bins)  # of more, float32 couldn't draw the rare ones
         self.log_snr = tuple(ends.tolist())
         self.num_bins = int(num_bins)
 

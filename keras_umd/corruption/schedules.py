@@ -106,7 +106,7 @@ class Cosine(VariancePreserving):
         super().__init__(np.minimum(1.0 - edges[1:] / edges[:-1], 0.999))
 
 
-@keras.saving.register_keras_serializable("keras_umd")
+@keras.saving.register_keras_serializable("keras_umd.schedules")  # decoders have one of this name, in older files
 class Linear(VariancePreserving):
     """Betas that rise linearly (DDPM), the paper's for latents.
 

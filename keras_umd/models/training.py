@@ -117,14 +117,15 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
 
 def draw(model, images, seed=None, label_dropout=0.0):
     """The random numbers of a step on these images."""
-    probabilities = model.objective.probabilities()
-    return model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout, probabilities)
+    learned = model.objective.probabilities()
+    options = {"probabilities": learned} if learned else {}
+    return model.corruption.draw(ops.shape(images), model.patch_size, seed, label_dropout, **options)
 
 
 def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, training=True):
     """The loss of what `make_views` gave, `x` and `y`, and of `call(x)`, with those that layers added: a scalar.
 
-    Its parts are logged.
+    Its parts are logged, and with `training=True` terms learn from it what isn't learned by gradients.
 
     Example:
 

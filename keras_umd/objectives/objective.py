@@ -95,7 +95,8 @@ class Objective(keras.layers.Layer):
             "`views` must be a list of names of views.",
             views=views,
         )
-        heads = (head for term in self.terms if term.view in views for head in term.heads().items())
+        trusted = (term for term in self.terms if term.view in views and term.weight != 0)
+        heads = (head for term in trusted for head in term.heads().items())
         trained = {name: target for name, target in heads if isinstance(target, DenoisingTarget)}
         choices = [*trained, "both"] if set(trained) >= {"x0", "eps"} else list(trained)
         require(
@@ -126,16 +127,22 @@ class Objective(keras.layers.Layer):
 
     def probabilities(self):
         """Those that terms have learned for the noise levels of their views, a dictionary by view."""
-        return {term.view: term.probabilities for term in self.terms if term.probabilities is not None}
+        return {term.view: term.probabilities for term in self.terms if term.learns_levels}
 
     def check_views(self, corruption):
         """Raise a ValueError for views that terms can't judge, and for levels that none learns."""
         for term in self.terms:
-            term.check_views(corruption)
-        learned = {term.view for term in self.terms if term.learns_levels}
-        for view in corruption.views:
+            term.check_views(corruption, self.terms)
+        taught = {term.view for term in self.terms if term.learns_levels}
+        learned = [view for view in corruption.views if view.noise is not None and view.noise.levels.is_learned]
+        require(
+            len(learned) < 2 or learned[0].share is not None,
+            "Views of every image have the same levels, which only one of them can learn.",
+            f"levels.Adaptive in {[view.name for view in learned]}",
+        )
+        for view in learned:
             require(
-                view.noise is None or not view.noise.levels.is_learned or view.name in learned,
+                view.name in taught,
                 f"The levels of the view {view.name!r} need a term VariationalBound in the `objective`, which learns "
                 "them.",
                 f"terms {self.loss_names}",
@@ -244,8 +251,13 @@ def _denoising_terms(view, corruption):
             options.update(weighting=corruption.weighting, mean_weight=mean_weight(of_error, levels, schedule))
         terms.append(Reconstruction(view.name, target, where, weight=1.0 / len(corruption.noisy_losses), **options))
     if view.noise.levels.is_learned:
-        seen = where if where != "masked" else "all" if view.mask is None else "visible"
-        terms.append(VariationalBound(view.name, view.noise.levels, target, seen, weight=0.0))
+        judged = [term.target for term in terms if term.where != "masked" or view.mask is None]
+        require(
+            judged,
+            "levels.Adaptive needs a loss of visible patches: 'eps' or 'v', or noisy_patches='all'.",
+            noisy_losses=corruption.noisy_losses,
+        )
+        terms.append(VariationalBound(view.name, view.noise.levels, judged[-1], weight=0.0))
     return terms
 
 

@@ -59,10 +59,9 @@ class Term(keras.layers.Layer):
         return {}
 
     learns_levels = False  # whether it has `probabilities` for the bins of `levels.Adaptive` in its view
-    probabilities = None
 
-    def check_views(self, corruption):
-        """Raise a ValueError if the term can't judge the views of a `Corruption`."""
+    def check_views(self, corruption, terms):
+        """Raise a ValueError if the term can't judge the views of a `Corruption` beside the objective's terms."""
         return
 
     def observe(self, losses, target):

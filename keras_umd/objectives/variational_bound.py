@@ -9,7 +9,7 @@ from keras_umd.corruption.levels import Adaptive
 from keras_umd.corruption.schedule import NoiseSchedule
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.targets.denoising import DenoisingTarget, Eps
-from keras_umd.utils.checks import check_instances, check_integers, check_numbers, check_one_of, require
+from keras_umd.utils.checks import check_instances, check_integers, check_numbers, require
 
 EXPLORED = 1e-3  # share of all draws that all bins get alike, so that none is forgotten
 TINY = 1e-30  # instead of the count of a bin that wasn't seen until its moving average was rounded to 0
@@ -26,15 +26,16 @@ class VariationalBound(Reconstruction):
     mean error in each bin of the law, as a moving average over the images that have fallen there, and gives each bin
     that share of the next draws. No gradient passes into the shares: with one, they would seek the easiest noise.
 
-    With `weight=0` it only watches and adapts the law, beside another loss, as `Objective.denoising` has it; with
-    `weight=1` and alone it trains on the bound, which is more exact about small noise than samples that look good need.
-    What is learned is saved with the model; `evaluate` teaches nothing. Of several processes that aren't Keras' own
+    Masked patches, which show no noise, don't count. With `weight=0` it only watches and adapts the law, beside another
+    loss of its target, as `Objective.denoising` has it; with `weight=1` and alone it trains on the bound, which is more
+    exact about small noise than samples that look good need. What is learned is saved with the model. `evaluate`,
+    `loss_of` and `compute_loss(..., training=False)` teach nothing. Of several processes that aren't Keras' own
     distribution, each learns its own.
 
     Example:
 
     >>> law = levels.Adaptive()
-    >>> bound = VariationalBound("noisy", law, targets.X0(), where="all", weight=0.1)
+    >>> bound = VariationalBound("noisy", law, targets.X0(), weight=0.1)
     >>> objective = Objective([Reconstruction("noisy", targets.X0(), "all"), bound])
     >>> model = UMD(corruption=Corruption.dit(levels=law), objective=objective)
     >>> samples = model.generate(num_images=2, sampler=samplers.DDIM(0.0, bound.timesteps(5, schedules.Cosine())))
@@ -44,7 +45,6 @@ class VariationalBound(Reconstruction):
         levels: `levels.Adaptive`.
         target: Denoising target, whose prediction is judged; another term trains it where `weight` is 0. Defaults to
             `targets.Eps()`.
-        where: `"visible"` or `"all"`, the patches that count; best those of the other term.
         weight: Float.
         decay: Float in (0, 1], of the moving averages. 1 learns nothing: all bins stay alike, as a log-SNR that falls
             evenly in time.
@@ -53,15 +53,12 @@ class VariationalBound(Reconstruction):
 
     learns_levels = True
 
-    def __init__(
-        self, view, levels, target=None, where="visible", weight=1.0, decay=0.999, name="variational_bound", **kwargs
-    ):
+    def __init__(self, view, levels, target=None, weight=1.0, decay=0.999, name="variational_bound", **kwargs):
         check_instances(Adaptive, "a levels.Adaptive", levels=levels)
         check_instances(DenoisingTarget, "a denoising target, as targets.Eps(),", optional=True, target=target)
-        check_one_of(("visible", "all"), where=where)  # masked patches show no noise that could be predicted
         check_numbers("(0, 1]", decay=decay)
         check_instances(str, "a string", name=name)
-        super().__init__(view, Eps() if target is None else target, where, weight, name, **kwargs)
+        super().__init__(view, Eps() if target is None else target, "visible", weight, name, **kwargs)
         self.levels = levels
         self.decay = decay
 
@@ -69,12 +66,14 @@ class VariationalBound(Reconstruction):
             # As if one image had been as wrong as a network that knows nothing: so bins are visited until one has.
             initial = keras.initializers.Constant(1 - decay if decay < 1 else 1.0)
             options = {"dtype": "float32", "trainable": False, "aggregation": "mean"}
+            # Named by the range, or `with_classes` would take the history of other log-SNRs for this one's.
+            name = f"{name}_from_{levels.log_snr[0]:g}_to_{levels.log_snr[1]:g}"
             return self.add_weight(shape=(levels.num_bins,), initializer=initial, name=name, **options)
 
         self.error_sums = variable("error_sums")
         self.image_counts = variable("image_counts")
 
-    def check_views(self, corruption):
+    def check_views(self, corruption, terms):
         view = next((view for view in corruption.views if view.name == self.view), None)
         require(
             view is not None
@@ -86,6 +85,20 @@ class VariationalBound(Reconstruction):
             views=corruption.views,
         )
         self.levels.check_schedule(corruption.noise_schedule)
+        others = [term for term in terms if term is not self and term.view == self.view]
+        is_alone = not any(term.learns_levels for term in others)
+        require(is_alone, "A view can have one VariationalBound.", f"two of the view {self.view!r}")
+        is_trained = self.weight > 0 or any(
+            term.weight > 0 and self.target.name in term.heads() and (view.mask is None or term.where != "masked")
+            for term in others
+            if isinstance(term, Reconstruction)
+        )
+        require(
+            is_trained,
+            f"With `weight=0`, another term must train {self.target.name!r} on the visible patches of the view.",
+            weight=self.weight,
+            terms=[term.loss_name for term in others],
+        )
 
     @property
     def probabilities(self):
@@ -138,4 +151,5 @@ class VariationalBound(Reconstruction):
             variable.assign(self.decay * ops.convert_to_tensor(variable) + (1 - self.decay) * news)
 
     def get_config(self):
-        return {**super().get_config(), "levels": self.levels, "decay": self.decay}
+        config = {name: value for name, value in super().get_config().items() if name != "where"}
+        return {**config, "levels": self.levels, "decay": self.decay}

@@ -5,8 +5,6 @@ import warnings
 from keras_umd.models.adaptation import plain_values
 from keras_umd.utils.checks import require
 
-WITHOUT_WEIGHTS = ("mlp", "epsilon", "mlp_epsilon", "rope", "rope_theta")  # settings of a `Block`
-
 
 def start_from(model, source, weights="average"):
     """Start a diffusion transformer from the encoder of a masked autoencoder (USP; Chu et al., 2025, section 3.3).
@@ -66,11 +64,23 @@ def start_from(model, source, weights="average"):
 
 def _warn_of_other_blocks(model, source):
     """Of settings that no shape of a weight shows, as another activation: what is copied computes something else."""
-    theirs, own = source.encoder.blocks.block, model.encoder.blocks.block
-    pairs = {name: (getattr(theirs, name), getattr(own, name)) for name in WITHOUT_WEIGHTS}
-    others = [f"{name}={there!r} and {here!r}" for name, (there, here) in pairs.items() if there != here]
+    theirs, own = _without_weights(source.encoder), _without_weights(model.encoder)
+    others = [f"{name}={theirs[name]!r} and {value!r}" for name, value in own.items() if theirs[name] != value]
     if others:
         warnings.warn(f"The blocks of `source` and `model` differ: {', '.join(others)}.", stacklevel=3)
+
+
+def _without_weights(encoder):
+    """Settings of the blocks that weights don't show."""
+    block = encoder.blocks.block
+    return {
+        "num_heads": encoder.num_heads,
+        "mlp": block.mlp,
+        "norm": block.norm,
+        "epsilon": block.epsilon,
+        "mlp_epsilon": block.epsilon if block.mlp_epsilon is None else block.mlp_epsilon,
+        "rope_theta": block.rope_theta if block.rope else None,
+    }
 
 
 def _layers(model, source, blocks):

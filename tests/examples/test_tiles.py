@@ -8,7 +8,7 @@ import pytest
 
 import keras_umd
 from keras_umd import Corruption, callbacks
-from keras_umd.data.order import Order
+from keras_umd.data import Order
 from tests.examples.conftest import EXAMPLES
 
 pytestmark = [pytest.mark.system, pytest.mark.docs]
@@ -99,6 +99,18 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(example, tissue, tmp_path
     assert int(resumed.optimizer.iterations) == 12
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_classes_are_those_of_the_training_folder(example, pictures, tmp_path):
+    for folder, names in (("slides", ("first", "second")), ("others", ("second",)), ("wrong", ("second", "third"))):
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            np.save(tmp_path / folder / name / "slide.npy", pictures[0])
+    names = example["class_names"](tmp_path / "slides")
+    assert example["read"](tmp_path / "slides", names)[1] == [0, 1]
+    assert example["read"](tmp_path / "others", names)[1] == [1]
+    with pytest.raises(SystemExit, match=r"third.*those to train on are \['first', 'second'\]"):
+        example["read"](tmp_path / "wrong", names)
 
 
 def test_the_example_runs_on_a_folder_of_classes(pictures, run_example, tmp_path):

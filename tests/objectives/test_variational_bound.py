@@ -18,7 +18,7 @@ LAW = levels.Adaptive((-8.0, 8.0), num_bins=16)
 def settings(law=LAW, target=None, **bound):
     """A diffusion transformer that predicts the noise and watches its bound."""
     target = Eps() if target is None else target
-    terms = [Reconstruction("noisy", target, "all"), VariationalBound("noisy", law, target, "all", **bound)]
+    terms = [Reconstruction("noisy", target, "all"), VariationalBound("noisy", law, target, **bound)]
     return {"corruption": Corruption.dit(levels=law), "objective": Objective(terms), "conditioning": "token"}
 
 
@@ -45,22 +45,28 @@ def test_log_snrs_are_drawn_as_often_as_their_bins_probability(learned):
     np.testing.assert_allclose(schedules.Cosine().log_snr(timesteps.astype("float64")), drawn, atol=1e-3)
 
 
+@pytest.mark.parametrize("path", [schedules.Cosine(), schedules.RectifiedFlow()], ids=["circle", "straight"])
 @pytest.mark.parametrize("target", [Eps(), X0(), Velocity()], ids=lambda target: target.name)
-def test_the_bound_is_half_the_error_of_the_noise_over_the_density(target):
+def test_the_bound_is_half_the_error_of_the_noise_over_the_density(target, path):
     rng = np.random.default_rng(0)
     x0, eps, wrong = rng.normal(size=(3, 5, 4, 4, 1)).astype("float32")
     log_snr = np.array([-7.5, -2.0, 0.1, 3.0, 7.9])
-    signal, sigma = (np.sqrt(1 / (1 + np.exp(-sign * log_snr)))[:, None, None, None] for sign in (1, -1))
-    level = {"signal": signal, "sigma": sigma, "signal_slope": -sigma, "sigma_slope": signal}
+    if isinstance(path, schedules.RectifiedFlow):
+        signal = (1 / (1 + np.exp(-log_snr / 2)))[:, None, None, None]
+        sigma, slopes = 1 - signal, (-np.ones((5, 1, 1, 1)), np.ones((5, 1, 1, 1)))
+    else:
+        signal, sigma = (np.sqrt(1 / (1 + np.exp(-sign * log_snr)))[:, None, None, None] for sign in (1, -1))
+        slopes = -sigma, signal
+    level = {"signal": signal, "sigma": sigma, "signal_slope": slopes[0], "sigma_slope": slopes[1]}
     view = {"x0": tensor(x0), "noise": tensor(eps), "level": {name: tensor(x) for name, x in level.items()}}
-    term = VariationalBound("noisy", LAW, target, where="all")
+    term = VariationalBound("noisy", LAW, target)
     chances = rng.uniform(0.1, 1, 16).astype("float32")
     term.error_sums.assign(chances)
     term.image_counts.assign(np.ones(16))
     # A network whose x_0 is `wrong`, as an error of the noise: it follows from x_t.
     predicted_x0 = x0 + 0.1 * wrong
     predicted_eps = eps - signal * 0.1 * wrong / sigma
-    predictions = {"x0": predicted_x0, "eps": predicted_eps, "v": signal * predicted_eps - sigma * predicted_x0}
+    predictions = {"x0": predicted_x0, "eps": predicted_eps, "v": slopes[1] * predicted_eps + slopes[0] * predicted_x0}
     outputs = {target.name: patches(predictions[target.name])}
     losses = array(term.image_losses(outputs, term.targets(view, (2, 2))))
     probabilities = 0.999 * chances / chances.sum() + 0.001 / 16
@@ -78,7 +84,7 @@ def patches(images):
 def test_on_gaussian_data_the_law_becomes_the_one_of_least_variance():
     """Of data N(0, s^2) the best prediction of the noise is wrong by 1 / (1 + s^2 e^-l) at the log-SNR -l."""
     law, s = levels.Adaptive((-9.0, 9.0), 64), 0.5
-    term = VariationalBound("noisy", law, where="all", decay=0.995)
+    term = VariationalBound("noisy", law, decay=0.995)
     rng, seed = np.random.default_rng(0), keras.random.SeedGenerator(0)
     for _ in range(1500):
         probabilities = term.probabilities
@@ -165,7 +171,7 @@ def test_one_that_only_watches_and_learns_nothing_is_a_fixed_law(plain_model, im
 
 @pytest.mark.host
 def test_a_step_on_nan_is_not_remembered():
-    term = VariationalBound("noisy", LAW, where="all", decay=0.9)
+    term = VariationalBound("noisy", LAW, decay=0.9)
     before = array(term.error_sums).sum() * 0.9
     term.observe(
         tensor([np.nan, np.inf, 1.0]), {"density": tensor([1.0, 1.0, 1.0]), "bins": tensor([0, 1, 2], "int32")}
@@ -211,5 +217,54 @@ def test_what_does_not_fit_is_refused(plain_model):
         levels.Shifted(LAW, 2.0)
     with pytest.raises(ValueError, match="num_steps=1"):
         VariationalBound("noisy", LAW).timesteps(1, schedules.Cosine())
-    with pytest.raises(ValueError, match="where='masked'"):
-        VariationalBound("noisy", LAW, where="masked")
+    with pytest.raises(ValueError, match="num_bins=5000"):
+        levels.Adaptive(num_bins=5000)
+    two = [*settings()["objective"].terms, VariationalBound("noisy", LAW, name="other")]
+    with pytest.raises(ValueError, match="one VariationalBound.*two of the view 'noisy'"):
+        plain_model(**{**settings(), "objective": Objective(two)})
+    views = [View(name, noise=noise.Gaussian(LAW)) for name in ("a", "b")]
+    terms = [VariationalBound(name, LAW) for name in ("a", "b")]
+    with pytest.raises(ValueError, match=r"the same levels.*\['a', 'b'\]"):
+        plain_model(corruption=Corruption(views=views), objective=Objective(terms))
+
+
+@pytest.mark.host
+def test_errors_of_what_nobody_trains_teach_nothing(plain_model):
+    untrained = Objective([Reconstruction("noisy", X0(), "all"), VariationalBound("noisy", LAW, weight=0.0)])
+    with pytest.raises(ValueError, match=r"another term must train 'eps'.*\['noisy_x0_loss'\]"):
+        plain_model(**{**settings(), "objective": untrained})
+    assert untrained.prediction(None, ["noisy"]).target.name == "x0"
+    masked = Corruption(levels=LAW, noisy_losses=["x0"])
+    with pytest.raises(ValueError, match="a loss of visible patches.*noisy_losses=.*x0"):
+        Objective.denoising(masked)
+    for corruption, target in (
+        (Corruption(levels=LAW), "eps"),
+        (Corruption(levels=LAW, noisy_losses=["x0"], noisy_patches="all"), "x0"),
+        (Corruption.dit(levels=LAW, noisy_losses=["x0"]), "x0"),
+    ):
+        objective = plain_model(corruption=corruption).objective
+        assert objective.terms[-1].target.name == target and objective.terms[-1].where == "visible"
+
+
+@pytest.mark.host
+def test_each_view_has_the_levels_that_its_own_term_has_learned(plain_model):
+    views = [View(name, noise=noise.Gaussian(LAW), share=0.5) for name in ("a", "b")]
+    corruption = Corruption(views=views)
+    model = plain_model(corruption=corruption)
+    terms = [term for term in model.objective.terms if term.learns_levels]
+    for term, bins in zip(terms, (slice(0, 4), slice(12, 16)), strict=True):
+        errors = np.full(16, 1e-6)
+        errors[bins] = 1.0
+        term.error_sums.assign(errors)
+        term.image_counts.assign(np.ones(16))
+    x, _ = model.make_views(np.zeros((64, 8, 8, 1), "uint8"), seed=0)
+    timesteps = (array(x["views"][name]["timesteps"]).astype("float64") for name in "ab")
+    low, high = map(corruption.noise_schedule.log_snr, timesteps)
+    assert np.mean(low < -4) > 0.9 and np.mean(high > 4) > 0.9
+
+
+@pytest.mark.host
+def test_a_history_of_other_noise_levels_is_not_taken_over(plain_model):
+    model = plain_model(**settings(weight=0.0))
+    with pytest.warns(UserWarning, match="begin anew.*error_sums_from_-3_to_3"):
+        model.with_classes(3, corruption=Corruption.dit(levels=levels.Adaptive((-3.0, 3.0), 16)))

@@ -68,8 +68,10 @@ def test_a_sit_of_latents_predicts_by_the_tokens_of_its_masked_autoencoder_where
 
 def test_settings_that_no_weight_shows_are_told(small_model, source):
     model = small_model(num_layers=3, conditioning=None, block=Block(mlp="exact_gelu", epsilon=1e-5))
-    with pytest.warns(UserWarning, match="differ: mlp='gelu' and 'exact_gelu', epsilon=1e-06 and 1e-05"):
+    with pytest.warns(UserWarning, match="differ: mlp='gelu' and 'exact_gelu', epsilon=1e-06 and 1e-05, mlp"):
         weights.start_from(model, source)
+    with pytest.warns(UserWarning, match=r"differ: num_heads=2 and 4\.$"):
+        weights.start_from(small_model(num_layers=3, conditioning=None, num_heads=4), source)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         weights.start_from(small_model(num_layers=3, conditioning=None), source)

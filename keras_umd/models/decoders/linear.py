@@ -9,7 +9,7 @@ from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.utils.checks import require
 
 
-@keras.saving.register_keras_serializable("keras_umd.decoders")  # a schedule has the same name
+@keras.saving.register_keras_serializable("keras_umd")
 class Linear(DecoderKind):
     """A linear map of each of the encoder's tokens (SimMIM; Xie et al., 2022; MaskFeat; Wei et al., 2022).
 
