@@ -66,6 +66,7 @@ def test_the_extractor_of_an_adapted_model_has_its_features(small_model, images,
 
 
 @pytest.mark.host
+@pytest.mark.usefixtures("thawed")
 def test_it_is_quantised_and_takes_images_of_another_size(small_model, images):
     model = small_model(**SIZES)
     larger = model.feature_extractor((12, 8, 1), pooling=None)  # the rotation goes on

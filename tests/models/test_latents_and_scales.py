@@ -219,6 +219,7 @@ def test_one_scale_behind_the_last_block_is_the_usual_decoder(small_model, image
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.host
 def test_a_loss_at_a_block_trains_none_behind_it(small_model, images, tmp_path):
     model = small_model(**scales(coarse=0.0))
     model.compile("sgd", **QUICK)

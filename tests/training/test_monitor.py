@@ -216,6 +216,7 @@ def test_the_weights_are_those_of_the_step(tmp_path):
 
 
 @pytest.mark.usefixtures("without_progress", "op_by_op")
+@pytest.mark.backends("jax", "torch")
 def test_the_training_goes_on_as_without(small_model, images, tmp_path):
     def disturb(model):
         model.predict(images, verbose=0)

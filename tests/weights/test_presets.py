@@ -156,6 +156,7 @@ def test_averages_alone_are_the_weights_of_a_smaller_preset(small_model, tmp_pat
 
 
 @pytest.mark.host
+@pytest.mark.usefixtures("thawed")
 def test_quantised_models_and_lora_factors_stay_what_they_are(small_model, tmp_path):
     model = everywhere_equal(small_model)
     model.encoder.blocks[0].mlp_hidden.enable_lora(2)
