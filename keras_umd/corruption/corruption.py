@@ -224,8 +224,7 @@ class Corruption(Configurable):
 
         def draw_levels(view):
             levels = Uniform() if view is None else view.noise.levels
-            learned = (probabilities or {}).get(view.name) if levels.is_learned else None
-            options = {} if learned is None else {"probabilities": learned}
+            options = {"probabilities": (probabilities or {}).get(view.name)} if levels.is_learned else {}
             return replica_rows(lambda size: levels.draw(size, self.noise_schedule, seed, **options), batch_size)
 
         first = next((view for view in self.views if view.noise is not None), None)

@@ -47,7 +47,6 @@ def start_from(model, source, weights="average"):
         "between.",
         f"{len(source.encoder.blocks)} blocks for {len(model.encoder.blocks)} and {len(blocks)}",
     )
-    _warn_of_other_blocks(model, source)
     plain, positions = _values(source, weights), source.encoder.position_embedding.positions.path
     resized = source.encoder.position_embedding.interpolated(model.encoder.position_embedding.grid, plain[positions])
     pairs = [(model.encoder.position_embedding.positions, resized)]
@@ -57,6 +56,7 @@ def start_from(model, source, weights="average"):
         pairs.append((model.encoder.cls_tokens, plain[source.encoder.cls_tokens.path]))
     misfits = [f"{variable.path} {tuple(variable.shape)}" for variable, x in pairs if tuple(variable.shape) != x.shape]
     require(not misfits, "The `source` must be as wide as `model`, and its patches as large.", misfits)
+    _warn_of_other_blocks(model, source)  # not where an error says it all
     for variable, value in pairs:
         variable.assign(value)
     return [variable.path for variable, _ in pairs]
