@@ -70,6 +70,9 @@ SETTINGS = {
     "one x_0 head, half clean, m_t = 0.375, logit-normal": methods.umd_x0(
         clean_ratio=0.5, noisy_mask_ratio=0.375, levels=levels.LogitNormal()
     ),
+    "one x_0 head, half clean, m_t = 0.375, learned levels": methods.umd_x0(
+        clean_ratio=0.5, noisy_mask_ratio=0.375, levels=levels.Adaptive()
+    ),
     "one x_0 head, half clean, m_t = 0.375, modern block without tokens": methods.umd_modern(),
     "UMD, modern block": {"corruption": Corruption.umd(), "block": Block.modern()},
 }
