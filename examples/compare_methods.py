@@ -33,7 +33,7 @@ import numpy as np
 import keras_umd
 from keras_umd import Corruption, data, decoders, evaluation, methods, plots, recipes
 from keras_umd.corruption import View, changes, masks, noise
-from keras_umd.objectives import Classification, Objective, Reconstruction, targets
+from keras_umd.objectives import Alignment, Classification, Objective, Reconstruction, targets
 
 PIXELS, RANDOM = "raw pixels", "random encoder"
 # Methods that these images can't show, and what they are for.
@@ -119,6 +119,9 @@ def settings(args, image_shape, num_classes):
     found["dmjd"]["objective"] = Objective(halves)
     found["cae"]["corruption"] = Corruption(views=[View("clean", mask=masks.Block(0.5, min_patches=2))])
     found["cae"]["decoder"] = decoders.Regressor(args.decoder_layers)
+    for weight in (0, 2):  # 2 is the paper's, beside another loss
+        terms = [Reconstruction("clean", targets.Pixels()), Alignment("clean", weight=weight)]
+        found[f"cae, weight {weight}"] = {**found["cae"], "objective": Objective(terms)}
     crops = View("clean", mask=masks.Random(0.9), change=changes.CropInCrop())
     found["cropmae"]["corruption"] = Corruption(views=[crops])
     found["localmim"] |= scales(args.num_layers, cell)
