@@ -46,6 +46,9 @@ class Position(Term):
         self.classifier.build((None, self.hidden_dim))
         self.built = True
 
+    def prepare(self, grid, patch_dim):
+        require(tuple(grid) == tuple(self.grid), f"`grid` must be the model's, {tuple(grid)}.", grid=self.grid)
+
     def targets(self, view, patch_size, teacher=None):
         require("unplaced" in view, "`Position` needs a view with `unplaced` patches.", f"a view of {sorted(view)}")
         number = math.prod(self.grid)

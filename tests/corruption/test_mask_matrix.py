@@ -106,7 +106,7 @@ TABLE = {
     "InverseBlock": (lambda ratio, axes: masks.InverseBlock(ratio, size=2, adjust=0.1), of_inverse_block),
     "InverseBlock around": (lambda ratio, axes: masks.InverseBlock(ratio, 3, 0.5, wrap=True), of_inverse_block),
     "Coarse": (lambda ratio, axes: masks.Coarse(masks.Random(ratio), 2), of_coarse),
-    "Shared": (lambda ratio, axes: masks.Shared(masks.Random(ratio), axes=0), of_shared),
+    "Shared": (lambda ratio, axes: masks.Shared(masks.Random(min(ratio, 0.9)), axes=0), of_shared),  # a tube stays
     "Center": (lambda ratio, axes: masks.Center(ratio), of_center),
     "Product": (product, of_product),
     "Disjoint": (lambda ratio, axes: masks.Disjoint(masks.Random(ratio), 1), of_disjoint),
@@ -133,6 +133,8 @@ def test_a_compiled_mask_is_its_definition(name):
         n, own = math.prod(grid), draws[:, : mask.num_draws(grid)]
         if name == "Product":
             assert visible.shape == (ROWS, math.prod(int(size * (1 - mask.ratios[0]) + 1e-9) for size in grid))
+        elif name == "Shared":  # whole tubes
+            assert visible.shape == (ROWS, {(4, 6): 4 * 1, (2, 3, 4): 2 * 1, (5, 3): 5 * 2}[grid])
         else:
             assert visible.shape == (ROWS, {(4, 6): 6, (2, 3, 4): 1, (5, 3): 14}[grid])
         np.testing.assert_array_equal(np.sort(np.concatenate([visible, masked], axis=1)), np.tile(np.arange(n), (5, 1)))
@@ -212,6 +214,15 @@ def test_squares_that_wrap_around_prefer_no_place():
 
 
 @pytest.mark.host
+def test_what_is_hidden_in_one_frame_is_hidden_in_all():
+    mask, grid = masks.Shared(masks.Random(0.9), axes=0), (8, 14, 14)  # VideoMAE's: a tenth of 196 are 19.6
+    visible = array(mask(ops.convert_to_tensor(uniform(3, mask.num_draws(grid))), grid)[0])
+    assert visible.shape == (3, 8 * 19)
+    for row in visible:
+        assert np.all(np.bincount(row % 196, minlength=196)[np.unique(row % 196)] == 8)
+
+
+@pytest.mark.host
 def test_the_middle_is_half_of_each_side():
     for side in (14, 16):
         mask = masks.Center(0.25)
@@ -236,6 +247,15 @@ def test_the_middle_is_half_of_each_side():
         (lambda: masks.Product((0.5, 1.0)), "ratios=1.0"),
         (lambda: masks.Product((0.5,)).num_visible((4, 4)), r"ratios=\(0.5,\)"),
         (lambda: masks.InverseBlock(adjust=2.0), "adjust=2.0"),
+        # What the inner mask does beside choosing patches would be lost.
+        (lambda: masks.Coarse(masks.Varying()), "do nothing else.*mask=Varying"),
+        (lambda: masks.Coarse(masks.Attention()), "choose patches one by one.*mask=Attention"),
+        (lambda: masks.Shared(masks.Given()), "do nothing else.*mask=Given"),
+        (lambda: masks.Disjoint(masks.InPlace()), "do nothing else.*mask=InPlace"),
+        (lambda: masks.Given(masks.Varying()), "do nothing else.*mask=Varying"),
+        (lambda: masks.InPlace(masks.Given(hint="a")), "do nothing else.*hint='a'"),
+        (lambda: masks.Varying(masks.Given(hint="a")), "do nothing else.*hint='a'"),
+        (lambda: masks.Given(masks.Random(0.0)), r"a share of the patches.*Random\(ratio=0.0\)"),
     ],
 )
 def test_wrong_settings_are_named(make, message):

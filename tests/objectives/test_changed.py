@@ -92,7 +92,7 @@ def test_pixels_at_the_border_of_a_hole_count_more(space, patch):
         array(patchify(ops.convert_to_tensor(a.astype("float32")), patch))[0, hidden[0]]
         for a in (weights * (prediction - x) ** 2, weights)
     )
-    expected = (squares.sum(-1) / weights.sum(-1)).mean()
+    expected = squares.sum() / weights.sum()  # over all that is hidden: whole patches at the border count more, too
     view = {"x0": x, "visible": visible, "masked": hidden}
     term, target = Reconstruction("clean", Bordered(width, 10.0)), Bordered(width, 10.0)
     patches = patchify(ops.convert_to_tensor(prediction), patch)
@@ -108,6 +108,14 @@ def test_pixels_at_the_border_of_a_hole_count_more(space, patch):
         rtol=1e-6,
     )
     assert target.num_values(7) == 7
+    # What is seen is no border, and behind a mask token nothing is seen.
+    flat = {"x0": ops.zeros((1, *space, 2)), "visible": tensors["visible"], "masked": tensors["masked"]}
+    _, of_all = np.split(array(target(flat, patch)), 2, axis=-1)
+    assert np.ptp(of_all[0, visible[0]]) == 0 and of_all[0, visible[0, 0], 0] < of_all[0, hidden[0]].max()
+    everything = np.concatenate([visible, hidden], axis=1)
+    in_place = {"x0": flat["x0"], "visible": everything, "hidden": np.arange(number)[None] >= 2}
+    in_place = {name: ops.convert_to_tensor(value) for name, value in in_place.items()}
+    np.testing.assert_allclose(np.split(array(target(in_place, patch)), 2, axis=-1)[1], of_all, rtol=1e-6)
 
 
 @pytest.mark.host
@@ -118,6 +126,8 @@ def test_hidden_channels_are_a_target_of_their_own():
     values = array(target({"x0": ops.convert_to_tensor(x)}, (2, 2)))
     expected = x.reshape(2, 2, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)[..., 1:].reshape(2, 4, 8)
     np.testing.assert_array_equal(values, expected)
+    with pytest.raises(ValueError, match="channels=3 for images of shape"):
+        target({"x0": ops.zeros((1, 4, 4, 1))}, (2, 2))
 
 
 def test_labels_train_the_representation_by_their_cross_entropy():
@@ -141,6 +151,8 @@ def test_labels_train_the_representation_by_their_cross_entropy():
     np.testing.assert_allclose(losses["clean_x0_loss"], of_pixels, rtol=1e-6)
     with pytest.raises(ValueError, match="needs labels and a view with gives_class=True"):
         model.make_views(images(4, 8, 8, 1), seed=0)
+    with pytest.raises(ValueError, match=r"must have the model's sizes, .*'num_classes': 2.* Received: .*: 3"):
+        UMD(**SMALL, num_classes=2, corruption=Corruption(views=[view]), objective=objective)
 
 
 @pytest.mark.host

@@ -92,5 +92,9 @@ def test_a_model_learns_places_and_without_them_is_as_before(tmp_path):
     assert "unplaced" not in View("clean").get_config()
     with pytest.raises(ValueError, match="needs a view with `unplaced` patches"):
         Position("clean", GRID, 16).targets({"x0": x}, (4, 4))
+    for grid, hidden_dim, message in (((3, 3), 16, r"must be the model's, \(2, 3\)"), (GRID, 8, "'hidden_dim': 16")):
+        views, wrong = [View("clean", unplaced=0.5)], Position("clean", grid, hidden_dim)
+        with pytest.raises(ValueError, match=message):
+            UMD(**SMALL, corruption=Corruption(views=views), objective=Objective([wrong]))
     with pytest.raises(ValueError, match="for clean views"):
         View("noisy", noise=Corruption.dit().views[0].noise, unplaced=0.5)
