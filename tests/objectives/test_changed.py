@@ -8,8 +8,16 @@ from keras import ops
 from keras_umd import UMD, Corruption, View, methods
 from keras_umd.corruption import changes, masks
 from keras_umd.layers import patchify
-from keras_umd.objectives import Classification, Objective, Reconstruction, Spectrum
-from keras_umd.objectives.targets import X0, Bordered, Channels
+from keras_umd.objectives import (
+    Classification,
+    Difficulty,
+    Objective,
+    Position,
+    Reconstruction,
+    SamplingPolicy,
+    Spectrum,
+)
+from keras_umd.objectives.targets import X0, Bordered, Channels, Pixels
 from tests.conftest import array
 
 RNG = np.random.default_rng(0)
@@ -204,3 +212,33 @@ def test_a_step_of_each_method_lowers_its_loss(name):
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
     again = UMD.from_config(model.get_config())
     assert again.objective.loss_names == model.objective.loss_names and repr(again.corruption) == repr(model.corruption)
+
+
+BESIDE = {
+    "spectrum": lambda: Spectrum("clean", "all", weight=0.0),
+    "another target": lambda: Reconstruction("clean", Pixels(), "all", weight=0.0),
+    "difficulty": lambda: Difficulty("clean", X0(), weight=0.0),
+    "position": lambda: Position("clean", (2, 2), 32, weight=0.0),
+    "classification": lambda: Classification("clean", 3, 32, weight=0.0),
+    "sampling policy": lambda: SamplingPolicy("clean", X0(), weight=0.0, hidden_dim=8, num_heads=2),
+}
+
+
+@pytest.mark.host
+def test_a_term_of_weight_0_is_none():
+    view = View("clean", mask=masks.Random(0.5), unplaced=0.5, gives_class=True)
+    x, labels, weights, found = images(4, 8, 8, 1), np.array([0, 2, 1, 1]), None, {}
+    for name, make in {"alone": None, **BESIDE}.items():
+        terms = [Reconstruction("clean", X0())] + ([] if make is None else [make()])
+        model = UMD(**SMALL, num_classes=3, corruption=Corruption(views=[view]), objective=Objective(terms))
+        own = {variable.path: variable for variable in model.network_weights}
+        weights = weights or {path: array(variable).copy() for path, variable in own.items()}
+        for path, value in weights.items():
+            own[path].assign(value)
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        model.fit(x, labels, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        found[name] = {path: array(own[path]).copy() for path in weights}
+    for name in BESIDE:
+        for path, value in found["alone"].items():
+            np.testing.assert_allclose(found[name][path], value, atol=1e-7, err_msg=f"{name}, {path}")
+    assert any(np.abs(value - weights[path]).max() > 1e-3 for path, value in found["alone"].items())
