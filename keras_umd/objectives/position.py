@@ -70,7 +70,7 @@ class Position(Term):
         """How right each place is for a patch of each place, a float32 array whose rows add up to 1."""
         at = coordinates(self.grid)
         squares = np.sum((at[:, None] - at[None]) ** 2, axis=-1)
-        shares = (squares == 0) if not self.smooth else np.exp(-squares / self.smooth**2)
+        shares = (squares == 0) if not self.smooth else np.exp(-squares / max(self.smooth**2, 1e-30))
         return (shares / shares.sum(axis=1, keepdims=True)).astype("float32")
 
     def get_config(self):

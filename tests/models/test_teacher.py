@@ -139,6 +139,9 @@ def test_what_masks_read_must_be_given(small_model):
         small_model(**looking(masks.HardPatches(), teacher=Teacher()))
     with pytest.raises(ValueError, match="teacher=0.99"):
         small_model(teacher=0.99)
+    blind = {"teacher": Teacher(), "num_cls_tokens": 0, "block": Block(cls_to_decoder="none")}
+    with pytest.raises(ValueError, match="Without class tokens there is nothing that looks.*num_cls_tokens=0"):
+        small_model(**looking(masks.Attention()), **blind).make_views(np.zeros((2, 8, 8, 1), "uint8"))
     model = small_model(**looking(masks.Given(masks.Attention(0.75)), teacher=Teacher()))
     x, _ = model.make_views(np.zeros((2, 8, 8, 1), "uint8"), seed=0)
     assert x["views"]["clean"]["masked"].shape == (2, 12)
