@@ -142,6 +142,52 @@ def test_a_compiled_mask_is_its_definition(name):
         np.testing.assert_array_equal(np.sort(visible), np.sort(order[:, : visible.shape[1]]))
 
 
+def test_masks_that_filter_hide_or_read_are_compiled_what_they_are_op_by_op():
+    """Those whose definitions stand in other tests: exact numbers, and no step compiles again."""
+    grid, n, rng, traces = (4, 6), 24, np.random.default_rng(2), []
+    random = masks.Random(0.75)
+    own = [
+        masks.ColorNoise("green", 0.75),
+        masks.ColorNoise("blue", 0.75),
+        masks.RunningCell(0.75),
+        masks.Varying(random),
+        masks.InPlace(random),
+        masks.Given(random),
+        masks.Given(random, "score"),
+        masks.Disjoint(masks.Given(random), 1),
+        masks.Attention(0.75),
+        masks.HardPatches(0.75, (0.0, 0.5), steps=10),
+        masks.Adaptive(0.75),
+    ]
+    of_patches = ("attention", "difficulty", "log_probability", "score")
+    hints = {name: -rng.permuted(np.tile(np.arange(1.0, n + 1), (ROWS, 1)), axis=1) for name in of_patches}
+    hints = {"gaps": rng.uniform(size=(ROWS, n)) < 0.2, "updates": np.full(ROWS, 5.0), **hints}
+    hints["score"][:, 3] = np.nan
+    hints = {name: ops.convert_to_tensor(x.astype(bool if name == "gaps" else "float32")) for name, x in hints.items()}
+
+    def run(draws):
+        traces.append(1)
+        found = []
+        for mask in own:
+            numbers = draws[:, : mask.num_draws(grid)]
+            found.append([*mask(numbers, grid, hints), *([mask.hidden(numbers, grid)] if mask.hides_tokens else [])])
+        return found
+
+    compiled = compile_function(run, [], jit_compile=True)
+    width = max(mask.num_draws(grid) for mask in own)
+    compiled([], ops.convert_to_tensor(uniform(ROWS, width, seed=3)))
+    num_traces, draws = len(traces), ops.convert_to_tensor(uniform(ROWS, width))
+    of_all = compiled([], draws)
+    assert keras.backend.backend() == "torch" or len(traces) == num_traces
+    for mask, found, expected in zip(own, of_all, run(draws), strict=True):
+        visible, masked, *_ = found = [array(x) for x in found]
+        assert visible.shape == (ROWS, n if isinstance(mask, masks.InPlace) else 6)
+        np.testing.assert_array_equal(np.sort(np.concatenate([visible, masked], axis=1)), np.tile(np.arange(n), (5, 1)))
+        for one, other in zip(found, expected, strict=True):
+            # Filters may round otherwise where they are fused: the sets are the same.
+            np.testing.assert_array_equal(np.sort(one), np.sort(array(other)), err_msg=repr(mask))
+
+
 @pytest.mark.host
 @pytest.mark.parametrize("name", TABLE)
 def test_a_row_depends_on_its_own_numbers_and_a_config_says_it_all(name):

@@ -94,8 +94,9 @@ def check_chooses(mask, *, reads=False, missing=False):
         mask: `Mask`.
         reads, missing: Bools. Whether it may read hints of a model, and know of missing patches.
     """
+    tells_missing = mask.knows_missing or mask.hides_gaps
     require(
-        not mask.hides_tokens and (reads or not mask.reads) and (missing or not mask.knows_missing),
+        not mask.hides_tokens and (reads or not mask.reads) and (missing or not tells_missing),
         "`mask` must choose patches and do nothing else: masks that hide tokens or what is missing, as InPlace(), "
         "Varying() and Given(), go around others, and those that read hints of a model, as Attention(), choose "
         "patches one by one.",
