@@ -83,7 +83,8 @@ def _loss(term):
 
 
 def has_masks(method):
-    return any(view.mask is not None for view in settings_of(method)[0].views)
+    views = settings_of(method)[0].views
+    return any(view.mask is not None or getattr(view.change, "mask", None) is not None for view in views)
 
 
 def with_block(text, method):

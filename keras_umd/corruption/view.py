@@ -64,6 +64,11 @@ class View(Configurable):
         check_numbers("(0, 1]", optional=True, share=share)
         check_numbers("(0, 1]", decoded_ratio=decoded_ratio)
         check_instances(Mask, "a Mask, as RunningCell(),", optional=True, decoded=decoded)
+        require(
+            decoded is None or not decoded.reads,
+            "`decoded` can't read hints of a model, as Attention().",
+            decoded=decoded,
+        )
         check_instances(Change, "a Change, as changes.Frequency(),", optional=True, change=change)
         check_bools(gives_class=gives_class)
         check_numbers("[0, 1)", unplaced=unplaced)
@@ -79,7 +84,7 @@ class View(Configurable):
         )
         self.name = name
         self.noise = noise
-        self.mask = mask if mask is not None and mask.ratio else None
+        self.mask = None if mask is None or mask.hides_nothing else mask
         self.share = share
         self.decoded_ratio = decoded_ratio
         self.decoded = decoded
@@ -249,6 +254,7 @@ def finetuned(views):
 
 def _of_whole_images(mask):
     """A mask for images of which nothing is missing, as noisy ones that lose no patch must be, that asks nobody."""
-    mask = mask.mask if mask is not None and mask.hides_gaps else mask
+    while mask is not None and mask.hides_gaps:
+        mask = mask.mask
     # What it reads, terms of another objective gave.
     return Random(mask.ratio) if mask is not None and mask.reads else mask

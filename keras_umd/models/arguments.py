@@ -5,7 +5,9 @@ import warnings
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.layers.patches import MAX_AXES
 from keras_umd.layers.transformer import CONDITIONINGS
+from keras_umd.objectives.classification import Classification
 from keras_umd.objectives.objective import Objective
+from keras_umd.objectives.position import Position
 from keras_umd.utils.checks import (
     check_instances,
     check_integers,
@@ -46,6 +48,7 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
             f"The terms of `objective` must be of the corruption's views {sorted(views)}.",
             [term.loss_name for term in objective.terms],
         )
+        _check_terms(objective.terms, {"num_classes": num_classes, "hidden_dim": sizes["hidden_dim"]})
     check_numbers("[0, 1)", label_dropout=label_dropout)
     check_one_of(CONDITIONINGS, conditioning=conditioning)
     require(
@@ -59,6 +62,15 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
         "`value_range` must be a pair (low, high) or None.",
         value_range=value_range,
     )
+
+
+def _check_terms(terms, sizes):
+    """Raise a ValueError for terms that map the encoder's tokens, made for a model of other sizes."""
+    for term in terms:
+        if isinstance(term, (Classification, Position)):
+            own = {name: getattr(term, name) for name in sizes if hasattr(term, name)}
+            expected = {name: sizes[name] for name in own}
+            require(own == expected, f"The term {term.loss_name!r} must have the model's sizes, {expected}.", own)
 
 
 def is_shape(image_shape):

@@ -222,6 +222,7 @@ class Encoder(BlockNetwork):
         Args:
             images, condition: As of the call.
         """
+        require(self.num_cls_tokens > 0, "Without class tokens there is nothing that looks.", "num_cls_tokens=0")
         tokens, positions = self._embedded(images), take_positions(self.places) if self.block.rope else None
         if self.num_layers > 1:
             tokens = self.blocks(tokens, condition=condition, depth=self.num_layers - 1, positions=positions)

@@ -82,6 +82,9 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     part of the patches, and a pixel's error is the mean over the masks that hide it. And, of models that were trained
     on noisy images, that of removing noise at one level.
 
+    Models of normalised pixels see shapes alone: as in `reconstruct`, the true patch lends brightness and contrast, so
+    that a patch that is only too bright has no error there.
+
     Example:
 
     >>> model.anomaly_map(images[:4], seed=0).shape

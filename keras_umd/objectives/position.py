@@ -46,6 +46,9 @@ class Position(Term):
         self.classifier.build((None, self.hidden_dim))
         self.built = True
 
+    def prepare(self, grid, patch_dim):
+        require(tuple(grid) == tuple(self.grid), f"`grid` must be the model's, {tuple(grid)}.", grid=self.grid)
+
     def targets(self, view, patch_size, teacher=None):
         require("unplaced" in view, "`Position` needs a view with `unplaced` patches.", f"a view of {sorted(view)}")
         number = math.prod(self.grid)
@@ -67,7 +70,7 @@ class Position(Term):
         """How right each place is for a patch of each place, a float32 array whose rows add up to 1."""
         at = coordinates(self.grid)
         squares = np.sum((at[:, None] - at[None]) ** 2, axis=-1)
-        shares = (squares == 0) if not self.smooth else np.exp(-squares / self.smooth**2)
+        shares = (squares == 0) if not self.smooth else np.exp(-squares / max(self.smooth**2, 1e-30))
         return (shares / shares.sum(axis=1, keepdims=True)).astype("float32")
 
     def get_config(self):

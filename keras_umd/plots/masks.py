@@ -13,7 +13,7 @@ MAX_PATCHES = 1_000_000
 
 
 def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
-    """Draw what a method hides of some images: hidden patches are dark, a row for each view that masks.
+    """Draw what a method hides of some images: hidden patches are dark, a row for each view that masks or fills some.
 
     Example:
 
@@ -58,7 +58,7 @@ def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
 
 def _masks_of(method):
     """The masks of whatever has some."""
-    if hasattr(method, "num_draws") and hasattr(method, "ratio"):
+    if _is_mask(method):
         return [method]
     found = method() if callable(method) and hasattr(method, "paper") else method
     found = found.get("corruption") if isinstance(found, dict) else getattr(found, "corruption", found)
@@ -68,6 +68,11 @@ def _masks_of(method):
         "`method` must be a mask, a function of `keras_umd.methods`, a Corruption or a model.",
         method=method,
     )
-    own = [view.mask for view in views if view.mask is not None]
+    filled = [getattr(view.change, "mask", None) for view in views]  # patches of `changes.Fill`
+    own = [mask for mask in (*(view.mask for view in views), *filled) if _is_mask(mask)]
     require(own, "`method` masks nothing.", method=method)
     return own
+
+
+def _is_mask(thing):
+    return hasattr(thing, "num_draws") and hasattr(thing, "ratio")

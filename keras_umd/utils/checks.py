@@ -152,9 +152,10 @@ def check_instances(kinds, description, /, *, optional=False, **values):
         description: String, what it must be, such as `"a keras_umd.UMD"`.
         optional: Bool. Whether `None` is allowed.
     """
+    allowed = f"{description} or None" if optional else description.removesuffix(",")
     for name, value in values.items():
         is_instance = isinstance(value, kinds) or (optional and value is None)
-        require(is_instance, f"`{name}` must be {description}{' or None' if optional else ''}.", **{name: value})
+        require(is_instance, f"`{name}` must be {allowed}.", **{name: value})
 
 
 def as_numbers(*, finite=True, **values):

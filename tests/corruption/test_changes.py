@@ -139,6 +139,7 @@ def test_views_of_before_are_described_as_before():
         (lambda: changes.Fill(fill="black"), "`fill` must be one of"),
         (lambda: changes.Fill(fill={"noise": 0.5}), "shares of `fill`"),
         (lambda: changes.ColorAdapt(2), "`probability` must"),
+        (lambda: changes.Fill(masks.InPlace()), "`mask` must choose patches.*InPlace"),
         (lambda: changes.Fill("random"), "`mask` must be a Mask"),
         (lambda: changes.HideChannels(()), "`hidden` must be a tuple"),
         (lambda: changes.HideChannels((1, 1)), "different integers"),

@@ -36,6 +36,22 @@ def test_missing_patches_are_masked_and_the_others_as_ever():
     np.testing.assert_array_equal(np.sort(np.concatenate([visible, masked], 1)), np.tile(np.arange(16), (3, 1)))
 
 
+@pytest.mark.host
+def test_no_part_of_disjoint_masks_shows_what_is_missing():
+    missing = np.zeros((3, 16), bool)
+    missing[:, 3] = missing[1, 8:12] = True
+    hidden = []
+    for part in (0, 1):
+        visible, masked = split(masks.Disjoint(masks.Given(masks.Random(0.5)), part), {GAPS: missing})
+        assert not np.any(np.take_along_axis(missing, visible, axis=1))
+        hidden.append(masked)
+    for row in range(3):  # and what else they hide differs
+        assert set(hidden[0][row]) & set(hidden[1][row]) == set(np.flatnonzero(missing[row]))
+    mask = masks.Disjoint(masks.Given(masks.Random(0.5)), 1)
+    clean, _ = Corruption(views=[View("clean", mask=mask)]).for_finetuning().views
+    assert repr(clean.mask) == "Random(ratio=0.5)"
+
+
 def test_a_score_says_what_stays_visible():
     scores = RNG.permuted(np.tile(np.arange(16.0), (3, 1)), axis=1).astype("float32")
     scores[:, 5] = np.nan

@@ -106,7 +106,7 @@ TABLE = {
     "InverseBlock": (lambda ratio, axes: masks.InverseBlock(ratio, size=2, adjust=0.1), of_inverse_block),
     "InverseBlock around": (lambda ratio, axes: masks.InverseBlock(ratio, 3, 0.5, wrap=True), of_inverse_block),
     "Coarse": (lambda ratio, axes: masks.Coarse(masks.Random(ratio), 2), of_coarse),
-    "Shared": (lambda ratio, axes: masks.Shared(masks.Random(ratio), axes=0), of_shared),
+    "Shared": (lambda ratio, axes: masks.Shared(masks.Random(min(ratio, 0.9)), axes=0), of_shared),  # a tube stays
     "Center": (lambda ratio, axes: masks.Center(ratio), of_center),
     "Product": (product, of_product),
     "Disjoint": (lambda ratio, axes: masks.Disjoint(masks.Random(ratio), 1), of_disjoint),
@@ -133,11 +133,59 @@ def test_a_compiled_mask_is_its_definition(name):
         n, own = math.prod(grid), draws[:, : mask.num_draws(grid)]
         if name == "Product":
             assert visible.shape == (ROWS, math.prod(int(size * (1 - mask.ratios[0]) + 1e-9) for size in grid))
+        elif name == "Shared":  # whole tubes
+            assert visible.shape == (ROWS, {(4, 6): 4 * 1, (2, 3, 4): 2 * 1, (5, 3): 5 * 2}[grid])
         else:
             assert visible.shape == (ROWS, {(4, 6): 6, (2, 3, 4): 1, (5, 3): 14}[grid])
         np.testing.assert_array_equal(np.sort(np.concatenate([visible, masked], axis=1)), np.tile(np.arange(n), (5, 1)))
         order = np.argsort(definition(mask, own, grid) + own[:, :n].astype("float64"), axis=1)
         np.testing.assert_array_equal(np.sort(visible), np.sort(order[:, : visible.shape[1]]))
+
+
+def test_masks_that_filter_hide_or_read_are_compiled_what_they_are_op_by_op():
+    """Those whose definitions stand in other tests: exact numbers, and no step compiles again."""
+    grid, n, rng, traces = (4, 6), 24, np.random.default_rng(2), []
+    random = masks.Random(0.75)
+    own = [
+        masks.ColorNoise("green", 0.75),
+        masks.ColorNoise("blue", 0.75),
+        masks.RunningCell(0.75),
+        masks.Varying(random),
+        masks.InPlace(random),
+        masks.Given(random),
+        masks.Given(random, "score"),
+        masks.Disjoint(masks.Given(random), 1),
+        masks.Attention(0.75),
+        masks.HardPatches(0.75, (0.0, 0.5), steps=10),
+        masks.Adaptive(0.75),
+    ]
+    of_patches = ("attention", "difficulty", "log_probability", "score")
+    hints = {name: -rng.permuted(np.tile(np.arange(1.0, n + 1), (ROWS, 1)), axis=1) for name in of_patches}
+    hints = {"gaps": rng.uniform(size=(ROWS, n)) < 0.2, "updates": np.full(ROWS, 5.0), **hints}
+    hints["score"][:, 3] = np.nan
+    hints = {name: ops.convert_to_tensor(x.astype(bool if name == "gaps" else "float32")) for name, x in hints.items()}
+
+    def run(draws):
+        traces.append(1)
+        found = []
+        for mask in own:
+            numbers = draws[:, : mask.num_draws(grid)]
+            found.append([*mask(numbers, grid, hints), *([mask.hidden(numbers, grid)] if mask.hides_tokens else [])])
+        return found
+
+    compiled = compile_function(run, [], jit_compile=True)
+    width = max(mask.num_draws(grid) for mask in own)
+    compiled([], ops.convert_to_tensor(uniform(ROWS, width, seed=3)))
+    num_traces, draws = len(traces), ops.convert_to_tensor(uniform(ROWS, width))
+    of_all = compiled([], draws)
+    assert keras.backend.backend() == "torch" or len(traces) == num_traces
+    for mask, found, expected in zip(own, of_all, run(draws), strict=True):
+        visible, masked, *_ = found = [array(x) for x in found]
+        assert visible.shape == (ROWS, n if isinstance(mask, masks.InPlace) else 6)
+        np.testing.assert_array_equal(np.sort(np.concatenate([visible, masked], axis=1)), np.tile(np.arange(n), (5, 1)))
+        for one, other in zip(found, expected, strict=True):
+            # Filters may round otherwise where they are fused: the sets are the same.
+            np.testing.assert_array_equal(np.sort(one), np.sort(array(other)), err_msg=repr(mask))
 
 
 @pytest.mark.host
@@ -212,6 +260,15 @@ def test_squares_that_wrap_around_prefer_no_place():
 
 
 @pytest.mark.host
+def test_what_is_hidden_in_one_frame_is_hidden_in_all():
+    mask, grid = masks.Shared(masks.Random(0.9), axes=0), (8, 14, 14)  # VideoMAE's: a tenth of 196 are 19.6
+    visible = array(mask(ops.convert_to_tensor(uniform(3, mask.num_draws(grid))), grid)[0])
+    assert visible.shape == (3, 8 * 19)
+    for row in visible:
+        assert np.all(np.bincount(row % 196, minlength=196)[np.unique(row % 196)] == 8)
+
+
+@pytest.mark.host
 def test_the_middle_is_half_of_each_side():
     for side in (14, 16):
         mask = masks.Center(0.25)
@@ -236,6 +293,15 @@ def test_the_middle_is_half_of_each_side():
         (lambda: masks.Product((0.5, 1.0)), "ratios=1.0"),
         (lambda: masks.Product((0.5,)).num_visible((4, 4)), r"ratios=\(0.5,\)"),
         (lambda: masks.InverseBlock(adjust=2.0), "adjust=2.0"),
+        # What the inner mask does beside choosing patches would be lost.
+        (lambda: masks.Coarse(masks.Varying()), "do nothing else.*mask=Varying"),
+        (lambda: masks.Coarse(masks.Attention()), "choose patches one by one.*mask=Attention"),
+        (lambda: masks.Shared(masks.Given()), "do nothing else.*mask=Given"),
+        (lambda: masks.Disjoint(masks.InPlace()), "do nothing else.*mask=InPlace"),
+        (lambda: masks.Given(masks.Varying()), "do nothing else.*mask=Varying"),
+        (lambda: masks.InPlace(masks.Given(hint="a")), "do nothing else.*hint='a'"),
+        (lambda: masks.Varying(masks.Given(hint="a")), "do nothing else.*hint='a'"),
+        (lambda: masks.Given(masks.Random(0.0)), r"a share of the patches.*Random\(ratio=0.0\)"),
     ],
 )
 def test_wrong_settings_are_named(make, message):

@@ -76,6 +76,15 @@ def test_the_strongest_noise_is_masked():
 
 
 @pytest.mark.host
+@pytest.mark.parametrize(
+    "mask", [masks.ColorNoise("blue", std=0.2), masks.ColorNoise("green", std=(0.19, 0.2))], ids=repr
+)
+def test_the_narrowest_filters_prefer_no_place(mask):
+    visible, _ = mask(ops.convert_to_tensor(uniform(400, 196)), (14, 14))
+    np.testing.assert_allclose(np.bincount(array(visible).ravel(), minlength=196) / 400, 0.25, atol=0.1)
+
+
+@pytest.mark.host
 def test_the_filter_is_a_gaussian_that_wraps_around():
     gaussian = pytest.importorskip("scipy.ndimage").gaussian_filter1d
     x = np.random.default_rng(0).normal(size=9)
@@ -106,6 +115,11 @@ def test_a_structured_mask_decodes_a_random_subset_of_the_masked_patches():
         (lambda: masks.ColorNoise("pink"), "color='pink'"),
         (lambda: masks.ColorNoise("green", std=(2.0, 1.0)), r"std=\(2.0, 1.0\)"),
         (lambda: masks.ColorNoise("red", std=(1.0, 2.0)), r"std=\(1.0, 2.0\)"),
+        # Of these nothing is left, and one mask would be that of all images.
+        (lambda: masks.ColorNoise("green", std=(1.0, 1.0)), r"rising numbers.*std=\(1.0, 1.0\)"),
+        (lambda: masks.ColorNoise("green", std=(0.1, 0.15)), r"must reach 0.2.*std=\(0.1, 0.15\)"),
+        (lambda: masks.ColorNoise("blue", std=(0.1,)), r"must reach 0.2.*std=\(0.1,\)"),
+        (lambda: View("clean", mask=masks.Random(), decoded=masks.Attention()), "`decoded` can't read hints"),
         (lambda: View("clean", share=0.0), "share=0.0"),
         (lambda: View("clean", decoded_ratio=0.0), "decoded_ratio=0.0"),
         (lambda: Corruption(views=[]), r"views=\[\]"),

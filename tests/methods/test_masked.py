@@ -91,7 +91,10 @@ def test_a_picture_shows_what_a_method_hides():
     seen = [disjoint[r : r + 4, 1:5, 0] == 225 for r in (1, 6)]
     assert np.any(seen[0]) and not np.any(seen[0] & seen[1])  # the second look hides what the first saw
     assert plots.masks(masks.Random(0.5), grid=(8,), num_images=1, scale=1).shape == (3, 10, 3)
-    with pytest.raises(ValueError, match="masks nothing"):
-        plots.masks(keras_umd.Corruption.dit())
+    filled = plots.masks(methods.a2mim, grid=(4, 4), num_images=1, scale=1)[1:5, 1:5, 0] == 225
+    assert filled.sum() == 6  # of cells of 2 x 2, one in part
+    for nothing in (keras_umd.Corruption.dit(), methods.mfm):
+        with pytest.raises(ValueError, match="masks nothing"):
+            plots.masks(nothing)
     with pytest.raises(ValueError, match="`method` must be a mask.*method='mae'"):
         plots.masks("mae")

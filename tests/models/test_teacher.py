@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_umd import Corruption, Objective, Teacher, View
+from keras_umd.backend.gradients import value_and_gradients
 from keras_umd.corruption import masks
 from keras_umd.layers import Block
 from keras_umd.layers.rotary import grid_positions, rotate, rotation, take_positions
@@ -99,8 +100,20 @@ def test_the_order_of_errors_is_learned_without_a_gradient_of_the_errors():
         pairs = [(i, j) for i in range(5) for j in range(5) if errors[row, i] > errors[row, j]]
         costs = [np.log1p(np.exp(difficulty[row, j, 0] - difficulty[row, i, 0])) for i, j in pairs]
         np.testing.assert_allclose(losses[row], np.mean(costs), rtol=1e-5)
-    again = array(term.image_losses({**outputs, "x0": outputs["x0"] * 1.0}, keras.ops.convert_to_tensor(target)))
-    np.testing.assert_array_equal(again, losses)
+    # A map that keeps their order: of a prediction that is twice as far off.
+    farther = keras.ops.convert_to_tensor(2 * prediction - target)
+    again = array(term.image_losses({**outputs, "x0": farther}, keras.ops.convert_to_tensor(target)))
+    np.testing.assert_allclose(again, losses, rtol=1e-6)
+    predicted, hard = (keras.Variable(x, dtype="float32") for x in (prediction, difficulty))
+
+    def loss():
+        found = {"x0": predicted.value, "difficulty": hard.value}
+        return keras.ops.sum(term.image_losses(found, keras.ops.convert_to_tensor(target))) + 0.0 * keras.ops.sum(
+            found["x0"]
+        )
+
+    _, (of_prediction, of_difficulty) = value_and_gradients(loss, [predicted, hard])
+    assert not np.any(array(of_prediction)) and np.all(np.abs(array(of_difficulty)).sum((1, 2)) > 1e-3)
 
 
 def test_with_no_hard_patches_it_is_the_masked_autoencoder(small_model, images):
@@ -126,6 +139,9 @@ def test_what_masks_read_must_be_given(small_model):
         small_model(**looking(masks.HardPatches(), teacher=Teacher()))
     with pytest.raises(ValueError, match="teacher=0.99"):
         small_model(teacher=0.99)
+    blind = {"teacher": Teacher(), "num_cls_tokens": 0, "block": Block(cls_to_decoder="none")}
+    with pytest.raises(ValueError, match="Without class tokens there is nothing that looks.*num_cls_tokens=0"):
+        small_model(**looking(masks.Attention()), **blind).make_views(np.zeros((2, 8, 8, 1), "uint8"))
     model = small_model(**looking(masks.Given(masks.Attention(0.75)), teacher=Teacher()))
     x, _ = model.make_views(np.zeros((2, 8, 8, 1), "uint8"), seed=0)
     assert x["views"]["clean"]["masked"].shape == (2, 12)

@@ -108,6 +108,19 @@ def test_hidden_patches_cannot_be_seen_and_count():
 
 
 @pytest.mark.host
+def test_a_law_hides_patches_where_none_is_left_out():
+    """MAETok's masks: the encoder gets a token of every patch."""
+    model = model_of(masks.Varying(masks.Random(0.0), ratios.Uniform(0.4, 0.6)))
+    inputs, y = model.make_views(images(), seed=0)
+    view = inputs["views"]["clean"]
+    number = array(view["hidden"]).sum(axis=1)
+    assert view["visible"].shape == (4, 16) and view["masked"].shape == (4, 0)
+    assert number.min() >= 6 and number.max() <= 10
+    loss = array(model.objective.image_losses(model(inputs), y)["clean_x0_loss"])
+    assert np.all(loss > 0)
+
+
+@pytest.mark.host
 def test_a_model_whose_ratios_vary_trains_and_gives_its_features(tmp_path):
     model = model_of(masks.Varying())
     model.compile("adamw")

@@ -8,8 +8,16 @@ from keras import ops
 from keras_umd import UMD, Corruption, View, methods
 from keras_umd.corruption import changes, masks
 from keras_umd.layers import patchify
-from keras_umd.objectives import Classification, Objective, Reconstruction, Spectrum
-from keras_umd.objectives.targets import X0, Bordered, Channels
+from keras_umd.objectives import (
+    Classification,
+    Difficulty,
+    Objective,
+    Position,
+    Reconstruction,
+    SamplingPolicy,
+    Spectrum,
+)
+from keras_umd.objectives.targets import X0, Bordered, Channels, Pixels
 from tests.conftest import array
 
 RNG = np.random.default_rng(0)
@@ -92,7 +100,7 @@ def test_pixels_at_the_border_of_a_hole_count_more(space, patch):
         array(patchify(ops.convert_to_tensor(a.astype("float32")), patch))[0, hidden[0]]
         for a in (weights * (prediction - x) ** 2, weights)
     )
-    expected = (squares.sum(-1) / weights.sum(-1)).mean()
+    expected = squares.sum() / weights.sum()  # over all that is hidden: whole patches at the border count more, too
     view = {"x0": x, "visible": visible, "masked": hidden}
     term, target = Reconstruction("clean", Bordered(width, 10.0)), Bordered(width, 10.0)
     patches = patchify(ops.convert_to_tensor(prediction), patch)
@@ -108,6 +116,14 @@ def test_pixels_at_the_border_of_a_hole_count_more(space, patch):
         rtol=1e-6,
     )
     assert target.num_values(7) == 7
+    # What is seen is no border, and behind a mask token nothing is seen.
+    flat = {"x0": ops.zeros((1, *space, 2)), "visible": tensors["visible"], "masked": tensors["masked"]}
+    _, of_all = np.split(array(target(flat, patch)), 2, axis=-1)
+    assert np.ptp(of_all[0, visible[0]]) == 0 and of_all[0, visible[0, 0], 0] < of_all[0, hidden[0]].max()
+    everything = np.concatenate([visible, hidden], axis=1)
+    in_place = {"x0": flat["x0"], "visible": everything, "hidden": np.arange(number)[None] >= 2}
+    in_place = {name: ops.convert_to_tensor(value) for name, value in in_place.items()}
+    np.testing.assert_allclose(np.split(array(target(in_place, patch)), 2, axis=-1)[1], of_all, rtol=1e-6)
 
 
 @pytest.mark.host
@@ -118,6 +134,8 @@ def test_hidden_channels_are_a_target_of_their_own():
     values = array(target({"x0": ops.convert_to_tensor(x)}, (2, 2)))
     expected = x.reshape(2, 2, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)[..., 1:].reshape(2, 4, 8)
     np.testing.assert_array_equal(values, expected)
+    with pytest.raises(ValueError, match="channels=3 for images of shape"):
+        target({"x0": ops.zeros((1, 4, 4, 1))}, (2, 2))
 
 
 def test_labels_train_the_representation_by_their_cross_entropy():
@@ -141,6 +159,8 @@ def test_labels_train_the_representation_by_their_cross_entropy():
     np.testing.assert_allclose(losses["clean_x0_loss"], of_pixels, rtol=1e-6)
     with pytest.raises(ValueError, match="needs labels and a view with gives_class=True"):
         model.make_views(images(4, 8, 8, 1), seed=0)
+    with pytest.raises(ValueError, match=r"must have the model's sizes, .*'num_classes': 2.* Received: .*: 3"):
+        UMD(**SMALL, num_classes=2, corruption=Corruption(views=[view]), objective=objective)
 
 
 @pytest.mark.host
@@ -192,3 +212,33 @@ def test_a_step_of_each_method_lowers_its_loss(name):
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
     again = UMD.from_config(model.get_config())
     assert again.objective.loss_names == model.objective.loss_names and repr(again.corruption) == repr(model.corruption)
+
+
+BESIDE = {
+    "spectrum": lambda: Spectrum("clean", "all", weight=0.0),
+    "another target": lambda: Reconstruction("clean", Pixels(), "all", weight=0.0),
+    "difficulty": lambda: Difficulty("clean", X0(), weight=0.0),
+    "position": lambda: Position("clean", (2, 2), 32, weight=0.0),
+    "classification": lambda: Classification("clean", 3, 32, weight=0.0),
+    "sampling policy": lambda: SamplingPolicy("clean", X0(), weight=0.0, hidden_dim=8, num_heads=2),
+}
+
+
+@pytest.mark.host
+def test_a_term_of_weight_0_is_none():
+    view = View("clean", mask=masks.Random(0.5), unplaced=0.5, gives_class=True)
+    x, labels, weights, found = images(4, 8, 8, 1), np.array([0, 2, 1, 1]), None, {}
+    for name, make in {"alone": None, **BESIDE}.items():
+        terms = [Reconstruction("clean", X0())] + ([] if make is None else [make()])
+        model = UMD(**SMALL, num_classes=3, corruption=Corruption(views=[view]), objective=Objective(terms))
+        own = {variable.path: variable for variable in model.network_weights}
+        weights = weights or {path: array(variable).copy() for path, variable in own.items()}
+        for path, value in weights.items():
+            own[path].assign(value)
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        model.fit(x, labels, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        found[name] = {path: array(own[path]).copy() for path in weights}
+    for name in BESIDE:
+        for path, value in found["alone"].items():
+            np.testing.assert_allclose(found[name][path], value, atol=1e-7, err_msg=f"{name}, {path}")
+    assert any(np.abs(value - weights[path]).max() > 1e-3 for path, value in found["alone"].items())

@@ -30,7 +30,7 @@ def images(n=3):
     return RNG.uniform(-1, 1, (n, 8, 12, 1)).astype("float32")
 
 
-@pytest.mark.parametrize("smooth", [0.0, 1.5])
+@pytest.mark.parametrize("smooth", [0.0, 1.5, pytest.param(1e-200, marks=pytest.mark.host)])  # whose square is 0
 def test_the_error_is_the_cross_entropy_of_places(smooth):
     term = Position("clean", GRID, hidden_dim=4, smooth=smooth)
     tokens, kernel = RNG.normal(size=(2, 4, 4)).astype("float32"), RNG.normal(size=(4, 6)).astype("float32")
@@ -45,7 +45,7 @@ def test_the_error_is_the_cross_entropy_of_places(smooth):
     for at in (0, 2):
         place = divmod(visible[0, at], 3)
         squares = np.array([(place[0] - i // 3) ** 2 + (place[1] - i % 3) ** 2 for i in range(6)])
-        right = np.exp(-squares / smooth**2) if smooth else (squares == 0).astype(float)
+        right = np.exp(-squares / smooth**2) if smooth > 1 else (squares == 0).astype(float)
         expected -= (right / right.sum() * logs[0, at]).sum() / 2
     np.testing.assert_allclose(own, [expected, 0], rtol=1e-4, atol=1e-6)
     term.classifier.kernel.assign(np.zeros((4, 6)))  # knows nothing
@@ -92,5 +92,9 @@ def test_a_model_learns_places_and_without_them_is_as_before(tmp_path):
     assert "unplaced" not in View("clean").get_config()
     with pytest.raises(ValueError, match="needs a view with `unplaced` patches"):
         Position("clean", GRID, 16).targets({"x0": x}, (4, 4))
+    for grid, hidden_dim, message in (((3, 3), 16, r"must be the model's, \(2, 3\)"), (GRID, 8, "'hidden_dim': 16")):
+        views, wrong = [View("clean", unplaced=0.5)], Position("clean", grid, hidden_dim)
+        with pytest.raises(ValueError, match=message):
+            UMD(**SMALL, corruption=Corruption(views=views), objective=Objective([wrong]))
     with pytest.raises(ValueError, match="for clean views"):
         View("noisy", noise=Corruption.dit().views[0].noise, unplaced=0.5)

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_umd.objectives import Objective, Reconstruction
-from keras_umd.objectives.targets import HOG, BandRatios, Fourier, Pixels
+from keras_umd.objectives.targets import HOG, BandRatios, Cells, Fourier, Pixels
 from tests.conftest import array
 
 RNG = np.random.default_rng(0)
@@ -132,6 +132,8 @@ def test_a_config_says_it_all():
         (lambda: HOG(operator="roberts"), "operator='roberts'"),
         (lambda: HOG(cell=8)({"x0": np.zeros((1, 8, 8, 1))}, (4, 4)), "cell=8 for patches"),
         (lambda: HOG()({"x0": np.zeros((1, 8, 1))}, (8,)), "two space axes"),
+        (lambda: HOG(cell=1)({"x0": np.zeros((1, 1, 4, 1))}, (1, 1)), "two pixels or more"),
+        (lambda: Cells(HOG(cell=6), "a", 3)({"x0": np.zeros((1, 8, 8, 1))}, (2, 2)), r"unit=3 for a grid of \(4, 4\)"),
         (lambda: Fourier(gamma=0.0), "gamma=0.0"),
         (lambda: BandRatios(((0, 3),), channels=3), "pairs="),
         (lambda: Pixels(normalize=False, channels=3), "channels=3"),

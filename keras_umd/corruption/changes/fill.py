@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_umd.corruption.changes.change import Change
-from keras_umd.corruption.masks.mask import Mask
+from keras_umd.corruption.masks.mask import Mask, check_chooses
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.noise.graded import of_pixels
 from keras_umd.layers.masking import ranks
@@ -40,7 +40,7 @@ class Fill(Change):
     def __init__(self, mask=None, fill="mean"):
         mask = Random() if mask is None else mask
         check_instances(Mask, "a Mask, as Random(0.75),", mask=mask)
-        require(not mask.reads, "The `mask` of a fill can't read a teacher.", mask=mask)
+        check_chooses(mask)
         shares = {fill: 1.0} if isinstance(fill, str) else fill
         require(
             isinstance(shares, dict) and shares and set(shares) <= set(FILLS),

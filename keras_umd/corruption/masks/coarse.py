@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.corruption.masks.mask import Mask, coordinates
+from keras_umd.corruption.masks.mask import Mask, check_chooses, coordinates
 from keras_umd.corruption.masks.random import Random
 from keras_umd.layers.masking import ranks
 from keras_umd.layers.patches import as_tuple
@@ -19,6 +19,7 @@ class _Cells(Mask):
     def __init__(self, mask):
         mask = Random() if mask is None else mask
         check_instances(Mask, "a Mask, as Random(0.75),", mask=mask)
+        check_chooses(mask)
         super().__init__(mask.ratio)
         self.mask = mask
 
@@ -87,7 +88,7 @@ class Shared(_Cells):
     """The same mask all along some axes: the tubes of a video (Tong et al., "VideoMAE", 2022, section 3.3).
 
     Another mask works on the other axes. What is masked in one frame is masked in all, so that nothing can be copied
-    from the frame before.
+    from the frame before: as many patches stay visible as the other mask leaves of one frame, in each of them.
 
     Example:
 
@@ -105,6 +106,11 @@ class Shared(_Cells):
             check_integers(0, 3, axes=value)
         require(values and len(set(values)) == len(values), "`axes` must be different integers.", axes=axes)
         self.axes = tuple(map(int, values)) if is_list(axes) else int(axes)
+
+    def num_visible(self, grid):
+        # Of whole cells: of one that is visible in part, what is hidden could be copied from the frame before.
+        inner = self._inner_grid(grid)
+        return self.mask.num_visible(inner) * (math.prod(grid) // math.prod(inner))
 
     def _cells(self, grid):
         shared = self._checked_axes(grid)

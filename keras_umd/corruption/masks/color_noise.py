@@ -12,6 +12,8 @@ from keras_umd.utils.checks import as_numbers, check_one_of, require
 # Standard deviations of the Gaussian filters, in patches. The paper doesn't give its own; "green" keeps a band of
 # frequencies between two of them.
 COLORS = {"red": (1.0,), "blue": (1.0,), "green": (0.5, 2.0), "purple": (0.5, 2.0)}
+# Under it a filter changes nothing in float32, and what it takes from white noise is 0 everywhere: no mask at all.
+MIN_STD = 0.2
 MAX_STD = 1000.0  # patches: no grid is as long, and the filter is computed out to four of them
 
 
@@ -32,7 +34,8 @@ class ColorNoise(Mask):
         color: `"red"`, `"blue"`, `"green"` or `"purple"`.
         ratio: Float in [0, 1). Share of the patches to mask.
         std: Tuple of one positive float, or of two rising ones for green and purple: standard deviations of the
-            Gaussian filters, in patches. Defaults to 1, and to 0.5 and 2.
+            Gaussian filters, in patches; the one of blue noise and the wider one of green at least 0.2, or nothing
+            would be left. Defaults to 1, and to 0.5 and 2.
     """
 
     def __init__(self, color="green", ratio=0.75, std=None):
@@ -40,8 +43,13 @@ class ColorNoise(Mask):
         check_one_of(tuple(COLORS), color=color)
         std = COLORS[color] if std is None else tuple(np.atleast_1d(as_numbers(std=std)).ravel().tolist())
         require(
-            len(std) == len(COLORS[color]) and min(std) > 0 and max(std) <= MAX_STD and list(std) == sorted(std),
+            len(std) == len(COLORS[color]) and min(std) > 0 and max(std) <= MAX_STD and list(std) == sorted(set(std)),
             f"`std` of {color} noise must be {len(COLORS[color])} positive, rising numbers.",
+            std=std,
+        )
+        require(
+            color not in ("blue", "green") or std[-1] >= MIN_STD,
+            f"`std` of {color} noise must reach {MIN_STD}: narrower filters leave nothing of it.",
             std=std,
         )
         self.color = color

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.corruption.masks.mask import check_chooses
 from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
 from keras_umd.layers.masking import ranks
@@ -30,6 +31,7 @@ class Disjoint(OfMask):
 
     def __init__(self, mask=None, part=0):
         super().__init__(Random() if mask is None else mask)
+        check_chooses(self.mask, reads=True, missing=True)
         check_integers(0, 1000, part=part)
         self.part = part
 
@@ -41,6 +43,10 @@ class Disjoint(OfMask):
     def hides_gaps(self):
         return self.mask.hides_gaps
 
+    @property
+    def knows_missing(self):
+        return self.mask.knows_missing
+
     def missing(self, hints):
         return self.mask.missing(hints)
 
@@ -48,5 +54,7 @@ class Disjoint(OfMask):
         scores = super().scores(draws, grid, hints)
         if not self.part:
             return scores
-        number = math.prod(grid)
-        return ops.cast((ranks(scores) + self.part * (number - self.num_visible(grid))) % number, "float32")
+        number, missing = math.prod(grid), self.missing(hints)
+        places = ops.cast((ranks(scores) + self.part * (number - self.num_visible(grid))) % number, "float32")
+        # What is missing stays behind all others, or the next part would show it.
+        return places if missing is None else places + number * ops.cast(missing, "float32")

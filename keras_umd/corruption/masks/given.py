@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.corruption.masks.mask import check_chooses
 from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
 from keras_umd.layers.masking import ranks
@@ -30,8 +31,12 @@ class Given(OfMask):
             the lowest first, NaN where one is missing. `None` for NaN in the images.
     """
 
+    knows_missing = True
+
     def __init__(self, mask=None, hint=None):
         super().__init__(Random() if mask is None else mask)
+        check_chooses(self.mask, reads=True)
+        require(self.ratio > 0, "`mask` must hide a share of the patches, as what is missing has to be.", mask=mask)
         check_instances(str, "the name of a hint, a string", optional=True, hint=hint)
         self.hint = hint
 

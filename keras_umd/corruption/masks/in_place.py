@@ -5,9 +5,9 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.corruption.masks.mask import check_chooses
 from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
-from keras_umd.utils.checks import require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -30,8 +30,7 @@ class InPlace(OfMask):
     def __init__(self, mask=None):
         mask = Random(0.6) if mask is None else mask
         super().__init__(mask)
-        is_plain = not mask.hides_gaps and not mask.hides_tokens
-        require(is_plain, "`mask` must choose patches, not hide what is missing or some tokens itself.", mask=mask)
+        check_chooses(mask, reads=True)
 
     def num_visible(self, grid):
         self.mask.num_visible(grid)

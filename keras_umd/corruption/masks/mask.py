@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from keras_umd.layers.masking import check_mask_ratio, num_visible, split_at
+from keras_umd.utils.checks import require
 from keras_umd.utils.configurable import Configurable
 
 
@@ -31,6 +32,8 @@ class Mask(Configurable):
     is_unordered = False
     # Whether images may have NaN where something is missing, which the mask then hides.
     hides_gaps = False
+    # Whether it knows of patches that are missing, by whatever way, as `missing` tells.
+    knows_missing = False
     # Whether some of the patches that go to the encoder are hidden there, behind its mask token.
     hides_tokens = False
 
@@ -40,6 +43,11 @@ class Mask(Configurable):
     def __init__(self, ratio=0.75):
         check_mask_ratio(ratio, "ratio")
         self.ratio = ratio
+
+    @property
+    def hides_nothing(self):
+        """Whether a view with it is as one without a mask."""
+        return not self.ratio
 
     def num_draws(self, grid):
         """The uniform numbers that `scores` wants for an image with this grid of patches."""
@@ -77,6 +85,23 @@ class Mask(Configurable):
     def __call__(self, draws, grid, hints=None):
         """The indices of the visible patches `(n, visible)` and of the masked ones `(n, masked)`, int32."""
         return split_at(self.scores(draws, grid, hints), self.num_visible(grid))
+
+
+def check_chooses(mask, *, reads=False, missing=False):
+    """Raise a ValueError for a mask that does more than to choose patches: one made of it would lose the rest.
+
+    Args:
+        mask: `Mask`.
+        reads, missing: Bools. Whether it may read hints of a model, and know of missing patches.
+    """
+    tells_missing = mask.knows_missing or mask.hides_gaps
+    require(
+        not mask.hides_tokens and (reads or not mask.reads) and (missing or not tells_missing),
+        "`mask` must choose patches and do nothing else: masks that hide tokens or what is missing, as InPlace(), "
+        "Varying() and Given(), go around others, and those that read hints of a model, as Attention(), choose "
+        "patches one by one.",
+        mask=mask,
+    )
 
 
 @functools.cache

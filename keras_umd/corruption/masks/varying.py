@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_umd.corruption.masks.mask import check_chooses
 from keras_umd.corruption.masks.of_mask import OfMask
 from keras_umd.corruption.masks.random import Random
 from keras_umd.corruption.ratios import Ratios, TruncatedNormal
@@ -30,17 +31,14 @@ class Varying(OfMask):
     """
 
     hides_tokens = True
+    hides_nothing = False  # nor where the other mask leaves all patches, of which the law hides some
 
     def __init__(self, mask=None, law=None):
         mask, law = Random(0.5) if mask is None else mask, TruncatedNormal() if law is None else law
         super().__init__(mask)
         check_instances(Ratios, "a law, as ratios.Uniform(0.5, 0.75),", law=law)
-        require(
-            not mask.hides_gaps and not mask.hides_tokens and law.high > mask.ratio,
-            "`law` must reach above the ratio of `mask`, which hides patches of its own choice.",
-            mask=mask,
-            law=law,
-        )
+        check_chooses(mask, reads=True)
+        require(law.high > mask.ratio, "`law` must reach above the ratio of `mask`.", mask=mask, law=law)
         self.law = law
 
     @property

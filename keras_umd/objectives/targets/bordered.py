@@ -1,5 +1,7 @@
 """Pixels that count more near the border of a hole."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -12,8 +14,8 @@ from keras_umd.utils.checks import check_integers, check_numbers
 class Bordered(Target):
     """The pixels of the clean image, of which those next to visible ones count more (Pathak et al., 2016, section 3.2).
 
-    So that what is filled in fits its surroundings. The error is the weighted mean of a patch, so that patches all
-    count the same where no border runs.
+    So that what is filled in fits its surroundings. The loss is the weighted mean over all hidden pixels of an image:
+    weights are divided by their mean there.
 
     Example:
 
@@ -41,28 +43,40 @@ class Bordered(Target):
         if "visible" not in view or not self.width:
             return ops.concatenate([patches, ops.ones_like(patches)], axis=-1)
         sizes = as_tuple(patch_size, len(x0.shape) - 2)
-        near = _near_visible(view["visible"], patch_grid(x0.shape[1:], sizes), sizes, self.width)
-        weights = 1.0 + (self.weight - 1.0) * ops.broadcast_to(near, ops.shape(x0))
+        seen = _seen_pixels(view, patch_grid(x0.shape[1:], sizes), sizes)  # (n, *space)
+        hidden = 1.0 - seen
+        weights = 1.0 + (self.weight - 1.0) * _is_near(seen, self.width) * hidden
+        space = tuple(range(1, len(seen.shape)))
+        number = ops.maximum(ops.sum(hidden, axis=space, keepdims=True), 1.0)
+        mean = ops.sum(weights * hidden, axis=space, keepdims=True) / number
+        weights = weights / ops.where(mean > 0, mean, 1.0)  # where nothing is hidden, all weights are 1
+        weights = ops.broadcast_to(weights[..., None], ops.shape(x0))
         return ops.concatenate([patches, patchify(weights, patch_size)], axis=-1)  # (n, num_patches, 2 * patch_dim)
 
     def errors(self, prediction, target):
         values, weights = ops.split(ops.cast(target, "float32"), 2, axis=-1)
         squares = ops.square(ops.cast(prediction, "float32") - values)
-        return ops.sum(squares * weights, axis=-1) / ops.sum(weights, axis=-1)
+        return ops.mean(squares * weights, axis=-1)
 
     def as_pixels(self, prediction, patches):
         return prediction
 
 
-def _near_visible(visible, grid, sizes, width):
-    """Which pixels are at most `width` away from a visible one, `(n, *space, 1)`, float32."""
-    number = 1
-    for size in grid:
-        number *= size
-    is_visible = ops.any(visible[:, :, None] == ops.arange(number, dtype="int32"), axis=1)
-    x = ops.cast(ops.reshape(is_visible, (-1, *grid)), "float32")
+def _seen_pixels(view, grid, sizes):
+    """Which pixels the encoder sees, `(n, *space)`, float32."""
+    is_seen = view["visible"][:, :, None] == ops.arange(math.prod(grid), dtype="int32")
+    if "hidden" in view:  # behind a mask token
+        is_seen = ops.logical_and(is_seen, ops.logical_not(view["hidden"])[:, :, None])
+    x = ops.cast(ops.reshape(ops.any(is_seen, axis=1), (-1, *grid)), "float32")
     for axis, size in enumerate(sizes, start=1):
         x = ops.repeat(x, size, axis=axis)
+    return x
+
+
+def _is_near(seen, width):
+    """Which pixels are at most `width` away from one that is seen, also diagonally: of the shape of `seen`."""
+    x = seen
+    for axis in range(1, len(x.shape)):
         length, padding = x.shape[axis], [(0, 0)] * len(x.shape)
         padding[axis] = (width, width)
         sums = ops.cumsum(ops.pad(x, padding), axis=axis)  # of windows: how many visible pixels are so near
@@ -73,4 +87,4 @@ def _near_visible(visible, grid, sizes, width):
         )
         last = ops.take(sums, ops.arange(2 * width, 2 * width + length), axis=axis)
         x = ops.cast(last - first > 0.5, "float32")
-    return x[..., None]
+    return x

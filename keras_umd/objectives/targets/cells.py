@@ -71,13 +71,19 @@ class Cells(Target):
             "`unit` must have a number for each space axis.",
             f"unit={self.unit} for images of shape {tuple(shape)}",
         )
+        patches = patch_grid(shape, sizes)
+        require(
+            all(number % unit == 0 for number, unit in zip(patches, units, strict=True)),
+            "`unit` must be a divisor of the patches along each axis.",
+            f"unit={self.unit} for a grid of {patches} patches",
+        )
         cell = tuple(size * unit for size, unit in zip(sizes, units, strict=True))
         values = self.target(view, cell, teacher)  # (n, cells, num_values)
         grid = patch_grid(shape, cell)
         values = ops.reshape(values, (-1, *grid, values.shape[-1]))
         for axis, unit in enumerate(units, start=1):
             values = ops.repeat(values, unit, axis=axis) if unit > 1 else values
-        return ops.reshape(values, (-1, math.prod(patch_grid(shape, sizes)), values.shape[-1]))
+        return ops.reshape(values, (-1, math.prod(patches), values.shape[-1]))
 
     def errors(self, prediction, target):
         return self.target.errors(prediction, target)

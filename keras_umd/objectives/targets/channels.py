@@ -5,7 +5,7 @@ import keras
 from keras_umd.corruption.changes.channels import checked_channels, components
 from keras_umd.layers.patches import patchify
 from keras_umd.objectives.targets.target import Target
-from keras_umd.utils.checks import check_integers
+from keras_umd.utils.checks import check_integers, require
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -33,4 +33,9 @@ class Channels(Target):
         return patch_dim // self.channels * len(self.hidden)
 
     def __call__(self, view, patch_size, teacher=None):
+        require(
+            view["x0"].shape[-1] == self.channels,
+            "`channels` must be those of the images.",
+            f"channels={self.channels} for images of shape {tuple(view['x0'].shape)}",
+        )
         return patchify(components(view["x0"], self.hidden, self.basis), patch_size)

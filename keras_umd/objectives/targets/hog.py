@@ -48,7 +48,9 @@ class HOG(Target):
     def __call__(self, view, patch_size, teacher=None):
         images = view["x0"]
         require(
-            len(images.shape) == 4, "HOG is for images with two space axes.", f"images of shape {tuple(images.shape)}"
+            len(images.shape) == 4 and min(images.shape[1:3]) > 1,
+            "HOG is for images with two space axes, of two pixels or more.",
+            f"images of shape {tuple(images.shape)}",
         )
         sizes = as_tuple(patch_size, 2)
         require(
