@@ -3,9 +3,8 @@
 import functools
 import math
 
-import numpy as np
-
 from keras_umd.layers.masking import check_mask_ratio, num_visible, split_at
+from keras_umd.layers.rotary import grid_positions
 from keras_umd.utils.configurable import Configurable
 
 
@@ -81,5 +80,5 @@ class Mask(Configurable):
 
 @functools.cache
 def coordinates(grid):
-    """The place of each patch of a grid along its axes, a float32 array `(num_patches, axes)`, in row-major order."""
-    return np.stack(np.unravel_index(np.arange(math.prod(grid)), grid), axis=-1).astype("float32")
+    """`grid_positions` as float32, kept for each grid."""
+    return grid_positions(grid).astype("float32")

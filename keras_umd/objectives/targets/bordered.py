@@ -1,5 +1,7 @@
 """Pixels that count more near the border of a hole."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -56,21 +58,13 @@ class Bordered(Target):
 
 def _near_visible(visible, grid, sizes, width):
     """Which pixels are at most `width` away from a visible one, `(n, *space, 1)`, float32."""
-    number = 1
-    for size in grid:
-        number *= size
-    is_visible = ops.any(visible[:, :, None] == ops.arange(number, dtype="int32"), axis=1)
+    is_visible = ops.any(visible[:, :, None] == ops.arange(math.prod(grid), dtype="int32"), axis=1)
     x = ops.cast(ops.reshape(is_visible, (-1, *grid)), "float32")
     for axis, size in enumerate(sizes, start=1):
         x = ops.repeat(x, size, axis=axis)
         length, padding = x.shape[axis], [(0, 0)] * len(x.shape)
-        padding[axis] = (width, width)
-        sums = ops.cumsum(ops.pad(x, padding), axis=axis)  # of windows: how many visible pixels are so near
-        first = ops.take(
-            ops.pad(sums, [(0, 0)] * axis + [(1, 0)] + [(0, 0)] * (len(x.shape) - axis - 1)),
-            ops.arange(length),
-            axis=axis,
-        )
-        last = ops.take(sums, ops.arange(2 * width, 2 * width + length), axis=axis)
-        x = ops.cast(last - first > 0.5, "float32")
+        padding[axis] = (width + 1, width)
+        sums = ops.cumsum(ops.pad(x, padding), axis=axis)  # the visible pixels in a window are a difference of two
+        before, behind = (ops.take(sums, ops.arange(start, start + length), axis=axis) for start in (0, 2 * width + 1))
+        x = ops.cast(behind - before > 0.5, "float32")
     return x[..., None]
