@@ -19,6 +19,7 @@ from keras_umd.models import (
     averages,
     compiling,
     configuration,
+    device_data,
     features,
     filling,
     fine_tuning,
@@ -337,7 +338,7 @@ class UMD(keras.Model):
         if is_new:
             weights = guarded_step.kept_weights(self)
             self.train_function = in_one_program(
-                self, self.train_step, self.train_function, fit_inputs.is_on_device, weights
+                self, self.train_step, self.train_function, device_data.is_on_device, weights
             )
         if is_new and self.guards:
             self.train_function = guarded_step.keeping_the_report(self.train_function, self.guards[0])
@@ -347,7 +348,7 @@ class UMD(keras.Model):
         is_new = force or self.test_function is None
         super().make_test_function(force)
         if is_new:
-            self.test_function = in_one_program(self, self.test_step, self.test_function, fit_inputs.is_on_device)
+            self.test_function = in_one_program(self, self.test_step, self.test_function, device_data.is_on_device)
 
     def train_step(self, *args):
         """One step of `fit`, see `keras_umd.models.training`."""
