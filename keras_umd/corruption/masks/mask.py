@@ -26,15 +26,10 @@ class Mask(Configurable):
         ratio: Float in [0, 1). Share of the patches to mask.
     """
 
-    # Whether masked patches come in random order, so that the first ones are a random subset.
-    is_unordered = False
-    # Whether images may have NaN where something is missing, which the mask then hides.
-    hides_gaps = False
-    # Whether some of the patches that go to the encoder are hidden there, behind its mask token.
-    hides_tokens = False
-
-    # The names of the hints that it wants of a model's teacher or of terms.
-    reads: tuple[str, ...] = ()
+    is_unordered = False  # whether masked patches come in random order, so that the first ones are a random subset
+    hides_gaps = False  # whether images may have NaN where something is missing, which the mask then hides
+    hides_tokens = False  # whether some of the patches that go to the encoder are hidden there, behind its mask token
+    reads: tuple[str, ...] = ()  # the names of the hints that it wants of a model's teacher or of terms
 
     def __init__(self, ratio=0.75):
         check_mask_ratio(ratio, "ratio")
