@@ -18,11 +18,9 @@ from keras_umd.models.arguments import is_shape
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import (
-    check_bools,
     check_integers,
     check_numbers,
     check_one_of,
-    check_paths,
     check_positive_integers,
     check_timesteps,
     is_between,
@@ -291,9 +289,7 @@ class FeatureExtractor(keras.Model):
             load_weights: Bool or `None`. `False` is for fresh weights.
             **overrides: Constructor arguments that replace those of the preset, as `pooling` or `layer`.
         """
-        check_paths(preset=preset)
-        check_bools(optional=True, load_weights=load_weights)
-        return read_preset(cls, preset, load_weights is not False, overrides)
+        return read_preset(cls, preset, load_weights, overrides)
 
     @classmethod
     def from_config(cls, config):
