@@ -73,11 +73,11 @@ class Corruption(Configurable):
         noisy_mask_ratio=0.375,
         decoded_ratio=1.0,
         noisy_losses=("x0", "eps"),
-        views=None,
         noisy_patches=None,
         levels=None,
         weighting=None,
         masked_weight=1.0,
+        views=None,
     ):
         check_numbers("[0, 1]", clean_ratio=clean_ratio)
         check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")

@@ -60,9 +60,10 @@ class CrossDecoder(Decoder):
     """The layer that `Cross` makes.
 
     Args:
+        *args: As of `Decoder`.
         taps: Tuple of integers, the blocks of the encoder that are given as `features`; `()` for none.
         visible: As of `Cross`.
-        **settings: As of `Decoder`.
+        block, **settings: As of `Decoder`.
 
     Call arguments: as of `Decoder`, and
         features: List of pairs, the representation and the tokens behind each of the `taps`, as of `Encoder`.
