@@ -108,16 +108,15 @@ def digits():
     """Images and labels to train on and to test on, the split of the demo."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    images = np.round(data.images[..., None] * (255 / 16)).astype("uint8")
-    labels = data.target.astype("int32")
+    loaded = load_digits()
+    images = np.round(loaded.images[..., None] * (255 / 16)).astype("uint8")
+    labels = loaded.target.astype("int32")
     order = np.random.default_rng(0).permutation(len(images))
     return (images[order[:1527]], labels[order[:1527]]), (images[order[1527:]], labels[order[1527:]])
 
 
 def fashion_mnist(folder):
     """The same, from the idx files of Fashion-MNIST."""
-
     kinds = ("images-idx3", "labels-idx1")
     return tuple(
         data.read_idx(*(os.path.join(folder, f"{part}-{kind}-ubyte.gz") for kind in kinds))

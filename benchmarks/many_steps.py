@@ -18,7 +18,7 @@ import numpy as np
 import keras_umd
 from keras_umd.backend.many_steps import scan_of_steps
 from keras_umd.data import on_device
-from keras_umd.models.fit_inputs import resident_data
+from keras_umd.models.device_data import resident_data
 
 SMALL = {"image_shape": (16, 16, 3), "patch_size": 2, "hidden_dim": 64, "num_layers": 2, "num_heads": 4}
 

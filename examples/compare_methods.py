@@ -18,6 +18,7 @@ the seeds of a setting as one program (JAX).
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -47,6 +48,13 @@ PICTURED = 8
 
 
 def main():
+    args = arguments()
+    if not args.table:
+        run_missing(args)
+    print(table(args))
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", default="fashion-mnist", help="that, a .npz, or a folder of idx files or train/, test/"
@@ -67,34 +75,38 @@ def main():
     parser.add_argument("--keep-models", action="store_true", help="in --results")
     parser.add_argument("--together", action="store_true", help="the seeds of a setting as one program")
     parser.add_argument("--table", action="store_true", help="run nothing")
-    args = parser.parse_args()
+    return parser.parse_args()
 
-    if not args.table:
-        train, test = load(args)
-        of_data = args, train[0].shape[1:], int(train[1].max()) + 1
-        known = settings(*of_data)
-        names = args.settings or list(known)
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise SystemExit(
-                f"There is no setting {unknown}; there are {list(known)}. Not for these images: {ELSEWHERE}"
-            )
-        args.results.mkdir(parents=True, exist_ok=True)
-        jobs = {}
-        for name, seed in [(name, seed) for seed in args.seeds for name in names]:
-            if not (args.results / f"{slug(name)}-seed{seed}.json").exists():
-                jobs.setdefault(name if args.together else (name, seed), (name, []))[1].append(seed)
-        for name, seeds in jobs.values():
-            print(f"{name}, seed {', '.join(map(str, seeds))}", flush=True)
-            fresh = [settings(*of_data)[name] for _ in seeds]  # terms have weights of their own
-            for seed, row, picture in run(args, name, seeds, fresh, train, test):
-                path = args.results / f"{slug(name)}-seed{seed}.json"
-                if picture is not None:
-                    plots.save_image(path.with_suffix(".png"), picture)
-                unfinished = path.with_suffix(".unfinished")
-                unfinished.write_text(json.dumps(row, indent=1) + "\n")
-                unfinished.rename(path)
-    print(table(args))
+
+def run_missing(args):
+    """Run what has no row in --results yet."""
+    train, test = load(args)
+    of_data = args, train[0].shape[1:], int(train[1].max()) + 1
+    known = settings(*of_data)
+    names = args.settings or list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"There is no setting {unknown}; there are {list(known)}. Not for these images: {ELSEWHERE}")
+    args.results.mkdir(parents=True, exist_ok=True)
+    for name, seeds in missing_jobs(args, names):
+        print(f"{name}, seed {', '.join(map(str, seeds))}", flush=True)
+        fresh = [settings(*of_data)[name] for _ in seeds]  # terms have weights of their own
+        for seed, row, picture in run(args, name, seeds, fresh, train, test):
+            path = row_path(args, name, seed)
+            if picture is not None:
+                plots.save_image(path.with_suffix(".png"), picture)
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps(row, indent=1) + "\n")
+            unfinished.rename(path)
+
+
+def missing_jobs(args, names):
+    """Pairs of a setting and its seeds without a row: all of them with --together, else one at a time."""
+    jobs = {}
+    for seed, name in itertools.product(args.seeds, names):
+        if not row_path(args, name, seed).exists():
+            jobs.setdefault(name if args.together else (name, seed), (name, []))[1].append(seed)
+    return list(jobs.values())
 
 
 def settings(args, image_shape, num_classes):
@@ -205,7 +217,7 @@ def run(args, name, seeds, settings_of_seeds, train, test):
         trained = fit(args, models, flops, seeds, train[0], labels)
     for seed, model, of_model in zip(seeds, models, trained, strict=True):
         if args.keep_models:
-            model.save(args.results / f"{slug(name)}-seed{seed}.keras")
+            model.save(row_path(args, name, seed).with_suffix(".keras"))
         timesteps = 0 if any(view.noise is None for view in model.corruption.views) else 50
         encoders = {title: model.feature_extractor(pooling=how, timesteps=timesteps) for how, title in POOLINGS.items()}
         scores = probe(args, encoders, train, test)
@@ -275,9 +287,8 @@ def reconstruct(model, images):
     except ValueError as error:  # of models that predict no pixels
         print(f"No reconstruction: {error}")
     else:
-        differences = (result["reconstruction"] / 127.5 - images[:1000] / 127.5)[
-            np.broadcast_to(result["mask"], images[:1000].shape)
-        ]
+        is_masked = np.broadcast_to(result["mask"], images[:1000].shape)
+        differences = (result["reconstruction"] / 127.5 - images[:1000] / 127.5)[is_masked]
         # Normalised pixels get mean and contrast from the true patch: an error of another kind.
         is_normalised = any(getattr(target, "normalize", False) for target in model.objective.heads().values())
         errors["error, with the true contrast" if is_normalised else "error"] = float(np.mean(differences**2))
@@ -316,8 +327,9 @@ def load(args):
 # Tables
 
 
-def slug(name):
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+def row_path(args, name, seed):
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    return args.results / f"{slug}-seed{seed}.json"
 
 
 def table(args):

@@ -21,6 +21,7 @@ settings at a time.
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -85,6 +86,13 @@ PICTURED = 8
 
 
 def main():
+    args = arguments()
+    if not args.table:
+        run_missing(args)
+    print(table(args))
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default="data/emoji", help="a folder with train/ and test/")
     parser.add_argument("--round", type=int, choices=(1, 2))
@@ -101,32 +109,39 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default="runs/recipe")
     parser.add_argument("--keep-models", action="store_true", help="in --work")
     parser.add_argument("--table", action="store_true", help="run nothing")
-    args = parser.parse_args()
+    return parser.parse_args()
 
-    if not args.table:
-        names, seeds = plan(args)
-        train, test, class_names = load(args)
-        judge = make_judge(args, train, test)
-        waiting = [(name, seed) for seed in seeds for name in names if not row_path(args, name, seed).exists()]
-        jobs = {}
-        for name, seed in waiting:
+
+def run_missing(args):
+    """Run what has no row in --results yet: in this process, or each job in one of its own."""
+    train, test, class_names = load(args)
+    judge = make_judge(args, train, test)
+    jobs = missing_jobs(args)
+    if args.processes > 1 and len(jobs) > 1:
+        with ThreadPoolExecutor(args.processes) as pool:
+            statuses = list(pool.map(start_process, jobs))
+        failed = [job for job, status in zip(jobs, statuses, strict=True) if status]
+        if failed:
+            raise SystemExit(f"These runs failed: {failed}")
+        return
+    for name, seeds in jobs:
+        print(f"{args.data.name}: {name}, seed {', '.join(map(str, seeds))}", flush=True)
+        for seed, row, picture in run(args, name, seeds, train, test, judge):
+            path = row_path(args, name, seed)
+            plots.save_image(path.with_suffix(".png"), picture)
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps({**row, "classes": class_names}, indent=1) + "\n")
+            unfinished.rename(path)
+
+
+def missing_jobs(args):
+    """Pairs of a setting and its seeds without a row: all of them with --together, else one at a time."""
+    names, seeds = plan(args)
+    jobs = {}
+    for seed, name in itertools.product(seeds, names):
+        if not row_path(args, name, seed).exists():
             jobs.setdefault(name if args.together else (name, seed), (name, []))[1].append(seed)
-        if args.processes > 1 and len(jobs) > 1:
-            with ThreadPoolExecutor(args.processes) as pool:
-                statuses = list(pool.map(start_process, jobs.values()))
-            failed = [job for job, status in zip(jobs.values(), statuses, strict=True) if status]
-            if failed:
-                raise SystemExit(f"These runs failed: {failed}")
-            jobs = {}
-        for name, own_seeds in jobs.values():
-            print(f"{args.data.name}: {name}, seed {', '.join(map(str, own_seeds))}", flush=True)
-            for seed, row, picture in run(args, name, own_seeds, train, test, judge):
-                path = row_path(args, name, seed)
-                plots.save_image(path.with_suffix(".png"), picture)
-                unfinished = path.with_suffix(".unfinished")
-                unfinished.write_text(json.dumps({**row, "classes": class_names}, indent=1) + "\n")
-                unfinished.rename(path)
-    print(table(args))
+    return list(jobs.values())
 
 
 def start_process(job):
@@ -233,7 +248,7 @@ def sample(args, model, num_classes, test, judge):
     return scores, plots.image_grid(samples, PICTURED, scale=3)
 
 
-def build(name, shape, num_classes, seed, recipe):
+def build(name, num_classes, seed, recipe):
     return keras_umd.UMD(**{**recipe.settings, "num_classes": num_classes, "seed": seed, **SETTINGS[name]})
 
 
@@ -258,7 +273,7 @@ def fit(args, name, seeds, images, labels, models, share):
     built, losses, is_together = [], [], args.together and len(seeds) > 1
     for number, seed in enumerate(seeds):
         keras.utils.set_random_seed(seed)
-        model = build(name, *task[:2], seed, recipe_of(1, *task)) if models is None else models[number]
+        model = build(name, num_classes, seed, recipe_of(1, *task)) if models is None else models[number]
         flops = args.teraflops * 1e12 / flops_per_image(model)
         epochs = max(1, round(share * flops / batch_size / steps_per_epoch))
         steps = epochs * steps_per_epoch

@@ -66,38 +66,7 @@ METRICS = ("frechet", "inception_score")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="fashion-mnist", help="fashion-mnist, a folder, or a data set of TFDS")
-    parser.add_argument("--data-dir", help="where TFDS keeps its data sets")
-    parser.add_argument("--test-split", default="test", help="of TFDS")
-    parser.add_argument("--image-size", type=int, default=32, help="of a folder's and TFDS' images")
-    parser.add_argument("--flip", action="store_true", help="flip images at random, where left and right don't matter")
-    parser.add_argument(
-        "--preset", choices=("tiny", "small", "base", "large"), help="the paper's size, instead of the next four"
-    )
-    parser.add_argument("--hidden-dim", type=int, default=96)
-    parser.add_argument("--num-layers", type=int, default=3)
-    parser.add_argument("--decoder-layers", type=int, default=1)
-    parser.add_argument("--num-heads", type=int, default=4)
-    parser.add_argument("--patch-size", type=int, default=7)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--pretraining-epochs", type=int, default=4)
-    parser.add_argument("--finetuning-epochs", type=int, default=1)
-    parser.add_argument("--base-learning-rate", type=float, default=8e-3, help="at a batch of 256, of both trainings")
-    parser.add_argument("--ema-decay", type=float, default=0.995, help="of the weights' average while fine-tuning")
-    parser.add_argument("--seeds", type=int, default=3, help="of the methods")
-    parser.add_argument("--ablation-seeds", type=int, default=1)
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--ablations", nargs="*", choices=ABLATIONS, default=list(ABLATIONS))
-    parser.add_argument("--shots", type=int, nargs="+", default=[10, 100], help="labelled images of each class")
-    parser.add_argument("--num-images", type=int, default=2000, help="to generate of each kind")
-    parser.add_argument("--num-steps", type=int, default=16, help="of DPM-Solver++")
-    parser.add_argument("--guidance-scale", type=float, default=1.5)
-    parser.add_argument("--classifier-epochs", type=int, default=5)
-    parser.add_argument("--inception", help="FID's Inception network, for FID: its weights, .pth or .npz")
-    parser.add_argument("--output", default="runs/paper")
-    args = parser.parse_args()
-
+    args = arguments()
     keep_settings(args)
     train, test = load(args)
     shape = "x".join(map(str, train[0].shape[1:]))
@@ -128,6 +97,40 @@ def main():
         print(f"\n{name}, seed {seed}", flush=True)
         run(args, name, seed, train, test, judges, clock)
     report(args.output)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="fashion-mnist", help="fashion-mnist, a folder, or a data set of TFDS")
+    parser.add_argument("--data-dir", help="where TFDS keeps its data sets")
+    parser.add_argument("--test-split", default="test", help="of TFDS")
+    parser.add_argument("--image-size", type=int, default=32, help="of a folder's and TFDS' images")
+    parser.add_argument("--flip", action="store_true", help="flip images at random, where left and right don't matter")
+    parser.add_argument(
+        "--preset", choices=("tiny", "small", "base", "large"), help="the paper's size, instead of the next four"
+    )
+    parser.add_argument("--hidden-dim", type=int, default=96)
+    parser.add_argument("--num-layers", type=int, default=3)
+    parser.add_argument("--decoder-layers", type=int, default=1)
+    parser.add_argument("--num-heads", type=int, default=4)
+    parser.add_argument("--patch-size", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--pretraining-epochs", type=int, default=4)
+    parser.add_argument("--finetuning-epochs", type=int, default=1)
+    parser.add_argument("--base-learning-rate", type=float, default=8e-3, help="at a batch of 256, of both trainings")
+    parser.add_argument("--ema-decay", type=float, default=0.995, help="of the weights' average while fine-tuning")
+    parser.add_argument("--seeds", type=int, default=3, help="of the methods")
+    parser.add_argument("--ablation-seeds", type=int, default=1)
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--ablations", nargs="*", choices=ABLATIONS, default=list(ABLATIONS))
+    parser.add_argument("--shots", type=int, nargs="+", default=[10, 100], help="labelled images of each class")
+    parser.add_argument("--num-images", type=int, default=2000, help="to generate of each kind")
+    parser.add_argument("--num-steps", type=int, default=16, help="of DPM-Solver++")
+    parser.add_argument("--guidance-scale", type=float, default=1.5)
+    parser.add_argument("--classifier-epochs", type=int, default=5)
+    parser.add_argument("--inception", help="FID's Inception network, for FID: its weights, .pth or .npz")
+    parser.add_argument("--output", default="runs/paper")
+    return parser.parse_args()
 
 
 # Training and judging one model
@@ -224,35 +227,34 @@ def probe_floors(args, train, test):
     return rows
 
 
-def judged(judges, evaluate, judged, *arguments, **options):
-    """Scores by every judge, from `evaluation.evaluate_images` or `evaluation.evaluate_generator`."""
+def judged(judges, evaluate, source, *arguments, **options):
+    """Scores by every judge, of images by `evaluation.evaluate_images` or of a model by `evaluate_generator`."""
     options = {"metrics": METRICS, "batch_size": 500, "verbose": False, **options}
     scores = {}
     for network, reference in judges:
-        scores.update(evaluate(judged, reference, network, *arguments, **options))
+        scores.update(evaluate(source, reference, network, *arguments, **options))
     return scores
+
+
+def train_classifier(images, labels, epochs):
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    x = inputs = keras.Input(images.shape[1:])
+    x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+    for filters in (32, 64, 128):
+        x = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.Dropout(0.3)(layers.Flatten()(x))
+    features = layers.Dense(64, activation="relu")(x)
+    logits = layers.Dense(int(labels.max()) + 1)(features)
+    network = keras.Model(inputs, logits)
+    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(images, labels, batch_size=128, epochs=epochs, verbose=2)
+    return keras.Model(inputs, {"features": features, "logits": logits}, name="classifier")
 
 
 def make_judges(args, train, test):
     """Pairs of a network and its reference: a classifier of the training images, and Inception if it is given."""
-
-    def classifier():
-        keras.utils.set_random_seed(0)
-        layers = keras.layers
-        x = inputs = keras.Input(train[0].shape[1:])
-        x = layers.Rescaling(1 / 127.5, offset=-1)(x)
-        for filters in (32, 64, 128):
-            x = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(x)
-        x = layers.Dropout(0.3)(layers.Flatten()(x))
-        features = layers.Dense(64, activation="relu")(x)
-        logits = layers.Dense(int(train[1].max()) + 1)(features)
-        network = keras.Model(inputs, logits)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        network.compile("adam", loss)
-        network.fit(*train, batch_size=128, epochs=args.classifier_epochs, verbose=2)
-        return keras.Model(inputs, {"features": features, "logits": logits}, name="classifier")
-
-    once(args, "classifier.keras", classifier)
+    once(args, "classifier.keras", lambda: train_classifier(*train, args.classifier_epochs))
     networks = {"classifier": keras.models.load_model(os.path.join(args.output, "classifier.keras"))}
     if args.inception:
         networks["inception"] = evaluation.FIDInception(args.inception)
@@ -305,7 +307,7 @@ class Clock:
     """Estimates the remaining time, from the expected times of all stages and the measured ones of the finished."""
 
     def __init__(self, args, runs, costs, num_images):
-        judged = 9 * args.num_images * args.num_steps / 3 + num_images / 2
+        images_judged = 9 * args.num_images * args.num_steps / 3 + num_images / 2
         self.expected = {
             (name, seed, stage): seconds
             for name, seed in runs
@@ -313,7 +315,7 @@ class Clock:
                 "pretraining": args.pretraining_epochs * num_images * costs[name]["seconds"],
                 "probing": num_images * costs["fine-tuning"]["seconds"],
                 "finetuning": args.finetuning_epochs * num_images * costs["fine-tuning"]["seconds"],
-                "sampling": judged * costs["fine-tuning"]["seconds"],
+                "sampling": images_judged * costs["fine-tuning"]["seconds"],
             }.items()
         }
         self.done = self.taken = 0

@@ -10,6 +10,8 @@ from keras_umd.backend.flash import cudnn_attention, splash_attention
 from keras_umd.backend.frameworks import jax, tf, torch
 from keras_umd.backend.report import platform as _platform
 
+SWITCHED_OFF = "keras.config.disable_flash_attention() was called"
+
 
 def attention(query, key, value, lengths=None):
     """Scaled dot-product attention, over all tokens or within segments of them, by the best kernel of the device.
@@ -160,7 +162,6 @@ def _refusal(kernel, head_dim, dtype):
     return None
 
 
-SWITCHED_OFF = "keras.config.disable_flash_attention() was called"
 JAX_KERNELS = {
     "gpu": ("cudnn", cudnn_attention, "cuDNN's flash attention, in 16 bits"),
     "tpu": ("splash", _on_tpu, "splash attention, rows padded to a multiple of 128 tokens"),

@@ -20,6 +20,7 @@ from keras_umd_cli import config
 DATA = ("batch_size", "labels", "area_range", "flip", "loader", "workers", "on_error", "max_bad_share", "seed")
 NETWORK = ("patch_size", "hidden_dim", "num_layers", "num_heads", "decoder_layers", "scan_blocks", "remat", "dtype")
 RUN = ("save_freq", "keep")
+SHOWN = ("image_size", "preset", "patch_size", "hidden_dim", "num_layers", "batch_size", "epochs", "steps_per_epoch")
 RESUME = {"true": True, "false": False, "force": "force"}
 RECONSTRUCTED = 8
 
@@ -36,11 +37,7 @@ def pretrain(settings, dry_run=False):
     settings = {**choices.for_pretraining(folder, settings), **settings}
     model_arguments = _model_arguments(settings, folder)
     settings.setdefault("image_size", model_arguments["image_shape"][0])
-    settings.setdefault("area_range", [0.8, 1.0])
-    settings = _with_steps(settings, folder)
-    settings.setdefault("sampling", _sampling(folder.class_names is not None))
-    print(f"{settings['images']}: {folder}")
-    _say(settings)
+    settings = _settled(settings, folder, area_range=[0.8, 1.0])
     if tell("pretrain", settings, dry_run):
         return
     keras.utils.set_random_seed(settings["seed"])
@@ -64,11 +61,7 @@ def finetune(settings, dry_run=False):
     settings = {"batch_size": batch_size, "labels": folder.class_names is not None, **settings}
     if folder.class_names is not None:
         settings["class_names"] = folder.class_names
-    settings.setdefault("area_range", [0.95, 1.0])
-    settings = _with_steps(settings, folder)
-    settings.setdefault("sampling", _sampling(folder.class_names is not None))
-    print(f"{settings['images']}: {folder}")
-    _say(settings)
+    settings = _settled(settings, folder, area_range=[0.95, 1.0])
     if tell("finetune", settings, dry_run):
         return
     keras.utils.set_random_seed(settings["seed"])
@@ -116,6 +109,18 @@ def _new_model(settings, arguments):
     return UMD(**{**UMD.presets[method](), **arguments})
 
 
+def _settled(settings, folder, area_range):
+    """All settings of a training, which are printed: those given, and defaults for the others."""
+    settings.setdefault("area_range", area_range)
+    settings = _with_steps(settings, folder)
+    guidance = 1.0 if folder.class_names is None else 2.0
+    settings.setdefault("sampling", {"num_steps": 20, "sampler": "dpmpp_2m", "guidance": guidance})
+    print(f"{settings['images']}: {folder}")
+    shown = ", ".join(f"{name} {settings[name]}" for name in SHOWN if name in settings)
+    print(f"Takes {shown}; writes into {settings['directory']}")
+    return settings
+
+
 def _with_steps(settings, folder):
     """Settings with epochs and a rate; steps are in the epochs then."""
     batch_size = settings["batch_size"]
@@ -134,25 +139,6 @@ def _with_steps(settings, folder):
     return {"loader": choices.loader(folder), **settings}
 
 
-def _sampling(has_classes):
-    return {"num_steps": 20, "sampler": "dpmpp_2m", "guidance": 2.0 if has_classes else 1.0}
-
-
-def _say(settings):
-    names = (
-        "image_size",
-        "preset",
-        "patch_size",
-        "hidden_dim",
-        "num_layers",
-        "batch_size",
-        "epochs",
-        "steps_per_epoch",
-    )
-    shown = ", ".join(f"{name} {settings[name]}" for name in names if name in settings)
-    print(f"Takes {shown}; writes into {settings['directory']}")
-
-
 class WriteConfig(keras.callbacks.Callback):
     """Writes the settings when the training begins: behind the callback that refuses the folder of another run."""
 
@@ -161,8 +147,7 @@ class WriteConfig(keras.callbacks.Callback):
         self.command, self.settings = command, settings
 
     def on_train_begin(self, logs=None):
-        left_out = ("resume",)
-        settings = {name: value for name, value in self.settings.items() if name not in left_out}
+        settings = {name: value for name, value in self.settings.items() if name != "resume"}
         config.write(settings["directory"], self.command, settings)
 
 

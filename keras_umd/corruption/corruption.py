@@ -9,9 +9,8 @@ from keras_umd.backend.sharding import replica_rows
 from keras_umd.corruption import schedules, weightings
 from keras_umd.corruption.batch_split import split_batch
 from keras_umd.corruption.levels import Levels, Uniform
-from keras_umd.corruption.masks.random import Random
-from keras_umd.corruption.noise.gaussian import Gaussian
-from keras_umd.corruption.view import View, check_views, finetuned, without_gaps
+from keras_umd.corruption.view import without_gaps
+from keras_umd.corruption.views import check_views, finetuned, two_views
 from keras_umd.layers.masking import check_mask_ratio
 from keras_umd.layers.patches import patch_grid
 from keras_umd.utils.checks import check_instances, check_numbers, check_one_of, require
@@ -19,8 +18,9 @@ from keras_umd.utils.configurable import Configurable
 from keras_umd.utils.seeds import seed_generator
 
 NOISY_LOSSES = ("x0", "eps", "v")
-OPTIONAL = {"noisy_patches": None, "levels": None, "weighting": None, "masked_weight": 1.0}
 RATIOS = {"clean_ratio": 0.5, "clean_mask_ratio": 0.75, "noisy_mask_ratio": 0.375, "decoded_ratio": 1.0}  # the paper's
+# Settings that came later: where they are as by default, a corruption is described as before.
+OPTIONAL = {"noisy_patches": None, "levels": None, "weighting": None, "masked_weight": 1.0}
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -73,51 +73,36 @@ class Corruption(Configurable):
         noisy_mask_ratio=0.375,
         decoded_ratio=1.0,
         noisy_losses=("x0", "eps"),
-        views=None,
         noisy_patches=None,
         levels=None,
         weighting=None,
         masked_weight=1.0,
+        views=None,
     ):
         check_numbers("[0, 1]", clean_ratio=clean_ratio)
         check_mask_ratio(clean_mask_ratio, "clean_mask_ratio")
         check_mask_ratio(noisy_mask_ratio, "noisy_mask_ratio")
         check_numbers("(0, 1]", decoded_ratio=decoded_ratio)
-        is_list = isinstance(noisy_losses, (list, tuple, set)) and noisy_losses
-        require(
-            is_list and all(isinstance(name, str) and name in NOISY_LOSSES for name in noisy_losses),
-            f"`noisy_losses` must be one or more of {NOISY_LOSSES}.",
-            noisy_losses=noisy_losses,
-        )
-        self.noise_schedule = schedules.get(schedule, num_timesteps)
-        self.noisy_losses = tuple(name for name in NOISY_LOSSES if name in noisy_losses)
-        self._ratios = {
+        check_one_of((None, "all"), noisy_patches=noisy_patches)
+        check_instances(Levels, "a Levels, as LogitNormal(),", optional=True, levels=levels)
+        check_numbers("[0, 1e6]", masked_weight=masked_weight)
+        ratios = {
             "clean_ratio": clean_ratio,
             "clean_mask_ratio": clean_mask_ratio,
             "noisy_mask_ratio": noisy_mask_ratio,
             "decoded_ratio": decoded_ratio,
         }
-        require(
-            views is None or self._ratios == RATIOS,
-            "`views` have their own ratios; leave out the others.",
-            self._ratios,
-        )
-        check_one_of((None, "all"), noisy_patches=noisy_patches)
-        check_instances(Levels, "a Levels, as LogitNormal(),", optional=True, levels=levels)
-        check_numbers("[0, 1e6]", masked_weight=masked_weight)
+        require(views is None or ratios == RATIOS, "`views` have their own ratios; leave out the others.", ratios)
         require(views is None or levels is None, "`views` have their own levels, those of their noise.", levels=levels)
+        self.noise_schedule = schedules.get(schedule, num_timesteps)
+        self.noisy_losses = _checked_losses(noisy_losses)
         self.noisy_patches = noisy_patches
         self.levels = levels
         self.weighting = weightings.get(weighting)
         self.masked_weight = masked_weight
+        self._ratios = ratios
         self._given_views = views
-        if views is None:
-            views = []
-            if clean_ratio > 0:
-                views.append(View("clean", None, Random(clean_mask_ratio), clean_ratio, decoded_ratio))
-            if clean_ratio < 1:
-                views.append(View("noisy", Gaussian(levels), Random(noisy_mask_ratio), 1 - clean_ratio, decoded_ratio))
-        self.views = check_views(views)
+        self.views = check_views(two_views(levels, **ratios) if views is None else views)
         self._check_one_head()
         require(
             self.weighting is None or not any(view.noise is not None and view.noise.is_graded for view in self.views),
@@ -219,21 +204,22 @@ class Corruption(Configurable):
         batch_size, *image_shape = image_batch_shape
         grid = patch_grid(image_shape, patch_size)
 
-        def draw(distribution, *shape, **options):
+        def drawn(distribution, *shape, **options):
             return replica_rows(lambda size: distribution((size, *shape), seed=seed, **options), batch_size)
 
-        def draw_levels(view):
+        def drawn_levels(view):
             levels = Uniform() if view is None else view.noise.levels
             options = {"probabilities": (probabilities or {}).get(view.name)} if levels.is_learned else {}
             return replica_rows(lambda size: levels.draw(size, self.noise_schedule, seed, **options), batch_size)
 
+        # Levels first, also where all images are clean: what is drawn behind them depends on how often was drawn.
         first = next((view for view in self.views if view.noise is not None), None)
-        timesteps = draw_levels(first)
+        timesteps = drawn_levels(first)
         width = max(math.prod(grid), *(view.num_draws(grid) for view in self.views))
         draws = {
-            "noise": draw(keras.random.normal, *image_shape, dtype="float32"),
-            "mask_noise": draw(keras.random.uniform, width, dtype="float32"),
-            "label_drop": draw(keras.random.uniform, dtype="float32") < label_dropout,
+            "noise": drawn(keras.random.normal, *image_shape, dtype="float32"),
+            "mask_noise": drawn(keras.random.uniform, width, dtype="float32"),
+            "label_drop": drawn(keras.random.uniform, dtype="float32") < label_dropout,
         }
         split = self._split(batch_size)
         # Without a split, each view knows for itself what it does to every image.
@@ -241,7 +227,7 @@ class Corruption(Configurable):
             if view.noise is None:
                 timesteps = ops.where(split.is_member[index], 0, timesteps)
             elif view is not first and (view.noise.levels.is_learned or view.noise.levels is not first.noise.levels):
-                timesteps = ops.where(split.is_member[index], draw_levels(view), timesteps)
+                timesteps = ops.where(split.is_member[index], drawn_levels(view), timesteps)
         return {"timesteps": timesteps, **draws}
 
     def corrupt(self, images, draws, patch_size, labels=None, hints=None, look=None):
@@ -265,46 +251,23 @@ class Corruption(Configurable):
             it; `hidden` where the mask hides some of the visible ones in the encoder; what `noise.Graded` says of its
             levels; `unplaced` where the encoder isn't told all places; `other` where a `change` gives another image.
         """
-        grid = patch_grid(images.shape[1:], patch_size)
         split = self._split(ops.shape(images)[0])
         if self.hides_gaps:
             images, hints = without_gaps(images, patch_size, hints)
-        views = {}
+        given, views = {**draws, "labels": labels}, {}
         for index, view in enumerate(self.views):
             if split is not None and not split.has(index):
                 continue
 
             def take(x, index=index):
-                return x if split is None else split.take(x, index)
+                return x if x is None or split is None else split.take(x, index)
 
-            x0, timesteps = take(images), take(draws["timesteps"])
+            def own(name, take=take):
+                return take(given[name])
+
+            x0 = take(images)
             own_hints = _hints_of(view, x0, hints, take, look)
-            if view.noise is None:
-                timesteps = ops.zeros_like(timesteps) if split is None else timesteps
-                tensors = {"images": x0, "x0": x0, "timesteps": timesteps}
-                if view.change is not None:
-                    numbers = take(draws["mask_noise"]), patch_size, take(draws["noise"])
-                    tensors.update(view.changed(x0, *numbers, own_hints))
-                tensors.update(view.without_places(take(draws["mask_noise"]), grid) if view.unplaced else {})
-                if view.gives_class and labels is not None:
-                    tensors["class"] = take(labels)
-            else:
-                noise = take(draws["noise"])
-                tensors = {
-                    "images": view.noise(x0, noise, timesteps, self.noise_schedule),
-                    "x0": x0,
-                    "noise": noise,
-                    "timesteps": timesteps,
-                    "level": view.noise.level(timesteps, self.noise_schedule, len(x0.shape)),
-                }
-                if labels is not None:
-                    tensors.update(labels=take(labels), label_drop=take(draws["label_drop"]))
-                if view.noise.is_graded:
-                    numbers = take(draws["mask_noise"]), patch_size, own_hints
-                    tensors.update(view.graded(x0, noise, timesteps, self.noise_schedule, *numbers))
-            if view.mask is not None:
-                tensors.update(view.split(take(draws["mask_noise"]), grid, own_hints))
-            views[view.name] = tensors
+            views[view.name] = view.corrupt(x0, own, patch_size, self.noise_schedule, own_hints)
         return views
 
     def views_without_images(self, batch_size):
@@ -325,6 +288,17 @@ class Corruption(Configurable):
 
     def __repr__(self):
         return f"{type(self).__name__}(schedule={self.noise_schedule!r}, views={self.views!r})"
+
+
+def _checked_losses(noisy_losses):
+    """The names of losses, a tuple in their order."""
+    is_list = isinstance(noisy_losses, (list, tuple, set)) and noisy_losses
+    require(
+        is_list and all(isinstance(name, str) and name in NOISY_LOSSES for name in noisy_losses),
+        f"`noisy_losses` must be one or more of {NOISY_LOSSES}.",
+        noisy_losses=noisy_losses,
+    )
+    return tuple(name for name in NOISY_LOSSES if name in noisy_losses)
 
 
 def _hints_of(view, x0, hints, take, look):

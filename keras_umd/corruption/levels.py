@@ -175,10 +175,11 @@ class LogitNormal(LogSNRNormal):
 
 
 @keras.saving.register_keras_serializable("keras_umd")
-class LogNormal(LogSNRNormal):
+class LogNormal(LogitNormal):
     """A normal logarithm of noise over signal: of EDM's sigma (Karras et al., 2022, section 5).
 
-    EDM's is `LogNormal(-1.2, 1.2)`, EDM2's at 64 pixels `LogNormal(-0.8, 1.6)`.
+    That is the logit of the noise's share: the law is `LogitNormal`'s, with other defaults. EDM's is
+    `LogNormal(-1.2, 1.2)`, EDM2's at 64 pixels `LogNormal(-0.8, 1.6)`.
 
     Example:
 
@@ -191,10 +192,6 @@ class LogNormal(LogSNRNormal):
 
     def __init__(self, mean=-1.2, deviation=1.2):
         super().__init__(mean, deviation)
-
-    @property
-    def moments(self):
-        return -2 * self.mean, 2 * self.deviation
 
 
 @keras.saving.register_keras_serializable("keras_umd.levels")  # masks have one of this name

@@ -8,8 +8,6 @@ from keras import ops
 from keras_umd.corruption.changes.change import Change
 from keras_umd.corruption.masks.given import GAPS
 from keras_umd.corruption.masks.mask import Mask
-from keras_umd.corruption.masks.random import Random
-from keras_umd.corruption.noise.gaussian import Gaussian
 from keras_umd.corruption.noise.noise import Noise
 from keras_umd.layers.masking import ranks
 from keras_umd.layers.patches import as_tuple, patch_grid, patchify
@@ -98,6 +96,51 @@ class View(Configurable):
             if config[name] == default:
                 del config[name]
         return config
+
+    def corrupt(self, x0, own, patch_size, schedule, hints=None):
+        """The tensors of the view, as of `Corruption.corrupt`. A pure function.
+
+        Args:
+            x0: Float32 tensor of shape `(n, *image_shape)`, its images before anything is done to them.
+            own: callable, from the name of a draw, or `"labels"`, to the rows `(n, ...)` that are the view's. Labels
+                may be `None`.
+            patch_size: Integer or tuple of integers, one for each space axis.
+            schedule: `NoiseSchedule`.
+            hints: Dictionary of tensors about the images, `(n, ...)`, or `None`.
+        """
+        grid = patch_grid(x0.shape[1:], patch_size)
+        if self.noise is None:
+            tensors = self._clean(x0, own, patch_size, grid, hints)
+        else:
+            tensors = self._noisy(x0, own, patch_size, schedule, hints)
+        return tensors if self.mask is None else {**tensors, **self.split(own("mask_noise"), grid, hints)}
+
+    def _clean(self, x0, own, patch_size, grid, hints):
+        timesteps = own("timesteps")
+        # A view of every image is given the timesteps of the noisy views beside it.
+        tensors = {"images": x0, "x0": x0, "timesteps": ops.zeros_like(timesteps) if self.share is None else timesteps}
+        if self.change is not None:
+            tensors.update(self.changed(x0, own("mask_noise"), patch_size, own("noise"), hints))
+        if self.unplaced:
+            tensors.update(self.without_places(own("mask_noise"), grid))
+        if self.gives_class and own("labels") is not None:
+            tensors["class"] = own("labels")
+        return tensors
+
+    def _noisy(self, x0, own, patch_size, schedule, hints):
+        noise, timesteps, labels = own("noise"), own("timesteps"), own("labels")
+        tensors = {
+            "images": self.noise(x0, noise, timesteps, schedule),
+            "x0": x0,
+            "noise": noise,
+            "timesteps": timesteps,
+            "level": self.noise.level(timesteps, schedule, len(x0.shape)),
+        }
+        if labels is not None:
+            tensors.update(labels=labels, label_drop=own("label_drop"))
+        if self.noise.is_graded:
+            tensors.update(self.graded(x0, noise, timesteps, schedule, own("mask_noise"), patch_size, hints))
+        return tensors
 
     def num_draws(self, grid):
         """The uniform numbers that mask, change and places want for an image, with those for the second shuffle."""
@@ -207,54 +250,3 @@ def without_gaps(images, patch_size, hints):
     is_missing = ops.isnan(images)
     patches = ops.any(patchify(is_missing, patch_size), axis=-1)
     return ops.where(is_missing, 0.0, images), {**(hints or {}), GAPS: patches}
-
-
-def check_views(views):
-    """The views as a list, checked: different names, and shares that add up to 1 or none at all."""
-    views = list(views) if isinstance(views, (list, tuple)) else views
-    require(
-        isinstance(views, list) and views and all(isinstance(view, View) for view in views),
-        "`views` must be a list of View.",
-        views=views,
-    )
-    names = [view.name for view in views]
-    require(len(set(names)) == len(names), "The names of `views` must differ.", names)
-    hide_gaps = {view.mask is not None and view.mask.hides_gaps for view in views}
-    require(len(hide_gaps) == 1, "All `views` must mask what is missing of images, as Given(), or none.", views)
-    shares = [view.share for view in views]
-    if any(share is None for share in shares):
-        require(set(shares) == {None}, "Either all `views` have a share, or none has.", shares)
-        levels = {repr(view.noise.levels) for view in views if view.noise is not None}
-        require(len(levels) <= 1, "Noisy views of the same images must have the same levels.", levels)
-    else:
-        require(abs(sum(shares) - 1) <= 1e-6, "The shares of all `views` must add up to 1.", shares)
-    return views
-
-
-def finetuned(views):
-    """The views of the paper's fine-tuning: at most 5% of the batch clean, no patch of a noisy image masked."""
-    views = list(views)
-    if all(view.noise is None for view in views):
-        views.append(View("noisy", Gaussian()))
-    total = sum(view.share or 1.0 for view in views)
-    clean_share = sum(view.share or 1.0 for view in views if view.noise is None) / total
-    kept = min(clean_share, 0.05)
-    shares = [(view.share or 1.0) / total for view in views]
-
-    def own(view):
-        return {name: getattr(view, name) for name in OPTIONAL}
-
-    return [
-        View(view.name, None, _of_whole_images(view.mask), share * kept / clean_share, view.decoded_ratio, **own(view))
-        if view.noise is None
-        else View(view.name, view.noise.for_finetuning(), None, share * (1 - kept) / (1 - clean_share))
-        for view, share in zip(views, shares, strict=True)
-    ]
-
-
-def _of_whole_images(mask):
-    """A mask for images of which nothing is missing, as noisy ones that lose no patch must be, that asks nobody."""
-    while mask is not None and mask.hides_gaps:
-        mask = mask.mask
-    # What it reads, terms of another objective gave.
-    return Random(mask.ratio) if mask is not None and mask.reads else mask

@@ -46,9 +46,9 @@ class ImageDataset(Dataset):
 
     Args:
         loader: As of `Dataset`, with batches of the kind `Batch`.
-        not_read: see above.
         on_error: `"skip"`, or `"raise"` to stop at the first image that can't be read.
         max_bad_share: Float in [0, 1]. With more bad images than this share of an epoch, it stops all the same.
+        not_read: See above; `None` for an empty one.
         augment: Function from the images of a batch and a `numpy.random.Generator` to such images, or `None`.
         **kwargs: As of `Dataset`.
     """

@@ -205,11 +205,12 @@ def tf_dataset(settings, records, order, class_names, description, left_out=None
 
     Args:
         settings: `Settings`.
-        records, **reading: As of `TFLoader`.
+        records: As of `TFLoader`.
         order: `Order` of the records' number.
         class_names: List of strings or `None`.
         description: String that tells these images from others.
         left_out: As of `image_dataset`.
+        **reading: As of `TFLoader`.
     """
     settings.check_no_split()
     loader = TFLoader(records, order, settings.crop(), settings.workers, settings.limits, **reading)

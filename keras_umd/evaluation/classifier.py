@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 
+from keras_umd.evaluation.features import ShuffledBatches
 from keras_umd.utils.checks import as_integers, check_bools, check_integers, check_positive_integers, require
 
 PEAK = 2e-3
@@ -60,33 +61,24 @@ def train_classifier(images, labels, *, width=32, epochs=15, batch_size=64, flip
     return network
 
 
-class ShiftedBatches(keras.utils.PyDataset):
+class ShiftedBatches(ShuffledBatches):
     """Full batches in a random order, of images that are shifted, their borders repeated, and perhaps mirrored."""
 
     def __init__(self, images, labels, batch_size, flip, seed):
-        super().__init__()
-        self.images, self.labels, self.flip = images, labels.astype("int32"), flip
-        self.batch_size = min(batch_size, len(images))
-        self.rng = np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self):
-        return len(self.images) // self.batch_size
+        super().__init__(images, labels.astype("int32"), batch_size, seed)
+        self.flip = flip
 
     def __getitem__(self, index):
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return np.stack([self._changed(image) for image in self.images[chosen]]), self.labels[chosen]
+        images, labels = super().__getitem__(index)
+        return np.stack([self._shifted(image) for image in images]), labels
 
-    def _changed(self, image):
+    def _shifted(self, image):
         height, width = image.shape[:2]
         margins = height // SHIFT, width // SHIFT
         padded = np.pad(image, ((margins[0],) * 2, (margins[1],) * 2, (0, 0)), mode="edge")
         top, left = (self.rng.integers(0, 2 * margin + 1) for margin in margins)
         shifted = padded[top : top + height, left : left + width]
         return shifted[:, ::-1] if self.flip and self.rng.random() < 0.5 else shifted
-
-    def on_epoch_end(self):
-        self.order = self.rng.permutation(len(self.images))
 
 
 class Builder:

@@ -16,7 +16,7 @@ from keras_umd.utils.checks import as_numbers, check_bools, check_instances, che
 from keras_umd.utils.fingerprint import fingerprint
 from keras_umd.utils.optional import import_optional
 
-REMEDY = "Delete it, and make it anew, or take a copy from elsewhere"
+REMEDY = "Delete it, and make it anew with `Reference.of`, or take a copy from elsewhere"
 
 
 class ImageFeatures:
@@ -148,12 +148,11 @@ class Reference:
             DamagedFileError: a ValueError that names the file, where it isn't what was written.
         """
         check_paths(path=path)
-        remedy = "Delete it, and make it anew with `Reference.of`, or take a copy from elsewhere"
-        file = read_arrays(path, remedy)
+        file = read_arrays(path, REMEDY)
         require({"mu", "sigma"} <= set(file), "The file must have `mu` and `sigma`.", f"{path} with {sorted(file)}")
         num_images, features, network = (file.get(name) for name in ("num_images", "features", "network"))
         _check_statistics(path, file["mu"], file["sigma"], features)
-        with reading(path, remedy):
+        with reading(path, REMEDY):
             return cls(
                 file["mu"],
                 file["sigma"],

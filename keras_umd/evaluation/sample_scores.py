@@ -106,8 +106,12 @@ def evaluate_generator(
 
     Args:
         model: `UMD`. A latent one needs an `autoencoder`.
-        reference, network, metrics, verbose: As in `evaluate_images`.
-        num_images, labels, batch_size, seed, **options: As in `generate_to`.
+        reference, network: As in `evaluate_images`.
+        num_images, labels: As in `generate_to`.
+        metrics: As in `evaluate_images`.
+        batch_size, seed: As in `generate_to`.
+        verbose: As in `evaluate_images`.
+        **options: As in `generate_to`.
 
     Returns:
         Dictionary of `Result`s, as from `evaluate_images`; the cards record the settings of sampling.
@@ -155,12 +159,12 @@ def sweep_generation(
     >>> table.best("frechet_distance", smallest=True)                                                   # doctest: +SKIP
 
     Args:
-        model, reference, network, num_images, metrics: As in `evaluate_generator`.
+        model, reference, network, num_images: As in `evaluate_generator`.
         samplers: List of samplers, objects or names, as in `UMD.generate`.
         num_steps: List of integers.
         guidance: List of floats and guidance objects, as in `UMD.generate`.
         weights: List of `"average"`, `"raw"` and decays of the model's averages.
-        **options: As in `evaluate_generator`.
+        metrics, **options: As in `evaluate_generator`.
 
     Returns:
         `Table` with the columns `weights`, `sampler`, `num_steps`, `guidance`, and one for each metric.

@@ -27,7 +27,7 @@ from keras_umd.utils.checks import (
     is_pair,
     require,
 )
-from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.fingerprint import as_json, fingerprint
 
 METRICS = ("frechet", "inception_score", "kernel")
 SCALES = (1.0, 1.5, 2.0, 2.5, 3.0)
@@ -219,7 +219,7 @@ class _Kept:
 
     def result(self, settings, measure):
         """The result of these settings: as kept, or measured now and kept."""
-        text = json.dumps(settings, sort_keys=True, default=_as_json)
+        text = json.dumps(settings, sort_keys=True, default=as_json)
         key = fingerprint([np.frombuffer(text.encode(), "uint8")])
         if key in self.values["results"]:
             return Result(**self.values["results"][key])
@@ -228,9 +228,3 @@ class _Kept:
         if self.path is not None:
             write_json(self.path, dict(self.values))
         return result
-
-
-def _as_json(value):
-    """Settings objects by class and settings, arrays as lists."""
-    is_object = hasattr(value, "get_config")
-    return {"class": type(value).__name__, **value.get_config()} if is_object else np.asarray(value).tolist()

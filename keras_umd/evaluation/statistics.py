@@ -18,15 +18,6 @@ class FeatureStatistics:
 
     Example:
 
-    ```python
-    statistics = FeatureStatistics(2048)
-    for images in batches:
-        statistics.update(inception.predict_on_batch(images)["features"])
-    distance = gaussian_distance(statistics.mean, statistics.covariance, reference_mean, reference_covariance)
-    ```
-
-    Example:
-
     >>> statistics = evaluation.FeatureStatistics(dim=16)
     >>> for batch in (features[:30], features[30:]):
     ...     statistics.update(batch)

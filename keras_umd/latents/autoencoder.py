@@ -241,7 +241,6 @@ def _in_batches(function, model, x, batch_size):
 
     The last batch is padded to the size of the others: one program serves all.
     """
-    check_positive_integers(batch_size=batch_size)
     require(len(x), "There must be at least one image.", f"an array of shape {x.shape}")
     batch_size = min(batch_size, len(x))
     values = [variable.value for variable in model.variables]

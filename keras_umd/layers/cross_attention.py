@@ -105,8 +105,9 @@ class CrossStack(BaseLayer):
 
     Args:
         num_layers: Integer, at least 1.
-        num_heads, mlp_ratio, conditioning, block: As of `CrossBlock`.
+        num_heads, mlp_ratio, conditioning: As of `CrossBlock`.
         remat: Bool. Keep only each block's inputs for the backward pass, and run the block once more there.
+        block: As of `CrossBlock`.
 
     Call arguments:
         tokens: Float tensor of shape `(batch, queries, hidden_dim)`.

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.layers.embeddings import checked_grid
+from keras_umd.layers.rotary import grid_positions
 from keras_umd.layers.symbolic import BaseLayer
 from keras_umd.utils.checks import check_integers, require
 
@@ -74,9 +75,8 @@ class GridConvolution(BaseLayer):
 
 def _neighbours(grid, kernel):
     """The indices of the patches around each patch, int32 `(num_patches, places)`; `num_patches` for those outside."""
-    places = np.stack(np.unravel_index(np.arange(math.prod(grid)), grid), axis=-1)  # (num_patches, axes)
     offsets = np.array(list(itertools.product(range(-(kernel // 2), kernel // 2 + 1), repeat=len(grid))))
-    near = places[:, None] + offsets  # (num_patches, places, axes)
+    near = grid_positions(grid)[:, None] + offsets  # (num_patches, places, axes)
     is_inside = ((near >= 0) & (near < np.array(grid))).all(axis=-1)
     clipped = np.clip(near, 0, np.array(grid) - 1)
     index = np.ravel_multi_index(tuple(np.moveaxis(clipped, -1, 0)), grid)

@@ -1,5 +1,7 @@
 """Rotary positions along any number of axes: pure functions, without weights."""
 
+import math
+
 import numpy as np
 from keras import ops
 
@@ -7,9 +9,8 @@ from keras_umd.utils.checks import require
 
 
 def grid_positions(grid):
-    """The place of each patch along each axis, int32 `(prod(grid), axes)`, in row-major order."""
-    places = np.unravel_index(np.arange(np.prod(grid)), grid)
-    return np.stack(places, axis=-1).astype("int32")
+    """The place of each patch along each axis, an int32 array `(num_patches, axes)`, in row-major order."""
+    return np.stack(np.unravel_index(np.arange(math.prod(grid)), grid), axis=-1).astype("int32")
 
 
 def take_positions(positions, indices=None):

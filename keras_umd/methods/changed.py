@@ -1,19 +1,9 @@
 """Methods that change the values of images, and others that mask them. Networks and rates are the library's own."""
 
 from keras_umd.corruption import changes, masks
-from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.view import View
-from keras_umd.methods.method import method
-from keras_umd.objectives import Objective, Reconstruction, Spectrum, targets
-
-
-def _settings(views, terms, corruption, **settings):
-    return {
-        "corruption": Corruption(views=views, **corruption),
-        "objective": Objective(terms),
-        "conditioning": "token",
-        **settings,
-    }
+from keras_umd.methods.method import clean_images, method
+from keras_umd.objectives import Reconstruction, Spectrum, targets
 
 
 @method("Xie et al., Masked Frequency Modeling for Self-Supervised Visual Pre-Training, 2023")
@@ -27,7 +17,7 @@ def mfm(**corruption):
     >>> model = UMD.from_preset("mfm_tiny_patch4_32", num_layers=1)
     """
     views = [View("clean", change=changes.Frequency(16.0))]
-    return _settings(views, [Spectrum("clean")], corruption, decoder_layers=1)
+    return clean_images(views, [Spectrum("clean")], corruption, decoder_layers=1)
 
 
 @method("Atito et al., GMML is All you Need, 2022")
@@ -42,7 +32,7 @@ def gmml(**corruption):
     """
     change = changes.Fill(masks.Block(0.6, min_patches=4), {"noise": 0.7, "other": 0.3})
     terms = [Reconstruction("clean", targets.X0(), "changed")]
-    return _settings([View("clean", change=change)], terms, corruption, decoder_layers=1)
+    return clean_images([View("clean", change=change)], terms, corruption, decoder_layers=1)
 
 
 @method("Li et al., Architecture-Agnostic Masked Image Modeling -- From ViT back to CNN (A2MIM), 2023")
@@ -60,7 +50,7 @@ def a2mim(**corruption):
         Reconstruction("clean", targets.X0(), "changed"),
         Spectrum("clean", where="all", gamma=2.0, focal=True, weight=0.1),
     ]
-    return _settings([View("clean", change=change)], terms, corruption, decoder_layers=1)
+    return clean_images([View("clean", change=change)], terms, corruption, decoder_layers=1)
 
 
 @method("Zhang et al., Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction, 2017")
@@ -76,7 +66,7 @@ def split_brain(**corruption):
     hidden = {"grey": (1, 2), "colour": (0,)}
     views = [View(name, change=changes.HideChannels(of, "opponent"), share=0.5) for name, of in hidden.items()]
     terms = [Reconstruction(name, targets.Channels(of, 3, "opponent")) for name, of in hidden.items()]
-    return _settings(views, terms, corruption)
+    return clean_images(views, terms, corruption)
 
 
 @method("Ma et al., Disjoint Masking with Joint Distillation for Efficient Masked Image Modeling (DMJD), 2023")
@@ -93,7 +83,7 @@ def dmjd(**corruption):
     cells = masks.Coarse(masks.Random(0.6), unit=2)
     views = [View(name, mask=masks.Disjoint(cells, part)) for part, name in enumerate(names)]
     terms = [Reconstruction(name, targets.HOG(), weight=1 / len(names)) for name in names]
-    return _settings(views, terms, corruption)
+    return clean_images(views, terms, corruption)
 
 
 @method("Pathak et al., Context Encoders: Feature Learning by Inpainting, 2016")
@@ -105,4 +95,4 @@ def context_encoder(**corruption):
     >>> model = UMD.from_preset("context_encoder_tiny_patch4_32", num_layers=1, decoder_layers=1)
     """
     views = [View("clean", mask=masks.Center(0.25))]
-    return _settings(views, [Reconstruction("clean", targets.Bordered())], corruption)
+    return clean_images(views, [Reconstruction("clean", targets.Bordered())], corruption)

@@ -1,11 +1,10 @@
 """Masked autoencoders with other decoders. Sizes and rates are the library's own; see each."""
 
 from keras_umd.corruption import changes, masks
-from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.view import View
-from keras_umd.methods.method import method
+from keras_umd.methods.method import clean_images, method
 from keras_umd.models import decoders
-from keras_umd.objectives import Alignment, Objective, Reconstruction, targets
+from keras_umd.objectives import Alignment, Reconstruction, targets
 
 CELLS = (4, 8, 16, 32)  # pixels along each side, of LocalMIM
 
@@ -23,11 +22,8 @@ def videomae_v2(**corruption):
     """
     mask = masks.Shared(masks.Random(0.9), axes=0)
     view = View("clean", mask=mask, decoded_ratio=0.5, decoded=masks.RunningCell())
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.Pixels(channels=3))]),
-        "conditioning": "token",
-    }
+    terms = [Reconstruction("clean", targets.Pixels(channels=3))]
+    return clean_images([view], terms, corruption)
 
 
 @method(
@@ -43,11 +39,9 @@ def usp(**corruption):
 
     >>> model = UMD.from_preset("usp_tiny_patch2_latent8", num_layers=1, decoder_layers=1)
     """
-    return {
-        "corruption": Corruption(views=[View("clean", mask=masks.Random(0.75))], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.Pixels())]),
-        "conditioning": None,
-    }
+    view = View("clean", mask=masks.Random(0.75))
+    terms = [Reconstruction("clean", targets.Pixels())]
+    return clean_images([view], terms, corruption, conditioning=None)
 
 
 @method("Fu et al., Rethinking Patch Dependence for Masked Autoencoders (CrossMAE), 2024")
@@ -61,12 +55,8 @@ def crossmae(**corruption):
     >>> model = UMD.from_preset("crossmae_tiny_patch4_32", num_layers=2, decoder_layers=1)
     """
     view = View("clean", mask=masks.Random(0.75), decoded_ratio=1 / 3)
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.Pixels())]),
-        "conditioning": "token",
-        "decoder": decoders.Cross(taps="all", visible="mask"),
-    }
+    terms = [Reconstruction("clean", targets.Pixels())]
+    return clean_images([view], terms, corruption, decoder=decoders.Cross(taps="all", visible="mask"))
 
 
 @method("Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training (MaskFeat), 2022")
@@ -80,12 +70,8 @@ def maskfeat(**corruption):
     >>> model = UMD.from_preset("maskfeat_tiny_patch8_32", num_layers=1)
     """
     view = View("clean", mask=masks.InPlace(masks.Block(0.4, min_patches=15)))
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.HOG(cell=8), "unseen")]),
-        "conditioning": "token",
-        "decoder": decoders.Linear(),
-    }
+    terms = [Reconstruction("clean", targets.HOG(cell=8), "unseen")]
+    return clean_images([view], terms, corruption, decoder=decoders.Linear())
 
 
 @method("Xie et al., SimMIM: A Simple Framework for Masked Image Modeling, 2022")
@@ -99,12 +85,8 @@ def simmim(**corruption):
     >>> model = UMD.from_preset("simmim_tiny_patch4_32", num_layers=1)
     """
     view = View("clean", mask=masks.InPlace(masks.Random(0.6)))
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.X0(), "unseen")]),
-        "conditioning": "token",
-        "decoder": decoders.Linear(),
-    }
+    terms = [Reconstruction("clean", targets.X0(), "unseen")]
+    return clean_images([view], terms, corruption, decoder=decoders.Linear())
 
 
 @method("Chen et al., Context Autoencoder for Self-Supervised Representation Learning (CAE), 2022")
@@ -119,12 +101,8 @@ def cae(**corruption):
     >>> model = UMD.from_preset("cae_tiny_patch4_32", num_layers=1, decoder_layers=1)
     """
     view = View("clean", mask=masks.Block(0.5))
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.Pixels()), Alignment("clean", weight=0.2)]),
-        "conditioning": "token",
-        "decoder": decoders.Regressor(),
-    }
+    terms = [Reconstruction("clean", targets.Pixels()), Alignment("clean", weight=0.2)]
+    return clean_images([view], terms, corruption, decoder=decoders.Regressor())
 
 
 @method("Eymael et al., Efficient Image Pre-Training with Siamese Cropped Masked Autoencoders (CropMAE), 2024")
@@ -139,12 +117,8 @@ def cropmae(**corruption):
     >>> model = UMD.from_preset("cropmae_tiny_patch4_64", num_layers=1, decoder_layers=1)
     """
     view = View("clean", mask=masks.Random(0.985), change=changes.CropInCrop())
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.Pixels())]),
-        "conditioning": "token",
-        "decoder": decoders.CrossSelf(),
-    }
+    terms = [Reconstruction("clean", targets.Pixels())]
+    return clean_images([view], terms, corruption, decoder=decoders.CrossSelf())
 
 
 @method("Wang et al., Masked Image Modeling with Local Multi-Scale Reconstruction (LocalMIM), 2023")
@@ -160,10 +134,5 @@ def localmim(**corruption):
     view = View("clean", mask=masks.Random(0.75))
     cells = {f"hog_{cell}": targets.Cells(targets.HOG(cell=cell), f"hog_{cell}", max(1, cell // 16)) for cell in CELLS}
     blocks = dict(zip(cells, (2, 4, -3, -1), strict=True))
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", target) for target in cells.values()]),
-        "conditioning": "token",
-        "decoder": decoders.LocalScale(blocks, {"hog_32": 2}),
-        "decoder_layers": 1,
-    }
+    terms = [Reconstruction("clean", target) for target in cells.values()]
+    return clean_images([view], terms, corruption, decoder=decoders.LocalScale(blocks, {"hog_32": 2}), decoder_layers=1)

@@ -1,11 +1,10 @@
 """Masked autoencoders whose masks look at the image. Sizes and rates are the library's own; see each."""
 
 from keras_umd.corruption import masks
-from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.view import View
-from keras_umd.methods.method import method
+from keras_umd.methods.method import clean_images, method
 from keras_umd.models.teacher import Teacher
-from keras_umd.objectives import Difficulty, Objective, Reconstruction, SamplingPolicy, targets
+from keras_umd.objectives import Difficulty, Reconstruction, SamplingPolicy, targets
 
 RISING_STEPS = 5000  # the paper's share of hard patches rises through all of the training, which no preset knows
 
@@ -21,12 +20,7 @@ def attmask(**corruption):
     >>> model = UMD.from_preset("attmask_tiny_patch4_32", num_layers=1, decoder_layers=1)
     """
     view = View("clean", mask=masks.Attention(0.75, "hint", probability=0.5))
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective([Reconstruction("clean", targets.Pixels())]),
-        "conditioning": "token",
-        "teacher": Teacher(0.996),
-    }
+    return clean_images([view], [Reconstruction("clean", targets.Pixels())], corruption, teacher=Teacher(0.996))
 
 
 @method("Wang et al., Hard Patches Mining for Masked Image Modeling, 2023")
@@ -42,12 +36,7 @@ def hpm(**corruption):
     """
     view = View("clean", mask=masks.HardPatches(0.75, (0.0, 0.5), steps=RISING_STEPS))
     terms = [Reconstruction("clean", targets.Pixels()), Difficulty("clean", targets.Pixels())]
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective(terms),
-        "conditioning": "token",
-        "teacher": Teacher(0.999),
-    }
+    return clean_images([view], terms, corruption, teacher=Teacher(0.999))
 
 
 @method("Bandara et al., AdaMAE: Adaptive Masking for Efficient Spatiotemporal Learning, 2023")
@@ -63,8 +52,4 @@ def adamae(**corruption):
     """
     view = View("clean", mask=masks.Adaptive(0.95))
     terms = [Reconstruction("clean", targets.Pixels()), SamplingPolicy("clean", targets.Pixels())]
-    return {
-        "corruption": Corruption(views=[view], **corruption),
-        "objective": Objective(terms),
-        "conditioning": "token",
-    }
+    return clean_images([view], terms, corruption)

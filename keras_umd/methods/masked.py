@@ -1,17 +1,15 @@
 """Masked autoencoders with other masks and targets. Decoders and rates are the library's own; see each."""
 
 from keras_umd.corruption import masks
-from keras_umd.corruption.corruption import Corruption
 from keras_umd.corruption.view import View
-from keras_umd.methods.method import method
-from keras_umd.objectives import Objective, Reconstruction, targets
+from keras_umd.methods.method import clean_images, method
+from keras_umd.objectives import Reconstruction, targets
 
 
 def _masked(mask, *of_targets, corruption, **settings):
     """Clean images, masked; the errors of masked patches."""
-    objective = Objective([Reconstruction("clean", target) for target in of_targets])
-    views = Corruption(views=[View("clean", mask=mask)], **corruption)
-    return {"corruption": views, "objective": objective, "conditioning": "token", **settings}
+    terms = [Reconstruction("clean", target) for target in of_targets]
+    return clean_images([View("clean", mask=mask)], terms, corruption, **settings)
 
 
 @method("Hinojosa et al., ColorMAE: Exploring data-independent masking strategies in Masked AutoEncoders, 2024")

@@ -1,8 +1,10 @@
-"""The decorator that makes a method a preset, and the list of all methods."""
+"""The decorator that makes a method a preset, what methods of clean images share, and the list of all methods."""
 
 import dataclasses
 
+from keras_umd.corruption.corruption import Corruption
 from keras_umd.models.umd import UMD
+from keras_umd.objectives import Objective
 from keras_umd.utils.checks import check_instances
 
 
@@ -31,6 +33,23 @@ def method(paper, preset=None):
         return function
 
     return register
+
+
+def clean_images(views, terms, corruption, **settings):
+    """Settings of a method without noise: views, the terms of the loss on them, and a token as the condition.
+
+    Args:
+        views: List of `View`s.
+        terms: List of the objective's terms.
+        corruption: Dictionary, further arguments of `Corruption`.
+        **settings: Constructor arguments of `UMD`, beside these or instead of them.
+    """
+    return {
+        "corruption": Corruption(views=views, **corruption),
+        "objective": Objective(terms),
+        "conditioning": "token",
+        **settings,
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,8 @@ import warnings
 from keras_umd.corruption.corruption import Corruption
 from keras_umd.layers.patches import MAX_AXES
 from keras_umd.layers.transformer import CONDITIONINGS
+from keras_umd.models.decoders.kind import DecoderKind
+from keras_umd.models.teacher import Teacher, check_readings
 from keras_umd.objectives.classification import Classification
 from keras_umd.objectives.objective import Objective
 from keras_umd.objectives.position import Position
@@ -21,8 +23,22 @@ from keras_umd.utils.checks import (
 )
 
 
-def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption, objective, value_range):
-    """Check those arguments of the constructor that no layer checks; `sizes` are the integers, by name."""
+def check_arguments(
+    *,
+    image_shape,
+    num_classes,
+    label_dropout,
+    decoder_layers,
+    num_cls_tokens,
+    conditioning,
+    corruption,
+    value_range,
+    objective,
+    decoder,
+    teacher,
+    **sizes,
+):
+    """Check those arguments of the constructor that no layer checks; `sizes` must be positive integers."""
     require(
         is_shape(image_shape),
         "`image_shape` must be positive integers: one to four space axes and the channels, for images (height, "
@@ -35,12 +51,13 @@ def check_arguments(image_shape, sizes, label_dropout, conditioning, corruption,
             f"channels behind height and width, for example {(*image_shape, 1)}. Received: image_shape={image_shape}",
             stacklevel=3,
         )
-    num_classes = sizes.pop("num_classes")
     check_integers(1, optional=True, num_classes=num_classes)
-    check_integers(0, **{name: sizes.pop(name) for name in ("decoder_layers", "num_cls_tokens")})
+    check_integers(0, decoder_layers=decoder_layers, num_cls_tokens=num_cls_tokens)
     check_positive_integers(**sizes)
     check_instances(Corruption, "a keras_umd.Corruption, for example Corruption.mae()", corruption=corruption)
     check_instances(Objective, "a keras_umd.Objective", optional=True, objective=objective)
+    check_instances(DecoderKind, "a decoder, as decoders.Cross(),", optional=True, decoder=decoder)
+    check_instances(Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
     if objective is not None:
         views = {view.name for view in corruption.views}
         require(
@@ -93,7 +110,7 @@ def warn_of_narrow_tokens(patch_dim, hidden_dim, corruption):
 
 
 def num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads):
-    """The number of the decoder's heads: `decoder_heads` if given, else heads as wide as the encoder's."""
+    """The number of the decoder's heads: `decoder_heads` if given, else as many as are as wide as the encoder's."""
     check_integers(1, optional=True, decoder_heads=decoder_heads, decoder_hidden_dim=decoder_hidden_dim)
     width = hidden_dim if decoder_hidden_dim is None else int(decoder_hidden_dim)
     if decoder_heads is not None:
@@ -113,22 +130,27 @@ def num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads):
     return num_heads if decoder_hidden_dim is None else width // head_dim
 
 
-def check_other(decoder, corruption):
-    """Raise a ValueError where views give another image, at which the decoder doesn't look."""
-    giving = [view.name for view in corruption.views if view.change is not None and view.change.gives_other]
-    require(
-        getattr(decoder, "takes_other", False) or not giving,
-        "Views whose `change` gives another image need decoder=decoders.CrossSelf().",
-        f"{type(decoder).__name__}, and the views {giving}",
-    )
-
-
-def check_one_stack(decoder_layers, corruption):
-    """Raise a ValueError where patches are masked and no block of a decoder could fill them in."""
+def check_parts(grid, patch_size, channels, decoder_layers, corruption, objective, teacher):
+    """Raise a ValueError where the parts of a model don't fit its images, or each other."""
+    corruption.check_grid(grid)
+    for target in objective.heads().values():
+        target.check_patches(patch_size, channels)
     require(
         decoder_layers > 0 or all(view.mask is None for view in corruption.views),
         "A model that predicts masked patches needs a decoder, `decoder_layers` of at least 1; without one take a "
         "`corruption` that masks nothing, as Corruption.dit().",
         decoder_layers=decoder_layers,
         corruption=corruption,
+    )
+    check_readings(teacher, corruption, objective)
+    objective.check_views(corruption)
+
+
+def check_other(decoder, corruption):
+    """Raise a ValueError where views give another image, and the decoder doesn't look at one."""
+    giving = [view.name for view in corruption.views if view.change is not None and view.change.gives_other]
+    require(
+        getattr(decoder, "takes_other", False) or not giving,
+        "Views whose `change` gives another image need decoder=decoders.CrossSelf().",
+        f"{type(decoder).__name__}, and the views {giving}",
     )

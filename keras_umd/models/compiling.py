@@ -4,6 +4,7 @@ import keras
 
 from keras_umd.backend.steps import supported_steps_per_execution
 from keras_umd.models.averages import as_decays
+from keras_umd.models.guarded_optimizer import innermost
 from keras_umd.utils.checks import check_bools, check_instances, check_integers, check_one_of, require
 
 # Adam divides by the root of a mean square, which float16 rounds to 0 for gradients below 2e-4. At epsilon=1e-7 a loss
@@ -42,8 +43,7 @@ def settle_optimizer(optimizer, variables):
     Returns:
         List, the decays of the averages that the optimizer asks for (see `keras_umd.recipes`).
     """
-    while hasattr(optimizer, "inner_optimizer"):  # of a LossScaleOptimizer
-        optimizer = optimizer.inner_optimizer
+    optimizer = innermost(optimizer)
     check_epsilon(optimizer, variables)
     if not optimizer.built:
         excluded = [v for v in variables if not optimizer._use_weight_decay(v)]  # by the user

@@ -73,7 +73,6 @@ class ConditionEmbedding(BaseLayer):
         check_one_of(("adaln_zero", "token"), conditioning=conditioning)
         super().__init__(autocast=False, **kwargs)  # timesteps must not be rounded
         self.hidden_dim = hidden_dim
-        check_integers(1, optional=True, num_classes=num_classes)
         self.num_classes = None if num_classes is None else int(num_classes)
         self.conditioning = conditioning
         self.block = as_block(block)
@@ -84,19 +83,15 @@ class ConditionEmbedding(BaseLayer):
             num_classes=num_classes,
             block=self.block,
         )
-        options = {"dtype": self.dtype_policy, "name": "timestep_embedding"}
-        self.timestep_embedding = TimestepEmbedding(hidden_dim, self.block.timesteps, **options)
-        self.label_embedding = (
-            None
-            if num_classes is None
-            else LabelEmbedding(
-                num_classes,
-                hidden_dim,
-                mlp=self.block.labels == "mlp",
-                dtype=self.dtype_policy,
-                name="label_embedding",
-            )
+        self.timestep_embedding = TimestepEmbedding(
+            hidden_dim, self.block.timesteps, dtype=self.dtype_policy, name="timestep_embedding"
         )
+        self.label_embedding = None
+        if num_classes is not None:
+            has_mlp = self.block.labels == "mlp"
+            self.label_embedding = LabelEmbedding(
+                num_classes, hidden_dim, mlp=has_mlp, dtype=self.dtype_policy, name="label_embedding"
+            )
 
     def build(self, timesteps_shape, labels_shape=None, drop_shape=None):
         self.timestep_embedding.build(timesteps_shape)
@@ -108,21 +103,20 @@ class ConditionEmbedding(BaseLayer):
         if self.label_embedding is not None:
             labels = ops.full((1,), self.num_classes, dtype="int32") if labels is None else labels
             label = self.label_embedding(labels, drop=drop)
-            condition = condition + label
-        return self._activated(condition, label)
+        return self._joined(condition, label)
 
     def table(self, timesteps, labels):
         """The conditions of all pairs of `timesteps` `(n,)` and `labels` `(m,)`: `(n, m, hidden_dim)`."""
         check_tensors(1, timesteps=timesteps)
+        label = None
         if self.label_embedding is not None:
             check_tensors(1, types=("int",), labels=labels)
-        condition, label = self.timestep_embedding(timesteps)[:, None], None
-        if self.label_embedding is not None:
             label = self.label_embedding(labels)
-            condition = condition + label
-        return self._activated(condition, label)  # (n, m or 1, hidden_dim)
+        return self._joined(self.timestep_embedding(timesteps)[:, None], label)  # (n, m or 1, hidden_dim)
 
-    def _activated(self, condition, label):
+    def _joined(self, condition, label):
+        """The condition of a timestep's embedding and of a label's, if there is one."""
+        condition = condition if label is None else condition + label
         activated = ops.silu(condition) if self.conditioning == "adaln_zero" else condition
         if not self.shows_label:
             return activated

@@ -138,15 +138,9 @@ class Encoder(BlockNetwork):
             check_rotation(self.hidden_dim // self.num_heads, len(grid))
             self.places = grid_positions(grid)
         if self.num_cls_tokens:
-            # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
-            self.cls_tokens = self.add_weight(
-                shape=(self.num_cls_tokens, self.hidden_dim),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
-                autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
-                name="cls_tokens",
-            )
-        self.mask_token = self._token("mask_token") if self.has_mask_token else None
-        self.place_token = self._token("place_mask_token") if self.has_place_token else None
+            self.cls_tokens = self._learned_tokens("cls_tokens", (self.num_cls_tokens,))
+        self.mask_token = self._learned_tokens("mask_token", (1, 1)) if self.has_mask_token else None
+        self.place_token = self._learned_tokens("place_mask_token", (1, 1)) if self.has_place_token else None
         self.patch_embedding.build((None, *images_shape[1:]))
         # Each block before the stack: so their variables have the paths that files with frozen layers name.
         norms = [] if self.norm is None else [self.norm]
@@ -155,11 +149,12 @@ class Encoder(BlockNetwork):
         if self.block.encoder_norm == "adaln":
             build_modulation(self, 2, self.hidden_dim, None)
 
-    def _token(self, name):
+    def _learned_tokens(self, name, shape):
         return self.add_weight(
-            shape=(1, 1, self.hidden_dim),
+            shape=(*shape, self.hidden_dim),
+            # Not zero: LayerNorm would make the first gradient of the class token up to 1000 times too large.
             initializer=keras.initializers.RandomNormal(stddev=0.02),
-            autocast=False,
+            autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name=name,
         )
 
@@ -251,8 +246,7 @@ class Encoder(BlockNetwork):
                 self.has_place_token, "Patches are `unplaced` by an encoder with has_place_token=True.", "without it"
             )
             placed = ops.where(unplaced[:, :, None], tokens + ops.cast(self.place_token, tokens.dtype), placed)
-        tokens = placed
-        tokens = tokens if told is None else tokens + ops.cast(told, tokens.dtype)
+        tokens = placed if told is None else placed + ops.cast(told, placed.dtype)
         if not self.num_cls_tokens:
             return tokens
         cls_tokens = ops.broadcast_to(self.cls_tokens, (ops.shape(tokens)[0], self.num_cls_tokens, self.hidden_dim))

@@ -18,11 +18,9 @@ from keras_umd.models.arguments import is_shape
 from keras_umd.models.condition import condition_embedding
 from keras_umd.models.encoder import Encoder
 from keras_umd.utils.checks import (
-    check_bools,
     check_integers,
     check_numbers,
     check_one_of,
-    check_paths,
     check_positive_integers,
     check_timesteps,
     is_between,
@@ -112,61 +110,39 @@ class FeatureExtractor(keras.Model):
         num_cls_tokens=1,
         conditioning="adaln_zero",
         num_classes=None,
+        block=None,
         value_range=(-1.0, 1.0),
+        model_range=None,
         pooling="cls",
         layer=None,
         timesteps=0,
         schedule="cosine",
         num_timesteps=None,
         seed=None,
-        model_range=None,
-        block=None,
         drop_path=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        require(
-            is_shape(image_shape),
-            "`image_shape` must be positive integers (*space, channels).",
-            image_shape=image_shape,
-        )
-        check_positive_integers(num_layers=num_layers)
-        check_integers(1, optional=True, num_classes=num_classes)
-        check_one_of(CONDITIONINGS, conditioning=conditioning)
         schedule = schedules.get(schedule, num_timesteps)
-        require(
-            is_pair(value_range) or (value_range is None and model_range is None),
-            "`value_range` must be a pair (low, high), or None for latents.",
-            value_range=value_range,
-        )
-        require(
-            model_range is None or is_pair(model_range),
-            "`model_range` must be a pair (low, high) or None.",
-            model_range=model_range,
-        )
+        _check_arguments(image_shape, num_layers, num_classes, conditioning, value_range, model_range)
         check_one_of(POOLINGS, pooling=pooling)
-        num_layers = int(num_layers)
-        self.layer = tuple(layer) if is_list(layer) else layer
-        self._layers_read = self.layer if is_list(layer) else (num_layers if layer is None else layer,)
-        require(
-            self._layers_read and all(is_between(number, 1, num_layers) for number in self._layers_read),
-            f"`layer` must be None, an integer from 1 to {num_layers} or a list of them.",
-            layer=layer,
-        )
         check_timesteps(timesteps, schedule.num_timesteps)
+        check_numbers("[0, 1)", drop_path=drop_path)
+        self.layer, self._layers_read = _checked_layers(layer, int(num_layers))
         self.timesteps = int(timesteps)
         self.noise_schedule = schedule
         self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed
         self.seed_generator = seed_generator(seed)
         self.image_shape = tuple(map(int, image_shape))
-        num_classes = self.num_classes = None if num_classes is None else int(num_classes)
+        self.num_classes = None if num_classes is None else int(num_classes)
         self.value_range = None if value_range is None else tuple(value_range)
         self.model_range = self.value_range if model_range is None else tuple(model_range)
         self.pooling = pooling
+        self.drop_path = float(drop_path)
         self.encoder = Encoder(
             as_tuple(patch_size, len(image_shape) - 1),
             hidden_dim,
-            num_layers,
+            int(num_layers),
             num_heads,
             num_cls_tokens,
             conditioning,
@@ -174,20 +150,18 @@ class FeatureExtractor(keras.Model):
             dtype=self.dtype_policy,
             name="encoder",
         )
-        check_numbers("[0, 1)", drop_path=drop_path)
         drop_paths(self.encoder.blocks, drop_path)
-        self.drop_path = float(drop_path)
         self.encoder.build((None, *self.image_shape))
         self.condition_embedding = condition_embedding(
-            hidden_dim, num_classes, conditioning, self.dtype_policy, self.encoder.block
+            hidden_dim, self.num_classes, conditioning, self.dtype_policy, self.encoder.block
         )
         self.built = True
         propagate_trainable(self)
 
     def call(self, images, visible=None):
         check_images(images, self.image_shape, self.value_range)
-        is_free = self.value_range is None or keras.backend.standardize_dtype(images.dtype) == "uint8"
-        is_right = None if is_free else are_in_range(images, self.value_range)
+        has_range = self.value_range is not None and keras.backend.standardize_dtype(images.dtype) != "uint8"
+        is_right = are_in_range(images, self.value_range) if has_range else None
         images = scale_images(images, self.model_range, self.value_range)
         timesteps = ops.full((1,), self.timesteps, dtype="int32")
         if self.timesteps:
@@ -199,9 +173,7 @@ class FeatureExtractor(keras.Model):
         )
         outputs = [self._pooled(*output) for output in outputs]
         if is_right is not None:
-            outputs = [
-                ops.where(ops.expand_dims(is_right, tuple(range(1, len(x.shape)))), x, float("nan")) for x in outputs
-            ]
+            outputs = [ops.where(ops.reshape(is_right, (-1, *[1] * (len(x.shape) - 1))), x, np.nan) for x in outputs]
         return outputs if np.ndim(self.layer) else outputs[0]
 
     def _pooled(self, representation, tokens):
@@ -247,15 +219,14 @@ class FeatureExtractor(keras.Model):
         """
         require(hasattr(model, "weight_values"), "`model` must be a keras_umd.UMD.", model=model)
         values = dict(zip(map(id, model.network_weights), model.weight_values(weights), strict=True))
-        parts = [part for part in (model.condition_embedding, model.encoder) if part is not None]
         # Through NumPy: on JAX the variables would share memory that the next `fit` gives away.
-        plain = adaptation.plain_values(parts, values)
+        plain = adaptation.plain_values(_parts(model), values)
         source, target = model.encoder.position_embedding, self.encoder.position_embedding
         plain[source.positions.path] = source.interpolated(target.grid, plain[source.positions.path])
         for token in (model.encoder.mask_token, model.encoder.place_token):
             if token is not None:  # nothing is hidden of images whose features are wanted
                 del plain[token.path]
-        targets = {variable.path: variable for part in self._parts() for variable in part.weights}
+        targets = {variable.path: variable for part in _parts(self) for variable in part.weights}
         misfits = sorted(plain.keys() ^ targets.keys())
         misfits += [path for path in plain.keys() & targets.keys() if plain[path].shape != tuple(targets[path].shape)]
         if misfits:
@@ -270,7 +241,7 @@ class FeatureExtractor(keras.Model):
         """A string that differs for all weights and for all that is read of them, for what is stored to remember."""
         names = ("pooling", "layer", "timesteps", "schedule", "num_timesteps", "value_range")
         config = self.get_config()
-        # Not those that aren't set: fingerprints in caches and cards of before stay valid.
+        # Without a `model_range` that isn't set: fingerprints in caches and cards of before stay valid.
         settings = json.dumps({name: config[name] for name in names if name in config})
         if config["model_range"] is not None:
             settings += json.dumps(config["model_range"])
@@ -296,12 +267,12 @@ class FeatureExtractor(keras.Model):
             "seed": self.seed,
             "model_range": None if self.model_range == self.value_range else self.model_range,
             "drop_path": self.drop_path,
-            **adaptation.adaptations(self._parts()),
+            **adaptation.adaptations(_parts(self)),
         }
 
     def preset_variables(self):
         """The variables of a preset by name."""
-        return by_name([variable for part in self._parts() for variable in part.weights])
+        return by_name([variable for part in _parts(self) for variable in part.weights])
 
     def save_to_preset(self, folder, *, dtype=None, results=(), license=None, description=None):
         """Save the extractor with its weights as a folder; arguments as of `UMD.save_to_preset`."""
@@ -318,20 +289,47 @@ class FeatureExtractor(keras.Model):
             load_weights: Bool or `None`. `False` is for fresh weights.
             **overrides: Constructor arguments that replace those of the preset, as `pooling` or `layer`.
         """
-        check_paths(preset=preset)
-        check_bools(optional=True, load_weights=load_weights)
-        return read_preset(cls, preset, load_weights is not False, overrides)
-
-    def _parts(self):
-        return [part for part in (self.encoder, self.condition_embedding) if part is not None]
+        return read_preset(cls, preset, load_weights, overrides)
 
     @classmethod
     def from_config(cls, config):
         config = {**config, "schedule": revive(config["schedule"])}
         lora, quantized = config.pop("lora", None), config.pop("quantized", None)
         extractor = cls(**config)
-        adaptation.adapt(extractor._parts(), lora, quantized)
+        adaptation.adapt(_parts(extractor), lora, quantized)
         return extractor
+
+
+def _parts(model):
+    """The layers of an extractor, or of the UMD that it is from."""
+    return [part for part in (model.encoder, model.condition_embedding) if part is not None]
+
+
+def _check_arguments(image_shape, num_layers, num_classes, conditioning, value_range, model_range):
+    require(
+        is_shape(image_shape), "`image_shape` must be positive integers (*space, channels).", image_shape=image_shape
+    )
+    check_positive_integers(num_layers=num_layers)
+    check_integers(1, optional=True, num_classes=num_classes)
+    check_one_of(CONDITIONINGS, conditioning=conditioning)
+    require(
+        is_pair(value_range) or (value_range is None and model_range is None),
+        "`value_range` must be a pair (low, high), or None for latents.",
+        value_range=value_range,
+    )
+    is_right = model_range is None or is_pair(model_range)
+    require(is_right, "`model_range` must be a pair (low, high) or None.", model_range=model_range)
+
+
+def _checked_layers(layer, num_layers):
+    """The argument `layer`, a list as a tuple, and the blocks that it names, a tuple."""
+    blocks = tuple(layer) if is_list(layer) else (num_layers if layer is None else layer,)
+    require(
+        blocks and all(is_between(number, 1, num_layers) for number in blocks),
+        f"`layer` must be None, an integer from 1 to {num_layers} or a list of them.",
+        layer=layer,
+    )
+    return blocks if is_list(layer) else layer, blocks
 
 
 def images_signature(model):

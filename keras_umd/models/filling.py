@@ -7,9 +7,9 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend.processes import to_numpy
-from keras_umd.layers.masking import restore, split_at
-from keras_umd.layers.patches import patchify, unpatchify
-from keras_umd.models.reconstruction import pixel_target
+from keras_umd.layers.masking import split_at
+from keras_umd.layers.patches import patchify
+from keras_umd.models.reconstruction import pixel_target, predict_pixels
 from keras_umd.sampling.denoiser import predict
 from keras_umd.utils.checks import check_finite, check_integers, check_numbers, check_tensors, is_list, require
 from keras_umd.utils.images import to_uint8
@@ -108,7 +108,7 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     timestep = (total / 4 if knows_noise else 0) if timestep is None else timestep
     require(knows_noise or not timestep, "The model has learned nothing of noise; set timestep=0.", timestep=timestep)
     seed = seed_generator(seed)
-    x0 = to_numpy(model.prepare_images(images if hasattr(images, "shape") else np.asarray(images)))
+    x0 = to_numpy(model.prepare_images(images))
     draws = to_numpy(keras.random.uniform((len(x0), model.num_patches), dtype="float32", seed=seed))
     ranks, visible = np.argsort(np.argsort(draws, axis=1), axis=1), model.num_patches // num_masks
     errors, counts, target = np.zeros(x0.shape, "float32"), np.zeros(x0.shape, "float32"), pixel_target(model)
@@ -160,23 +160,15 @@ def _visible_counts(hidden):
 
 
 def _predicted(model, target, x0, scores, visible, weights):
-    """Predicted pixels, and where they were hidden: two arrays of the images' shape."""
+    """Predicted pixels, float32 of the images' shape, and where they were hidden: bool `(batch, *space, 1)`."""
 
     def fill_in(model, x0, scores):
-        shown, masked = split_at(scores, visible)
-        view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": shown, "masked": masked}
-        view = view if visible < model.num_patches else {"images": x0, "timesteps": view["timesteps"]}
-        prediction = model.predict_view(view, {target.name: "all"})[target.name]
-        prediction = restore(prediction, shown, masked) if "visible" in view else prediction
-        patches = patchify(x0, model.patch_size)
-        pixels = target.as_pixels(ops.cast(prediction, "float32"), patches)
-        hidden = ops.concatenate([ops.zeros_like(shown), ops.ones_like(masked)], axis=1)[:, :, None]
-        hidden = ops.cast(restore(hidden, shown, masked), "float32") * ops.ones_like(patches)
-        return tuple(unpatchify(x, model.patch_size, model.grid) for x in (pixels, hidden))
+        return predict_pixels(model, target, x0, *split_at(scores, visible))
 
     values = model.weight_values(weights)
     tensors = ops.convert_to_tensor(x0), ops.convert_to_tensor(scores.astype("float32"))
-    return [to_numpy(x) for x in model.programs.run(("fill in", visible), fill_in, [model], *tensors, values=values)]
+    pixels, mask = model.programs.run(("fill in", visible), fill_in, [model], *tensors, values=values)
+    return to_numpy(pixels), to_numpy(mask).astype(bool)
 
 
 def _denoising_errors(model, x0, timestep, weights, seed):

@@ -1,16 +1,15 @@
-"""Data of `fit`, `evaluate` and `predict`, checked before Keras gets them; and data that stay on the device."""
+"""Data of `fit`, `evaluate` and `predict`, checked before Keras gets them."""
 
-import contextlib
 import inspect
 import types
-import weakref
 
 import keras
 import numpy as np
 
 from keras_umd.backend.steps import kept_values
-from keras_umd.models import hints
+from keras_umd.models import fit_warnings
 from keras_umd.models.batch_checks import RaiseFaults
+from keras_umd.models.device_data import forget_programs, resident_data
 from keras_umd.utils.checks import (
     check_bools,
     check_finite,
@@ -37,17 +36,13 @@ def fit(model, keras_fit, args, kwargs):
         arguments.setdefault("shuffle", False)  # of data without end, Keras warns that it can't
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
-        is_right = 1 <= len(validation) <= 3
-        require(is_right, "`validation_data` must be images, and labels if any.", validation_data=validation)
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
-        refuse_weights(sample_weight=sample_weight)
-        peeked(model, images, labels, name="validation_data")
+        peeked(model, *_images_and_labels(validation), name="validation_data")
     elif validation is not None:
         if validation is arguments["x"] and hasattr(validation, "copied"):
             validation = validation.copied()  # its place is the training's, and must not move while it is validated on
         arguments["validation_data"] = peeked(model, validation, None, name="validation_data")
         check_same_classes(arguments["x"], validation, ("x", "validation_data"))
-    hints.before_training(model)
+    fit_warnings.before_training(model)
     steps = ("train",) if validation is None else ("train", "test")
     arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
     told_of_errors = [callback for callback in _as_list(arguments["callbacks"]) if hasattr(callback, "on_train_error")]
@@ -63,6 +58,15 @@ def fit(model, keras_fit, args, kwargs):
     finally:
         # BackupAndRestore sets the epoch to resume at; clear it, or the next fit would start there if this one failed.
         model._initial_epoch = None
+
+
+def _images_and_labels(validation):
+    """What a tuple or list as `validation_data` holds; labels may be `None`."""
+    is_right = 1 <= len(validation) <= 3
+    require(is_right, "`validation_data` must be images, and labels if any.", validation_data=validation)
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
+    refuse_weights(sample_weight=sample_weight)
+    return images, labels
 
 
 def _as_list(callbacks):
@@ -171,16 +175,22 @@ def peeked(model, x, y, takes_labels=True, trained_in=None, name="x"):
         require(images.shape[0] != 0, "There must be at least one image.", f"{name} of shape {tuple(images.shape)}")
         may_have_gaps = takes_labels and model.corruption.hides_gaps  # where views are made of them
         check_images(images, model.image_shape, model.value_range, may_have_gaps=may_have_gaps)
-        hints.on_images(images, model.value_range)
+        fit_warnings.on_images(images, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
     if trained_in is not None:
-        sizes = [array.shape[0] for array in keras.tree.flatten(images) if getattr(array, "shape", ())]
-        size = min(sizes[0], trained_in) if images is x else next(iter(sizes), None)
-        size = x.batch_size if hasattr(x, "sample_batch") else size  # the sample of keras_umd.data is smaller
-        if size is not None:
-            check_shares(model.corruption, size)
+        batch_size = _batch_size(x, images, trained_in)
+        if batch_size is not None:
+            check_shares(model.corruption, batch_size)
     return x
+
+
+def _batch_size(x, images, of_arrays):
+    """The size of the batches of `x`, whose first has these `images`: an integer, or `None` where nobody knows."""
+    if hasattr(x, "sample_batch"):  # of keras_umd.data, whose sample is smaller
+        return x.batch_size
+    sizes = [array.shape[0] for array in keras.tree.flatten(images) if getattr(array, "shape", ())]
+    return min(sizes[0], of_arrays) if images is x else next(iter(sizes), None)
 
 
 def check_shares(corruption, batch_size):
@@ -232,48 +242,3 @@ def refuse_weights(**weights):
             f"All images count equally in the objective; leave out `{name}`, or repeat images in the data set.",
             f"{name} of type {type(value).__name__}",
         )
-
-
-@contextlib.contextmanager
-def resident_data(model, steps, *datasets):
-    """A context in which these steps pass batches of these data sets, dictionaries, through their `device_layer`.
-
-    The layer's variables, the whole data set perhaps, are part of the model's state within it, and neither its weights
-    nor saved outside of it.
-    """
-    layers = [getattr(x, "device_layer", None) for x in datasets]
-    layers = list({id(layer): layer for layer in layers if layer is not None}.values())
-    if len(layers) > 1:
-        raise ValueError(
-            "Only one data set at a time can be cropped or sampled in the step; make the validation data with "
-            f"training=False. Received: {datasets}"
-        )
-    outer = list(model._device_layers)  # of the `fit` whose callback calls `evaluate`
-    layers = layers or outer
-    forget_programs(model, steps, layers[0] if layers else None)
-    _set_device_layers(model, layers)
-    try:
-        yield
-    finally:
-        _set_device_layers(model, outer)
-
-
-def is_on_device(batch):
-    """Whether the images of a batch lie on the device: then it is a dictionary of indices and crops, a few bytes."""
-    return isinstance(keras.utils.unpack_x_y_sample_weight(batch)[0], dict)
-
-
-def _set_device_layers(model, layers):
-    if layers != model._device_layers:
-        model.predict_function = None  # on several devices, JAX' is compiled for this number of variables
-    model._device_layers.clear()
-    model._device_layers.extend(layers)
-
-
-def forget_programs(model, steps, layer):
-    """Forget the compiled programs of these steps if they were traced with another data set's layer."""
-    for step in steps:
-        traced = model._traced_device_layers.get(step)
-        if (None if traced is None else traced()) is not layer:
-            setattr(model, f"{step}_function", None)
-            model._traced_device_layers[step] = None if layer is None else weakref.ref(layer)

@@ -113,7 +113,7 @@ class GuardedOptimizer(keras.optimizers.Optimizer):
 
 
 def innermost(optimizer):
-    """The optimizer that updates the weights, without those around it."""
+    """The optimizer that updates the weights, without those around it: a guard's, or Keras' `LossScaleOptimizer`."""
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     return optimizer

@@ -9,8 +9,8 @@ from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder, pooled
 
 
-def build_encoder(model, num_layers, num_heads, num_cls_tokens, **how):
-    """The encoder of a UMD that has its settings, built."""
+def build_encoder(model, num_layers, num_heads, num_cls_tokens, **options):
+    """The encoder of a UMD that has its settings, built; `options` are those that it shares with the decoder."""
     encoder = Encoder(
         model.patch_size,
         model.hidden_dim,
@@ -20,14 +20,14 @@ def build_encoder(model, num_layers, num_heads, num_cls_tokens, **how):
         model.conditioning,
         has_mask_token=any(view.mask is not None and view.mask.hides_tokens for view in model.corruption.views),
         has_place_token=any(view.unplaced > 0 for view in model.corruption.views),
-        **how,
+        **options,
         name="encoder",
     )
     encoder.build((None, *model.image_shape))
     return encoder
 
 
-def build_decoder(model, num_layers, num_heads, hidden_dim, **how):
+def build_decoder(model, num_layers, num_heads, hidden_dim, **options):
     """The decoder of a UMD that has its encoder, built, and frozen where no term reads it."""
     patch_dim = math.prod(model.patch_size) * model.image_shape[-1]
     heads = {
@@ -44,7 +44,7 @@ def build_decoder(model, num_layers, num_heads, hidden_dim, **how):
         num_layers,
         num_heads,
         model.conditioning,
-        **how,
+        **options,
         hidden_dim=hidden_dim,
         pixel_predictions=model.objective.pixel_predictions,
         heads=heads,
@@ -77,24 +77,22 @@ def predict_view(model, view, read=None):
     """
     condition = model.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
     visible, masked = view.get("visible"), view.get("masked")
-    # The representation, or all class tokens, as the decoder takes them.
-    how = {name: view[name] for name in ("hidden", "unplaced") if name in view}
-    representation, tokens, *taps = model.encoder(
+    representation, tokens, *taps = model.encoder(  # or all class tokens as the representation
         view["images"],
         condition=condition,
         visible=visible,
         collect=model.decoder.taps,
         for_decoder=True,
-        **how,
+        **{name: view[name] for name in ("hidden", "unplaced") if name in view},
         **told_of_levels(model.condition, view),
     )
     outputs = {"representation": pooled(representation), "tokens": tokens}
     if read == {}:
         return outputs
-    beside = {"features": taps[0]} if taps else {}
+    options = {"features": taps[0]} if taps else {}
     if "other" in view:
-        beside["other"] = model.encoder(view["other"], condition=condition, for_decoder=True)
+        options["other"] = model.encoder(view["other"], condition=condition, for_decoder=True)
     predictions = model.decoder(
-        representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **beside
+        representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **options
     )
     return {**predictions, **outputs}

@@ -103,7 +103,7 @@ def from_preset(cls, preset, load_weights=None, **overrides):
     require(not is_file, "A `.keras` file isn't a preset; load it by keras.models.load_model.", preset=preset)
     folder = SHIPPED / preset if (preset.isidentifier() and (SHIPPED / preset).is_dir()) else preset
     if folder is not preset or hub.is_hub(preset) or storage.is_remote(preset) or _is_folder(preset):
-        return read_preset(cls, folder, load_weights is not False, overrides)
+        return read_preset(cls, folder, load_weights, overrides)
     config = preset_config(preset, cls.presets)
     require(not load_weights, "The preset has no weights; give it load_weights=None or False.", preset=preset)
     return cls(**{**config, **overrides})

@@ -41,13 +41,7 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
     target = pixel_target(model)
 
     def fill_in(model, x0, mask_noise):
-        visible, masked = split_by_score(mask_noise, mask_ratio)
-        view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
-        prediction = restore(model.predict_view(view, {target.name: "all"})[target.name], visible, masked)
-        pixels = target.as_pixels(ops.cast(prediction, "float32"), patchify(x0, model.patch_size))
-        hidden = ops.concatenate([ops.zeros_like(visible), ops.ones_like(masked)], axis=1)[:, :, None]
-        mask = restore(ops.tile(hidden, (1, 1, math.prod(model.patch_size))), visible, masked)
-        return tuple(unpatchify(patches, model.patch_size, model.grid) for patches in (pixels, mask))
+        return predict_pixels(model, target, x0, *split_by_score(mask_noise, mask_ratio))
 
     values = model.weight_values(weights)
     prediction, mask = model.programs.run(("reconstruct", mask_ratio), fill_in, [model], x0, mask_noise, values=values)
@@ -63,6 +57,27 @@ def reconstruct(model, images, mask_ratio=0.75, weights="average", seed=None):
         "reconstruction": np.where(mask, prediction, images).astype(images.dtype),
         "mask": mask,
     }
+
+
+def predict_pixels(model, target, x0, visible, masked):
+    """Predict the pixels of clean images from their visible patches.
+
+    Args:
+        model: `UMD`.
+        target: `Target`, as of `pixel_target`.
+        x0: Float32 tensor `(batch, *image_shape)`.
+        visible, masked: Int32 tensors `(batch, visible)` and `(batch, masked)`, indices of patches.
+
+    Returns:
+        Two tensors: the pixels of all patches, float32 `(batch, *image_shape)`; and int32 `(batch, *space, 1)`, 1 where
+        the patches are masked.
+    """
+    view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
+    prediction = restore(model.predict_view(view, {target.name: "all"})[target.name], visible, masked)
+    pixels = target.as_pixels(ops.cast(prediction, "float32"), patchify(x0, model.patch_size))
+    is_masked = ops.concatenate([ops.zeros_like(visible), ops.ones_like(masked)], axis=1)[:, :, None]
+    mask = restore(ops.tile(is_masked, (1, 1, math.prod(model.patch_size))), visible, masked)
+    return tuple(unpatchify(patches, model.patch_size, model.grid) for patches in (pixels, mask))
 
 
 def pixel_target(model):

@@ -19,6 +19,7 @@ from keras_umd.models import (
     averages,
     compiling,
     configuration,
+    device_data,
     features,
     filling,
     fine_tuning,
@@ -33,16 +34,14 @@ from keras_umd.models import (
     training,
 )
 from keras_umd.models import teacher as teaching
-from keras_umd.models.arguments import check_arguments, check_one_stack, num_decoder_heads, warn_of_narrow_tokens
+from keras_umd.models.arguments import check_arguments, check_parts, num_decoder_heads, warn_of_narrow_tokens
 from keras_umd.models.batch_checks import BatchChecks
 from keras_umd.models.condition import condition_embedding
-from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.feature_extractor import images_signature
 from keras_umd.models.presets import Presets, from_preset, preset_variables, save_to_preset
 from keras_umd.objectives.objective import Objective
 from keras_umd.sampling import files, generation
 from keras_umd.sampling.checks import check_autoencoder
-from keras_umd.utils.checks import check_instances
 from keras_umd.utils.freezing import propagate_trainable
 from keras_umd.utils.seeds import seed_generator
 
@@ -125,79 +124,73 @@ class UMD(keras.Model):
         num_cls_tokens=1,
         conditioning="adaln_zero",
         corruption=None,
+        objective=None,
         value_range=(-1.0, 1.0),
         decoder_hidden_dim=None,
+        decoder_heads=None,
         scan_blocks=False,
         remat=False,
         pack=None,
-        seed=None,
-        objective=None,
         block=None,
-        decoder_heads=None,
         decoder=None,
         teacher=None,
+        seed=None,
         **kwargs,
     ):
         corruption = Corruption.umd() if corruption is None else corruption
         check_arguments(
-            image_shape,
-            {
-                "hidden_dim": hidden_dim,
-                "num_layers": num_layers,
-                "num_heads": num_heads,
-                "decoder_layers": decoder_layers,
-                "num_classes": num_classes,
-                "num_cls_tokens": num_cls_tokens,
-            },
-            label_dropout,
-            conditioning,
-            corruption,
-            objective,
-            value_range,
+            image_shape=image_shape,
+            hidden_dim=hidden_dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            decoder_layers=decoder_layers,
+            num_classes=num_classes,
+            label_dropout=label_dropout,
+            num_cls_tokens=num_cls_tokens,
+            conditioning=conditioning,
+            value_range=value_range,
+            corruption=corruption,
+            objective=objective,
+            decoder=decoder,
+            teacher=teacher,
         )
         # Keras' layers take no integers of NumPy, and uint8 would overflow.
         hidden_dim, num_layers, num_heads = int(hidden_dim), int(num_layers), int(num_heads)
         decoder_layers, num_cls_tokens = int(decoder_layers), int(num_cls_tokens)
-        num_classes = None if num_classes is None else int(num_classes)
-        num_of_decoder = num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads)
-        check_one_stack(decoder_layers, corruption)
-        grid = patch_grid(image_shape, patch_size)
+        heads_of_decoder = num_decoder_heads(decoder_heads, decoder_hidden_dim, hidden_dim, num_heads)
+        grid, channels = patch_grid(image_shape, patch_size), int(image_shape[-1])
         patch_size = as_tuple(patch_size, len(grid))
-        corruption.check_grid(grid)
-        warn_of_narrow_tokens(math.prod(patch_size) * image_shape[-1], hidden_dim, corruption)
+        patch_dim = math.prod(patch_size) * channels
         objective = Objective.denoising(corruption) if objective is None else objective
-        for target in objective.heads().values():
-            target.check_patches(patch_size, int(image_shape[-1]))
+        check_parts(grid, patch_size, channels, decoder_layers, corruption, objective, teacher)
+        warn_of_narrow_tokens(patch_dim, hidden_dim, corruption)
         # Without autocast: it would round timesteps between integers. The layers cast the images that they get.
         super().__init__(**{"autocast": False, **kwargs})
         self.image_shape = tuple(map(int, image_shape))
+        self.patch_size = patch_size
         self.grid = grid
         self.hidden_dim = hidden_dim
-        self.num_classes = num_classes
+        self.num_classes = None if num_classes is None else int(num_classes)
         self.label_dropout = label_dropout
         self.conditioning = conditioning
         self.corruption = corruption
-        self.value_range = None if value_range is None else tuple(value_range)
-        self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
-        self.patch_size = patch_size
-        self.decoder_heads = None if decoder_heads is None else num_of_decoder
         self.objective = objective
-        self.block = as_block(block)
-        check_instances(DecoderKind, "a decoder, as decoders.Cross(),", optional=True, decoder=decoder)
+        self.value_range = None if value_range is None else tuple(value_range)
+        self.decoder_heads = None if decoder_heads is None else heads_of_decoder
         self.decoder_kind = decoder
+        self.block = as_block(block)
         self.pack = packing.checked(pack, self.block, decoder)
-        how = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
-        self.condition_embedding = condition_embedding(
-            hidden_dim, num_classes, conditioning, self.dtype_policy, self.block
-        )
-        check_instances(teaching.Teacher, "a keras_umd.Teacher", optional=True, teacher=teacher)
-        teaching.check_readings(teacher, corruption, objective)
-        objective.check_views(corruption)
         self.teacher = teacher
+        self.seed = None if isinstance(seed, keras.random.SeedGenerator) else seed  # files keep the state
+        # In this order: each weight's initial value depends on how many were made before it.
+        self.condition_embedding = condition_embedding(
+            hidden_dim, self.num_classes, conditioning, self.dtype_policy, self.block
+        )
         for term in objective.terms:
-            term.prepare(grid, math.prod(patch_size) * int(image_shape[-1]))
-        self.encoder = network.build_encoder(self, num_layers, num_heads, num_cls_tokens, **how)
-        self.decoder = network.build_decoder(self, decoder_layers, num_of_decoder, decoder_hidden_dim, **how)
+            term.prepare(grid, patch_dim)
+        options = {"scan_blocks": scan_blocks, "remat": remat, "block": self.block, "dtype": self.dtype_policy}
+        self.encoder = network.build_encoder(self, num_layers, num_heads, num_cls_tokens, **options)
+        self.decoder = network.build_decoder(self, decoder_layers, heads_of_decoder, decoder_hidden_dim, **options)
         self._prepare_training(seed)
 
     def _prepare_training(self, seed):
@@ -345,7 +338,7 @@ class UMD(keras.Model):
         if is_new:
             weights = guarded_step.kept_weights(self)
             self.train_function = in_one_program(
-                self, self.train_step, self.train_function, fit_inputs.is_on_device, weights
+                self, self.train_step, self.train_function, device_data.is_on_device, weights
             )
         if is_new and self.guards:
             self.train_function = guarded_step.keeping_the_report(self.train_function, self.guards[0])
@@ -355,7 +348,7 @@ class UMD(keras.Model):
         is_new = force or self.test_function is None
         super().make_test_function(force)
         if is_new:
-            self.test_function = in_one_program(self, self.test_step, self.test_function, fit_inputs.is_on_device)
+            self.test_function = in_one_program(self, self.test_step, self.test_function, device_data.is_on_device)
 
     def train_step(self, *args):
         """One step of `fit`, see `keras_umd.models.training`."""

@@ -12,7 +12,7 @@ from keras_umd.objectives.spectrum import Spectrum
 from keras_umd.objectives.targets.denoising import PIXEL_PREDICTIONS, X0, DenoisingTarget, Eps, Velocity
 from keras_umd.objectives.term import Term
 from keras_umd.objectives.variational_bound import VariationalBound
-from keras_umd.utils.checks import check_bools, check_instances, check_names, check_paths, require
+from keras_umd.utils.checks import check_instances, check_names, require
 from keras_umd.utils.configurable import revive
 from keras_umd.utils.preset_folder import config_of, read_preset, write_preset
 from keras_umd.utils.variable_names import by_name
@@ -215,9 +215,7 @@ class Objective(keras.layers.Layer):
             load_weights: Bool or `None`. `False` is for fresh weights.
             **overrides: Constructor arguments that replace those of the preset.
         """
-        check_paths(preset=preset)
-        check_bools(optional=True, load_weights=load_weights)
-        return read_preset(cls, preset, load_weights is not False, overrides)
+        return read_preset(cls, preset, load_weights, overrides)
 
     def get_config(self):
         terms = [keras.saving.serialize_keras_object(term) for term in self.terms]

@@ -85,15 +85,14 @@ class Reconstruction(Term):
         return {self.target.name: self.target}
 
     def targets(self, view, patch_size, teacher=None):
-        target = self.target(view, patch_size, teacher)  # (n, num_patches, values)
-        if "masked" in view:
-            indices = [view[place] for place in ("visible", "masked") if self._read in (place, "all")]
-            target = take_tokens(target, indices[0] if len(indices) == 1 else ops.concatenate(indices, axis=1))
         require(
             self.where != "masked" or "masked" not in view or view["masked"].shape[1] > 0,
             "The encoder gets all patches of the view; what is hidden there is predicted with where='unseen'.",
             where=self.where,
         )
+        target = self.target(view, patch_size, teacher)  # (n, num_patches, values)
+        if "masked" in view:
+            target = take_tokens(target, self._predicted_patches(view))
         if self.where in MARKED:
             return {"values": target, "weights": self._of_marked(view)}
         left_out = [view[name] for name in ("missing", "still")[: 1 + self.target.is_of_noise] if name in view]
@@ -104,25 +103,27 @@ class Reconstruction(Term):
             weights = weights * self._counted(view, patches)
         return {"values": target, "weights": weights}
 
+    def _predicted_patches(self, view):
+        """The patches of a masked view that are predicted, in the order of predictions, `(n, patches)`."""
+        places = ("visible", "masked") if self._read == "all" else (self._read,)
+        return ops.concatenate([view[place] for place in places], axis=1)
+
     def _of_marked(self, view):
-        """0 for patches that don't count, and as much more for the others, `(n, patches)`: the loss is their mean."""
+        """The weight of each patch, `(n, patches)`, where those that the view marks count."""
         key, maker = ("changed", "changes.Fill") if self.where == "changed" else ("hidden", "masks.Varying")
         require(key in view, f"`where`={self.where!r} needs a view with a `{maker}`.", f"a view of {sorted(view)}")
         marked = ops.cast(view[key], "float32")
         if self.where == "unseen":
             marked = ops.concatenate([marked, ops.ones_like(ops.cast(view["masked"], "float32"))], axis=1)
         elif "masked" in view:
-            order = ops.concatenate([view["visible"], view["masked"]], axis=1)
-            marked = ops.take_along_axis(marked, order, axis=1)
-        return marked * (marked.shape[1] / ops.maximum(ops.sum(marked, axis=1, keepdims=True), 1.0))
+            marked = ops.take_along_axis(marked, self._predicted_patches(view), axis=1)
+        return _mean_over(marked)
 
     def _counted(self, view, left_out):
-        """0 for patches that are left out, and as much more for the others, `(n, patches)`: the loss is their mean."""
+        """The weight of each patch, `(n, patches)`, where `left_out`, bool `(n, num_patches)`, don't count."""
         if "masked" in view:
-            indices = [view[place] for place in ("visible", "masked") if self.where in (place, "all")]
-            left_out = ops.take_along_axis(left_out, ops.concatenate(indices, axis=1), axis=1)
-        counted = ops.cast(ops.logical_not(left_out), "float32")
-        return counted * (counted.shape[1] / ops.maximum(ops.sum(counted, axis=1, keepdims=True), 1.0))
+            left_out = ops.take_along_axis(left_out, self._predicted_patches(view), axis=1)
+        return _mean_over(ops.cast(ops.logical_not(left_out), "float32"))
 
     def _weights(self, view):
         """The weight of each image, `(n, 1)`, or of each of its patches, `(n, patches)`."""
@@ -159,6 +160,11 @@ class Reconstruction(Term):
     def get_config(self):
         own = {name: getattr(self, name) for name, default in OPTIONAL.items() if getattr(self, name) != default}
         return {**super().get_config(), "target": self.target, "where": self.where, **own}
+
+
+def _mean_over(counted):
+    """Weights with which a mean over all patches is one over those that count: of 1 for them and 0 for others."""
+    return counted * (counted.shape[1] / ops.maximum(ops.sum(counted, axis=1, keepdims=True), 1.0))
 
 
 def weight_of_error(weighting, target, level):

@@ -6,13 +6,11 @@ import keras
 from keras import ops
 
 from keras_umd.layers.masking import take_tokens
-from keras_umd.layers.patches import as_tuple, patch_grid
+from keras_umd.layers.patches import as_tuple, patch_grid, unpatchify
 from keras_umd.objectives.targets.denoising import X0
 from keras_umd.objectives.term import Term
 from keras_umd.utils.checks import check_bools, check_numbers, check_one_of, require
-from keras_umd.utils.fourier import spectrum
-
-TINY = 1e-12  # under the root, whose slope at 0 is infinite
+from keras_umd.utils.fourier import frequency_errors, spectrum
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -60,7 +58,7 @@ class Spectrum(Term):
     def targets(self, view, patch_size, teacher=None):
         x0 = view["x0"]
         grid, sizes = patch_grid(x0.shape[1:], patch_size), as_tuple(patch_size, len(x0.shape) - 2)
-        # The shape tells `image_losses` how patches make an image.
+        # The shape, (n, grid, size, ..., channels), tells `image_losses` how patches make an image.
         pairs = [size for pair in zip(grid, sizes, strict=True) for size in pair]
         values = {"pixels": ops.reshape(x0, (-1, *pairs, x0.shape[-1]))}
         if self.where == "removed":
@@ -80,14 +78,11 @@ class Spectrum(Term):
         pixels, prediction = target["pixels"], ops.cast(outputs[self.target.name], "float32")
         if "order" in target:
             prediction = take_tokens(prediction, ops.argsort(target["order"], axis=1))
-        difference = _as_image(prediction, pixels.shape) - _whole(pixels)
-        square = sum(map(ops.square, spectrum(difference)))  # (n, *space, channels)
-        errors = square if self.gamma == 2 else ops.power(square + TINY, self.gamma / 2)
-        space = tuple(range(1, len(square.shape) - 1))
-        if self.focal:
-            weights = ops.log1p(ops.sqrt(ops.stop_gradient(square)))
-            errors = errors * weights / ops.maximum(ops.max(weights, axis=space, keepdims=True), TINY)
-        errors = ops.mean(errors, axis=-1)
+        grid, sizes = (tuple(pixels.shape[start:-1:2]) for start in (1, 2))
+        image = unpatchify(prediction, sizes, grid)
+        square = sum(map(ops.square, spectrum(image - ops.reshape(pixels, (-1, *image.shape[1:])))))
+        space = tuple(range(1, len(square.shape) - 1))  # of (n, *space, channels)
+        errors = ops.mean(frequency_errors(square, self.gamma, self.focal, space), axis=-1)
         if self.where == "all":
             return ops.mean(errors, axis=space)
         removed = ops.cast(target["removed"], "float32")
@@ -95,17 +90,3 @@ class Spectrum(Term):
 
     def get_config(self):
         return {**super().get_config(), "where": self.where, "gamma": self.gamma, "focal": self.focal}
-
-
-def _as_image(patches, shape):
-    """Patches `(n, num_patches, values)` as an image, whose axes are cut as in `shape`, `(n, g, p, ..., channels)`."""
-    grid, sizes, axes = shape[1:-1:2], shape[2:-1:2], (len(shape) - 2) // 2
-    x = ops.reshape(patches, (-1, *grid, *sizes, shape[-1]))
-    order = [place for axis in range(1, axes + 1) for place in (axis, axis + axes)]
-    return _whole(ops.transpose(x, (0, *order, 2 * axes + 1)))
-
-
-def _whole(x):
-    """`(n, g, p, ..., channels)` as `(n, g * p, ..., channels)`."""
-    space = [grid * size for grid, size in zip(x.shape[1:-1:2], x.shape[2:-1:2], strict=True)]
-    return ops.reshape(x, (-1, *space, x.shape[-1]))

@@ -25,6 +25,9 @@ class Term(keras.layers.Layer):
         name: String. Its loss is logged as `{view}_{name}_loss`. Defaults to the class in snake case.
     """
 
+    hint_names: tuple[str, ...] = ()  # what `hints` gives
+    learns_levels = False  # whether it has `probabilities` for the bins of `levels.Adaptive` in its view
+
     def __init__(self, view, weight=1.0, name=None, **kwargs):
         check_instances(str, "the name of a view, a string", view=view)
         check_instances(str, "a string", optional=True, name=name)
@@ -52,13 +55,9 @@ class Term(keras.layers.Layer):
         """Make weights that depend on the patches of a model: their grid, and the numbers of one. Called once."""
         return
 
-    hint_names: tuple[str, ...] = ()  # what `hints` gives
-
     def hints(self, images, patch_size):
         """What a mask may read of clean images, by the names in `hint_names`: tensors with a row for each image."""
         return {}
-
-    learns_levels = False  # whether it has `probabilities` for the bins of `levels.Adaptive` in its view
 
     def check_views(self, corruption, terms):
         """Raise a ValueError if the term can't judge the views of a `Corruption` beside the objective's terms."""

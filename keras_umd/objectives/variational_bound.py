@@ -7,6 +7,7 @@ from keras import ops
 from keras_umd.backend import mean_over_replicas, num_replicas
 from keras_umd.corruption.levels import Adaptive
 from keras_umd.corruption.schedule import NoiseSchedule
+from keras_umd.corruption.weightings import snr
 from keras_umd.objectives.reconstruction import Reconstruction
 from keras_umd.objectives.targets.denoising import DenoisingTarget, Eps
 from keras_umd.utils.checks import check_instances, check_integers, check_numbers, require
@@ -126,11 +127,10 @@ class VariationalBound(Reconstruction):
     def targets(self, view, patch_size, teacher=None):
         require("level" in view, "The view must be noisy.", f"a view of {sorted(view)}")
         level = {name: ops.reshape(factor, (-1,)) for name, factor in view["level"].items()}
-        ratio = ops.square(level["signal"] / level["sigma"])
-        bins = self.levels.bins_of(ops.log(ratio))
+        bins = self.levels.bins_of(ops.log(snr(level)))
         return {
             "prediction": super().targets(view, patch_size, teacher),
-            "noise_share": self.target.x0_share(level) * ratio,  # what an error is worth as one of the noise
+            "noise_share": self.target.x0_share(level) * snr(level),  # what an error is worth as one of the noise
             "density": ops.take(self.probabilities, bins) / self.levels.width,
             "bins": bins,
         }

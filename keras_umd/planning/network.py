@@ -111,6 +111,7 @@ class Network:
         encoder, decoder: `Stack`s.
         stacks: Dictionary of all stacks by name; those of a decoder of several begin with "decoder", too.
         parts: Dictionary of the decoders of single predictions, by the names of their stacks.
+        gives_latents: Bool. Whether the decoder predicts the encoder's tokens of masked patches, too, for `Alignment`.
         head_vectors: Integer, those that the condition gives to the head for pixels.
         has_labels: Bool.
         timestep_inputs, timestep_hidden: Integers, widths of the two layers that embed a timestep.
@@ -126,11 +127,9 @@ class Network:
         self.patch_size = math.prod(model.patch_size) * model.image_shape[-1]
         self.num_patches = model.num_patches
         self.num_cls_tokens = model.encoder.num_cls_tokens
-        of_cls_tokens = {"none": 0, "mean": 1, "all": self.num_cls_tokens or 1}  # without any, the mean of the patches
-        self.num_decoder_cls_tokens = of_cls_tokens[model.block.cls_to_decoder]
         self.hands_over_tokens = model.decoder.hands_over_tokens
-        if not self.hands_over_tokens:
-            self.num_decoder_cls_tokens = 0
+        of_cls_tokens = {"none": 0, "mean": 1, "all": self.num_cls_tokens or 1}  # without any, the mean of the patches
+        self.num_decoder_cls_tokens = of_cls_tokens[model.block.cls_to_decoder] if self.hands_over_tokens else 0
         self.code = getattr(model.decoder, "dim", 0)
         blocks = model.decoder.blocks
         self.convolutions = blocks.products() if hasattr(blocks, "products") else 0

@@ -113,6 +113,7 @@ class Plan:
 
     @property
     def step_seconds(self):
+        """Estimated seconds of a step; `None` without a device."""
         if self.device is None:
             return None
         if self.utilization is None:
@@ -131,6 +132,7 @@ class Plan:
 
     @property
     def images_per_second(self):
+        """On all devices; `None` without a device."""
         return None if self.device is None else self.batch_size / self.step_seconds
 
     @property

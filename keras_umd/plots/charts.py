@@ -107,17 +107,9 @@ def heatmaps(table, value, rows, columns, smallest=False):
     Returns:
         uint8 array of shape `(height, width, 3)`.
     """
-    is_table = isinstance(table, (list, tuple)) and table and all(isinstance(row, dict) for row in table)
-    require(is_table, "`table` must be a list of rows, dictionaries, at least one.", table=table)
+    _check_table(table, value=value, rows=rows, columns=columns)
     check_bools(smallest=smallest)
-    first = table[0]
-    for argument, name in (("value", value), ("rows", rows), ("columns", columns)):
-        require(
-            isinstance(name, str) and all(name in row for row in table),
-            f"`{argument}` must be one of the table's columns {list(first)}.",
-            **{argument: name},
-        )
-    settings = [x for x, cell in first.items() if not hasattr(cell, "value") and x not in (value, rows, columns)]
+    settings = [x for x, cell in table[0].items() if not hasattr(cell, "value") and x not in (value, rows, columns)]
     numbers = {}
     for cells in table:
         panel = tuple(cells[name] for name in settings)
@@ -142,6 +134,17 @@ def heatmaps(table, value, rows, columns, smallest=False):
         axis.set_axis_off()
     figure.suptitle(value, fontsize=11)
     return rendered(figure)
+
+
+def _check_table(table, **names):
+    is_table = isinstance(table, (list, tuple)) and table and all(isinstance(row, dict) for row in table)
+    require(is_table, "`table` must be a list of rows, dictionaries, at least one.", table=table)
+    for argument, name in names.items():
+        require(
+            isinstance(name, str) and all(name in row for row in table),
+            f"`{argument}` must be one of the table's columns {list(table[0])}.",
+            **{argument: name},
+        )
 
 
 def _draw_cells(axis, cells, is_best, low, high, smallest):

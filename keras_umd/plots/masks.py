@@ -42,18 +42,24 @@ def masks(method, grid=(14, 14), num_images=8, scale=6, seed=0):
         draws = generator.uniform(size=(num_images, mask.num_draws(grid))).astype("float32")
         if hasattr(mask, "part"):  # `masks.Disjoint`: of one order of the patches, as in training
             draws = first.setdefault(draws.shape, draws)
-        # What masks read of images is drawn, too: here are none.
-        hints = {name: generator.uniform(size=(num_images, math.prod(grid))) for name in getattr(mask, "reads", ())}
-        hints = {name: ops.convert_to_tensor(hint.astype("float32")) for name, hint in hints.items()}
-        visible = ops.convert_to_numpy(mask(ops.convert_to_tensor(draws), grid, hints or None)[0])
-        picture = np.full((num_images, math.prod(grid)), HIDDEN, "uint8")
-        shown = VISIBLE
-        if mask.hides_tokens:
-            shown = np.where(ops.convert_to_numpy(mask.hidden(ops.convert_to_tensor(draws), grid)), HIDDEN, VISIBLE)
-        np.put_along_axis(picture, visible, shown, axis=1)
-        rows.append(picture.reshape(-1, *((1,) * (2 - len(grid)) + grid)[-2:], 1))
+        patches = _brightness(mask, draws, grid, generator)
+        rows.append(patches.reshape(-1, *((1,) * (2 - len(grid)) + grid)[-2:], 1))
     columns = grid[0] if len(grid) == 3 else num_images
     return image_grid(np.concatenate(rows), columns=columns, scale=scale)
+
+
+def _brightness(mask, draws, grid, generator):
+    """How bright each patch is drawn, `(num_images, num_patches)`, uint8."""
+    shape = (len(draws), math.prod(grid))
+    draws = ops.convert_to_tensor(draws)
+    # What masks read of images is drawn, too: here are none.
+    hints = {name: generator.uniform(size=shape) for name in getattr(mask, "reads", ())}
+    hints = {name: ops.convert_to_tensor(hint.astype("float32")) for name, hint in hints.items()}
+    visible = ops.convert_to_numpy(mask(draws, grid, hints or None)[0])
+    patches = np.full(shape, HIDDEN, "uint8")
+    shown = np.where(ops.convert_to_numpy(mask.hidden(draws, grid)), HIDDEN, VISIBLE) if mask.hides_tokens else VISIBLE
+    np.put_along_axis(patches, visible, shown, axis=1)
+    return patches
 
 
 def _masks_of(method):

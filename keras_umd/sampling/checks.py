@@ -80,20 +80,23 @@ def check_weak_model(model, weak, labels, guidance):
             num_classes=model.num_classes,
         )
         return
-    schedule, other_schedule = (m.corruption.noise_schedule for m in (model, weak))
-    own, other = (
-        {
-            "image_shape": m.image_shape,
-            "value_range": m.value_range,
-            "schedule": (getattr(s, "name", s), s.num_timesteps),
-        }
-        for m, s in ((model, schedule), (weak, other_schedule))
-    )
+    own, other = _images_and_noise(model), _images_and_noise(weak)
+    has_levels = _same_levels(model.corruption.noise_schedule, weak.corruption.noise_schedule)
     require(
-        own == other and _same_levels(schedule, other_schedule) and weak.num_classes in (None, model.num_classes),
+        own == other and has_levels and weak.num_classes in (None, model.num_classes),
         "A `weak_model` must have the images, the noise schedule and, if any, the classes of the model.",
         f"{other} and {weak.num_classes} classes beside {own} and {model.num_classes}",
     )
+
+
+def _images_and_noise(model):
+    schedule = model.corruption.noise_schedule
+    name = getattr(schedule, "name", schedule)
+    return {
+        "image_shape": model.image_shape,
+        "value_range": model.value_range,
+        "schedule": (name, schedule.num_timesteps),
+    }
 
 
 def _same_levels(schedule, other):

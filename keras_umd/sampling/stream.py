@@ -7,7 +7,7 @@ import numpy as np
 from keras_umd.sampling import guidance, samplers
 from keras_umd.sampling.settings import settings_of
 from keras_umd.utils.checks import MAX_COUNT, check_labels, check_positive_integers, is_between, require
-from keras_umd.utils.fingerprint import fingerprint
+from keras_umd.utils.fingerprint import as_json, fingerprint
 
 
 class SampleStream:
@@ -73,7 +73,7 @@ class SampleStream:
             "seed": self.seed,
             "options": settings,
         }
-        return json.loads(json.dumps(description, default=_as_json))
+        return json.loads(json.dumps(description, default=as_json))
 
 
 def _labels(labels, num_images, num_classes):
@@ -89,12 +89,6 @@ def _labels(labels, num_images, num_classes):
         f"labels of shape {labels.shape}",
     )
     return labels
-
-
-def _as_json(value):
-    """Settings objects, as schedules and views, by class and settings; arrays as lists."""
-    is_object = hasattr(value, "get_config")
-    return {"class": type(value).__name__, **value.get_config()} if is_object else np.asarray(value).tolist()
 
 
 def _describe_object(chosen):

@@ -146,22 +146,13 @@ def replay(path) -> Replay:
     bad_weights = [v.path for v in black_box_weights(model) if not np.isfinite(_numpy(v.value)).all()]
     with _watched(model) as outputs:
         losses = model.objective.image_losses(model(x), y)
-    bad_losses = [name for name, loss in losses.items() if not np.isfinite(_numpy(loss)).all()]
     loss, gradients = value_and_gradients(lambda: model.compute_loss(x, y, model(x)), weights)
     norms = {
         variable.path: float(np.linalg.norm(_numpy(gradient).astype("float64")))
         for variable, gradient in zip(weights, gradients, strict=True)
         if gradient is not None
     }
-    layer, kind = None, None
-    if bad_weights:
-        layer, kind = bad_weights[0].rpartition("/")[0], "weights"
-    elif not np.isfinite([largest for _, largest in outputs]).all():
-        layer, kind = next(path for path, largest in outputs if not np.isfinite(largest)), "output"
-    elif bad_losses:
-        layer, kind = bad_losses[0], "loss"
-    elif not np.isfinite(list(norms.values())).all():
-        layer, kind = _last_run([path for path, norm in norms.items() if not np.isfinite(norm)], outputs), "gradient"
+    layer, kind = _first_fault(bad_weights, outputs, losses, norms)
     is_bad = ~np.isfinite(images.astype("float32")).reshape(len(images), -1).all(axis=1)
     return Replay(
         loss=float(_numpy(loss)),
@@ -173,6 +164,20 @@ def replay(path) -> Replay:
         gradient_norms=norms,
         about=about,
     )
+
+
+def _first_fault(bad_weights, outputs, losses, norms):
+    """`layer` and `kind` of a `Replay`, each `None` where everything is finite."""
+    if bad_weights:
+        return bad_weights[0].rpartition("/")[0], "weights"
+    for path, largest in outputs:
+        if not np.isfinite(largest):
+            return path, "output"
+    for name, loss in losses.items():
+        if not np.isfinite(_numpy(loss)).all():
+            return name, "loss"
+    bad_gradients = [path for path, norm in norms.items() if not np.isfinite(norm)]
+    return (_last_run(bad_gradients, outputs), "gradient") if bad_gradients else (None, None)
 
 
 def _step_inputs(model, arrays):

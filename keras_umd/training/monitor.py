@@ -11,6 +11,7 @@ import numpy as np
 from keras_umd import plots
 from keras_umd.backend import isolated_evaluation
 from keras_umd.backend.processes import broadcast_from_first, is_first_process
+from keras_umd.models.training import num_micro_batches
 from keras_umd.training.run_files import Events, Record
 from keras_umd.utils.atomic import write_whole
 from keras_umd.utils.checks import check_bools, check_integers, check_numbers, check_paths, require
@@ -98,11 +99,8 @@ class Monitor(keras.callbacks.Callback):
     def _begin(self):
         self._record = Record(self.directory if is_first_process() else None, self._step())
         self._epoch = self._record.last_epoch
-        optimizer = self.model.optimizer
-        while hasattr(optimizer, "inner_optimizer"):  # of a LossScaleOptimizer, or a guard
-            optimizer = optimizer.inner_optimizer
         # The optimizer counts updates, `every_steps` training steps.
-        self._seen_step = self._step() * (optimizer.gradient_accumulation_steps or 1)
+        self._seen_step = self._step() * num_micro_batches(self.model)
         if self.tensorboard and is_first_process():
             self._close()  # an earlier `fit` was stopped
             self._events = Events(os.path.join(self.directory, "tensorboard"), self._step())

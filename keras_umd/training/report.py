@@ -3,11 +3,13 @@
 import base64
 import csv
 import html
+import itertools
 import json
 import os
 import pathlib
 
 from keras_umd.training.run_directory import RUN_FILE
+from keras_umd.training.run_files import read_evaluations
 from keras_umd.utils.atomic import write_whole
 
 REPORT = "report.html"
@@ -49,7 +51,7 @@ def write_report(directory):
         `pathlib.Path` of the page.
     """
     folder = pathlib.Path(directory)
-    lines = _evaluations(folder)
+    lines = read_evaluations(folder / "evaluations.jsonl")
     losses = _history(folder)
     scores = {}
     for line in lines:
@@ -73,23 +75,15 @@ def write_report(directory):
     return path
 
 
-def _evaluations(folder):
-    path = folder / "evaluations.jsonl"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    # A kill may have cut off the last line.
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def _history(folder):
     """Curves by name, of `history.csv`."""
-    curves = {}
-    if (folder / "history.csv").is_file():
-        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                epoch = int(row.pop("epoch")) + 1
-                for name, value in row.items():
-                    if value:
-                        curves.setdefault(name, []).append((epoch, float(value)))
+    path, curves = folder / "history.csv", {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for row in csv.DictReader(lines):
+        epoch = int(row.pop("epoch")) + 1
+        for name, value in row.items():
+            if value:
+                curves.setdefault(name, []).append((epoch, float(value)))
     if not any(value for _, value in curves.get(SKIPPED, ())):
         curves.pop(SKIPPED, None)  # none was left out: no curve to look at
     return curves
@@ -142,21 +136,22 @@ def _panels(curves):
 
 
 def _figure(heading, curves):
-    points = [point for curve in curves.values() for point in curve]
-    (low, high), (first, last) = ((min(x), max(x)) for x in ([y for _, y in points], [x for x, _ in points]))
+    (first, last), (low, high) = (
+        (min(values), max(values)) for values in zip(*itertools.chain.from_iterable(curves.values()), strict=True)
+    )
 
     def place(x, y):
         across = MARGIN + (WIDTH - MARGIN - 10) * (x - first) / ((last - first) or 1)
-        return f"{across:.1f},{10 + (HEIGHT - 40) * (high - y) / ((high - low) or 1):.1f}"
+        return f"{across:.1f}", f"{10 + (HEIGHT - 40) * (high - y) / ((high - low) or 1):.1f}"
 
     drawn, legend = [], []
     for i, (name, curve) in enumerate(curves.items()):
         if curve:
             color = COLORS[i % len(COLORS)]
-            path = " ".join(place(*point) for point in curve)
-            mark = f'cx="{path.split()[-1].replace(",", chr(34) + " cy=" + chr(34))}"'
+            places = [place(*point) for point in curve]
+            path, (x, y) = " ".join(map(",".join, places)), places[-1]
             drawn.append(f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{path}"/>')
-            drawn.append(f'<circle fill="{color}" r="3" {mark}/>')
+            drawn.append(f'<circle fill="{color}" r="3" cx="{x}" cy="{y}"/>')
             legend.append(f'<span><b style="color:{color}">&#9632;</b> {html.escape(name)} {curve[-1][1]:.4g}</span>')
     axes = (
         f'<path class="axis" fill="none" d="M{MARGIN} 10V{HEIGHT - 30}H{WIDTH - 10}"/>'

@@ -8,6 +8,13 @@ import time
 from keras_umd.utils.atomic import write_whole
 
 
+def read_evaluations(path):
+    """The lines of `evaluations.jsonl`, dictionaries; none where there is no file."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    # A kill may have cut off the last line.
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 class Record:
     """The lines of `evaluations.jsonl` up to a step; later ones, of a run that was stopped, are removed.
 
@@ -22,9 +29,7 @@ class Record:
             return
         self.path = os.path.join(directory, "evaluations.jsonl")
         os.makedirs(directory, exist_ok=True)
-        text = pathlib.Path(self.path).read_text() if os.path.exists(self.path) else ""
-        # A kill may have cut off the last line.
-        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines = read_evaluations(pathlib.Path(self.path))
         for line in lines:
             for picture in line.get("pictures", {}).values() if line["step"] > step else ():
                 pathlib.Path(directory, picture).unlink(missing_ok=True)

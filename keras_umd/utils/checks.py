@@ -217,7 +217,11 @@ def check_names(*, optional=False, **values):
         if optional and names is None:
             continue
         is_right = is_list(names) and len(names) and all(isinstance(item, str) for item in names)
-        require(is_right and len(set(names)) == len(names), f"`{name}` must be a list of strings, each once.", **values)
+        require(
+            is_right and len(set(names)) == len(names),
+            f"`{name}` must be a list of strings, each once.",
+            **{name: names},
+        )
 
 
 def check_paths(**paths):

@@ -1,4 +1,4 @@
-"""Telling weights and labels apart by a short string."""
+"""Telling weights, labels and settings apart by a short string."""
 
 import hashlib
 
@@ -20,3 +20,9 @@ def fingerprint(values):
     for value in values:
         digest.update(np.ascontiguousarray(to_numpy(value)).view("uint8").data)
     return digest.hexdigest()
+
+
+def as_json(value):
+    """The `default` of `json.dumps`: settings objects, as views, by class and settings; arrays as lists."""
+    is_object = hasattr(value, "get_config")
+    return {"class": type(value).__name__, **value.get_config()} if is_object else np.asarray(value).tolist()

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 from keras import ops
 
+TINY = 1e-12  # under the root, whose slope at 0 is infinite
+
 
 def spectrum(images):
     """The unitary Fourier transform along the space axes.
@@ -27,6 +29,26 @@ def radii(space):
     """The distance of each frequency of `spectrum` from 0, in cycles per image, a float32 array of shape `space`."""
     axes = [np.fft.fftfreq(size) * size for size in space]
     return np.sqrt(sum(np.square(axis) for axis in np.meshgrid(*axes, indexing="ij"))).astype("float32")
+
+
+def frequency_errors(square, gamma, focal, axis):
+    """|difference|^gamma of Fourier coefficients (Xie et al., "Masked Frequency Modeling", 2023, section 3.2).
+
+    Args:
+        square: Float tensor, the squared magnitude of each difference.
+        gamma: Float.
+        focal: Bool. Whether a frequency counts by log(1 + |difference|), divided by the largest along `axis` (Jiang et
+            al., "Focal Frequency Loss", 2021, as in A2MIM, 2023).
+        axis: Integer or tuple of integers, the axes of the frequencies.
+
+    Returns:
+        Float tensor of the shape of `square`.
+    """
+    errors = square if gamma == 2 else ops.power(square + TINY, gamma / 2)
+    if not focal:
+        return errors
+    weights = ops.log1p(ops.sqrt(ops.stop_gradient(square)))
+    return errors * weights / ops.maximum(ops.max(weights, axis=axis, keepdims=True), TINY)
 
 
 def _transform(real, imaginary, sign):

@@ -32,7 +32,7 @@ from keras_umd.utils.atomic import (
     write_manifest,
     write_text,
 )
-from keras_umd.utils.checks import check_instances, check_one_of, check_paths, require
+from keras_umd.utils.checks import check_bools, check_instances, check_one_of, check_paths, require
 from keras_umd.utils.model_card import model_card
 from keras_umd.utils.preset_sizes import check_sizes
 from keras_umd.utils.safetensors import read_safetensors, write_safetensors
@@ -146,13 +146,13 @@ def _write_folder(folder, config, metadata, arrays):
         write_text(os.path.join(temporary, CARD), model_card(name, metadata))
 
 
-def read_preset(cls, folder, load_weights, overrides):
+def read_preset(cls, preset, load_weights, overrides):
     """The object that `write_preset` wrote.
 
     Args:
         cls: Class that it must be of. It has a method `preset_variables`.
-        folder: String or path: a folder, also a remote one, or an address on a hub.
-        load_weights: Bool.
+        preset: String or path: a folder, also a remote one, or an address on a hub.
+        load_weights: Bool or `None`. `False` is for fresh weights.
         overrides: Dictionary, settings that replace those of the folder.
 
     Raises:
@@ -160,8 +160,10 @@ def read_preset(cls, folder, load_weights, overrides):
             that aren't registered.
         DamagedFileError: a ValueError, for a folder that isn't whole.
     """
-    folder = os.fspath(folder)
-    folder = hub.download(folder, FILES) if hub.is_hub(folder) else folder
+    check_paths(preset=preset)
+    check_bools(optional=True, load_weights=load_weights)
+    preset = os.fspath(preset)
+    folder = hub.download(preset, FILES) if hub.is_hub(preset) else preset
     with storage.local_copy(folder) as local:
         read_description(local)
         config = read_json(os.path.join(local, CONFIG), REMEDY)
@@ -170,7 +172,7 @@ def read_preset(cls, folder, load_weights, overrides):
             made = _made(cls, config, overrides, folder)
         except RecursionError as error:
             raise DamagedFileError(f"The settings of {folder} are nested too deeply. {REMEDY}") from error
-        if load_weights:
+        if load_weights is not False:
             _assign(made.preset_variables(), read_safetensors(os.path.join(local, WEIGHTS), REMEDY), folder)
     return made
 

@@ -114,12 +114,6 @@ def network_of(arrays):
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def num_blocks(arrays, path):
-    """The number of blocks, counted from 0 without a gap."""
-    found = {int(match[1]) for match in map(re.compile(re.escape(path) + r"(\d{1,5})\.").match, arrays) if match}
-    return next(number for number in range(len(found) + 1) if number not in found)
-
-
 def array_of(arrays, name, rank, what):
     """An array from which sizes are read.
 

@@ -4,7 +4,8 @@ import dataclasses
 import math
 
 from keras_umd.utils.checks import check_integers, require
-from keras_umd.weights.dit_names import array_of, block_shapes, linear_shapes, num_blocks, repeated_shapes, square_grid
+from keras_umd.weights.dit_names import array_of, block_shapes, linear_shapes, repeated_shapes, square_grid
+from keras_umd.weights.vit_names import num_blocks
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16}  # of the published sizes, by width
 DEFAULT_SIDE = 32  # of latents for images of 256, where the file doesn't tell

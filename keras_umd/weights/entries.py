@@ -56,15 +56,16 @@ def checked(arrays, shapes, what, reasons=None):
             problems.append(f"unknown: {name}" + (f" ({reason})" if reason else ""))
         elif tuple(array.shape) != tuple(shapes[name]):
             problems.append(f"shape of {name}: {tuple(array.shape)} instead of {tuple(shapes[name])}")
-        elif not _is_finite(array):
+        elif not is_finite(array):
             problems.append(f"no finite numbers: {name}")
     if problems:
         raise ValueError(f"The weights aren't those of {what}.\n" + "\n".join(sorted(problems)))
     return {name: arrays[name].astype("float32") for name in shapes}
 
 
-def _is_finite(array):
+def is_finite(array):
+    """Whether an array of any type holds numbers, all of them finite."""
     try:
-        return bool(np.isfinite(array.astype("float32")).all())
+        return bool(np.isfinite(np.asarray(array).astype("float32")).all())
     except (TypeError, ValueError):  # texts
         return False

@@ -9,6 +9,7 @@ from keras_umd.layers.block import Block
 from keras_umd.models.adaptation import adaptations
 from keras_umd.utils.arrays import read_arrays
 from keras_umd.utils.checks import require
+from keras_umd.weights.entries import is_finite
 
 _SCANNED = re.compile(r"(Encoder|Decoder)\.ScanCheckpointEncoder1DBlock_0\.(.+)")
 
@@ -56,7 +57,7 @@ def load_small_vision(model, params):
         for name, (_, shape, _) in targets.items()
         if name in params and np.shape(params[name]) != shape
     ]
-    problems += [f"no finite numbers: {name}" for name in targets if name in params and not _is_finite(params[name])]
+    problems += [f"no finite numbers: {name}" for name in targets if name in params and not is_finite(params[name])]
     if problems:
         raise ValueError(
             "The parameters don't fit the model; check its sizes, conditioning, num_classes and num_cls_tokens.\n"
@@ -64,13 +65,6 @@ def load_small_vision(model, params):
         )
     for name, (variable, _, convert) in targets.items():
         variable.assign(convert(np.asarray(params[name])))
-
-
-def _is_finite(values):
-    try:
-        return bool(np.isfinite(np.asarray(values).astype("float32")).all())
-    except (TypeError, ValueError):  # texts
-        return False
 
 
 def _unstacked(params):
@@ -87,58 +81,70 @@ def _unstacked(params):
 def _targets(model):
     """For each of the authors' names: our variable, the shape of theirs, and how theirs becomes ours."""
     encoder, decoder = model.encoder, model.decoder
-    patch, hidden = model.patch_size, model.hidden_dim
-    channels = model.image_shape[-1]
-    targets = {}
-
-    def add(name, variable, shape=None, convert=None):
-        own_shape = tuple(variable.shape)
-        targets[name] = (variable, tuple(shape or own_shape), convert or (lambda x: np.reshape(x, own_shape)))
-
-    def add_dense(name, dense, kernel_shape=None, bias_shape=None):
-        add(f"{name}.kernel", dense.kernel, kernel_shape)
-        add(f"{name}.bias", dense.bias, bias_shape)
-
-    def add_norm(name, norm):
-        add(f"{name}.scale", norm.gamma)
-        add(f"{name}.bias", norm.beta)
-
-    add_dense("embedding", encoder.patch_embedding.projection, (*patch, channels, hidden))
-    add("cls", encoder.cls_tokens, (1, *encoder.cls_tokens.shape))
-    add("pos_embedding", encoder.position_embedding.positions, (1, model.num_patches, hidden))
-    add("dec_pos_embedding", decoder.position_embedding.positions, (1, model.num_patches, hidden))
-    add("image_mask_embedding", decoder.mask_token, (1, 1, hidden))
-    if model.condition_embedding is not None:
-        embeddings = {"time_trunk": model.condition_embedding.timestep_embedding}
-        if model.num_classes is not None:
-            embeddings["label_trunk"] = model.condition_embedding.label_embedding
-            add("label_emb.embedding.embedding", embeddings["label_trunk"].table)
-        for name, embedding in embeddings.items():
-            add_dense(f"{name}.Dense_0", embedding.hidden)
-            add_dense(f"{name}.Dense_1", embedding.output_projection)
-    for stack_name, stack in (("Encoder", encoder), ("Decoder", decoder)):
-        heads = (stack.num_heads, hidden // stack.num_heads)
-        for i, block in enumerate(stack.blocks):
-            prefix = f"{stack_name}.Encoder1DBlock_{i}"
-            add_norm(f"{prefix}.LayerNorm_0", block.attention_norm)
-            add_norm(f"{prefix}.LayerNorm_1", block.mlp_norm)
-            attention = f"{prefix}.MultiHeadDotProductAttention_0"
-            for name in ("query", "key", "value"):
-                add_dense(f"{attention}.{name}", getattr(block.attention, name), (hidden, *heads), heads)
-            add_dense(f"{attention}.out", block.attention.output_projection, (*heads, hidden))
-            add_dense(f"{prefix}.MlpBlock_0.Dense_0", block.mlp_hidden)
-            add_dense(f"{prefix}.MlpBlock_0.Dense_1", block.mlp_output)
-            if block.conditioning == "adaln_zero":
-                add_dense(f"{prefix}.Dense_0", block.modulation)
-        add_norm(f"{stack_name}.encoder_norm", stack.norm)
+    patch, channels, hidden = model.patch_size, model.image_shape[-1], model.hidden_dim
+    positions = (1, model.num_patches, hidden)
+    targets = {
+        **_dense("embedding", encoder.patch_embedding.projection, (*patch, channels, hidden)),
+        "cls": _target(encoder.cls_tokens, (1, *encoder.cls_tokens.shape)),
+        "pos_embedding": _target(encoder.position_embedding.positions, positions),
+        "dec_pos_embedding": _target(decoder.position_embedding.positions, positions),
+        "image_mask_embedding": _target(decoder.mask_token, (1, 1, hidden)),
+        **_condition(model),
+        **_stack("Encoder", encoder, hidden),
+        **_stack("Decoder", decoder, hidden),
+        "final_conv.bias": _target(decoder.head.bias),
+        # flax's transposed convolution runs over a patch backwards: both spatial axes are flipped.
+        "final_conv.kernel": _target(
+            decoder.head.projection.kernel,
+            (*patch, hidden, 2 * channels),
+            lambda x: np.transpose(x[::-1, ::-1], (2, 0, 1, 3)).reshape(hidden, -1),
+        ),
+    }
     if decoder.head.conditioning == "adaln_zero":
-        add_dense("final_modulation", decoder.head.modulation)
-    add("final_conv.bias", decoder.head.bias)
-    # flax's transposed convolution runs over a patch backwards: both spatial axes are flipped.
-    add(
-        "final_conv.kernel",
-        decoder.head.projection.kernel,
-        (*patch, hidden, 2 * channels),
-        lambda x: np.transpose(x[::-1, ::-1], (2, 0, 1, 3)).reshape(hidden, -1),
-    )
+        targets |= _dense("final_modulation", decoder.head.modulation)
     return targets
+
+
+def _target(variable, shape=None, convert=None):
+    own_shape = tuple(variable.shape)
+    return variable, tuple(shape or own_shape), convert or (lambda x: np.reshape(x, own_shape))
+
+
+def _dense(name, dense, kernel_shape=None, bias_shape=None):
+    return {f"{name}.kernel": _target(dense.kernel, kernel_shape), f"{name}.bias": _target(dense.bias, bias_shape)}
+
+
+def _norm(name, norm):
+    return {f"{name}.scale": _target(norm.gamma), f"{name}.bias": _target(norm.beta)}
+
+
+def _condition(model):
+    """The embeddings of timestep and label."""
+    if model.condition_embedding is None:
+        return {}
+    targets, embeddings = {}, {"time_trunk": model.condition_embedding.timestep_embedding}
+    if model.num_classes is not None:
+        embeddings["label_trunk"] = model.condition_embedding.label_embedding
+        targets["label_emb.embedding.embedding"] = _target(embeddings["label_trunk"].table)
+    for name, embedding in embeddings.items():
+        targets |= _dense(f"{name}.Dense_0", embedding.hidden)
+        targets |= _dense(f"{name}.Dense_1", embedding.output_projection)
+    return targets
+
+
+def _stack(name, network, hidden):
+    """The blocks of the encoder or of the decoder, and the norm behind them."""
+    targets, heads = {}, (network.num_heads, hidden // network.num_heads)
+    for i, block in enumerate(network.blocks):
+        prefix = f"{name}.Encoder1DBlock_{i}"
+        attention = f"{prefix}.MultiHeadDotProductAttention_0"
+        targets |= _norm(f"{prefix}.LayerNorm_0", block.attention_norm)
+        targets |= _norm(f"{prefix}.LayerNorm_1", block.mlp_norm)
+        for part in ("query", "key", "value"):
+            targets |= _dense(f"{attention}.{part}", getattr(block.attention, part), (hidden, *heads), heads)
+        targets |= _dense(f"{attention}.out", block.attention.output_projection, (*heads, hidden))
+        targets |= _dense(f"{prefix}.MlpBlock_0.Dense_0", block.mlp_hidden)
+        targets |= _dense(f"{prefix}.MlpBlock_0.Dense_1", block.mlp_output)
+        if block.conditioning == "adaln_zero":
+            targets |= _dense(f"{prefix}.Dense_0", block.modulation)
+    return targets | _norm(f"{name}.encoder_norm", network.norm)

@@ -56,10 +56,10 @@ class Names:
     blocks: str
     block: dict
     patch: str
-    cls_tokens: tuple
-    registers: tuple
     positions: str
     norm: str
+    cls_tokens: tuple
+    registers: tuple
     epsilon: float
     decoder: str = "decoder."
     decoder_blocks: str = "decoder.decoder_layers."

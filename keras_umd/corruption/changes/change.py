@@ -19,10 +19,8 @@ class Change(Configurable):
     >>> View("clean", change=Darker())
     """
 
-    # What it gives beside the images, of which errors count: "changed", "removed", or None for all of them.
-    marks: str | None = None
-    # Whether it gives another image, `other`, too, for a decoder that looks there.
-    gives_other = False
+    marks: str | None = None  # what it gives of which errors count, "changed" or "removed"; `None` where all count
+    gives_other = False  # whether it gives another image, `other`, too, for a decoder that looks there
 
     def num_draws(self, grid):
         """The uniform numbers that it wants for an image with this grid of patches."""

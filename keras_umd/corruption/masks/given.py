@@ -11,6 +11,8 @@ from keras_umd.corruption.masks.random import Random
 from keras_umd.layers.masking import ranks
 from keras_umd.utils.checks import check_instances, require
 
+GAPS = "gaps"  # the hint that `Corruption.corrupt` makes of NaN in images
+
 
 @keras.saving.register_keras_serializable("keras_umd")
 class Given(OfMask):
@@ -61,9 +63,6 @@ class Given(OfMask):
             f"hints={sorted(hints or {})}",
         )
         return ops.convert_to_tensor(hints[name])
-
-
-GAPS = "gaps"  # the hint that `Corruption.corrupt` makes of NaN in images
 
 
 def _is_score(hint):

@@ -63,13 +63,13 @@ class Attention(Mask):
         num_patches = math.prod(grid)
         draws, chosen = draws[:, :num_patches], draws[:, num_patches:] < self.probability
         (attention,) = _read(self, hints)
-        ranks = _ranks(-attention if self.mode == "low" else attention)
+        order = _ranks(-attention if self.mode == "low" else attention)
         if self.mode == "hint":
-            is_top = ranks >= num_patches - int(self.show * num_patches + 1e-9)
+            is_top = order >= num_patches - int(self.show * num_patches + 1e-9)
             num_shown = min(int(self.show * self.ratio * num_patches + 1e-9), self.num_visible(grid))
             is_shown = ops.logical_and(is_top, _ranks(ops.where(is_top, draws, 2.0)) < num_shown)
-            ranks = ops.where(is_shown, -1.0, ranks)
-        return ops.where(chosen, ranks, draws)
+            order = ops.where(is_shown, -1.0, order)
+        return ops.where(chosen, order, draws)
 
 
 @keras.saving.register_keras_serializable("keras_umd")

@@ -3,9 +3,8 @@
 import functools
 import math
 
-import numpy as np
-
 from keras_umd.layers.masking import check_mask_ratio, num_visible, split_at
+from keras_umd.layers.rotary import grid_positions
 from keras_umd.utils.checks import require
 from keras_umd.utils.configurable import Configurable
 
@@ -28,17 +27,11 @@ class Mask(Configurable):
         ratio: Float in [0, 1). Share of the patches to mask.
     """
 
-    # Whether masked patches come in random order, so that the first ones are a random subset.
-    is_unordered = False
-    # Whether images may have NaN where something is missing, which the mask then hides.
-    hides_gaps = False
-    # Whether it knows of patches that are missing, by whatever way, as `missing` tells.
-    knows_missing = False
-    # Whether some of the patches that go to the encoder are hidden there, behind its mask token.
-    hides_tokens = False
-
-    # The names of the hints that it wants of a model's teacher or of terms.
-    reads: tuple[str, ...] = ()
+    is_unordered = False  # whether masked patches come in random order, so that the first ones are a random subset
+    hides_gaps = False  # whether images may have NaN where something is missing, which the mask then hides
+    knows_missing = False  # whether it knows of patches that are missing, by whatever way, as `missing` tells
+    hides_tokens = False  # whether some of the patches that go to the encoder are hidden there, behind its mask token
+    reads: tuple[str, ...] = ()  # the names of the hints that it wants of a model's teacher or of terms
 
     def __init__(self, ratio=0.75):
         check_mask_ratio(ratio, "ratio")
@@ -106,5 +99,5 @@ def check_chooses(mask, *, reads=False, missing=False):
 
 @functools.cache
 def coordinates(grid):
-    """The place of each patch of a grid along its axes, a float32 array `(num_patches, axes)`, in row-major order."""
-    return np.stack(np.unravel_index(np.arange(math.prod(grid)), grid), axis=-1).astype("float32")
+    """`grid_positions` as float32, kept for each grid."""
+    return grid_positions(grid).astype("float32")

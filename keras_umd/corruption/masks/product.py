@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_umd.corruption.masks.mask import Mask, coordinates
+from keras_umd.corruption.masks.mask import Mask
 from keras_umd.layers.masking import check_mask_ratio, num_visible, ranks
+from keras_umd.layers.rotary import grid_positions
 from keras_umd.utils.checks import is_list, require
 
 
@@ -52,7 +53,8 @@ class Product(Mask):
         return math.prod(grid) + sum(grid)
 
     def scores(self, draws, grid, hints=None):
-        scores, at, start = draws[:, : math.prod(grid)], coordinates(tuple(grid)).astype("int32"), math.prod(grid)
+        start, at = math.prod(grid), grid_positions(tuple(grid))
+        scores = draws[:, :start]
         for axis, (size, visible) in enumerate(zip(grid, self._visible_along(grid), strict=True)):
             is_hidden = ops.cast(ranks(draws[:, start : start + size]) >= visible, "float32")
             scores = scores + ops.take(is_hidden, np.ascontiguousarray(at[:, axis]), axis=1)

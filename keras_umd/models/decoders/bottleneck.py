@@ -6,8 +6,9 @@ from keras import ops
 from keras_umd.layers.modulations import Modulations
 from keras_umd.layers.norms import LayerNorm
 from keras_umd.layers.rotary import take_positions
-from keras_umd.models.decoders.decoder import Decoder, num_outputs_of
+from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
+from keras_umd.models.decoders.tokens import num_outputs_of
 from keras_umd.models.encoder import pooled
 from keras_umd.utils.checks import check_integers, require
 
@@ -79,10 +80,9 @@ class BottleneckDecoder(Decoder):
     def _decoded(self, representation, tokens, condition, visible, masked, read):
         order = None if masked is None else ops.concatenate([visible, masked], axis=1)
         shape = (ops.shape(tokens)[0], tokens.shape[1] + (0 if masked is None else masked.shape[1]))
-        places = ops.cast(ops.broadcast_to(self.mask_token, (*shape, self.mask_token.shape[-1])), self.compute_dtype)
         positions = take_positions(self.places, order) if self.block.rope else None
         return self.blocks(
-            self.position_embedding(places, indices=order),
+            self.position_embedding(self._mask_tokens(shape), indices=order),
             condition=condition,
             num_outputs=num_outputs_of(tokens, masked, read),
             positions=positions,

@@ -9,6 +9,7 @@ from keras_umd.layers.masking import take_tokens
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
 from keras_umd.models.decoders.linear import NoBlocks
+from keras_umd.models.decoders.tokens import reads_only_masked
 from keras_umd.utils.checks import check_integers, require
 
 
@@ -92,17 +93,14 @@ class ConvolutionDecoder(Decoder):
         tokens = tokens if self.embedding is None else project(self.embedding, tokens)
         if masked is None:
             return self.blocks(self.position_embedding(tokens))
-        mask_token = ops.cast(
-            ops.broadcast_to(self.mask_token, (ops.shape(tokens)[0], 1, tokens.shape[-1])), tokens.dtype
-        )
-        # Of each place the number of its visible token, 0 for none.
+        # Of each place the number of its visible token, 0 for the mask token.
         is_at = ops.equal(visible[:, None, :], ops.arange(self.num_patches, dtype="int32")[None, :, None])
         numbers = ops.arange(1, visible.shape[1] + 1, dtype="int32")
         slots = ops.max(ops.where(is_at, numbers, 0), axis=-1)  # (batch, num_patches)
+        mask_token = self._mask_tokens((ops.shape(tokens)[0], 1))
         tokens = take_tokens(ops.concatenate([mask_token, tokens], axis=1), slots)
         tokens = self.blocks(self.position_embedding(tokens))
-        only_masked = set(read.values()) == {"masked"}
-        return take_tokens(tokens, masked if only_masked else ops.concatenate([visible, masked], axis=1))
+        return take_tokens(tokens, masked if reads_only_masked(read) else ops.concatenate([visible, masked], axis=1))
 
     def get_config(self):
         return {**super().get_config(), "kernel": self.kernel, "groups": self.groups}

@@ -9,6 +9,7 @@ from keras_umd.layers.cross_attention import CrossStack
 from keras_umd.layers.norms import make_norm
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
+from keras_umd.models.decoders.tokens import behind_cls_tokens, reads_only_masked
 from keras_umd.utils.checks import as_integers, check_one_of, is_list, require
 
 VISIBLE = ("token", "mask")
@@ -59,9 +60,10 @@ class CrossDecoder(Decoder):
     """The layer that `Cross` makes.
 
     Args:
+        *args: As of `Decoder`.
         taps: Tuple of integers, the blocks of the encoder that are given as `features`; `()` for none.
         visible: As of `Cross`.
-        **settings: As of `Decoder`.
+        block, **settings: As of `Decoder`.
 
     Call arguments: as of `Decoder`, and
         features: List of pairs, the representation and the tokens behind each of the `taps`, as of `Encoder`.
@@ -113,7 +115,7 @@ class CrossDecoder(Decoder):
 
     def _queries(self, tokens, visible, masked, read):
         """A token for each patch that is read, the masked ones last, `(batch, n, hidden_dim)`."""
-        if masked is not None and set(read.values()) == {"masked"}:
+        if masked is not None and reads_only_masked(read):
             return self.position_embedding(self._mask_tokens(ops.shape(masked)), indices=masked)
         if self.visible == "token":
             queries = tokens if self.embedding is None else project(self.embedding, tokens)
@@ -124,15 +126,12 @@ class CrossDecoder(Decoder):
         queries = ops.concatenate([queries, self._mask_tokens(ops.shape(masked))], axis=1)
         return self.position_embedding(queries, indices=ops.concatenate([visible, masked], axis=1))
 
-    def _mask_tokens(self, shape):
-        return ops.cast(ops.broadcast_to(self.mask_token, (*shape, self.mask_token.shape[-1])), self.compute_dtype)
-
     def _contexts(self, representation, tokens, features):
         """What the blocks look at: a list of one for all of them, or of one for each."""
         if not self.taps:
-            return [in_a_row(representation, tokens)]
+            return [behind_cls_tokens(representation, tokens)]
         require(len(features) == len(self.taps), "The decoder needs `features` of all its taps.", f"{len(features)}")
-        rows = ops.stack([in_a_row(*pair) for pair in features], axis=-2)  # (batch, n, taps, hidden_dim)
+        rows = ops.stack([behind_cls_tokens(*pair) for pair in features], axis=-2)  # (batch, n, taps, hidden_dim)
         weights = ops.cast(ops.convert_to_tensor(self.tap_weights), rows.dtype)
         sums = ops.unstack(ops.einsum("bntd,jt->jbnd", rows, weights), axis=0)
         return [norm(mixed) for norm, mixed in zip(self.tap_norms, sums, strict=True)]
@@ -157,9 +156,3 @@ def make_stack(decoder, stack_class, num_layers, remat, name):
         dtype=decoder.dtype_policy,
         name=name,
     )
-
-
-def in_a_row(representation, tokens):
-    """The representation, or the class tokens whose mean it is, in front of the patches' tokens."""
-    cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
-    return ops.concatenate([ops.cast(cls_tokens, tokens.dtype), tokens], axis=1)

@@ -5,9 +5,10 @@ import keras
 from keras_umd.layers.cross_attention import CrossAttention, CrossStack
 from keras_umd.layers.norms import make_norm
 from keras_umd.layers.transformer import TransformerBlock
-from keras_umd.models.decoders.cross import block_of_cross_attention, in_a_row, make_stack
-from keras_umd.models.decoders.decoder import Decoder, num_outputs_of
+from keras_umd.models.decoders.cross import block_of_cross_attention, make_stack
+from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
+from keras_umd.models.decoders.tokens import behind_cls_tokens, num_outputs_of
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -106,8 +107,8 @@ class CrossSelfDecoder(Decoder):
     def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None, other=None):
         read = self._checked(read)
         of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
-        number = num_outputs_of(tokens, masked, read)
-        context = in_a_row(*((representation, tokens) if other is None else other))
+        num_outputs = num_outputs_of(tokens, masked, read)
+        context = behind_cls_tokens(*((representation, tokens) if other is None else other))
         tokens, _ = self._placed(representation, tokens, visible, masked)
-        tokens = self.blocks(tokens, context, condition=of_blocks, num_outputs=number)
+        tokens = self.blocks(tokens, context, condition=of_blocks, num_outputs=num_outputs)
         return self._predictions(self.norm(tokens), of_head, masked, read)

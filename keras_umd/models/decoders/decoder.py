@@ -15,6 +15,7 @@ from keras_umd.layers.norms import LayerNorm, make_norm
 from keras_umd.layers.patches import PatchHead, as_tuple
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack, parted
+from keras_umd.models.decoders.tokens import behind_cls_tokens, num_outputs_of
 from keras_umd.models.encoder import pooled
 from keras_umd.utils.checks import check_instances, check_integers, check_positive_integers, is_size, require
 
@@ -98,26 +99,12 @@ class Decoder(BlockNetwork):
         check_integers(1, optional=True, hidden_dim=hidden_dim)
         self.grid = checked_grid(grid)
         self.patch_size = as_tuple(patch_size, len(self.grid))
-        channels = self.channels = int(channels)
+        self.channels = int(channels)
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.conditioning = conditioning
         self.hidden_dim = None if hidden_dim is None else int(hidden_dim)
-        is_list = isinstance(pixel_predictions, (tuple, list)) and pixel_predictions
-        require(
-            is_list and all(isinstance(name, str) for name in pixel_predictions),
-            "`pixel_predictions` must be a tuple of names, at least one.",
-            pixel_predictions=pixel_predictions,
-        )
-        self.pixel_predictions = tuple(pixel_predictions)
-        check_instances(dict, "a dictionary from names to widths", optional=True, heads=heads)
-        heads = dict(heads or {})
-        require(
-            set(heads).isdisjoint(self.pixel_predictions) and all(map(is_size, heads.values())),
-            "`heads` must be positive integers by other names than `pixel_predictions`.",
-            pixel_predictions=self.pixel_predictions,
-            heads=heads,
-        )
+        self.pixel_predictions, widths = _checked_predictions(pixel_predictions, heads)
         self.block = as_block(block)
         require(
             conditioning is not None or not self.block.self_conditioning,
@@ -136,12 +123,12 @@ class Decoder(BlockNetwork):
         self.head = self._make_head()
         self.heads = {
             name: Dense(
-                values,
+                width,
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),  # as of the head for pixels
                 dtype=dtype,
                 name=f"{name}_head",
             )
-            for name, values in heads.items()
+            for name, width in widths.items()
         }
 
     def _make_head(self):
@@ -282,18 +269,19 @@ class Decoder(BlockNetwork):
             tokens = project(self.embedding, tokens)
         order, places_masked = None, self.block.decoder_positions == "masked"
         if masked is not None:
-            mask_tokens = ops.broadcast_to(self.mask_token, (*ops.shape(masked), tokens.shape[-1]))
-            mask_tokens = ops.cast(mask_tokens, tokens.dtype)
+            mask_tokens = self._mask_tokens(ops.shape(masked))
             if places_masked:
                 mask_tokens = self.position_embedding(mask_tokens, indices=masked)
             tokens = ops.concatenate([tokens, mask_tokens], axis=1)
             order = ops.concatenate([visible, masked], axis=1)
         if not places_masked:
             tokens = self.position_embedding(tokens, indices=order)  # (batch, num_patches, hidden_dim)
-        if not has_cls_tokens:
-            return tokens, order
-        cls_tokens = representation[:, None] if len(representation.shape) == 2 else representation
-        return ops.concatenate([cls_tokens, tokens], axis=1), order
+        return behind_cls_tokens(representation, tokens) if has_cls_tokens else tokens, order
+
+    def _mask_tokens(self, shape):
+        """`(*shape, hidden_dim)`, of the type of the tokens."""
+        mask_tokens = ops.broadcast_to(self.mask_token, (*shape, self.mask_token.shape[-1]))
+        return ops.cast(mask_tokens, self.compute_dtype)
 
     def _predictions(self, tokens, of_head, masked, read):
         """What is read, of the tokens that the last block returns."""
@@ -363,9 +351,20 @@ class Decoder(BlockNetwork):
         return {**super().get_config(), "heads": {name: head.units for name, head in self.heads.items()}}
 
 
-def num_outputs_of(tokens, masked, read):
-    """How many patches the last block has to return, the last of the sequence, for `tokens` of the visible ones."""
-    if masked is None:
-        return tokens.shape[1]
-    only_masked = set(read.values()) == {"masked"}
-    return masked.shape[1] if only_masked else tokens.shape[1] + masked.shape[1]
+def _checked_predictions(pixel_predictions, heads):
+    """The names of the pixel predictions, a tuple, and the widths of the others by name."""
+    is_list = isinstance(pixel_predictions, (tuple, list)) and pixel_predictions
+    require(
+        is_list and all(isinstance(name, str) for name in pixel_predictions),
+        "`pixel_predictions` must be a tuple of names, at least one.",
+        pixel_predictions=pixel_predictions,
+    )
+    check_instances(dict, "a dictionary from names to widths", optional=True, heads=heads)
+    heads = dict(heads or {})
+    require(
+        set(heads).isdisjoint(pixel_predictions) and all(map(is_size, heads.values())),
+        "`heads` must be positive integers by other names than `pixel_predictions`.",
+        pixel_predictions=tuple(pixel_predictions),
+        heads=heads,
+    )
+    return tuple(pixel_predictions), heads

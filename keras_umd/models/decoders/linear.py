@@ -54,8 +54,10 @@ class NoBlocks(BaseLayer):
 
 
 def leave_out(*layers):
-    """Count layers that a decoder doesn't call as built: Keras runs a model with others anew, on batches as they come,
-    which are indices where the images are on the device."""
+    """Mark layers that a decoder never calls as built.
+
+    To build them, Keras would run the model on a batch, which is of indices where the images are on the device.
+    """
     for layer in layers:
         layer.built = True
 

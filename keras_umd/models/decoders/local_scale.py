@@ -130,11 +130,12 @@ class LocalScaleDecoder(Decoder):
     """The layer that `LocalScale` makes.
 
     Args:
+        *args: As of `Decoder`.
         heads: Dictionary of names and widths, as of `Decoder`.
         depths: Dictionary from these names to the blocks of the encoder that they are made of.
         units: As of `LocalScale`.
         encoder_layers: Integer, the blocks of the encoder.
-        *args, **settings: As of `Decoder`.
+        **settings: As of `Decoder`.
 
     Call arguments: as of `Decoder`, and
         features: List of pairs, the representation and the tokens behind each of the `taps`, as of `Encoder`.

@@ -6,9 +6,10 @@ from keras import ops
 from keras_umd.backend.kernels import project
 from keras_umd.layers.cross_attention import MAX_LAYERS, CrossStack
 from keras_umd.layers.norms import make_norm
-from keras_umd.models.decoders.cross import block_of_cross_attention, in_a_row, make_stack
+from keras_umd.models.decoders.cross import block_of_cross_attention, make_stack
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.decoders.kind import DecoderKind
+from keras_umd.models.decoders.tokens import behind_cls_tokens
 from keras_umd.objectives.alignment import LATENTS, Alignment
 from keras_umd.utils.checks import check_integers, require
 
@@ -142,10 +143,9 @@ class RegressorDecoder(Decoder):
 
     def _latents(self, representation, tokens, condition, masked):
         """`(batch, masked, hidden_dim)`."""
-        context = in_a_row(representation, tokens)
+        context = behind_cls_tokens(representation, tokens)
         context = context if self.embedding is None else project(self.embedding, context)
-        queries = ops.broadcast_to(self.mask_token, (*ops.shape(masked), self.mask_token.shape[-1]))
-        queries = self.position_embedding(ops.cast(queries, self.compute_dtype), indices=masked)
+        queries = self.position_embedding(self._mask_tokens(ops.shape(masked)), indices=masked)
         return self.latents_norm(self.regressor(queries, context, condition))
 
     def get_config(self):

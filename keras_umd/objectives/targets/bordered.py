@@ -78,13 +78,8 @@ def _is_near(seen, width):
     x = seen
     for axis in range(1, len(x.shape)):
         length, padding = x.shape[axis], [(0, 0)] * len(x.shape)
-        padding[axis] = (width, width)
-        sums = ops.cumsum(ops.pad(x, padding), axis=axis)  # of windows: how many visible pixels are so near
-        first = ops.take(
-            ops.pad(sums, [(0, 0)] * axis + [(1, 0)] + [(0, 0)] * (len(x.shape) - axis - 1)),
-            ops.arange(length),
-            axis=axis,
-        )
-        last = ops.take(sums, ops.arange(2 * width, 2 * width + length), axis=axis)
-        x = ops.cast(last - first > 0.5, "float32")
+        padding[axis] = (width + 1, width)
+        sums = ops.cumsum(ops.pad(x, padding), axis=axis)  # the visible pixels in a window are a difference of two
+        before, behind = (ops.take(sums, ops.arange(start, start + length), axis=axis) for start in (0, 2 * width + 1))
+        x = ops.cast(behind - before > 0.5, "float32")
     return x

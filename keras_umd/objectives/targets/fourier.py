@@ -10,8 +10,7 @@ from keras import ops
 from keras_umd.layers.patches import as_tuple, patchify
 from keras_umd.objectives.targets.target import Target
 from keras_umd.utils.checks import check_bools, check_numbers
-
-TINY = 1e-12  # under the root, whose slope at 0 is infinite
+from keras_umd.utils.fourier import frequency_errors
 
 
 @keras.saving.register_keras_serializable("keras_umd")
@@ -55,11 +54,7 @@ class Fourier(Target):
         difference = ops.cast(prediction, "float32") - ops.cast(target, "float32")
         half = difference.shape[-1] // 2
         square = ops.square(difference[..., :half]) + ops.square(difference[..., half:])
-        errors = square if self.gamma == 2 else ops.power(square + TINY, self.gamma / 2)
-        if self.focal:
-            weights = ops.log1p(ops.sqrt(ops.stop_gradient(square)))
-            errors = errors * weights / ops.maximum(ops.max(weights, axis=-1, keepdims=True), TINY)
-        return ops.mean(errors, axis=-1)
+        return ops.mean(frequency_errors(square, self.gamma, self.focal, axis=-1), axis=-1)
 
 
 @functools.cache
