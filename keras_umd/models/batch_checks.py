@@ -46,8 +46,8 @@ class BatchChecks(keras.metrics.Metric):
             labels: Int tensor `(batch,)` or `(batch, 1)`, or `None`.
 
         Returns:
-            The images, and the labels with the null label where they name no class: as an index they would read the
-            weights of another class, or memory behind the table.
+            The images, and the labels with the null label where they name no class, nor -1 where that is allowed: as an
+            index they would read the weights of another class, or memory behind the table.
         """
         if hasattr(images, "dtype") and "float" in keras.backend.standardize_dtype(images.dtype):
             axes = tuple(range(1, len(images.shape)))
@@ -62,8 +62,9 @@ class BatchChecks(keras.metrics.Metric):
                 is_outside = ops.any(ops.logical_or(images < low - slack, images > high + slack), axis=axes)
                 self._count("out_of_range", ops.logical_and(is_outside, is_finite))
         if labels is not None and model.num_classes and "int" in keras.backend.standardize_dtype(labels.dtype):
-            check_labels(labels, model.num_classes)  # raises at once where the host has them
-            is_class = ops.logical_and(labels >= 0, labels < model.num_classes)
+            may_lack = model.objective.takes_unlabelled
+            check_labels(labels, model.num_classes, may_lack)  # raises at once where the host has them
+            is_class = ops.logical_and(labels >= (-1 if may_lack else 0), labels < model.num_classes)
             self._count("labels", ops.logical_not(is_class))
             labels = ops.where(is_class, labels, ops.cast(model.num_classes, labels.dtype))
         return images, labels

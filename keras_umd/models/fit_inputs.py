@@ -177,7 +177,7 @@ def peeked(model, x, y, takes_labels=True, trained_in=None, name="x"):
         check_images(images, model.image_shape, model.value_range, may_have_gaps=may_have_gaps)
         fit_warnings.on_images(images, model.value_range)
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
-        check_labels(labels, model.num_classes)
+        check_labels(labels, model.num_classes, model.objective.takes_unlabelled)
     if trained_in is not None:
         batch_size = _batch_size(x, images, trained_in)
         if batch_size is not None:

@@ -25,8 +25,10 @@ def prepare_images(model, images, must_be_finite=True, may_have_gaps=False):
     return scale_images(ops.convert_to_tensor(images), model.value_range)
 
 
-def prepare_labels(model, labels):
+def prepare_labels(model, labels, may_lack=False):
     """Class indices, checked and as an int32 tensor of shape `(batch,)`; `None` stays `None`, the null label.
+
+    With `may_lack`, -1 becomes the null label of its image, the index `num_classes`.
 
     Example:
 
@@ -36,5 +38,6 @@ def prepare_labels(model, labels):
     if labels is None:
         return None
     labels = labels if hasattr(labels, "shape") else np.asarray(labels)
-    check_labels(labels, model.num_classes)
-    return ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
+    check_labels(labels, model.num_classes, may_lack)
+    labels = ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
+    return ops.where(labels < 0, model.num_classes, labels) if may_lack else labels

@@ -84,7 +84,7 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
 
     Args:
         images: uint8 or float batch `(batch, *image_shape)`.
-        labels: Int batch `(batch,)`, or `None`.
+        labels: Int batch `(batch,)`, or `None`. With a term such as `Classification`, -1 for images without one.
         seed: Integer, `keras.random.SeedGenerator` or `None`, for noise, timesteps and masks.
         label_dropout: Float in [0, 1). Share of the labels that are dropped.
         draws: Dictionary of all random numbers, as `Corruption.draw` returns it. Drawn where it is not given.
@@ -106,7 +106,7 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
         hints=hints,
     )
     images = model.prepare_images(images, must_be_finite, may_have_gaps=model.corruption.hides_gaps)
-    labels = model.prepare_labels(labels)
+    labels = model.prepare_labels(labels, model.objective.takes_unlabelled)
     draws = draw(model, images, seed, label_dropout) if draws is None else draws
     look = functools.partial(teacher.look, model)
     views = model.corruption.corrupt(images, draws, model.patch_size, labels, hints, look)

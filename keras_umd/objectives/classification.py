@@ -13,7 +13,8 @@ class Classification(Term):
 
     With a masked autoencoder's loss beside it, labels and pixels train one encoder (Liu et al., "Improve Supervised
     Representation Learning with Masked Image Modeling", 2023). The view must give its classes, and be a clean one: a
-    condition would tell them. The model has `num_classes`, and is trained on images and labels.
+    condition would tell them. The model has `num_classes`, and is trained on images and labels, of which -1 says that
+    an image has none: its loss is 0, and the mean is over all images of the view.
 
     Example:
 
@@ -28,6 +29,8 @@ class Classification(Term):
         weight: Float.
         name: String. Defaults to `"classification"`.
     """
+
+    takes_unlabelled = True
 
     def __init__(self, view, num_classes, hidden_dim, weight=1.0, name=None, **kwargs):
         check_positive_integers(num_classes=num_classes, hidden_dim=hidden_dim)
@@ -48,7 +51,10 @@ class Classification(Term):
 
     def image_losses(self, outputs, target):
         logits = ops.cast(self.classifier(outputs["representation"]), "float32")
-        return keras.losses.sparse_categorical_crossentropy(target, logits, from_logits=True)
+        is_labelled = ops.less(target, self.num_classes)  # not the null label, which has no logit
+        classes = ops.where(is_labelled, target, 0)
+        losses = keras.losses.sparse_categorical_crossentropy(classes, logits, from_logits=True)
+        return ops.where(is_labelled, losses, 0.0)
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes, "hidden_dim": self.hidden_dim}

@@ -119,6 +119,11 @@ class Objective(keras.layers.Layer):
         """The hints for masks that terms give."""
         return [name for term in self.terms for name in term.hint_names]
 
+    @property
+    def takes_unlabelled(self):
+        """Whether labels may be -1 in training, for images that have none."""
+        return any(term.takes_unlabelled for term in self.terms)
+
     def hints(self, images, patch_size, names):
         """Those hints for masks that terms give, of these names: a dictionary of tensors, without gradient."""
         asked = [term for term in self.terms if set(term.hint_names) & set(names)]

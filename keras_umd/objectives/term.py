@@ -26,6 +26,7 @@ class Term(keras.layers.Layer):
     """
 
     hint_names: tuple[str, ...] = ()  # what `hints` gives
+    takes_unlabelled = False  # whether labels may be -1, for images without one, which reach it as the null label
     learns_levels = False  # whether it has `probabilities` for the bins of `levels.Adaptive` in its view
 
     def __init__(self, view, weight=1.0, name=None, **kwargs):

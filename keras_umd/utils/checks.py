@@ -250,8 +250,11 @@ def check_timesteps(timesteps, num_timesteps):
     check_integers(0, num_timesteps, timesteps=timesteps)
 
 
-def check_labels(labels, num_classes):
-    """Raise a ValueError if `labels` are no class indices for a model of `num_classes` classes (`None`: no labels)."""
+def check_labels(labels, num_classes, may_lack=False):
+    """Raise a ValueError if `labels` are no class indices for a model of `num_classes` classes (`None`: no labels).
+
+    With `may_lack`, -1 says that an image has none.
+    """
     require(
         num_classes is not None,
         "The model has no classes and takes no labels; leave them out (dataset.map(lambda image, label: image)), "
@@ -267,7 +270,7 @@ def check_labels(labels, num_classes):
     values = host_values(labels)
     if values is not None and values.size:
         require(
-            values.min() >= 0 and values.max() < num_classes,
-            f"`labels` must lie in [0, {num_classes}), the model's classes.",
+            values.min() >= (-1 if may_lack else 0) and values.max() < num_classes,
+            f"`labels` must lie in [0, {num_classes}), the model's classes{', or be -1 for none' * may_lack}.",
             f"labels from {values.min()} to {values.max()}",
         )

@@ -138,6 +138,11 @@ def test_hidden_channels_are_a_target_of_their_own():
         target({"x0": ops.zeros((1, 4, 4, 1))}, (2, 2))
 
 
+def expected_of(outputs, kernel, labels):
+    logits = array(outputs["clean"]["representation"]) @ kernel
+    return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
+
+
 def test_labels_train_the_representation_by_their_cross_entropy():
     view = View("clean", mask=masks.Random(0.5), gives_class=True)
     terms = [Reconstruction("clean", X0()), Classification("clean", num_classes=3, hidden_dim=32, weight=0.5)]
@@ -150,13 +155,24 @@ def test_labels_train_the_representation_by_their_cross_entropy():
     kernel = RNG.normal(size=(32, 3)).astype("float32")
     terms[1].classifier.kernel.assign(kernel)
     outputs = model(x)
-    logits = array(outputs["clean"]["representation"]) @ kernel
-    expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(4), [0, 2, 1, 1]]
+    expected = expected_of(outputs, kernel, [0, 2, 1, 1])
     losses = {name: array(loss) for name, loss in objective.image_losses(outputs, y).items()}
     np.testing.assert_allclose(losses["clean_classification_loss"], expected, rtol=1e-4, atol=1e-5)
     alone = Reconstruction("clean", X0())
     of_pixels = array(alone.image_losses(outputs["clean"], y["clean_x0_loss"]))
     np.testing.assert_allclose(losses["clean_x0_loss"], of_pixels, rtol=1e-6)
+    # -1 is no label: those images count 0, also where Keras has compiled the step.
+    x, y = model.make_views(images(4, 8, 8, 1), np.array([0, -1, 1, -1]), seed=0)
+    losses = array(objective.image_losses(model(x), y)["clean_classification_loss"])
+    np.testing.assert_allclose(losses, expected_of(model(x), kernel, [0, 0, 1, 0]) * [1, 0, 1, 0], rtol=1e-4, atol=1e-5)
+    model.compile("sgd")
+    model.fit(images(4, 8, 8, 1), np.array([-1] * 4), verbose=0)
+    np.testing.assert_array_equal(array(terms[1].classifier.kernel), kernel)
+    for wrong in ([0, -2, 1, 1], [3, 0, 1, 1]):
+        with pytest.raises(ValueError, match=r"\[0, 3\), the model's classes, or be -1 for none"):
+            model.fit(images(4, 8, 8, 1), np.array(wrong), verbose=0)
+    with pytest.raises(ValueError, match=r"\[0, 3\), the model's classes. Received"):
+        model.encode(images(1, 8, 8, 1), labels=np.array([-1]))
     with pytest.raises(ValueError, match="needs labels and a view with gives_class=True"):
         model.make_views(images(4, 8, 8, 1), seed=0)
     with pytest.raises(ValueError, match=r"must have the model's sizes, .*'num_classes': 2.* Received: .*: 3"):

@@ -53,6 +53,35 @@ def test_the_error_is_the_cross_entropy_of_places(smooth):
     np.testing.assert_allclose(own[0], np.log(6), rtol=1e-5)
 
 
+def test_the_smoothing_falls_with_the_steps_of_training():
+    options = {"grid": GRID, "hidden_dim": 4}
+    falling = Position("clean", **options, smooth=(2.0, 0.0), steps=4)
+    kernel = RNG.normal(size=(4, 6)).astype("float32")
+    outputs = {"tokens": ops.convert_to_tensor(RNG.normal(size=(2, 6, 4)).astype("float32"))}
+    target = falling.targets({"unplaced": ops.ones((2, 6), "bool")}, (4, 4))
+    for smooth in (2.0, 1.5, 1.0, 0.5, 0.0, 0.0):
+        constant = Position("clean", **options, smooth=smooth)
+        for term in (falling, constant):
+            term.classifier.kernel.assign(kernel)
+        own, expected = (array(term.image_losses(outputs, target)) for term in (falling, constant))
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+        falling.observe(own, target)
+    again = Position.from_config(falling.get_config())
+    assert again.smooth == (2.0, 0.0) and again.steps == 4 and not constant.non_trainable_variables
+    for wrong in ({"smooth": (1.0, 0.0)}, {"smooth": 1.0, "steps": 4}, {"smooth": (1.0,), "steps": 4}):
+        with pytest.raises(ValueError, match="`steps` are for a pair|must be a number or a pair"):
+            Position("clean", **options, **wrong)
+
+
+def test_a_training_step_counts_for_the_smoothing():
+    views, terms = [View("clean", unplaced=0.5)], [Position("clean", GRID, 16, smooth=(1.0, 0.0), steps=2)]
+    model = UMD(**SMALL, corruption=Corruption(views=views), objective=Objective(terms))
+    model.compile("sgd")
+    model.fit(images(4), batch_size=2, epochs=1, verbose=0)
+    model.evaluate(images(2), batch_size=2, verbose=0)
+    assert float(array(terms[0].num_steps)) == 2.0  # of training, none of evaluation
+
+
 @pytest.mark.host
 @pytest.mark.parametrize("mask", [None, masks.Random(1 / 3)], ids=["whole", "masked"])
 def test_the_place_of_an_unplaced_patch_is_not_seen(mask):
