@@ -128,7 +128,7 @@ class View(Configurable):
         return tensors
 
     def _noisy(self, x0, own, patch_size, schedule, hints):
-        noise, timesteps, labels = own("noise"), own("timesteps"), own("labels")
+        timesteps, noise, labels = own("timesteps"), own("noise"), own("labels")
         tensors = {
             "images": self.noise(x0, noise, timesteps, schedule),
             "x0": x0,
