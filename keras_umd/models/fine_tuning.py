@@ -48,7 +48,14 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
         ema_decays=[],
         label_dropout=model.label_dropout if label_dropout is None else label_dropout,
     )
-    if not any(view.mask is not None and view.mask.reads for view in getattr(config["corruption"], "views", ())):
+    kind, views = model.decoder_kind, getattr(config["corruption"], "views", ())
+    require(
+        kind is None or kind.can_denoise or all(view.noise is None for view in views),
+        "The decoder predicts nothing of noisy images; make a conditional model with another one, and begin it with "
+        "`weights.start_from(conditional, model)`.",
+        decoder=kind,
+    )
+    if not any(view.mask is not None and view.mask.reads for view in views):
         config.pop("teacher", None)  # nobody would ask it
     finetuned = type(model).from_config(config)
     _copy_weights(model, finetuned)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_umd import Corruption, Objective, Teacher, View, data, decoders
+from keras_umd import Corruption, Objective, Teacher, View, data, decoders, weights
 from keras_umd.corruption import changes, masks
 from keras_umd.layers import Block
 from keras_umd.objectives import Alignment, Reconstruction
@@ -272,6 +272,17 @@ def test_models_that_leave_layers_out_train_on_data_on_the_device(small_model, i
         model.compile("sgd")
         batches = data.on_device(images, batch_size=8, flip=False)
         assert np.isfinite(model.fit(batches, epochs=1, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("decoder", [decoders.Regressor(1), decoders.LocalScale({"pixels": -1})])
+def test_what_predicts_nothing_of_noisy_images_is_fine_tuned_with_another_decoder(small_model, decoder):
+    pretrained = small_model(**masked(decoder=decoder))
+    with pytest.raises(ValueError, match=r"predicts nothing of noisy images.*start_from.* Received: decoder="):
+        pretrained.with_classes(3)
+    conditional = small_model(corruption=Corruption.dit(), num_classes=3)
+    assert any("encoder" in path for path in weights.start_from(conditional, pretrained))
+    assert conditional.generate([0, 2], num_steps=2, seed=0).shape == (2, 8, 8, 1)
 
 
 @pytest.mark.host

@@ -17,6 +17,8 @@ class DecoderKind(Configurable):
     >>> model = UMD((8, 8, 1), 2, hidden_dim=32, num_layers=1, num_heads=2, decoder=Mine())
     """
 
+    can_denoise = True  # whether it predicts all patches of noisy images, as fine-tuning for generation wants
+
     def make(self, encoder_layers, *args, **settings):
         """The decoder of a model.
 

@@ -36,6 +36,8 @@ class LocalScale(DecoderKind):
             `targets.Cells`: the decoded tokens of so many patches along each axis are averaged, and predict as one.
     """
 
+    can_denoise = False
+
     def __init__(self, taps, units=None):
         check_instances(dict, "a dictionary from predictions to blocks", taps=taps)
         check_instances(dict, "a dictionary from predictions to integers", optional=True, units=units)

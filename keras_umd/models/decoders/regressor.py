@@ -37,6 +37,8 @@ class Regressor(DecoderKind):
             follow. Both are 4 in the paper, as wide as the encoder.
     """
 
+    can_denoise = False
+
     def __init__(self, num_layers=4):
         check_integers(1, MAX_LAYERS, num_layers=num_layers)
         self.num_layers = num_layers
