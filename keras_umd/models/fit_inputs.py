@@ -48,6 +48,7 @@ def fit(model, keras_fit, args, kwargs):
         arguments["validation_data"] = peeked(model, validation, None, name="validation_data")
         check_same_classes(arguments["x"], validation, ("x", "validation_data"))
     hints.before_training(model)
+    hints.on_place(arguments["x"], _as_list(arguments.get("callbacks")))
     steps = ("train",) if validation is None else ("train", "test")
     arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
     told_of_errors = [callback for callback in _as_list(arguments["callbacks"]) if hasattr(callback, "on_train_error")]
@@ -157,6 +158,11 @@ def peeked(model, x, y, takes_labels=True, trained_in=None, name="x"):
     if isinstance(x, types.GeneratorType):
         first = next(x, None)
         require(first is not None, "The generator has no batches.", "an empty generator")
+        require(  # Keras', too, whose error would show all numbers of the batch
+            isinstance(first, (tuple, dict)),
+            f"A generator must give tuples, (images,) or (images, labels), as `{name}`.",
+            f"batches of type {type(first).__name__}",
+        )
         x = _with_first(first, x)
     else:
         first = _first_batch(x, y)

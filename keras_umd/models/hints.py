@@ -59,3 +59,17 @@ def on_images(images, value_range):
             "which are scaled inside.",
             stacklevel=5,
         )
+
+
+def on_place(x, callbacks):
+    """Warn of callbacks that keep a run, but not the place in the data of `keras_umd.data` that are trained on."""
+    if not hasattr(x, "state_after") or getattr(x, "is_repeated", False):
+        return
+    for callback in callbacks:
+        if hasattr(callback, "save_freq") and getattr(callback, "dataset", x) is not x:
+            warnings.warn(
+                "The run's callbacks don't know the data set that `fit` gets, so that an epoch that is stopped will be "
+                "repeated from its first batch: pass it, callbacks.standard(directory, dataset=...). Received: "
+                f"dataset={callback.dataset}",
+                stacklevel=4,
+            )
