@@ -15,7 +15,7 @@ LARGEST, NARROWEST = 2.0, 0.5  # beyond these, noise of deviation 1 drowns image
 def before_training(model):
     """Warn of a value range that noise doesn't fit, and of a learning rate that has come to its end."""
     _warn_of_range(model)
-    _warn_of_rate(model)
+    of_rate(model)
 
 
 def _warn_of_range(model):
@@ -31,7 +31,8 @@ def _warn_of_range(model):
         )
 
 
-def _warn_of_rate(model):
+def of_rate(model):
+    """Warn of a learning rate that has come to its end."""
     optimizer = getattr(model, "optimizer", None)  # Keras refuses to train without
     if optimizer is None or not optimizer.built:
         return

@@ -2,6 +2,7 @@
 
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -109,3 +110,11 @@ def test_a_run_that_does_not_know_its_data_warns(tmp_path):
         hints.on_place(batches, [])
         hints.on_place(IMAGES, callbacks.standard(tmp_path / "run"))
         hints.on_place(batches.repeat(), callbacks.standard(tmp_path / "run"))  # has no place in an epoch
+
+
+@pytest.mark.host
+def test_a_symbolic_image_is_for_the_extractor():
+    """What a program computes would be lost in a functional model, and on JAX be an error of its insides."""
+    model = UMD((8, 8, 1), patch_size=2, hidden_dim=16, num_layers=1, num_heads=2, decoder_layers=1)
+    with pytest.raises(ValueError, match=r"`encode` takes arrays.*`model.feature_extractor\(\)`"):
+        model.encode(keras.Input((8, 8, 1)))
