@@ -181,6 +181,8 @@ def peeked(model, x, y, takes_labels=True, trained_in=None, name="x"):
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes)
     if trained_in is not None:
+        if images is not None and labels is None:
+            hints.on_missing_labels(model)
         sizes = [array.shape[0] for array in keras.tree.flatten(images) if getattr(array, "shape", ())]
         size = min(sizes[0], trained_in) if images is x else next(iter(sizes), None)
         size = x.batch_size if hasattr(x, "sample_batch") else size  # the sample of keras_umd.data is smaller

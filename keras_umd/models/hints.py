@@ -62,6 +62,17 @@ def on_images(images, value_range):
         )
 
 
+def on_missing_labels(model):
+    """Warn of images without labels for a model that has classes."""
+    if model.num_classes is not None:
+        warnings.warn(
+            f"The model has {model.num_classes} classes and the data have no labels, so that nothing is learned of "
+            "classes, and `generate(labels)` won't heed them. Pass labels, fit(images, labels), or train a model "
+            "without classes, num_classes=None.",
+            stacklevel=5,
+        )
+
+
 def on_place(x, callbacks):
     """Warn of callbacks that keep a run, but not the place in the data of `keras_umd.data` that are trained on."""
     if not hasattr(x, "state_after") or getattr(x, "is_repeated", False):

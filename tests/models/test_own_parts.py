@@ -11,6 +11,7 @@ from keras_umd import UMD, Corruption, Objective, View, callbacks, data
 from keras_umd.corruption import masks
 from keras_umd.layers import patchify
 from keras_umd.models import hints
+from keras_umd.models.fit_inputs import peeked
 from keras_umd.objectives import Reconstruction, Term, targets
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 1)).astype("uint8")
@@ -118,3 +119,17 @@ def test_a_symbolic_image_is_for_the_extractor():
     model = UMD((8, 8, 1), patch_size=2, hidden_dim=16, num_layers=1, num_heads=2, decoder_layers=1)
     with pytest.raises(ValueError, match=r"`encode` takes arrays.*`model.feature_extractor\(\)`"):
         model.encode(keras.Input((8, 8, 1)))
+
+
+@pytest.mark.host
+def test_classes_without_labels_warn():
+    model = UMD((8, 8, 1), patch_size=2, hidden_dim=16, num_layers=1, num_heads=2, decoder_layers=1, num_classes=3)
+    labels = np.zeros(8, int)
+    for images in (IMAGES, data.from_arrays(IMAGES, batch_size=8)):
+        with pytest.warns(UserWarning, match=r"has 3 classes and the data have no labels.*fit\(images, labels\)"):
+            peeked(model, images, None, trained_in=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        peeked(model, IMAGES, labels, trained_in=8)
+        peeked(model, data.from_arrays(IMAGES, labels, batch_size=8), None, trained_in=8)
+        peeked(model, IMAGES, None)  # to evaluate
