@@ -95,7 +95,7 @@ model.summary()
 model.compile(recipe.optimizer)
 whole = {"area_range": (1.0, 1.0), "flip": False}
 batches = data.on_device(images[train], labels[train], batch_size=recipe.batch_size, **whole)
-model.fit(batches, epochs=recipe.epochs, callbacks=callbacks.standard("runs/chess"), verbose=0)
+model.fit(batches, epochs=recipe.epochs, callbacks=callbacks.standard("runs/chess", dataset=batches), verbose=0)
 print(*sorted(path.name for path in pathlib.Path("runs/chess").iterdir()), sep="\n")
 
 # %% [markdown]

@@ -350,3 +350,15 @@ def test_from_a_folder_to_samples_and_scores(folder, monkeypatch, capsys):
     assert "image_size = 256" in run("cache-latents pets --dry-run")
     assert main(["pretrain", "pets/cat", "--directory", "runs/pets"]) == 1
     assert "has other images: pets" in capsys.readouterr().err
+
+
+@pytest.mark.system
+@pytest.mark.filterwarnings("ignore")
+def test_a_method_that_generates_nothing_trains_to_its_end(folder, monkeypatch, capsys):
+    """The pictures of its monitor are those that it can make; asked for samples, the first epoch was the last."""
+    monkeypatch.chdir(folder.parent)
+    small = "--hidden-dim 32 --num-heads 2 --num-layers 1 --decoder-layers 1 --batch-size 10 --image-size 8"
+    assert main([*f"pretrain pets --method mae --steps 2 {small}".split(), "--traceback"]) == 0
+    assert "Next: keras-umd probe runs/pets pets" in capsys.readouterr().out
+    drawn = {path.name.split("_")[0] for path in pathlib.Path("runs/pets/pictures").iterdir()}
+    assert drawn and not any("samples" in name for name in drawn)

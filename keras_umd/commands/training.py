@@ -12,6 +12,7 @@ from keras_umd.commands.common import chosen, enlargement, images_of, load_model
 from keras_umd.evaluation.tracking import DrawReconstructions, DrawSamples
 from keras_umd.models import UMD
 from keras_umd.models.presets import preset_config
+from keras_umd.models.reconstruction import pixel_target
 from keras_umd.training import callbacks, recipes
 from keras_umd.training.report import write_report
 from keras_umd.utils.checks import check_one_of, require
@@ -170,7 +171,8 @@ def _train(command, model, recipe, settings):
     dataset = dataset.repeat() if steps else dataset
     model.fit(dataset, epochs=settings["epochs"], steps_per_epoch=steps, callbacks=all_callbacks)
     print(f"The model is {pathlib.Path(directory, 'model.keras')}; the training is shown by {write_report(directory)}")
-    print(f"Next: keras-umd generate {directory}")
+    follows = f"generate {directory}" if _can(model.prediction) else f"probe {directory} {settings['images']}"
+    print(f"Next: keras-umd {follows}")
 
 
 def _monitor(model, settings):
@@ -183,7 +185,18 @@ def _monitor(model, settings):
     scale = enlargement(model.image_shape)
     first = next(iter(images_of(settings["images"], model, RECONSTRUCTED, shuffle=True)))
     draw = {"num_images": 16, "scale": scale, **settings["sampling"]}
-    evaluations = [DrawSamples(**draw), DrawReconstructions(first, scale=scale)]
+    # Many methods learn no noise, some no pixels: asked for such pictures, the first epoch would be the last.
+    evaluations = [DrawSamples(**draw)] if _can(model.prediction) else []
+    evaluations += [DrawReconstructions(first, scale=scale)] if _can(pixel_target, model) else []
     # Not by default as in Python: it imports TensorFlow, where that is installed, which takes seconds.
     tensorboard = settings.get("tensorboard", False)
     return [callbacks.Monitor(settings["directory"], evaluations, tensorboard=tensorboard)]
+
+
+def _can(ask, *arguments):
+    """Whether the model has learned what a question about it wants: `ValueError` is the answer of one that hasn't."""
+    try:
+        ask(*arguments)
+    except ValueError:
+        return False
+    return True

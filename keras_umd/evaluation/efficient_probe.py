@@ -152,6 +152,12 @@ def checked_tokens(**pairs):
             is_pair, f"`{name}` must be a pair of tokens (n, patches, dim) and labels (n,).", f"{name}={pair!r:.200}"
         )
         tokens, labels = pair
+        require(
+            len(getattr(tokens, "shape", (0, 0, 0))) != 2,
+            f"`{name}` must have the tokens of all patches, (n, patches, dim); of a model they are "
+            "`feature_extractor(pooling=None)`.",
+            f"vectors of shape {tuple(getattr(tokens, 'shape', ()))}",
+        )
         check_tensors(3, types=("float",), **{name: tokens})
         labels = np.asarray(labels)
         require(

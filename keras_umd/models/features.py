@@ -32,6 +32,11 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
     """
     check_timesteps(timesteps, model.corruption.num_timesteps)
     check_seed(seed)
+    require(
+        not isinstance(images, keras.KerasTensor),
+        "`encode` takes arrays; a layer of another model is `model.feature_extractor()`.",
+        images=images,
+    )
     inputs = {"images": model.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
     if labels is not None:
         inputs["labels"] = model.prepare_labels(labels)

@@ -24,8 +24,9 @@ def with_classes(model, num_classes, label_dropout=None, corruption=None, object
         corruption: `Corruption`. Defaults to the paper's fine-tuning, `Corruption.for_finetuning`: this model's,
             with at most 5% of the batch clean and no patch of a noisy image masked.
         objective: `Objective`. Defaults to the paper's for this corruption.
-        freeze: Names of parts that training leaves as they are, `"encoder"`, `"decoder"` or both. Any layer's
-            `trainable` can be set afterwards too; files remember it.
+        freeze: Names of parts whose weights training leaves as they are, `"encoder"`, `"decoder"` or both. The
+            embeddings of noise level and label, which both read, are trained all the same, so that the features of a
+            frozen encoder change. Any layer's `trainable` can be set afterwards too; files remember it.
 
     Returns:
         `UMD`, or the subclass that this model is of.

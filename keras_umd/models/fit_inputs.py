@@ -43,6 +43,7 @@ def fit(model, keras_fit, args, kwargs):
         arguments["validation_data"] = peeked(model, validation, None, name="validation_data")
         check_same_classes(arguments["x"], validation, ("x", "validation_data"))
     fit_warnings.before_training(model)
+    fit_warnings.on_place(arguments["x"], _as_list(arguments.get("callbacks")))
     steps = ("train",) if validation is None else ("train", "test")
     arguments["callbacks"] = _with_checks(arguments.get("callbacks"))
     told_of_errors = [callback for callback in _as_list(arguments["callbacks"]) if hasattr(callback, "on_train_error")]
@@ -161,6 +162,11 @@ def peeked(model, x, y, takes_labels=True, trained_in=None, name="x"):
     if isinstance(x, types.GeneratorType):
         first = next(x, None)
         require(first is not None, "The generator has no batches.", "an empty generator")
+        require(  # Keras', too, whose error would show all numbers of the batch
+            isinstance(first, (tuple, dict)),
+            f"A generator must give tuples, (images,) or (images, labels), as `{name}`.",
+            f"batches of type {type(first).__name__}",
+        )
         x = _with_first(first, x)
     else:
         first = _first_batch(x, y)
@@ -179,6 +185,8 @@ def peeked(model, x, y, takes_labels=True, trained_in=None, name="x"):
     if takes_labels and hasattr(labels, "shape") and hasattr(labels, "dtype"):
         check_labels(labels, model.num_classes, model.objective.takes_unlabelled)
     if trained_in is not None:
+        if images is not None and labels is None:
+            fit_warnings.on_missing_labels(model)
         batch_size = _batch_size(x, images, trained_in)
         if batch_size is not None:
             check_shares(model.corruption, batch_size)

@@ -15,7 +15,7 @@ LARGEST, NARROWEST = 2.0, 0.5  # beyond these, noise of deviation 1 drowns image
 def before_training(model):
     """Warn of a value range that noise doesn't fit, and of a learning rate that has come to its end."""
     _warn_of_range(model)
-    _warn_of_rate(model)
+    of_rate(model)
 
 
 def _warn_of_range(model):
@@ -31,7 +31,8 @@ def _warn_of_range(model):
         )
 
 
-def _warn_of_rate(model):
+def of_rate(model):
+    """Warn of a learning rate that has come to its end."""
     optimizer = getattr(model, "optimizer", None)  # Keras refuses to train without
     if optimizer is None or not optimizer.built:
         return
@@ -59,3 +60,28 @@ def on_images(images, value_range):
             "which are scaled inside.",
             stacklevel=5,
         )
+
+
+def on_missing_labels(model):
+    """Warn of images without labels for a model that has classes."""
+    if model.num_classes is not None:
+        warnings.warn(
+            f"The model has {model.num_classes} classes and the data have no labels, so that nothing is learned of "
+            "classes, and `generate(labels)` won't heed them. Pass labels, fit(images, labels), or train a model "
+            "without classes, num_classes=None.",
+            stacklevel=5,
+        )
+
+
+def on_place(x, callbacks):
+    """Warn of callbacks that keep a run, but not the place in the data of `keras_umd.data` that are trained on."""
+    if not hasattr(x, "state_after") or getattr(x, "is_repeated", False):
+        return
+    for callback in callbacks:
+        if hasattr(callback, "save_freq") and getattr(callback, "dataset", x) is not x:
+            warnings.warn(
+                "The run's callbacks don't know the data set that `fit` gets, so that an epoch that is stopped will be "
+                "repeated from its first batch: pass it, callbacks.standard(directory, dataset=...). Received: "
+                f"dataset={callback.dataset}",
+                stacklevel=4,
+            )

@@ -180,11 +180,15 @@ class Objective(keras.layers.Layer):
             outputs: Dictionary with the network's outputs for each view.
             targets: As `targets` returned them.
         """
-        return {
+        losses = {
             term.loss_name: term.image_losses(outputs[term.view], targets[term.loss_name])
             for term in self.terms
             if term.view in outputs
         }
+        for term in self.terms:
+            if term.view in outputs:
+                _check_losses(term.loss_name, losses[term.loss_name], outputs[term.view].get("representation"))
+        return losses
 
     def total(self, losses, batch_size):
         """The batch's loss (Eq. 6): the weighted sum over its images, divided by their number."""
@@ -231,6 +235,16 @@ class Objective(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "terms": revive(list(config["terms"]))})
+
+
+def _check_losses(name, losses, representation):
+    """Raise a ValueError if there isn't one loss for each image: `total` divides their sum by the size of the batch."""
+    num_images = None if representation is None else representation.shape[0]
+    require(
+        len(losses.shape) == 1 and (None in (losses.shape[0], num_images) or losses.shape[0] == num_images),
+        f"`image_losses` must give a loss for each image, (n,), in the term of {name!r}.",
+        f"losses of shape {tuple(losses.shape)} for {num_images} images",
+    )
 
 
 def _denoising_terms(view, corruption):

@@ -92,7 +92,7 @@ class Term(keras.layers.Layer):
                 `(n, hidden_dim)` and `tokens` `(n, visible, hidden_dim)`.
             target: As `targets` returned it.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define image_losses(outputs, target).")
 
     def get_config(self):
         return {**super().get_config(), "view": self.view, "weight": self.weight}

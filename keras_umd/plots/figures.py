@@ -47,6 +47,11 @@ def save_image(path, image):
     """
     check_paths(path=path)
     require(os.fspath(path).lower().endswith(".png"), "`path` must end in .png.", path=path)
+    require(
+        getattr(image, "ndim", None) != 4,
+        "`image` must be one image; `plots.image_grid(images)` makes one of several.",
+        f"image of shape {tuple(getattr(image, 'shape', ()))}",
+    )
     is_grey = getattr(image, "ndim", None) == 3 and image.shape[-1] == 1
     image = np.repeat(image, 3, axis=-1) if is_grey else image
     check_picture(image=image)

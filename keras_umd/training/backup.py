@@ -13,6 +13,7 @@ from keras_umd.backend.processes import (
     num_processes,
     wait_for_all,
 )
+from keras_umd.models import fit_warnings
 from keras_umd.training.checkpoints import Checkpoints
 from keras_umd.training.run_directory import RunDirectory, RunLock
 from keras_umd.training.signals import LEAVING, Signals
@@ -162,6 +163,13 @@ class BackupAndRestore(keras.callbacks.Callback):
                 print(
                     f"The run in {self.directory} has finished its {done}: nothing is trained, and the "
                     "model has its last weights. Pass more `epochs` to go on."
+                )
+        else:
+            fit_warnings.of_rate(self.model)  # what the checkpoint says of it, `fit` couldn't know
+            if self.dataset is None and place["batch"] and is_first_process():
+                print(
+                    f"The run in {self.directory} goes on. Nothing tells the place in its data, so that epoch "
+                    f"{self._epoch + 1} begins again, with the weights after {place['batch']} of its steps."
                 )
         self.model._initial_epoch = self._epoch
         if self._batch:

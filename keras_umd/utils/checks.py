@@ -250,6 +250,17 @@ def check_timesteps(timesteps, num_timesteps):
     check_integers(0, num_timesteps, timesteps=timesteps)
 
 
+def _remedy(shape, dtype):
+    """What to do with labels that are no class indices."""
+    if len(shape) == 0:
+        return "put a single one into a list"
+    if len(shape) > 1:
+        return "turn one-hot labels into indices with argmax"
+    if "float" in dtype or "bool" in dtype:
+        return 'labels.astype("int32") makes integers of them'
+    return "np.unique(labels, return_inverse=True)[1] makes indices of names"
+
+
 def check_labels(labels, num_classes, may_lack=False):
     """Raise a ValueError if `labels` are no class indices for a model of `num_classes` classes (`None`: no labels).
 
@@ -264,7 +275,7 @@ def check_labels(labels, num_classes, may_lack=False):
     shape, dtype = tuple(labels.shape), _type_of(labels) or str(labels.dtype)
     require(
         (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)) and "int" in dtype,
-        "`labels` must be integer class indices of shape (batch,); turn one-hot labels into indices with argmax.",
+        f"`labels` must be integer class indices of shape (batch,); {_remedy(shape, dtype)}.",
         f"labels of shape {shape} and type {dtype}",
     )
     values = host_values(labels)

@@ -142,7 +142,8 @@ def test_images_and_labels_in_one_argument_are_refused(shared_model, kind):
         (np.array([0, 3]), r"\[0, 3\).*0 to 3"),
         (np.array([-1, 0]), "-1 to 0"),
         (np.eye(3)[:2], "argmax"),
-        (np.array([0.5, 1.0]), "integer class indices"),
+        (np.array([0.5, 1.0]), r"integer class indices.*astype\(\"int32\"\)"),
+        (np.array(["cat", "dog"]), "np.unique"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(shared_model, labels, message):

@@ -57,7 +57,7 @@ class Mask(Configurable):
         Returns:
             Float32 tensor of shape `(n, num_patches)`, in row-major order.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define scores(draws, grid, hints=None).")
 
     def missing(self, hints):
         """Which patches are missing and never count, bool `(n, num_patches)`, or `None` if the mask knows of none."""
@@ -77,7 +77,14 @@ class Mask(Configurable):
 
     def __call__(self, draws, grid, hints=None):
         """The indices of the visible patches `(n, visible)` and of the masked ones `(n, masked)`, int32."""
-        return split_at(self.scores(draws, grid, hints), self.num_visible(grid))
+        scores = self.scores(draws, grid, hints)
+        shape = tuple(scores.shape)
+        require(  # of fewer scores, the patches without one would be neither visible nor masked
+            len(shape) == 2 and shape[1] in (None, math.prod(grid)),
+            f"`scores` of {type(self).__name__} must give a score for each patch, (n, {math.prod(grid)}).",
+            f"scores of shape {shape}",
+        )
+        return split_at(scores, self.num_visible(grid))
 
 
 def check_chooses(mask, *, reads=False, missing=False):

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_umd.utils.checks import require
 from keras_umd.utils.configurable import Configurable
 
 
@@ -50,7 +51,7 @@ class Target(Configurable):
         Returns:
             Float tensor of shape `(n, num_patches, num_values)`, for all patches in row-major order.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(view, patch_size, teacher=None).")
 
     def errors(self, prediction, target):
         """The error of each patch, `(n, patches)`, float32: the mean of squares.
@@ -58,6 +59,15 @@ class Target(Configurable):
         Args:
             prediction, target: Float tensors of shape `(n, patches, num_values)`.
         """
+        predicted, wanted = tuple(prediction.shape)[1:], tuple(target.shape)[1:]
+        require(  # a single value would be compared with every number of the prediction
+            len(predicted) == len(wanted)
+            and all(None in sizes or sizes[0] == sizes[1] for sizes in zip(predicted, wanted, strict=True)),
+            f"{type(self).__name__} must return (n, num_patches, num_values), as many values for a patch as its "
+            "`num_values` says.",
+            f"values of shape (n, {', '.join(map(str, wanted))}) for a prediction of (n, "
+            f"{', '.join(map(str, predicted))})",
+        )
         return ops.mean(ops.square(ops.cast(prediction, "float32") - ops.cast(target, "float32")), axis=-1)
 
     def as_pixels(self, prediction, patches):
