@@ -10,7 +10,7 @@ from keras import ops
 from keras_umd import UMD, Corruption, Objective, View, callbacks, data
 from keras_umd.corruption import masks
 from keras_umd.layers import patchify
-from keras_umd.models import hints
+from keras_umd.models import fit_warnings
 from keras_umd.models.fit_inputs import peeked
 from keras_umd.objectives import Reconstruction, Term, targets
 
@@ -104,13 +104,13 @@ def test_a_run_that_does_not_know_its_data_warns(tmp_path):
     for dataset in (None, others):
         run = callbacks.standard(tmp_path / "run", dataset=dataset)
         with pytest.warns(UserWarning, match=r"don't know the data set that `fit` gets.*standard\(directory, dataset="):
-            hints.on_place(batches, run)
+            fit_warnings.on_place(batches, run)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        hints.on_place(batches, callbacks.standard(tmp_path / "run", dataset=batches))
-        hints.on_place(batches, [])
-        hints.on_place(IMAGES, callbacks.standard(tmp_path / "run"))
-        hints.on_place(batches.repeat(), callbacks.standard(tmp_path / "run"))  # has no place in an epoch
+        fit_warnings.on_place(batches, callbacks.standard(tmp_path / "run", dataset=batches))
+        fit_warnings.on_place(batches, [])
+        fit_warnings.on_place(IMAGES, callbacks.standard(tmp_path / "run"))
+        fit_warnings.on_place(batches.repeat(), callbacks.standard(tmp_path / "run"))  # has no place in an epoch
 
 
 @pytest.mark.host
