@@ -66,6 +66,7 @@ class Mean(targets.Target):
         return ops.mean(patchify(view["x0"], patch_size), axis=-1, keepdims=True)
 
 
+@pytest.mark.host
 def test_a_target_has_as_many_values_as_it_announces():
     """One value would be compared with all three that are predicted."""
     with pytest.raises(

@@ -161,22 +161,31 @@ def test_labels_train_the_representation_by_their_cross_entropy():
     alone = Reconstruction("clean", X0())
     of_pixels = array(alone.image_losses(outputs["clean"], y["clean_x0_loss"]))
     np.testing.assert_allclose(losses["clean_x0_loss"], of_pixels, rtol=1e-6)
-    # -1 is no label: those images count 0, also where Keras has compiled the step.
+    # -1 is no label: those images count 0.
     x, y = model.make_views(images(4, 8, 8, 1), np.array([0, -1, 1, -1]), seed=0)
     losses = array(objective.image_losses(model(x), y)["clean_classification_loss"])
     np.testing.assert_allclose(losses, expected_of(model(x), kernel, [0, 0, 1, 0]) * [1, 0, 1, 0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="needs labels and a view with gives_class=True"):
+        model.make_views(images(4, 8, 8, 1), seed=0)
+    with pytest.raises(ValueError, match=r"must have the model's sizes, .*'num_classes': 2.* Received: .*: 3"):
+        UMD(**SMALL, num_classes=2, corruption=Corruption(views=[view]), objective=objective)
+
+
+@pytest.mark.host
+def test_images_without_a_label_train_and_wrong_labels_are_refused():
+    term = Classification("clean", num_classes=3, hidden_dim=32)
+    view, terms = View("clean", mask=masks.Random(0.5), gives_class=True), [Reconstruction("clean", X0()), term]
+    model = UMD(**SMALL, num_classes=3, corruption=Corruption(views=[view]), objective=Objective(terms))
+    kernel = RNG.normal(size=(32, 3)).astype("float32")
+    term.classifier.kernel.assign(kernel)
     model.compile("sgd")
     model.fit(images(4, 8, 8, 1), np.array([-1] * 4), verbose=0)
-    np.testing.assert_array_equal(array(terms[1].classifier.kernel), kernel)
+    np.testing.assert_array_equal(array(term.classifier.kernel), kernel)
     for wrong in ([0, -2, 1, 1], [3, 0, 1, 1]):
         with pytest.raises(ValueError, match=r"\[0, 3\), the model's classes, or be -1 for none"):
             model.fit(images(4, 8, 8, 1), np.array(wrong), verbose=0)
     with pytest.raises(ValueError, match=r"\[0, 3\), the model's classes. Received"):
         model.encode(images(1, 8, 8, 1), labels=np.array([-1]))
-    with pytest.raises(ValueError, match="needs labels and a view with gives_class=True"):
-        model.make_views(images(4, 8, 8, 1), seed=0)
-    with pytest.raises(ValueError, match=r"must have the model's sizes, .*'num_classes': 2.* Received: .*: 3"):
-        UMD(**SMALL, num_classes=2, corruption=Corruption(views=[view]), objective=objective)
 
 
 @pytest.mark.host

@@ -73,6 +73,7 @@ def test_the_smoothing_falls_with_the_steps_of_training():
             Position("clean", **options, **wrong)
 
 
+@pytest.mark.host
 def test_a_training_step_counts_for_the_smoothing():
     views, terms = [View("clean", unplaced=0.5)], [Position("clean", GRID, 16, smooth=(1.0, 0.0), steps=2)]
     model = UMD(**SMALL, corruption=Corruption(views=views), objective=Objective(terms))

@@ -42,7 +42,9 @@ class HOG(Target):
         self.operator = operator
 
     def num_values(self, patch_dim):
-        require(patch_dim % self.cell**2 == 0, "`cell` must be a divisor of the patch size.", cell=self.cell)
+        is_right = patch_dim % self.cell**2 == 0
+        message = "`cell` must be a divisor of the patch size."
+        require(is_right, message, f"cell={self.cell} for patches of {patch_dim} numbers")
         return patch_dim // self.cell**2 * self.bins
 
     def __call__(self, view, patch_size, teacher=None):
