@@ -17,6 +17,7 @@ from keras_umd.models import fit_warnings
 from keras_umd.training.checkpoints import Checkpoints
 from keras_umd.training.run_directory import RunDirectory, RunLock
 from keras_umd.training.signals import LEAVING, Signals
+from keras_umd.training.state import running_means, set_running_means
 from keras_umd.utils.checks import check_one_of, check_paths, check_positive_integers, is_size, require
 
 STEPS_BETWEEN_AGREEMENTS = 10  # of several processes, which must save in the same step
@@ -104,7 +105,7 @@ class BackupAndRestore(keras.callbacks.Callback):
                 "`fit` must take the data set of its checkpoints, in whole epochs, without `steps_per_epoch`.",
                 f"{self.params['steps']} steps an epoch, dataset={self.dataset}",
             )
-        self._epoch, self._batch = 0, 0
+        self._epoch, self._batch, self._means = 0, 0, {}
         self._step, self._num_since_save = 0, 0
         if is_first_process():
             self._lock.acquire()
@@ -153,7 +154,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             # The file has the shard of the first process, and with resume="force" perhaps other data.
             state = {**place["dataset"], "dataset": self.dataset.identity}
             self.dataset.set_state({**state, "batch": min(state["batch"], len(self.dataset) - 1)})
-            self._batch = place["batch"]
+            self._batch, self._means = place["batch"], place.get("means", {})
         self._epoch, self._step = place["epoch"], place["step"]
         epochs = self.params["epochs"]
         if max(self._epoch, broadcast_from_first(self._run.finished_epochs)) >= epochs:
@@ -201,6 +202,9 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+        if self._means:  # Keras has reset them: the epoch's losses would be those of its remaining batches
+            set_running_means(self.model, self._means)
+            self._means = {}
 
     def on_train_batch_end(self, batch, logs=None):
         # With `steps_per_execution`, `batch` can point behind the epoch's last batch.
@@ -250,6 +254,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         place = {"epoch": self._epoch, "batch": self._batch, "step": self._step, "loss": loss, "dataset": None}
         if self.dataset is not None:
             place["dataset"] = self.dataset.state_after(self._start, self._num_trained)
+            place["means"] = running_means(self.model) if self._batch else {}
         self.checkpoints.save(self.model, place, wait)
         if is_first_process():
             self._run.write(epoch=self._epoch, step=self._step)

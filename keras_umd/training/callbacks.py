@@ -123,7 +123,7 @@ def standard(directory, *, dataset=None, save_freq="epoch", keep=3, resume=True,
             what the run is and how far; black boxes of steps that were left out (`Guard`). Several processes that
             train together take the same directory; the first one writes.
         dataset: `keras_umd.data.Dataset` that `fit` gets, or `None`. With it, a run that was stopped resumes in the
-            middle of an epoch, with the batch that was next; that epoch's losses are means over the rest of it.
+            middle of an epoch, with the batch that was next; that epoch's losses are means over all of it.
         save_freq: `"epoch"`, or an integer, the steps between two checkpoints; after each epoch there is one anyway.
         keep: Integer, how many of the last checkpoints to keep, beside the best one.
         resume: `True`, to go on with the run in the directory; `False`, to refuse if there is one; `"force"`, to go on

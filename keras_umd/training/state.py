@@ -79,6 +79,23 @@ def restore(model, arrays):
         variable.assign(values[name])
 
 
+def running_means(model):
+    """What the losses of an epoch that goes on have been so far: floats by name, of sums and counts."""
+    return {name: float(to_numpy(variable)) for name, variable in _means(model).items()}
+
+
+def set_running_means(model, values):
+    """Go on with what `running_means` gave; means that it hasn't begin anew."""
+    for name, variable in _means(model).items():
+        if name in values:
+            variable.assign(values[name])
+
+
+def _means(model):
+    metrics = [metric for metric in model.metrics if isinstance(metric, keras.metrics.Mean)]
+    return by_name([variable for metric in metrics for variable in metric.variables])
+
+
 def write_arrays(path, arrays):
     """Write a snapshot as an uncompressed `.npz` file."""
     np.savez(path, **arrays)

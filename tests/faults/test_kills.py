@@ -67,6 +67,6 @@ def test_a_killed_run_ends_as_one_that_was_not(backend, source, folder, tmp_path
     assert whole.files == killed.files
     for name in whole.files:
         np.testing.assert_array_equal(killed[name], whole[name], name)
-    rows = (tmp_path / "killed" / "history.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+    rows, expected = ((tmp_path / name / "history.csv").read_text().splitlines() for name in ("killed", "whole"))
+    assert rows == expected and [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
     print(f"{kills} kills")

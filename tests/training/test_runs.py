@@ -186,6 +186,12 @@ def test_a_clock_that_was_set_back_is_no_hindrance(run, killed, monkeypatch):
     assert resumed.history.epoch == [1, 2]
 
 
+def test_the_losses_of_an_epoch_that_goes_on_are_those_of_all_of_it(run, killed):
+    run().fit()
+    run("whole").fit()
+    assert (killed / "history.csv").read_text() == (killed.parent / "whole" / "history.csv").read_text()
+
+
 # Damage
 
 
