@@ -104,7 +104,7 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     check_integers(2, model.num_patches, num_masks=num_masks)
     total = model.corruption.num_timesteps
     check_numbers(f"[0, {total}]", optional=True, timestep=timestep)
-    knows_noise = any(view.noise is not None for view in model.corruption.views)
+    knows_noise = any(view.is_noisy for view in model.corruption.views)
     timestep = (total / 4 if knows_noise else 0) if timestep is None else timestep
     require(knows_noise or not timestep, "The model has learned nothing of noise; set timestep=0.", timestep=timestep)
     seed = seed_generator(seed)

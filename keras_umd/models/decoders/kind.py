@@ -17,6 +17,8 @@ class DecoderKind(Configurable):
     >>> model = UMD((8, 8, 1), 2, hidden_dim=32, num_layers=1, num_heads=2, decoder=Mine())
     """
 
+    takes_noise = False  # whether what it makes takes `noisy` images, as `Decoder` does with `has_noise_embedding`
+
     def make(self, encoder_layers, *args, **settings):
         """The decoder of a model.
 
