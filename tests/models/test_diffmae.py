@@ -7,9 +7,10 @@ from keras import ops
 
 from keras_umd import UMD, Corruption, View, decoders
 from keras_umd.corruption import levels, masks, noise, schedules, weightings
+from keras_umd.corruption.view import network_inputs
 from keras_umd.methods import diffmae
 from keras_umd.objectives import Objective, Reconstruction, VariationalBound
-from keras_umd.objectives.targets import X0, Eps
+from keras_umd.objectives.targets import Eps
 from tests.conftest import QUICK, array, trained_like
 
 RNG = np.random.default_rng(0)
@@ -75,7 +76,7 @@ def test_the_encoder_sees_the_clean_image_and_the_decoder_the_noisy_one():
     assert set(view) - set(usual) == {"noisy", "noisy_timesteps"}
 
 
-@pytest.mark.usefixtures("op_by_op")
+@pytest.mark.host
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_masked_place_has_the_mask_token_plus_the_embedding_of_its_noisy_patch(kind, small_model, monkeypatch):
     model = trained_like(small_model(**settings(KINDS[kind]), decoder_hidden_dim=8))
@@ -119,8 +120,10 @@ def test_the_decoder_alone_is_told_of_noise_and_label(conditioning, small_model)
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("conditioning", ["adaln_zero", "token", None])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "conditioning"),
+    [("joint", "adaln_zero"), ("cross", "token"), ("cross and self", "token"), ("joint", None)],
+)
 def test_without_signal_and_embedding_it_is_the_masked_autoencoder(kind, conditioning, small_model):
     schedule = Nothing()
     own = {**settings(KINDS[kind], schedule=schedule), "conditioning": conditioning}
@@ -180,13 +183,12 @@ def test_every_loss_is_of_masked_patches_and_can_be_weighed_by_level(small_model
 
 def test_training_lowers_the_loss_and_teaches_the_embedding(small_model):
     model = small_model(**settings(decoders.CrossSelf()))
-    model.compile(keras.optimizers.Adam(1e-2), **QUICK)
+    model.compile(keras.optimizers.Adam(2e-2), **QUICK)
     before = array(model.decoder.noise_embedding.projection.kernel)
-    tiles = np.tile(RNG.uniform(-1, 1, (16, 2, 2, 1)), (1, 4, 4, 1)).astype("float32")
-    losses = model.fit(tiles, batch_size=8, epochs=8, verbose=0).history["noisy_x0_loss"]
+    tile = np.tile(RNG.uniform(-1, 1, (1, 2, 2, 1)), (8, 4, 4, 1)).astype("float32")
+    losses = model.fit(tile, batch_size=8, epochs=6, verbose=0).history["noisy_x0_loss"]
     assert losses[-1] < 0.7 * losses[0]
     assert np.abs(array(model.decoder.noise_embedding.projection.kernel) - before).min() > 1e-4
-    assert np.isfinite(model.evaluate(tiles, batch_size=8, verbose=0, return_dict=True)["loss"])
 
 
 @pytest.mark.host
@@ -273,9 +275,8 @@ def test_it_is_fine_tuned_to_generate(small_model, images):
         (lambda: view_of(ratio=0.0), "needs a `mask` that masks some"),
         (lambda: view_of(levels=levels.Adaptive()), "levels.Adaptive learns from visible patches"),
         (lambda: Corruption(views=[view_of()], noisy_losses=["x0"], noisy_patches="all"), "must be None where the dec"),
-        (lambda: UMD(**{**settings(decoders.Linear())}), r"need decoder=None.*decoder=Linear\(\), and the views \['no"),
-        (lambda: UMD(**{**settings(decoders.Regressor(1))}), "decoders.CrossSelf"),
-        (lambda: UMD(**settings(), pack=True).make_views, None),
+        (lambda: UMD(**settings(decoders.Linear())), r"need decoder=None.*decoder=Linear\(\), and the views \['no"),
+        (lambda: UMD(**settings(decoders.Regressor(1))), "decoders.CrossSelf"),
         (
             lambda: Objective(
                 [Reconstruction("noisy", Eps(), "masked"), VariationalBound("noisy", levels.Adaptive())]
@@ -285,9 +286,6 @@ def test_it_is_fine_tuned_to_generate(small_model, images):
     ],
 )
 def test_what_it_refuses(make, message):
-    if message is None:
-        make()
-        return
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -295,12 +293,7 @@ def test_what_it_refuses(make, message):
 @pytest.mark.host
 def test_a_decoder_without_the_embedding_says_so(small_model):
     model = small_model(corruption=Corruption.mae(), conditioning="token")
-    shown = settings()["corruption"].corrupt(ops.convert_to_tensor(X), model.corruption.draw(X.shape, 2, seed=0), 2)
+    draws = model.corruption.draw(X.shape, 2, seed=0)
+    view = network_inputs(settings()["corruption"].corrupt(ops.convert_to_tensor(X), draws, 2)["noisy"])
     with pytest.raises(ValueError, match="sees `noisy` images with has_noise_embedding=True"):
-        model.predict_view(
-            {
-                name: shown["noisy"][name]
-                for name in ("images", "timesteps", "visible", "masked", "noisy", "noisy_timesteps")
-            }
-        )
-    assert X0().name == "x0"
+        model.predict_view(view)
