@@ -255,7 +255,7 @@ class Corruption(Configurable):
             the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
             it; `hidden` where the mask hides some of the visible ones in the encoder; what `noise.Graded` says of its
             levels; `unplaced` where the encoder isn't told all places; `other` where a `change` gives another image;
-            `noisy` and `noisy_timesteps` where the decoder sees noise.
+            `noisy_images` and `noisy_timesteps` where the decoder sees noise.
         """
         split = self._split(ops.shape(images)[0])
         if self.hides_gaps:

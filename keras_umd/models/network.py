@@ -72,8 +72,8 @@ def predict_view(model, view, read=None):
 
     Args:
         view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-            `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, `other`, `noisy`, `noisy_timesteps`, as
-            of `Corruption.corrupt`.
+            `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, `other`, `noisy_images`,
+            `noisy_timesteps`, as of `Corruption.corrupt`.
         read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
 
     Returns:
@@ -96,8 +96,8 @@ def predict_view(model, view, read=None):
     options = {"features": taps[0]} if taps else {}
     if "other" in view:
         options["other"] = model.encoder(view["other"], condition=condition, for_decoder=True)
-    if "noisy" in view:
-        options["noisy"] = view["noisy"]
+    if "noisy_images" in view:
+        options["noisy_images"] = view["noisy_images"]
     predictions = model.decoder(
         representation, tokens, condition=of_decoder, visible=visible, masked=masked, read=read, **options
     )
@@ -107,7 +107,7 @@ def predict_view(model, view, read=None):
 def _conditions(model, view):
     """The conditions of encoder and decoder: one, but where the decoder alone sees noise, and the label with it."""
     labels, drop = view.get("labels"), view.get("label_drop")
-    if "noisy" not in view:
+    if "noisy_images" not in view:
         condition = model.condition(view["timesteps"], labels, drop)
         return condition, condition
     return model.condition(view["timesteps"]), model.condition(view["noisy_timesteps"], labels, drop)

@@ -13,7 +13,7 @@ from keras_umd.backend.kernels import jax_platform
 from keras_umd.layers.block import Block
 from keras_umd.utils.checks import check_bools, require
 
-ALONE = {"hidden", "levels", "unplaced", "noisy"}  # what a view can't have in a row
+ALONE = {"hidden", "levels", "unplaced", "noisy_images"}  # what a view can't have in a row
 TPU_TILE = 128  # the attention kernel of TPUs pads the tokens of a row to a multiple of it
 
 

@@ -82,7 +82,8 @@ def predict_pixels(model, target, x0, visible, masked, shown=None):
     """
     view = {"images": x0, "timesteps": ops.zeros((1,), "int32"), "visible": visible, "masked": masked}
     if shown is not None:
-        view.update(noisy=shown, noisy_timesteps=ops.full((1,), model.corruption.num_timesteps, "int32"))
+        timesteps = ops.full((1,), model.corruption.num_timesteps, "int32")
+        view.update(noisy_images=shown, noisy_timesteps=timesteps)
     prediction = restore(model.predict_view(view, {target.name: "all"})[target.name], visible, masked)
     pixels = target.as_pixels(ops.cast(prediction, "float32"), patchify(x0, model.patch_size))
     is_masked = ops.concatenate([ops.zeros_like(visible), ops.ones_like(masked)], axis=1)[:, :, None]

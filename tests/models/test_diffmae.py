@@ -69,11 +69,11 @@ def test_the_encoder_sees_the_clean_image_and_the_decoder_the_noisy_one():
     np.testing.assert_array_equal(array(view["noisy_timesteps"]), array(draws["timesteps"]))
     factors = own.noise_schedule.levels(array(draws["timesteps"]))
     signal, sigma = (factors[name].reshape(-1, 1, 1, 1) for name in ("signal", "sigma"))
-    np.testing.assert_allclose(array(view["noisy"]), signal * X + sigma * array(draws["noise"]), atol=1e-6)
+    np.testing.assert_allclose(array(view["noisy_images"]), signal * X + sigma * array(draws["noise"]), atol=1e-6)
     usual = other.corrupt(ops.convert_to_tensor(X), draws, 2, labels=np.arange(4))["noisy"]
     for name in set(usual) - {"images", "timesteps", "level"}:
         np.testing.assert_array_equal(array(view[name]), array(usual[name]))
-    assert set(view) - set(usual) == {"noisy", "noisy_timesteps"}
+    assert set(view) - set(usual) == {"noisy_images", "noisy_timesteps"}
 
 
 @pytest.mark.host
@@ -95,7 +95,7 @@ def test_a_masked_place_has_the_mask_token_plus_the_embedding_of_its_noisy_patch
     decoder, masked = model.decoder, array(view["masked"])
     kernel, bias = (array(variable) for variable in decoder.noise_embedding.projection.weights)
     assert kernel.shape == (4, 8)
-    embedded = patches_of(array(view["noisy"]), masked) @ kernel + bias
+    embedded = patches_of(array(view["noisy_images"]), masked) @ kernel + bias
     expected = array(decoder.mask_token) + embedded + array(decoder.position_embedding.positions)[masked]
     np.testing.assert_allclose(inputs[0][:, -12:], expected, atol=1e-5)
 
@@ -108,7 +108,7 @@ def test_the_decoder_alone_is_told_of_noise_and_label(conditioning, small_model)
     view = x["views"]["noisy"]
     outputs = model.predict_view(view)
     later = {"noisy_timesteps": view["noisy_timesteps"] // 2, "labels": (view["labels"] + 1) % 3}
-    for name, value in {**later, "noisy": ops.flip(view["noisy"], axis=1)}.items():
+    for name, value in {**later, "noisy_images": ops.flip(view["noisy_images"], axis=1)}.items():
         changed = model.predict_view({**view, name: value})
         np.testing.assert_array_equal(array(changed["tokens"]), array(outputs["tokens"]))
         assert np.abs(array(changed["x0"]) - array(outputs["x0"])).max() > 1e-4, name
@@ -136,7 +136,7 @@ def test_without_signal_and_embedding_it_is_the_masked_autoencoder(kind, conditi
     draws = model.corruption.draw(X.shape, 2, seed=0)
     draws["timesteps"] = ops.zeros_like(draws["timesteps"])
     (x, y), (other, target) = (m.make_views(X, draws=draws) for m in (model, plain))
-    np.testing.assert_array_equal(array(x["views"]["noisy"]["noisy"]), array(draws["noise"]))
+    np.testing.assert_array_equal(array(x["views"]["noisy"]["noisy_images"]), array(draws["noise"]))
     expected, actual = plain(other), model(x)
     np.testing.assert_allclose(array(actual["noisy"]["x0"]), array(expected["noisy"]["x0"]), atol=1e-6)
     losses = [m.objective.image_losses(*pair) for m, pair in ((plain, (expected, target)), (model, (actual, y)))]
@@ -214,7 +214,7 @@ def test_a_view_beside_it_keeps_its_own_noise(small_model):
     model = trained_like(small_model(corruption=Corruption(views=views)))
     assert model.corruption.clean_ratio == 0.5
     x, _ = model.make_views(X, seed=0)
-    assert "noisy" in x["views"]["shown"] and "noisy" not in x["views"]["seen"]
+    assert "noisy_images" in x["views"]["shown"] and "noisy_images" not in x["views"]["seen"]
     outputs = model(x)
     assert set(outputs) == {"shown", "seen"} and outputs["shown"]["x0"].shape == (2, 12, 4)
     assert model.generate(num_images=1, num_steps=2, seed=0).shape == (1, 8, 8, 1)  # by the view that is seen
@@ -295,5 +295,5 @@ def test_a_decoder_without_the_embedding_says_so(small_model):
     model = small_model(corruption=Corruption.mae(), conditioning="token")
     draws = model.corruption.draw(X.shape, 2, seed=0)
     view = network_inputs(settings()["corruption"].corrupt(ops.convert_to_tensor(X), draws, 2)["noisy"])
-    with pytest.raises(ValueError, match="sees `noisy` images with has_noise_embedding=True"):
+    with pytest.raises(ValueError, match="gets `noisy_images` with has_noise_embedding=True"):
         model.predict_view(view)

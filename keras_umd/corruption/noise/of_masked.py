@@ -51,8 +51,8 @@ class OfMasked(Gaussian):
             tensors: Dictionary of the tensors of a view with `Gaussian` noise.
 
         Returns:
-            The same with the clean `images` and `timesteps` of 0; with `noisy` `(n, *image_shape)`, the noisy images,
-            and `noisy_timesteps` `(n,)`.
+            The same with the clean `images` and `timesteps` of 0; with `noisy_images` `(n, *image_shape)` and
+            `noisy_timesteps` `(n,)`.
         """
-        shown = {"noisy": tensors["images"], "noisy_timesteps": tensors["timesteps"]}
+        shown = {"noisy_images": tensors["images"], "noisy_timesteps": tensors["timesteps"]}
         return {**tensors, "images": tensors["x0"], "timesteps": ops.zeros_like(tensors["timesteps"]), **shown}

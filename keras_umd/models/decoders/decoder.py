@@ -59,7 +59,7 @@ class Decoder(BlockNetwork):
         heads: Dictionary of names and widths. Each other prediction has a linear map of its own, to so many values for
             a patch.
         block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
-        has_noise_embedding: Bool. Whether it can be called with `noisy`.
+        has_noise_embedding: Bool. Whether it can be called with `noisy_images`.
 
     Call arguments:
         representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder; or the class tokens whose mean it
@@ -72,7 +72,7 @@ class Decoder(BlockNetwork):
         read: Dictionary of names of predictions and of the patches that they are wanted for, `"masked"`, `"visible"`
             or `"all"`; only that is computed. All patches are meant where none is masked. Defaults to the pixel
             predictions of all patches.
-        noisy: Float tensor of shape `(batch, *space, channels)`, images of which it sees the masked patches: their
+        noisy_images: Float tensor of shape `(batch, *space, channels)`, of which it sees the masked patches: their
             embedding is added to the mask token.
 
     Rows of several images are lists of all these, but for the condition, as of `Encoder`; it returns a list, too.
@@ -228,20 +228,20 @@ class Decoder(BlockNetwork):
         reads_label = self.blocks.block.in_context_of == self.block.in_context_of
         return condition if reads_label else parted(self.block, condition)[0]
 
-    def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None, noisy=None):
+    def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None, noisy_images=None):
         if isinstance(tokens, (list, tuple)):
             return self._rows(representation, tokens, condition, visible, masked, read)
         read = self._checked(read)
         of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
-        shown = {} if noisy is None else {"noisy": noisy}
+        shown = {} if noisy_images is None else {"noisy_images": noisy_images}
         tokens = self._decoded(representation, tokens, of_blocks, visible, masked, read, **shown)
         return self._predictions(self.norm(tokens), of_head, masked, read)
 
-    def _decoded(self, representation, tokens, condition, visible, masked, read, noisy=None):
+    def _decoded(self, representation, tokens, condition, visible, masked, read, noisy_images=None):
         """The tokens of the patches that are read, behind the blocks: at least these, the masked ones last."""
         num_outputs = num_outputs_of(tokens, masked, read)
         # (batch, 1 + num_patches, hidden_dim)
-        tokens, order = self._placed(representation, tokens, visible, masked, noisy)
+        tokens, order = self._placed(representation, tokens, visible, masked, noisy_images)
         positions = take_positions(self.places, order) if self.block.rope else None
         return self.blocks(tokens, condition=condition, num_outputs=num_outputs, positions=positions)
 
@@ -287,7 +287,7 @@ class Decoder(BlockNetwork):
         )
         return read
 
-    def _placed(self, representation, tokens, visible, masked, noisy=None):
+    def _placed(self, representation, tokens, visible, masked, noisy_images=None):
         """The tokens of all patches at their places, behind those of the representation, and the order of patches."""
         has_cls_tokens = self.block.cls_to_decoder != "none"
         if self.embedding is not None:
@@ -295,7 +295,7 @@ class Decoder(BlockNetwork):
             tokens = project(self.embedding, tokens)
         order, places_masked = None, self.block.decoder_positions == "masked"
         if masked is not None:
-            mask_tokens = self._tokens_of_masked(masked, noisy)
+            mask_tokens = self._tokens_of_masked(masked, noisy_images)
             if places_masked:
                 mask_tokens = self.position_embedding(mask_tokens, indices=masked)
             tokens = ops.concatenate([tokens, mask_tokens], axis=1)
@@ -309,15 +309,15 @@ class Decoder(BlockNetwork):
         mask_tokens = ops.broadcast_to(self.mask_token, (*shape, self.mask_token.shape[-1]))
         return ops.cast(mask_tokens, self.compute_dtype)
 
-    def _tokens_of_masked(self, masked, noisy=None):
+    def _tokens_of_masked(self, masked, noisy_images=None):
         """What stands for masked patches, `(batch, masked, hidden_dim)`: mask tokens, and what noise leaves of them."""
         mask_tokens = self._mask_tokens(ops.shape(masked))
-        if noisy is None:
+        if noisy_images is None:
             return mask_tokens
         require(
-            self.has_noise_embedding, "A decoder sees `noisy` images with has_noise_embedding=True.", "one without it"
+            self.has_noise_embedding, "A decoder gets `noisy_images` with has_noise_embedding=True.", "one without it"
         )
-        patches = take_tokens(patchify(noisy, self.patch_size), masked)
+        patches = take_tokens(patchify(noisy_images, self.patch_size), masked)
         return mask_tokens + self.noise_embedding.embed(patches)
 
     def _predictions(self, tokens, of_head, masked, read):

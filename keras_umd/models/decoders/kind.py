@@ -17,7 +17,7 @@ class DecoderKind(Configurable):
     >>> model = UMD((8, 8, 1), 2, hidden_dim=32, num_layers=1, num_heads=2, decoder=Mine())
     """
 
-    takes_noise = False  # whether what it makes takes `noisy` images, as `Decoder` does with `has_noise_embedding`
+    takes_noise = False  # whether what it makes takes `noisy_images`, as a `Decoder` with `has_noise_embedding` does
 
     def make(self, encoder_layers, *args, **settings):
         """The decoder of a model.
