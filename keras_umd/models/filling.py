@@ -70,7 +70,7 @@ def impute(model, images, missing=None, weights="average", seed=None):
     for count in np.unique(counts[counts < model.num_patches]):  # of the others nothing is missing
         rows = np.flatnonzero(counts == count)
         own = [noise[rows] for noise in shown]
-        filled[rows] = _predicted(model, target, x0[rows], scores[rows], int(count), weights, own)[0]
+        filled[rows] = _predicted(model, target, x0[rows], scores[rows], int(count), weights, *own)[0]
     check_finite(filled, "predictions")
     if images.dtype == "uint8":
         filled = to_uint8(filled, model.value_range)
@@ -120,7 +120,7 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     for index in range(num_masks):
         # The next part comes first, those before it last.
         scores = ((ranks - index * visible) % model.num_patches).astype("float32")
-        predicted, hidden = _predicted(model, target, x0, scores, visible, weights, shown)
+        predicted, hidden = _predicted(model, target, x0, scores, visible, weights, *shown)
         errors += hidden * np.square(predicted - x0)
         counts += hidden
     errors = errors / counts
@@ -164,7 +164,7 @@ def _visible_counts(hidden):
     return np.maximum(known // step * step, 1)
 
 
-def _predicted(model, target, x0, scores, visible, weights, shown=()):
+def _predicted(model, target, x0, scores, visible, weights, *shown):
     """Predicted pixels, float32 of the images' shape, and where they were hidden: bool `(batch, *space, 1)`."""
 
     def fill_in(model, x0, scores, *shown):
