@@ -36,6 +36,8 @@ class Cross(DecoderKind):
             from the encoder, as noise needs it, or `"mask"`, the mask token, as for masked patches.
     """
 
+    takes_noise = True
+
     def __init__(self, taps=None, visible="token"):
         check_one_of(VISIBLE, visible=visible)
         if taps is not None and not (isinstance(taps, str) and taps == "all"):
@@ -44,8 +46,6 @@ class Cross(DecoderKind):
             require(len(set(taps)) == len(taps), "`taps` must be different.", taps=taps)
         self.taps = taps
         self.visible = visible
-
-    takes_noise = True
 
     def make(self, encoder_layers, *args, **settings):
         taps = range(1, encoder_layers + 1) if self.taps == "all" else self.taps or ()
