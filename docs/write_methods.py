@@ -37,9 +37,7 @@ def block(method):
         "",
         f"- Paper: {method.paper}",
         f'- A size that it has: `keras_umd.UMD.from_preset("{method.preset}")`',
-        f"- Path: `{corruption.noise_schedule!r}`"
-        if any(view.noise for view in corruption.views)
-        else "- No image is noisy, so it can't generate",
+        _path(corruption),
         *_parts(method),
         "",
         f"| view | share of a batch | noise | {'change' if changes else 'mask'} | loss |",
@@ -52,6 +50,14 @@ def block(method):
             f"![Masks of {method.name}: dark patches are hidden, a row for each view]({method.name}_masks.png)",
         ]
     return "\n".join([*lines, END])
+
+
+def _path(corruption):
+    """The line of the path from images to noise."""
+    if not any(view.noise for view in corruption.views):
+        return "- No image is noisy, so it can't generate"
+    of_decoder = "" if any(view.is_noisy for view in corruption.views) else "; the decoder's, so it can't generate"
+    return f"- Path: `{corruption.noise_schedule!r}`{of_decoder}"
 
 
 def _parts(method):

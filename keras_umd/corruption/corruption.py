@@ -49,8 +49,8 @@ class Corruption(Configurable):
             subset (Fu et al., "CrossMAE", 2024). Half of them takes a sixth off a training step;
             `benchmarks/cheaper_settings.py` has what it costs. `reconstruct` and `generate` decode all.
         noisy_losses: Which errors `Objective.denoising` counts in noisy images, of `"x0"`, over the masked patches, and
-            `"eps"` and `"v"`, the velocity, over the visible ones; the first two by default (Eq. 4). `generate` can
-            only read what was trained.
+            `"eps"` and `"v"`, the velocity, over the visible ones; the first two by default (Eq. 4). With
+            `noise.OfMasked`, all of them over the masked patches. `generate` can only read what was trained.
         noisy_patches: `"all"` for one head, as wide as a patch: the one loss that `noisy_losses` names is that of all
             patches of noisy images, masked and visible, which only x_0 can be where patches are masked. `None` is the
             paper's two heads.
@@ -117,6 +117,11 @@ class Corruption(Configurable):
                 self.masked_weight == 1, "`masked_weight` needs noisy_patches='all'.", masked_weight=self.masked_weight
             )
             return
+        require(
+            not any(view.shows_noise for view in self.views),
+            "`noisy_patches` must be None where the decoder sees noise of masked patches alone, `noise.OfMasked`.",
+            noisy_patches=self.noisy_patches,
+        )
         has_masks = any(view.noise is not None and view.mask is not None for view in self.views)
         require(
             self.noisy_losses == ("x0",) or (len(self.noisy_losses) == 1 and not has_masks),
@@ -159,15 +164,15 @@ class Corruption(Configurable):
 
     @property
     def clean_ratio(self):
-        """The share of the batch that stays clean; of views of every image, 1 where all of them are clean."""
+        """The share of the batch that the encoder sees clean; of views of every image, 1 where all of them are."""
         if self.views[0].share is None:
-            return float(all(view.noise is None for view in self.views))
-        return sum(view.share for view in self.views if view.noise is None)
+            return float(not any(view.is_noisy for view in self.views))
+        return sum(view.share for view in self.views if not view.is_noisy)
 
     @property
     def predicts_noise(self):
         """Whether the network must carry the noise: of noisy images, other losses than that of x_0 count."""
-        return self.noisy_losses != ("x0",) and any(view.noise is not None for view in self.views)
+        return self.noisy_losses != ("x0",) and any(view.is_noisy for view in self.views)
 
     @property
     def hides_gaps(self):
@@ -249,7 +254,8 @@ class Corruption(Configurable):
             indices of the `visible` and of the `masked` ones, of these only those that are decoded; `missing` where
             the mask knows of missing patches; what a view's `change` says of itself; the `class` where the view gives
             it; `hidden` where the mask hides some of the visible ones in the encoder; what `noise.Graded` says of its
-            levels; `unplaced` where the encoder isn't told all places; `other` where a `change` gives another image.
+            levels; `unplaced` where the encoder isn't told all places; `other` where a `change` gives another image;
+            `noisy_images` and `noisy_timesteps` where the decoder sees noise.
         """
         split = self._split(ops.shape(images)[0])
         if self.hides_gaps:

@@ -80,6 +80,12 @@ class View(Configurable):
             "Masks whose ratio varies are for clean views; leave out the `noise`.",
             noise=noise,
         )
+        require(
+            noise is None or not noise.is_of_masked or (mask is not None and not mask.hides_nothing),
+            "Noise of masked patches needs a `mask` that masks some, as Random(0.75).",
+            noise=noise,
+            mask=mask,
+        )
         self.name = name
         self.noise = noise
         self.mask = None if mask is None or mask.hides_nothing else mask
@@ -140,7 +146,17 @@ class View(Configurable):
             tensors.update(labels=labels, label_drop=own("label_drop"))
         if self.noise.is_graded:
             tensors.update(self.graded(x0, noise, timesteps, schedule, own("mask_noise"), patch_size, hints))
-        return tensors
+        return self.noise.for_decoder(tensors) if self.noise.is_of_masked else tensors
+
+    @property
+    def is_noisy(self):
+        """Whether the encoder sees noise."""
+        return self.noise is not None and not self.noise.is_of_masked
+
+    @property
+    def shows_noise(self):
+        """Whether the decoder sees noise, where patches are masked."""
+        return self.noise is not None and self.noise.is_of_masked
 
     def num_draws(self, grid):
         """The uniform numbers that mask, change and places want for an image, with those for the second shuffle."""

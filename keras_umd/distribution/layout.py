@@ -11,7 +11,7 @@ COLUMNS = (".*attention.(query|key|value).{}", ".*mlp_(hidden|gate).{}")
 ROWS = (".*attention.output_projection.kernel", ".*mlp_output.kernel")
 # With one axis: matrices that `ModelParallel` doesn't shard by columns.
 BY_ROWS = ".*head.projection.kernel"  # its columns are few, and any number
-REPLICATED = (".*positions", ".*cls_tokens", ".*registers", ".*patch_embedding.*kernel")  # small
+REPLICATED = (".*positions", ".*cls_tokens", ".*registers", ".*(patch|noise)_embedding.*kernel")  # small
 SMALLEST_SHARDED = 256  # entries; a smaller matrix costs more to all-gather than to keep
 
 

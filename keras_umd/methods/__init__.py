@@ -1,7 +1,7 @@
 """The published methods as settings of one model: functions that return constructor arguments of `UMD`."""
 
 from keras_umd.methods.changed import a2mim, context_encoder, dmjd, gmml, mfm, split_brain
-from keras_umd.methods.decoding import cae, cropmae, crossmae, localmim, maskfeat, simmim, usp, videomae_v2
+from keras_umd.methods.decoding import cae, cropmae, crossmae, diffmae, localmim, maskfeat, simmim, usp, videomae_v2
 from keras_umd.methods.denoising import dit, mae, maskdit, umd, umd_modern, umd_one_head, umd_x0
 from keras_umd.methods.flows import jit, sit
 from keras_umd.methods.looking import adamae, attmask, hpm
@@ -18,6 +18,7 @@ __all__ = [
     "context_encoder",
     "cropmae",
     "crossmae",
+    "diffmae",
     "dit",
     "dmjd",
     "fgmae",

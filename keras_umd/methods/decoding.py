@@ -1,6 +1,6 @@
 """Masked autoencoders with other decoders. Sizes and rates are the library's own; see each."""
 
-from keras_umd.corruption import changes, masks
+from keras_umd.corruption import changes, masks, noise
 from keras_umd.corruption.view import View
 from keras_umd.methods.method import clean_images, method
 from keras_umd.models import decoders
@@ -118,6 +118,22 @@ def cropmae(**corruption):
     """
     view = View("clean", mask=masks.Random(0.985), change=changes.CropInCrop())
     terms = [Reconstruction("clean", targets.Pixels())]
+    return clean_images([view], terms, corruption, decoder=decoders.CrossSelf())
+
+
+@method("Wei et al., Diffusion Models as Masked Autoencoders (DiffMAE), 2023")
+def diffmae(**corruption):
+    """MAE whose decoder sees masked patches through noise of any level, and looks at visible ones in each block.
+
+    The encoder sees clean patches, as MAE's. Pixels aren't normalised. The paper samples masked patches in many steps;
+    `reconstruct` takes one.
+
+    Example:
+
+    >>> model = UMD.from_preset("diffmae_tiny_patch4_32", num_layers=1, decoder_layers=1)
+    """
+    view = View("noisy", noise.OfMasked(), masks.Random(0.75))
+    terms = [Reconstruction("noisy", targets.X0())]
     return clean_images([view], terms, corruption, decoder=decoders.CrossSelf())
 
 

@@ -36,7 +36,7 @@ def method(paper, preset=None):
 
 
 def clean_images(views, terms, corruption, **settings):
-    """Settings of a method without noise: views, the terms of the loss on them, and a token as the condition.
+    """Settings of a method whose encoder sees clean images: views, terms of the loss, and a token as the condition.
 
     Args:
         views: List of `View`s.

@@ -146,6 +146,17 @@ def check_parts(grid, patch_size, channels, decoder_layers, corruption, objectiv
     objective.check_views(corruption)
 
 
+def check_noise(kind, corruption):
+    """Raise a ValueError where views show their noise to the decoder, and the decoder has no place for it."""
+    showing = [view.name for view in corruption.views if view.shows_noise]
+    require(
+        not showing or kind is None or kind.takes_noise,
+        "Views with `noise.OfMasked`, which the decoder sees, need decoder=None, decoders.Cross() or "
+        "decoders.CrossSelf().",
+        f"decoder={kind!r}, and the views {showing}",
+    )
+
+
 def check_other(decoder, corruption):
     """Raise a ValueError where views give another image, and the decoder doesn't look at one."""
     giving = [view.name for view in corruption.views if view.change is not None and view.change.gives_other]

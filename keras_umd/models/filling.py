@@ -9,7 +9,7 @@ from keras import ops
 from keras_umd.backend.processes import to_numpy
 from keras_umd.layers.masking import split_at
 from keras_umd.layers.patches import patchify
-from keras_umd.models.reconstruction import pixel_target, predict_pixels
+from keras_umd.models.reconstruction import pixel_target, predict_pixels, shown_noise
 from keras_umd.sampling.denoiser import predict
 from keras_umd.utils.checks import check_finite, check_integers, check_numbers, check_tensors, is_list, require
 from keras_umd.utils.images import to_uint8
@@ -35,7 +35,8 @@ def impute(model, images, missing=None, weights="average", seed=None):
         missing: Bool array `(batch or 1, *space, 1 or channels)`, `True` where missing. `None` is for float images that
             are NaN there.
         weights: As of `weight_values`.
-        seed: Integer, `keras.random.SeedGenerator` or `None`, for the patches that are left out.
+        seed: Integer, `keras.random.SeedGenerator` or `None`, for the patches that are left out, and for noise where
+            the decoder sees some, as in `reconstruct`.
 
     Returns:
         NumPy array of the shape and type of `images`, equal to them where nothing is missing.
@@ -61,12 +62,15 @@ def impute(model, images, missing=None, weights="average", seed=None):
     middle = 128 if images.dtype == "uint8" else np.mean(model.value_range or (0.0,))
     x0 = to_numpy(model.prepare_images(np.where(missing, middle, images).astype(images.dtype)))
     hidden = _hidden_patches(np.broadcast_to(missing, images.shape), model)
-    scores = to_numpy(keras.random.uniform(hidden.shape, dtype="float32", seed=seed_generator(seed))) + hidden
+    seed = seed_generator(seed)
+    scores = to_numpy(keras.random.uniform(hidden.shape, dtype="float32", seed=seed)) + hidden
+    shown = [to_numpy(noise) for noise in shown_noise(model, x0.shape, seed)]
     counts = _visible_counts(hidden)
     filled = np.zeros(images.shape, "float32")
     for count in np.unique(counts[counts < model.num_patches]):  # of the others nothing is missing
         rows = np.flatnonzero(counts == count)
-        filled[rows] = _predicted(model, target, x0[rows], scores[rows], int(count), weights)[0]
+        own = [noise[rows] for noise in shown]
+        filled[rows] = _predicted(model, target, x0[rows], scores[rows], int(count), weights, *own)[0]
     check_finite(filled, "predictions")
     if images.dtype == "uint8":
         filled = to_uint8(filled, model.value_range)
@@ -104,7 +108,7 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     check_integers(2, model.num_patches, num_masks=num_masks)
     total = model.corruption.num_timesteps
     check_numbers(f"[0, {total}]", optional=True, timestep=timestep)
-    knows_noise = any(view.noise is not None for view in model.corruption.views)
+    knows_noise = any(view.is_noisy for view in model.corruption.views)
     timestep = (total / 4 if knows_noise else 0) if timestep is None else timestep
     require(knows_noise or not timestep, "The model has learned nothing of noise; set timestep=0.", timestep=timestep)
     seed = seed_generator(seed)
@@ -112,10 +116,11 @@ def anomaly_map(model, images, num_masks=4, timestep=None, weights="average", se
     draws = to_numpy(keras.random.uniform((len(x0), model.num_patches), dtype="float32", seed=seed))
     ranks, visible = np.argsort(np.argsort(draws, axis=1), axis=1), model.num_patches // num_masks
     errors, counts, target = np.zeros(x0.shape, "float32"), np.zeros(x0.shape, "float32"), pixel_target(model)
+    shown = shown_noise(model, x0.shape, seed)
     for index in range(num_masks):
         # The next part comes first, those before it last.
         scores = ((ranks - index * visible) % model.num_patches).astype("float32")
-        predicted, hidden = _predicted(model, target, x0, scores, visible, weights)
+        predicted, hidden = _predicted(model, target, x0, scores, visible, weights, *shown)
         errors += hidden * np.square(predicted - x0)
         counts += hidden
     errors = errors / counts
@@ -159,14 +164,14 @@ def _visible_counts(hidden):
     return np.maximum(known // step * step, 1)
 
 
-def _predicted(model, target, x0, scores, visible, weights):
+def _predicted(model, target, x0, scores, visible, weights, *shown):
     """Predicted pixels, float32 of the images' shape, and where they were hidden: bool `(batch, *space, 1)`."""
 
-    def fill_in(model, x0, scores):
-        return predict_pixels(model, target, x0, *split_at(scores, visible))
+    def fill_in(model, x0, scores, *shown):
+        return predict_pixels(model, target, x0, *split_at(scores, visible), *shown)
 
     values = model.weight_values(weights)
-    tensors = ops.convert_to_tensor(x0), ops.convert_to_tensor(scores.astype("float32"))
+    tensors = [ops.convert_to_tensor(x) for x in (x0, scores.astype("float32"), *shown)]
     pixels, mask = model.programs.run(("fill in", visible), fill_in, [model], *tensors, values=values)
     return to_numpy(pixels), to_numpy(mask).astype(bool)
 

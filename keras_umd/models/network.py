@@ -3,7 +3,7 @@
 import functools
 import math
 
-from keras_umd.models.arguments import check_other
+from keras_umd.models.arguments import check_noise, check_other
 from keras_umd.models.condition import told_of_levels
 from keras_umd.models.decoders.decoder import Decoder
 from keras_umd.models.encoder import Encoder, pooled
@@ -36,6 +36,9 @@ def build_decoder(model, num_layers, num_heads, hidden_dim, **options):
         if name not in model.objective.pixel_predictions
     }
     kind = model.decoder_kind
+    check_noise(kind, model.corruption)
+    if any(view.shows_noise for view in model.corruption.views):
+        options["has_noise_embedding"] = True
     make = Decoder if kind is None else functools.partial(kind.make, model.encoder.num_layers)
     decoder = make(
         model.patch_size,
@@ -69,13 +72,14 @@ def predict_view(model, view, read=None):
 
     Args:
         view: Dictionary of tensors: `images` `(n, *image_shape)`, `timesteps` `(n or 1,)`, and where there are any
-            `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, `other`, as of `Corruption.corrupt`.
+            `labels`, `label_drop`, `visible`, `masked`, `hidden`, `unplaced`, `other`, `noisy_images`,
+            `noisy_timesteps`, as of `Corruption.corrupt`.
         read: Dictionary of the predictions to make, as of `Decoder`. Defaults to x_0 and noise of all patches.
 
     Returns:
         Dictionary of tensors: the predictions, `representation` and `tokens`.
     """
-    condition = model.condition(view["timesteps"], view.get("labels"), view.get("label_drop"))
+    condition, of_decoder = _conditions(model, view)
     visible, masked = view.get("visible"), view.get("masked")
     representation, tokens, *taps = model.encoder(  # or all class tokens as the representation
         view["images"],
@@ -92,7 +96,18 @@ def predict_view(model, view, read=None):
     options = {"features": taps[0]} if taps else {}
     if "other" in view:
         options["other"] = model.encoder(view["other"], condition=condition, for_decoder=True)
+    if "noisy_images" in view:
+        options["noisy_images"] = view["noisy_images"]
     predictions = model.decoder(
-        representation, tokens, condition=condition, visible=visible, masked=masked, read=read, **options
+        representation, tokens, condition=of_decoder, visible=visible, masked=masked, read=read, **options
     )
     return {**predictions, **outputs}
+
+
+def _conditions(model, view):
+    """The conditions of encoder and decoder: one, but where the decoder alone sees noise, and the label with it."""
+    labels, drop = view.get("labels"), view.get("label_drop")
+    if "noisy_images" not in view:
+        condition = model.condition(view["timesteps"], labels, drop)
+        return condition, condition
+    return model.condition(view["timesteps"]), model.condition(view["noisy_timesteps"], labels, drop)

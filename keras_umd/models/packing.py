@@ -13,6 +13,7 @@ from keras_umd.backend.kernels import jax_platform
 from keras_umd.layers.block import Block
 from keras_umd.utils.checks import check_bools, require
 
+ALONE = {"hidden", "levels", "unplaced", "noisy_images"}  # what a view can't have in a row
 TPU_TILE = 128  # the attention kernel of TPUs pads the tokens of a row to a multiple of it
 
 
@@ -60,7 +61,7 @@ def _rows(model, views):
     """
     shares, groups = {view.name: view.share for view in model.corruption.views}, {}
     for name in views:
-        is_decoded = model.objective.reads(name) != {} and {"hidden", "levels", "unplaced"}.isdisjoint(views[name])
+        is_decoded = model.objective.reads(name) != {} and ALONE.isdisjoint(views[name])
         groups.setdefault(shares.get(name, name) if is_decoded else name, []).append(name)
     rows = []
     for names in groups.values():

@@ -66,4 +66,5 @@ def _view(view, model):
     learned = ", ".join(
         f"{name} of {where} patches" for name, where in sorted(model.objective.reads(view.name).items(), reverse=True)
     )
-    return f"{share}, {'with noise' if view.noise is not None else 'no noise'}, {seen}; learns {learned or 'nothing'}"
+    noise = "noise of masked patches" if view.shows_noise else "with noise" if view.is_noisy else "no noise"
+    return f"{share}, {noise}, {seen}; learns {learned or 'nothing'}"

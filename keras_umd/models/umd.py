@@ -263,7 +263,7 @@ class UMD(keras.Model):
 
     def prediction(self, name=None):
         """The reading of the network that gives x_0 and noise, as of `Objective.prediction`."""
-        return self.objective.prediction(name, [view.name for view in self.corruption.views if view.noise is not None])
+        return self.objective.prediction(name, [view.name for view in self.corruption.views if view.is_noisy])
 
     # Compiling
 

@@ -261,8 +261,9 @@ def _denoising_terms(view, corruption):
         (target, where), options = kinds[name], {}
         if corruption.noisy_patches is not None:
             where, options = corruption.noisy_patches, {"masked_weight": corruption.masked_weight}
-        # What is masked has no noise that a weighting could judge.
-        if corruption.weighting is not None and (where != "masked" or view.mask is None):
+        where = "masked" if view.shows_noise else where
+        # What is masked has no noise that a weighting could judge, unless the decoder sees it.
+        if corruption.weighting is not None and (where != "masked" or view.mask is None or view.shows_noise):
             levels, schedule = view.noise.levels, corruption.noise_schedule
             of_error = functools.partial(weight_of_error, corruption.weighting, target)
             options.update(weighting=corruption.weighting, mean_weight=mean_weight(of_error, levels, schedule))

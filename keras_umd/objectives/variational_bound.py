@@ -78,7 +78,7 @@ class VariationalBound(Reconstruction):
         view = next((view for view in corruption.views if view.name == self.view), None)
         require(
             view is not None
-            and view.noise is not None
+            and view.is_noisy
             and not view.noise.is_graded
             and repr(view.noise.levels) == repr(self.levels),
             f"`levels` must be those of the noisy view {self.view!r}, with one level for an image.",

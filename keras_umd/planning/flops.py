@@ -98,6 +98,7 @@ def _gradients(network):
         "decoder's": (decoder, before_decoder),
         "decoder": (decoder, before_decoder or decoder),
         "head": (decoder, before_decoder or decoder),
+        "noise": (decoder, decoder),  # behind a bottleneck
     }
 
 
@@ -108,7 +109,9 @@ def _products(network, view):
     has_condition = network.condition_is_trained is not None
     first, second = (2 * has_condition * network.timestep_hidden * units for units in (network.timestep_inputs, width))
     of_labels = 2 * 2 * has_condition * network.label_hidden * width
-    labels = network.has_labels * (n if view.is_noisy else 1)  # clean images share one null label
+    # Clean images share one null label. Where the decoder alone sees noise, it has a condition of its own.
+    conditions = n * (1 + view.shows_noise)
+    labels = network.has_labels * ((n if view.is_noisy else 1) + view.shows_noise)
     # To a decoder of another width, tokens and condition token are projected.
     projected = network.num_projected(view) + network.decoder.projects_context
     before_decoder = 2 * width * (decoder_width * projected + width * network.self_conditioning)
@@ -119,8 +122,11 @@ def _products(network, view):
     before_decoder += 2 * 2 * width * network.code
     head = 2 * decoder_width * view.predicted + _modulation(network, network.head_vectors, decoder_width)
     return {
-        "condition embedding": Products(of_inputs=n * first, of_weights=n * second + labels * of_labels),
-        "patch embedding": _patch_embedding(network, n * (view.visible + view.other)),
+        "condition embedding": Products(
+            of_inputs=conditions * first, of_weights=conditions * second + labels * of_labels
+        ),
+        "patch embedding": _patch_embedding(network, n * (view.visible + view.other), width),
+        **({"noise embedding": _patch_embedding(network, n * view.decoded, decoder_width)} if view.shows_noise else {}),
         "decoder's embedding": Products(of_weights=n * before_decoder),
         **_blocks(network, view),
         **({"decoder blocks": Products(of_weights=n * network.convolutions)} if network.convolutions else {}),
@@ -134,7 +140,7 @@ def _looked(network, view):
     The condition, which all images share, counts for each of them: less than a hundredth of the rest.
     """
     whole = dataclasses.replace(view, visible=network.num_patches, decoded=0, predicted=network.num_patches)
-    whole = dataclasses.replace(whole, read=network.num_patches, is_noisy=False, other=0)
+    whole = dataclasses.replace(whole, read=network.num_patches, is_noisy=False, other=0, shows_noise=False)
     products, flops = {name: part.forward for name, part in _products(network, whole).items()}, 0
     parts = ("condition embedding", "patch embedding", "encoder blocks", "encoder attention")
     if view.encoded_again:
@@ -165,8 +171,8 @@ def _policy(term, view):
     return PartFlops(view.name, term.name, forward, products.backward(is_trained, is_trained), 0)
 
 
-def _patch_embedding(network, patches):
-    width, bottleneck = network.encoder.width, network.bottleneck
+def _patch_embedding(network, patches, width):
+    bottleneck = network.bottleneck
     if bottleneck is None:
         return Products(of_inputs=2 * patches * network.patch_size * width)
     first, second = (2 * patches * bottleneck * units for units in (network.patch_size, width))

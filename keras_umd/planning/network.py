@@ -22,6 +22,7 @@ class View:
         hints: Tuple of names, what the mask reads of a teacher.
         other: Integer, patches of another image that the encoder sees.
         encoded_again: Integer, masked patches that the encoder sees for a target.
+        shows_noise: Bool. Whether the decoder alone sees the noise, that of masked patches.
     """
 
     name: str
@@ -34,6 +35,7 @@ class View:
     hints: tuple = ()
     other: int = 0
     encoded_again: int = 0
+    shows_noise: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +263,7 @@ def views_of(model, batch_size):
                 hints=() if view.mask is None else tuple(view.mask.reads),
                 other=model.num_patches if view.change is not None and view.change.gives_other else 0,
                 encoded_again=decoded * any(_encodes_masked(term, view) for term in model.objective.terms),
+                shows_noise=view.shows_noise,
             )
         )
     return [row for row in rows if row.num_images]

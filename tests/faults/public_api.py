@@ -34,7 +34,7 @@ CALLED_BY_THE_LIBRARY = {
     "views_without_images",  # of a Corruption
     "estimate errors as_pixels num_values image_losses targets total heads reads",  # of targets and terms
     "slopes level to_log_snr to_timesteps draw_log_snr support weight x0_share",  # of paths, laws and weightings
-    "hidden changed graded without_places groups timesteps by_patch",  # of masks, views and noise
+    "hidden changed graded without_places groups timesteps by_patch for_decoder",  # of masks, views and noise
     "missing num_draws num_visible num_decoded split check_grid scales corrupt box boxes is_flipped blocks",
     "condition predict_view network_layers prepare_images prepare_labels draw",
     "sinusoid signal_and_sigma settings extractor state_after method Modulations",

@@ -8,7 +8,7 @@ import pytest
 
 import keras_umd
 from keras_umd import Corruption, Objective, Teacher, View, decoders
-from keras_umd.corruption import changes, masks
+from keras_umd.corruption import changes, masks, noise
 from keras_umd.layers import Block, Timesteps
 from keras_umd.objectives import Alignment, Difficulty, Reconstruction, SamplingPolicy
 from keras_umd.objectives.targets import X0, Cells, Pixels
@@ -119,6 +119,17 @@ CASES = {
         "corruption": Corruption(views=[View("clean", mask=masks.Random(0.75), change=changes.CropInCrop())]),
         "conditioning": "token",
         "decoder_layers": 2,
+    },
+    "noise for the decoder, narrower, labels": {
+        "decoder": decoders.CrossSelf(),
+        "corruption": Corruption(views=[View("noisy", mask=masks.Random(0.75), noise=noise.OfMasked())]),
+        "conditioning": "token",
+        "decoder_hidden_dim": 8,
+        "num_classes": 3,
+    },
+    "noise for the decoder, half decoded, a bottleneck": {
+        "corruption": Corruption(views=[View("noisy", noise.OfMasked(), masks.Random(0.75), decoded_ratio=0.5)]),
+        "block": Block(bottleneck=3),
     },
     "local scales, narrower": {
         "decoder": decoders.LocalScale({"fine": 1, "coarse": -1}, {"coarse": 2}),

@@ -19,6 +19,8 @@ class Noise(Configurable):
 
     # Whether patches of one image have different levels, so that `by_patch` makes the tensors of a view.
     is_graded = False
+    # Whether the encoder sees clean patches, and the decoder alone noise, that of masked ones, as `for_decoder` says.
+    is_of_masked = False
 
     def __init__(self, levels=None):
         check_instances(Levels, "a Levels, as Uniform(),", optional=True, levels=levels)

@@ -36,6 +36,8 @@ class Cross(DecoderKind):
             from the encoder, as noise needs it, or `"mask"`, the mask token, as for masked patches.
     """
 
+    takes_noise = True
+
     def __init__(self, taps=None, visible="token"):
         check_one_of(VISIBLE, visible=visible)
         if taps is not None and not (isinstance(taps, str) and taps == "all"):
@@ -106,24 +108,34 @@ class CrossDecoder(Decoder):
             self.embedding.trainable = reads_visible
         self.mask_token.trainable = self.visible == "mask" or not all(is_whole for is_whole, _ in views)
 
-    def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None, features=()):
+    def call(
+        self,
+        representation,
+        tokens,
+        condition=None,
+        visible=None,
+        masked=None,
+        read=None,
+        features=(),
+        noisy_images=None,
+    ):
         read = self._checked(read)
         of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
-        queries = self._queries(tokens, visible, masked, read)
+        queries = self._queries(tokens, visible, masked, read, noisy_images)
         contexts = self._contexts(representation, tokens, features)
         return self._predictions(self.norm(self.blocks(queries, contexts, of_blocks)), of_head, masked, read)
 
-    def _queries(self, tokens, visible, masked, read):
+    def _queries(self, tokens, visible, masked, read, noisy_images=None):
         """A token for each patch that is read, the masked ones last, `(batch, n, hidden_dim)`."""
         if masked is not None and reads_only_masked(read):
-            return self.position_embedding(self._mask_tokens(ops.shape(masked)), indices=masked)
+            return self.position_embedding(self._tokens_of_masked(masked, noisy_images), indices=masked)
         if self.visible == "token":
             queries = tokens if self.embedding is None else project(self.embedding, tokens)
         else:
             queries = self._mask_tokens(ops.shape(tokens)[:2])
         if masked is None:
             return self.position_embedding(queries)
-        queries = ops.concatenate([queries, self._mask_tokens(ops.shape(masked))], axis=1)
+        queries = ops.concatenate([queries, self._tokens_of_masked(masked, noisy_images)], axis=1)
         return self.position_embedding(queries, indices=ops.concatenate([visible, masked], axis=1))
 
     def _contexts(self, representation, tokens, features):

@@ -29,6 +29,8 @@ class CrossSelf(DecoderKind):
     >>> model = UMD((8, 8, 1), 2, **sizes, corruption=Corruption(views=[view]), decoder=decoders.CrossSelf())
     """
 
+    takes_noise = True
+
     def make(self, encoder_layers, *args, **settings):
         return CrossSelfDecoder(*args, **settings)
 
@@ -104,11 +106,21 @@ class CrossSelfDecoder(Decoder):
     def _build_blocks(self, hidden_dim, encoder_dim):
         self.blocks.build((None, None, hidden_dim), (None, None, encoder_dim), (None, encoder_dim))
 
-    def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None, other=None):
+    def call(
+        self,
+        representation,
+        tokens,
+        condition=None,
+        visible=None,
+        masked=None,
+        read=None,
+        other=None,
+        noisy_images=None,
+    ):
         read = self._checked(read)
         of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
         num_outputs = num_outputs_of(tokens, masked, read)
         context = behind_cls_tokens(*((representation, tokens) if other is None else other))
-        tokens, _ = self._placed(representation, tokens, visible, masked)
+        tokens, _ = self._placed(representation, tokens, visible, masked, noisy_images)
         tokens = self.blocks(tokens, context, condition=of_blocks, num_outputs=num_outputs)
         return self._predictions(self.norm(tokens), of_head, masked, read)

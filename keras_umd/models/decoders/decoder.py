@@ -10,14 +10,22 @@ from keras_umd.layers import segments
 from keras_umd.layers.block import as_block
 from keras_umd.layers.dense import Dense
 from keras_umd.layers.embeddings import PositionEmbedding, checked_grid
+from keras_umd.layers.masking import take_tokens
 from keras_umd.layers.modulations import Modulations
 from keras_umd.layers.norms import LayerNorm, make_norm
-from keras_umd.layers.patches import PatchHead, as_tuple
+from keras_umd.layers.patches import PatchEmbedding, PatchHead, as_tuple, patchify
 from keras_umd.layers.rotary import check_rotation, grid_positions, take_positions
 from keras_umd.layers.stack import BlockNetwork, BlockStack, parted
 from keras_umd.models.decoders.tokens import behind_cls_tokens, num_outputs_of
 from keras_umd.models.encoder import pooled
-from keras_umd.utils.checks import check_instances, check_integers, check_positive_integers, is_size, require
+from keras_umd.utils.checks import (
+    check_bools,
+    check_instances,
+    check_integers,
+    check_positive_integers,
+    is_size,
+    require,
+)
 
 PATCHES = ("masked", "visible", "all")
 
@@ -51,6 +59,7 @@ class Decoder(BlockNetwork):
         heads: Dictionary of names and widths. Each other prediction has a linear map of its own, to so many values for
             a patch.
         block: `Block`, what the blocks and the network around them are made of. Defaults to the paper's.
+        has_noise_embedding: Bool. Whether it can be called with `noisy_images`.
 
     Call arguments:
         representation: Float tensor of shape `(batch, hidden_dim)`, from the encoder; or the class tokens whose mean it
@@ -63,6 +72,8 @@ class Decoder(BlockNetwork):
         read: Dictionary of names of predictions and of the patches that they are wanted for, `"masked"`, `"visible"`
             or `"all"`; only that is computed. All patches are meant where none is masked. Defaults to the pixel
             predictions of all patches.
+        noisy_images: Float tensor of shape `(batch, *space, channels)`, of which it sees the masked patches: their
+            embedding is added to the mask token.
 
     Rows of several images are lists of all these, but for the condition, as of `Encoder`; it returns a list, too.
 
@@ -91,9 +102,12 @@ class Decoder(BlockNetwork):
         pixel_predictions,
         heads=None,
         block=None,
+        has_noise_embedding=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_bools(has_noise_embedding=has_noise_embedding)
+        self.has_noise_embedding = has_noise_embedding
         check_positive_integers(channels=channels, num_heads=num_heads)
         check_integers(0, num_layers=num_layers)
         check_integers(1, optional=True, hidden_dim=hidden_dim)
@@ -172,10 +186,20 @@ class Decoder(BlockNetwork):
             autocast=False,  # its gradient, a sum over the tokens of a batch, stays float32
             name="mask_token",
         )
+        self.noise_embedding = self._make_noise_embedding(hidden_dim) if self.has_noise_embedding else None
         for layer in (self.position_embedding, self.norm, *self.heads.values()):
             layer.build((None, None, hidden_dim))
         self._build_blocks(hidden_dim, encoder_dim)
         self.head.build((None, None, hidden_dim), (None, encoder_dim))
+
+    def _make_noise_embedding(self, hidden_dim):
+        """The embedding of noisy patches, made and begun as the encoder's of clean ones, and built."""
+        embedding = PatchEmbedding(
+            self.patch_size, hidden_dim, self.block.bottleneck, dtype=self.dtype_policy, name="noise_embedding"
+        )
+        space = (number * size for number, size in zip(self.grid, self.patch_size, strict=True))
+        embedding.build((None, *space, self.channels))
+        return embedding
 
     def _build_blocks(self, hidden_dim, encoder_dim):
         # Each block before the stack, as in the encoder.
@@ -204,18 +228,20 @@ class Decoder(BlockNetwork):
         reads_label = self.blocks.block.in_context_of == self.block.in_context_of
         return condition if reads_label else parted(self.block, condition)[0]
 
-    def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None):
+    def call(self, representation, tokens, condition=None, visible=None, masked=None, read=None, noisy_images=None):
         if isinstance(tokens, (list, tuple)):
             return self._rows(representation, tokens, condition, visible, masked, read)
         read = self._checked(read)
         of_blocks, of_head = self._conditions(self._self_conditioned(condition, representation))
-        tokens = self._decoded(representation, tokens, of_blocks, visible, masked, read)
+        shown = {} if noisy_images is None else {"noisy_images": noisy_images}
+        tokens = self._decoded(representation, tokens, of_blocks, visible, masked, read, **shown)
         return self._predictions(self.norm(tokens), of_head, masked, read)
 
-    def _decoded(self, representation, tokens, condition, visible, masked, read):
+    def _decoded(self, representation, tokens, condition, visible, masked, read, noisy_images=None):
         """The tokens of the patches that are read, behind the blocks: at least these, the masked ones last."""
         num_outputs = num_outputs_of(tokens, masked, read)
-        tokens, order = self._placed(representation, tokens, visible, masked)  # (batch, 1 + num_patches, hidden_dim)
+        # (batch, 1 + num_patches, hidden_dim)
+        tokens, order = self._placed(representation, tokens, visible, masked, noisy_images)
         positions = take_positions(self.places, order) if self.block.rope else None
         return self.blocks(tokens, condition=condition, num_outputs=num_outputs, positions=positions)
 
@@ -261,7 +287,7 @@ class Decoder(BlockNetwork):
         )
         return read
 
-    def _placed(self, representation, tokens, visible, masked):
+    def _placed(self, representation, tokens, visible, masked, noisy_images=None):
         """The tokens of all patches at their places, behind those of the representation, and the order of patches."""
         has_cls_tokens = self.block.cls_to_decoder != "none"
         if self.embedding is not None:
@@ -269,7 +295,7 @@ class Decoder(BlockNetwork):
             tokens = project(self.embedding, tokens)
         order, places_masked = None, self.block.decoder_positions == "masked"
         if masked is not None:
-            mask_tokens = self._mask_tokens(ops.shape(masked))
+            mask_tokens = self._tokens_of_masked(masked, noisy_images)
             if places_masked:
                 mask_tokens = self.position_embedding(mask_tokens, indices=masked)
             tokens = ops.concatenate([tokens, mask_tokens], axis=1)
@@ -282,6 +308,17 @@ class Decoder(BlockNetwork):
         """`(*shape, hidden_dim)`, of the type of the tokens."""
         mask_tokens = ops.broadcast_to(self.mask_token, (*shape, self.mask_token.shape[-1]))
         return ops.cast(mask_tokens, self.compute_dtype)
+
+    def _tokens_of_masked(self, masked, noisy_images=None):
+        """What stands for masked patches, `(batch, masked, hidden_dim)`: mask tokens, and what noise leaves of them."""
+        mask_tokens = self._mask_tokens(ops.shape(masked))
+        if noisy_images is None:
+            return mask_tokens
+        require(
+            self.has_noise_embedding, "A decoder gets `noisy_images` with has_noise_embedding=True.", "one without it"
+        )
+        patches = take_tokens(patchify(noisy_images, self.patch_size), masked)
+        return mask_tokens + self.noise_embedding.embed(patches)
 
     def _predictions(self, tokens, of_head, masked, read):
         """What is read, of the tokens that the last block returns."""

@@ -18,6 +18,7 @@ class DecoderKind(Configurable):
     """
 
     can_denoise = True  # whether it predicts all patches of noisy images, as fine-tuning for generation wants
+    takes_noise = False  # whether what it makes takes `noisy_images`, as a `Decoder` with `has_noise_embedding` does
 
     def make(self, encoder_layers, *args, **settings):
         """The decoder of a model.
