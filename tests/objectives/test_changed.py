@@ -143,6 +143,8 @@ def expected_of(outputs, kernel, labels):
     return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
 
 
+# On JAX, where each operation is compiled: tests/models/test_changed_views.py trains with it.
+@pytest.mark.backends("tensorflow", "torch")
 def test_labels_train_the_representation_by_their_cross_entropy():
     view = View("clean", mask=masks.Random(0.5), gives_class=True)
     terms = [Reconstruction("clean", X0()), Classification("clean", num_classes=3, hidden_dim=32, weight=0.5)]

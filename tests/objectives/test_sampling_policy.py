@@ -17,6 +17,8 @@ def policy(weight=1.0):
     return {"corruption": views, "objective": Objective([Reconstruction("clean", X0()), term])}
 
 
+# On JAX, where each operation is compiled: `adamae` in tests/methods/test_two_devices.py.
+@pytest.mark.backends("tensorflow", "torch")
 def test_the_loss_is_that_of_a_policy_and_trains_the_policy_alone(small_model, images, tmp_path):
     model = small_model(**policy())
     term = model.objective.terms[1]
