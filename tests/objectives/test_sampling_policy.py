@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 from keras_umd import Corruption, Objective, View
 from keras_umd.corruption import masks
