@@ -41,7 +41,8 @@ def main(argv=None):
         if with_traceback:
             raise
         kind = "" if isinstance(error, (UsageError, ValueError)) else f"{type(error).__name__}: "
-        print(f"keras-umd: error: {kind}{error}", file=sys.stderr)
+        said = str(error).replace("resume='force'", "--resume force")  # as it is called here
+        print(f"keras-umd: error: {kind}{said}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     return 0
 

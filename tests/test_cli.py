@@ -350,6 +350,13 @@ def test_from_a_folder_to_samples_and_scores(folder, monkeypatch, capsys):
     assert "image_size = 256" in run("cache-latents pets --dry-run")
     assert main(["pretrain", "pets/cat", "--directory", "runs/pets"]) == 1
     assert "has other images: pets" in capsys.readouterr().err
+    assert main(f"pretrain pets --steps 4 {small} --base-learning-rate 1e-3".split()) == 1
+    assert "--resume force to go on" in capsys.readouterr().err
+    assert main(["probe", "runs/pets", "pets/cat"]) == 1
+    assert (
+        "`images` must have a sub-folder of images for each class. Received: images='pets/cat'"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.system

@@ -35,6 +35,11 @@ def probe(settings, dry_run=False):
 
 def _two_sets(settings, model):
     """Images and labels to train the probes on, and others to test them on."""
+    for name in ("images", "test"):
+        folder = settings.get(name)
+        if folder is not None and os.path.isdir(folder):
+            has_classes = any(entry.is_dir() for entry in os.scandir(folder))
+            require(has_classes, f"`{name}` must have a sub-folder of images for each class.", **{name: folder})
     options = {"labels": True, "batch_size": settings["batch_size"]}
     if "test" in settings:
         train = images_of(settings["images"], model, **options)
