@@ -203,8 +203,8 @@ class Adaptive(LogSNRLevels):
     noise level (Kingma et al., "Variational Diffusion Models", 2021, section 5.2, with a history instead of a network).
     Before anything is known all bins are alike. It is that even law under which weights of a `weighting` have mean 1.
 
-    It is for likelihoods. Most of what is drawn has little noise, and with a plain loss of x_0 samples are far worse than
-    with `Uniform` (docs/paths.md).
+    It is for likelihoods. Most of what is drawn has little noise, and with a plain loss of x_0 samples are far worse
+    than with `Uniform` (docs/paths.md).
 
     Example:
 
