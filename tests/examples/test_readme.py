@@ -31,6 +31,7 @@ FILES_OF = {
         "docs/guides/latents.md",
         "docs/guides/layers.md",
         "docs/guides/move_here.md",
+        "docs/methods/diffmae.md",
         "docs/methods/overview.md",
         "docs/methods/usp.md",
     ): (),
