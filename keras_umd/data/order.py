@@ -54,7 +54,7 @@ class Order:
         require(
             self.num_batches,
             "There must be images for at least one batch on each host.",
-            f"{self.num_records} images, batch_size={self.batch_size}, num_shards={self.num_shards}",
+            f"num_records={self.num_records}, batch_size={self.batch_size}, num_shards={self.num_shards}",
         )
 
     @property

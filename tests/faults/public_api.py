@@ -812,9 +812,10 @@ ACCEPTED = {
     "plan.utilization": "None, 0.5",  # `None`: at its ceiling
     **dict.fromkeys(("Device.bandwidth",), "0.5, 1e300, 2**63"),
     "product_share": "0.5",
+    "VariationalBound.decay": "0.5",
     "UMD.anomaly_map.timestep": "0, 0.5",
     **dict.fromkeys(("offset", "adjust"), "-1, 0, 0.5"),
-    **dict.fromkeys(("focal", "wrap", "reaches_end", "gives_class"), "True"),
+    **dict.fromkeys(("focal", "wrap", "reaches_end", "gives_class", "has_noise_embedding"), "True"),
     # Of other codebases' networks
     **dict.fromkeys(("least", "Timesteps.scale"), "-1, 0, 0.5"),
     "mlp_epsilon": NUMBERS,
