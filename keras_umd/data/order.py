@@ -53,8 +53,8 @@ class Order:
             object.__setattr__(self, name, int(getattr(self, name)))
         require(
             self.num_batches,
-            "There must be images for at least one batch on each host.",
-            f"num_records={self.num_records}, batch_size={self.batch_size}, num_shards={self.num_shards}",
+            "There must be images, `num_records`, for at least one batch on each host.",
+            f"{self.num_records} images, batch_size={self.batch_size}, num_shards={self.num_shards}",
         )
 
     @property
