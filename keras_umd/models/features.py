@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_umd.models.arguments import is_shape
 from keras_umd.models.feature_extractor import FeatureExtractor
+from keras_umd.models.inputs import check_pairs
 from keras_umd.utils.checks import check_finite, check_timesteps, require
 from keras_umd.utils.seeds import check_seed, seed_generator
 
@@ -40,11 +41,7 @@ def encode(model, images, timesteps=0, labels=None, weights="average", seed=None
     inputs = {"images": model.prepare_images(images), "timesteps": ops.full((1,), int(timesteps), dtype="int32")}
     if labels is not None:
         inputs["labels"] = model.prepare_labels(labels)
-        require(
-            inputs["labels"].shape[0] == inputs["images"].shape[0],
-            f"There must be one label for each of the {inputs['images'].shape[0]} images.",
-            f"{inputs['labels'].shape[0]} labels",
-        )
+        check_pairs(inputs["images"], inputs["labels"])
     if timesteps:
         inputs["noise"] = keras.random.normal(ops.shape(inputs["images"]), dtype="float32", seed=seed_generator(seed))
 

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_umd.backend import ensure_shape
-from keras_umd.utils.checks import check_labels
+from keras_umd.utils.checks import check_labels, require
 from keras_umd.utils.images import check_images, scale_images
 
 
@@ -41,3 +41,13 @@ def prepare_labels(model, labels, may_lack=False):
     check_labels(labels, model.num_classes, may_lack)
     labels = ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
     return ops.where(labels < 0, model.num_classes, labels) if may_lack else labels
+
+
+def check_pairs(images, labels):
+    """Raise a ValueError unless there is a label for each image, as far as the shapes are known."""
+    num_images, num_labels = images.shape[0], labels.shape[0]
+    require(
+        None in (num_images, num_labels) or num_images == num_labels,
+        f"There must be one label for each of the {num_images} images.",
+        f"{num_labels} labels",
+    )

@@ -22,6 +22,7 @@ from keras_umd.models import teacher
 from keras_umd.models.fit_inputs import refuse_weights
 from keras_umd.models.guarded_optimizer import innermost
 from keras_umd.models.guarded_step import GuardedStep
+from keras_umd.models.inputs import check_pairs
 from keras_umd.utils.checks import check_bools, check_instances, check_numbers, require
 
 
@@ -107,11 +108,8 @@ def make_views(model, images, labels=None, seed=None, label_dropout=0.0, draws=N
     )
     images = model.prepare_images(images, must_be_finite, may_have_gaps=model.corruption.hides_gaps)
     labels = model.prepare_labels(labels, model.objective.takes_unlabelled)
-    require(
-        labels is None or None in (labels.shape[0], images.shape[0]) or labels.shape[0] == images.shape[0],
-        f"There must be one of `labels` for each of the {images.shape[0]} images.",
-        f"labels of shape {None if labels is None else tuple(labels.shape)}",
-    )
+    if labels is not None:
+        check_pairs(images, labels)
     draws = draw(model, images, seed, label_dropout) if draws is None else draws
     look = functools.partial(teacher.look, model)
     views = model.corruption.corrupt(images, draws, model.patch_size, labels, hints, look)
