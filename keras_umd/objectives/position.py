@@ -52,7 +52,10 @@ class Position(Term):
         self.hidden_dim = int(hidden_dim)
         self.smooth = tuple(smooth) if changes else smooth
         self.steps = steps
-        self.num_steps = self._counter("num_steps") if changes else None
+        self.num_steps = None
+        if changes:
+            counter = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica"}
+            self.num_steps = self.add_weight(shape=(), initializer="zeros", name="num_steps", **counter)
         self.classifier = keras.layers.Dense(math.prod(grid), name="classifier")
         self.classifier.build((None, self.hidden_dim))
         self.built = True
@@ -80,10 +83,6 @@ class Position(Term):
     def observe(self, losses, target):
         if self.num_steps is not None:
             self.num_steps.assign(ops.convert_to_tensor(self.num_steps) + 1.0)
-
-    def _counter(self, name):
-        options = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica"}
-        return self.add_weight(shape=(), initializer="zeros", name=name, **options)
 
     def _shares(self):
         """How right each place is for a patch of each place, a float32 tensor whose rows add up to 1."""
